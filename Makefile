@@ -1,0 +1,64 @@
+# `make run` starts the broker; `make test` installs what the tests need and runs all of them.
+VENV := .venv
+PY := $(VENV)/bin/python
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+
+.PHONY: run setup test test-faults check lint types layers format bench lock build clean
+
+run: $(VENV)/.run
+	$(VENV)/bin/monstermq $(ARGS)
+
+setup: $(VENV)/.dev
+
+test: setup check
+	scripts/install-test-tools
+	$(PY) -m pytest
+
+test-faults: setup
+	scripts/install-test-tools
+	MONSTERMQ_FAULT_ROUNDS=200 $(PY) -m pytest tests/integration -k "kill"
+
+check: lint types layers
+
+lint: $(VENV)/.dev
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+
+types: $(VENV)/.dev
+	$(VENV)/bin/mypy
+
+layers: $(VENV)/.dev
+	$(VENV)/bin/lint-imports
+
+format: $(VENV)/.dev
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+bench: setup
+	scripts/install-test-tools
+	MONSTERMQ_BENCH=1 $(PY) -m tests.bench
+
+lock: $(VENV)/.dev
+	$(VENV)/bin/pip -q install uv
+	$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --all-extras --group dev \
+		--no-header --no-annotate --no-emit-index-url pyproject.toml -o constraints.txt
+
+build: $(VENV)/.dev
+	$(VENV)/bin/pip -q install build
+	$(PY) -m build
+
+clean:
+	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+
+$(VENV)/.pip:
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip -q install --upgrade "pip>=25.1"
+	touch $@
+
+$(VENV)/.run: $(VENV)/.pip pyproject.toml constraints.txt
+	$(VENV)/bin/pip -q install -c constraints.txt -e '.[standalone]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	$(VENV)/bin/pip -q install -c constraints.txt -e '.[standalone]' --group dev
+	touch $@

@@ -1,0 +1,1 @@
+"""The edge: MQTT over TCP, TLS and WebSocket on top of the session engine."""

@@ -1,0 +1,89 @@
+"""What a client can say, free of the protocol version.
+
+A decoder turns bytes into these; only decoder and encoder know how a version lays them out. PUBLISH
+has no class here: consecutive PUBLISHes become one ``monstermq_shared.messages.MessageRun``, and
+consecutive acknowledgements one ``Answers``, so that work is done per read chunk.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+from monstermq_shared.messages import MessageRun
+from monstermq_shared.sessions.ports import Answer, Will
+
+
+class ProtocolLevel(IntEnum):
+    """The protocol level byte of CONNECT, without the bridge bit [MQTT-3.1.2-2]."""
+
+    MQTT_3_1 = 3
+    MQTT_3_1_1 = 4
+    MQTT_5 = 5
+
+
+class ConnectCode(IntEnum):
+    """CONNACK return codes of MQTT 3.1.1, table 3.1."""
+
+    ACCEPTED = 0
+    UNACCEPTABLE_PROTOCOL = 1
+    IDENTIFIER_REJECTED = 2
+    SERVER_UNAVAILABLE = 3
+    BAD_USER_NAME_OR_PASSWORD = 4
+    NOT_AUTHORIZED = 5
+
+
+SUBSCRIPTION_REFUSED = 0x80
+"""The SUBACK code of a filter the server did not accept [MQTT-3.9.3-2]."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connect:
+    """CONNECT. ``bridge`` is the high bit of the level, which mosquitto's bridges set."""
+
+    level: int
+    bridge: bool
+    clean: bool
+    keep_alive_s: int
+    client_id: str
+    will: Will | None
+    user_name: str | None
+    password: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribe:
+    """SUBSCRIBE: (filter, QoS) in the client's order, filters validated."""
+
+    packet_id: int
+    filters: Sequence[tuple[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Unsubscribe:
+    """UNSUBSCRIBE: filters in the client's order, validated."""
+
+    packet_id: int
+    filters: Sequence[str]
+
+
+class Answers:
+    """Consecutive PUBACK, PUBREC, PUBREL or PUBCOMP packets. Plain, since it is hot."""
+
+    __slots__ = ("kind", "packet_ids")
+
+    def __init__(self, kind: Answer, packet_ids: Sequence[int]) -> None:
+        self.kind = kind
+        self.packet_ids = packet_ids
+
+
+@dataclass(frozen=True, slots=True)
+class Pingreq:
+    """PINGREQ."""
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnect:
+    """DISCONNECT: the graceful end."""
+
+
+Packet = Connect | MessageRun | Answers | Subscribe | Unsubscribe | Pingreq | Disconnect

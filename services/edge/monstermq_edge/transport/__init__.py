@@ -1,0 +1,1 @@
+"""Transports: TCP, TLS and WebSocket drive the same connection."""

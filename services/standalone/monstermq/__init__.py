@@ -1,0 +1,1 @@
+"""The monstermq command: everything one configuration asks for, in one process."""

@@ -1,0 +1,1 @@
+"""What every MonsterMQ service shares: records, topics, the bus, projections, sessions, stores."""

@@ -1,0 +1,1 @@
+"""Projections: pure folds from records to changes."""

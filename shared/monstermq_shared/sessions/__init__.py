@@ -1,0 +1,1 @@
+"""Sessions: the port a connection talks to, and the engines behind it."""

@@ -1,0 +1,190 @@
+"""The session port: what a connection asks of a session engine, and what it offers in return.
+
+A connection knows nothing of what stands behind the port: one process with one database
+(``sessions.local``), or Kafka with many edges (later). All calls are synchronous and cheap; what
+has to wait for a commit is answered later through the connection's ``Link``. The engine owns
+packet ids, windows and durable facts; the connection validates and encodes; neither does I/O.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Protocol
+
+from monstermq_shared.messages import MessageRun
+
+
+class Answer(IntEnum):
+    """The packets that tell the state of a packet id; the values are MQTT's packet types."""
+
+    PUBACK = 4
+    PUBREC = 5
+    PUBREL = 6
+    PUBCOMP = 7
+
+
+class CloseReason(IntEnum):
+    """Why the engine, or the edge, ends a connection. Each has a counter."""
+
+    TAKEN_OVER = 1
+    """Another connection came with the same client id [MQTT-3.1.4-2]."""
+    SLOW_CONSUMER = 2
+    """A clean session did not acknowledge for longer than ``SlowConsumerHoldS``."""
+    QUOTA_EXCEEDED = 3
+    """Too many open inbound QoS 2 ids, or too many subscriptions."""
+    STORE_FAILED = 4
+    """The database will not take what this connection said."""
+    SHUTTING_DOWN = 5
+    """The broker stops."""
+    KEEP_ALIVE_TIMEOUT = 6
+    """Nothing arrived for one and a half times the keep-alive [MQTT-3.1.2-24]."""
+    CONNECT_TIMEOUT = 7
+    """No CONNECT arrived in time."""
+    PROTOCOL_ERROR = 8
+    """The peer broke a normative statement."""
+    NOT_AUTHORIZED = 9
+    """The peer may not do what it did."""
+    TRANSPORT_CLOSED = 10
+    """The peer closed the connection, or the network did."""
+    CLIENT_DISCONNECTED = 11
+    """The client said DISCONNECT: the one graceful end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Will:
+    """The message to publish if the connection ends without DISCONNECT [MQTT-3.1.2-8]."""
+
+    topic: str
+    payload: bytes
+    qos: int
+    retain: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttachRequest:
+    """Who connects, and what the engine must know of it.
+
+    Attributes:
+        client_id: Never empty: the edge has assigned one where the client gave none.
+        clean: Discard any state there is, and keep none after the end [MQTT-3.1.2-6].
+        will: Stored before CONNACK, published at every ungraceful end.
+        information: What the ``sessions`` table's ``information`` column shows, as in the original:
+            RemoteAddress, LocalAddress, ProtocolVersion, SSL, AutoKeepAlive, KeepAliveTimeSeconds.
+    """
+
+    client_id: str
+    clean: bool
+    will: Will | None
+    information: dict[str, str | int | bool]
+
+
+class Link(Protocol):
+    """What a connection offers its engine. Calls are synchronous, cheap and never raise.
+
+    Bytes go into the connection's outbox and leave once per loop turn. After ``close`` the engine
+    makes no further call, and the connection ignores those that come all the same.
+    """
+
+    def attached(self, session_present: bool) -> None:
+        """Send CONNACK with code 0: the session's state is committed."""
+        ...
+
+    def forward(self, run: MessageRun) -> None:
+        """Deliver a whole run at QoS 0. The connection drops it, counted, at its outbox bound."""
+        ...
+
+    def deliver(
+        self, run: MessageRun, first: int, packet_ids: Sequence[int], qos: int, dup: bool
+    ) -> None:
+        """Deliver messages ``first``, ``first + 1``, ... of the run at QoS 1 or 2, one per id."""
+        ...
+
+    def answer(self, kind: Answer, packet_ids: Sequence[int]) -> None:
+        """Send PUBACKs, PUBRECs, PUBRELs or PUBCOMPs, in this order."""
+        ...
+
+    def subscribed(self, packet_id: int, codes: Sequence[int]) -> None:
+        """Send SUBACK: the subscriptions hold."""
+        ...
+
+    def unsubscribed(self, packet_id: int) -> None:
+        """Send UNSUBACK: nothing more is added for these filters."""
+        ...
+
+    def hold(self) -> None:
+        """Stop reading from the peer until ``resume``; calls nest."""
+        ...
+
+    def resume(self) -> None:
+        """Undo one ``hold``."""
+        ...
+
+    def has_room(self) -> bool:
+        """Whether the outbox is below its low-water mark, so that a replay may go on."""
+        ...
+
+    def close(self, reason: CloseReason) -> None:
+        """End the network connection. The engine has already detached the session."""
+        ...
+
+
+class Attachment(Protocol):
+    """A session as its connection holds it: a handle for the calls of ``SessionPort``."""
+
+    client_id: str
+
+
+class SessionPort(Protocol):
+    """What a connection may ask. ``now`` is monotonic seconds, ``wall_us`` microseconds UTC."""
+
+    def attach(self, link: Link, request: AttachRequest, now: float) -> Attachment:
+        """Take the session over, or begin one; an older connection is closed first.
+
+        ``link.attached`` follows once what CONNACK tells is durable.
+        """
+        ...
+
+    def detach(self, session: Attachment, reason: CloseReason, wall_us: int) -> None:
+        """The connection has ended. Publishes the will unless the client said DISCONNECT."""
+        ...
+
+    def publish(self, session: Attachment, run: MessageRun, wall_us: int) -> None:
+        """Append and route a run; PUBACK or PUBREC follow when the log has it.
+
+        Raises:
+            InvalidTopic: The topic name is not one; the connection must be closed.
+        """
+        ...
+
+    def subscribe(
+        self, session: Attachment, packet_id: int, filters: Sequence[tuple[str, int]]
+    ) -> None:
+        """Add subscriptions (filter, QoS); SUBACK follows once they hold, then what is retained.
+
+        The filters have been validated; the engine refuses by its own limits with code 0x80.
+        """
+        ...
+
+    def unsubscribe(self, session: Attachment, packet_id: int, filters: Sequence[str]) -> None:
+        """Remove subscriptions; UNSUBACK follows once that holds."""
+        ...
+
+    def acknowledge(self, session: Attachment, packet_ids: Sequence[int]) -> None:
+        """The client sent PUBACKs. Ids that are not in flight are ignored."""
+        ...
+
+    def receive(self, session: Attachment, packet_ids: Sequence[int]) -> None:
+        """The client sent PUBRECs; PUBRELs follow."""
+        ...
+
+    def release(self, session: Attachment, packet_ids: Sequence[int]) -> None:
+        """The client sent PUBRELs; PUBCOMPs follow, also for ids that are not open."""
+        ...
+
+    def complete(self, session: Attachment, packet_ids: Sequence[int]) -> None:
+        """The client sent PUBCOMPs."""
+        ...
+
+    def drained(self, session: Attachment) -> None:
+        """The link's outbox fell below its low-water mark: replays may go on."""
+        ...

@@ -1,0 +1,1 @@
+"""Stores: ports, the Memory reference and one package per database."""

@@ -1,0 +1,1 @@
+"""Contract suites and helpers that every backend's tests share."""
