@@ -95,7 +95,8 @@ class MessageRun:
         return payloads
 
     def only(self, indexes: Sequence[int]) -> "MessageRun":
-        """Return a run of just these messages: the QoS 2 publishes that were new, say."""
+        """Return a run of just these messages, of one whose payloads nobody has asked for yet."""
+        assert self._payloads is None
         return MessageRun(
             self.topic,
             self.qos,

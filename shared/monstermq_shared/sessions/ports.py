@@ -81,9 +81,14 @@ class AttachRequest:
 class Link(Protocol):
     """What a connection offers its engine. Calls are synchronous, cheap and never raise.
 
-    Bytes go into the connection's outbox and leave once per loop turn. After ``close`` the engine
-    makes no further call, and the connection ignores those that come all the same.
+    Bytes go into the connection's outbox and leave once per loop turn. A closed connection ignores
+    all calls: an answer that waited for a commit may come too late.
+
+    Attributes:
+        held: Reading from the peer is stopped.
     """
+
+    held: bool
 
     def attached(self, session_present: bool) -> None:
         """Send CONNACK with code 0: the session's state is committed."""
@@ -91,6 +96,10 @@ class Link(Protocol):
 
     def forward(self, run: MessageRun) -> None:
         """Deliver a whole run at QoS 0. The connection drops it, counted, at its outbox bound."""
+        ...
+
+    def forward_stored(self, messages: Sequence[tuple[str, bytes]]) -> None:
+        """Deliver stored (topic, payload) at QoS 0 with the retain flag [MQTT-3.3.1-8]."""
         ...
 
     def deliver(
@@ -135,9 +144,9 @@ class Attachment(Protocol):
 
 
 class SessionPort(Protocol):
-    """What a connection may ask. ``now`` is monotonic seconds, ``wall_us`` microseconds UTC."""
+    """What a connection may ask. ``wall_us`` is microseconds since 1970-01-01 UTC."""
 
-    def attach(self, link: Link, request: AttachRequest, now: float) -> Attachment:
+    def attach(self, link: Link, request: AttachRequest, wall_us: int) -> Attachment:
         """Take the session over, or begin one; an older connection is closed first.
 
         ``link.attached`` follows once what CONNACK tells is durable.
@@ -183,6 +192,10 @@ class SessionPort(Protocol):
 
     def complete(self, session: Attachment, packet_ids: Sequence[int]) -> None:
         """The client sent PUBCOMPs."""
+        ...
+
+    def is_connected(self, client_id: str) -> bool:
+        """Whether the client has a connection now, which the next one would take over."""
         ...
 
     def drained(self, session: Attachment) -> None:

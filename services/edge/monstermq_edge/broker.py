@@ -1,0 +1,255 @@
+"""One broker: everything is built here, started in order, and stopped in the opposite order."""
+
+import asyncio
+import logging
+import secrets
+from datetime import UTC, datetime
+
+from monstermq_edge import settings
+from monstermq_edge.driver import EngineDriver
+from monstermq_edge.hub import Hub
+from monstermq_edge.listeners import Listeners, Port
+from monstermq_edge.maintenance import Maintenance
+from monstermq_edge.mqtt.connection import Connection, ConnectionContext
+from monstermq_edge.operation.health import OperationServer
+from monstermq_edge.operation.logging import LimitedLog
+from monstermq_edge.operation.metrics import build_registry
+from monstermq_edge.status import Status
+from monstermq_edge.system_topics import SystemTopicPublisher
+from monstermq_edge.takeover import TakeoverLimit
+from monstermq_edge.transport.stream import StreamProtocol
+from monstermq_edge.transport.tls import ReloadableTls, certificate_warnings
+from monstermq_edge.transport.websocket_protocol import WebSocketProtocol
+from monstermq_edge.views import open_views
+from monstermq_shared.bus.internal import InternalLog
+from monstermq_shared.clock import SystemClock
+from monstermq_shared.config import BrokerConfig
+from monstermq_shared.counters import Counters
+from monstermq_shared.errors import MonsterError
+from monstermq_shared.sessions.local import LocalEngine
+
+logger = logging.getLogger(__name__)
+
+DRAIN_S = 10.0
+"""How long a stop may take to commit what is acknowledged or will be."""
+
+CLOSE_S = 2.0
+"""How long clients may take to accept what they are still sent at a stop."""
+
+
+class Broker:
+    """A running edge on the internal bus.
+
+    Attributes:
+        failed: Set, with an error as its result, when the process must end.
+    """
+
+    def __init__(self, config: BrokerConfig, version: str) -> None:
+        self._config = config
+        self._version = version
+        self._clock = SystemClock()
+        self.counters = Counters()
+        self.failed: asyncio.Future[MonsterError] = asyncio.get_running_loop().create_future()
+        self._limited_log = LimitedLog(logging.getLogger("monstermq_edge.clients"))
+        self._tls: ReloadableTls | None = None
+        self._operation: OperationServer | None = None
+        self._background: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Open the database, restore the sessions, listen.
+
+        Raises:
+            StartupError, ConfigError, StoreError: It cannot; nothing is left open.
+        """
+        if self._config.tcps or self._config.wss:
+            tls = settings.tls_settings(self._config.tls)
+            self._tls = ReloadableTls(tls)
+            for warning in certificate_warnings(tls, now=datetime.now(UTC)):
+                logger.warning("%s", warning)
+        self.views = await open_views(self._config)
+        try:
+            await self._start_engine()
+            self._listeners = Listeners(self._config.bind_address, self._ports())
+            await self._start_operation()
+            await self._listeners.open()
+        except BaseException:
+            await self._close_database()
+            raise
+
+    async def _start_engine(self) -> None:
+        config = self._config
+        views = self.views
+        self.engine = LocalEngine(
+            InternalLog(views.database.boot),
+            settings.engine_settings(config),
+            views.interest,
+            self.counters,
+            self._system_values,
+        )
+        self._driver = EngineDriver(
+            self.engine,
+            views,
+            clock=self._clock,
+            counters=self.counters,
+            touch=self._touch,
+            fail=self._fail,
+        )
+        self.hub = Hub(
+            asyncio.get_running_loop(),
+            self._clock,
+            self._driver.end_turn,
+            config.limits.connections,
+        )
+        takeovers = TakeoverLimit(config.limits.takeovers_per_minute, self.engine.is_connected)
+        self._context = ConnectionContext(
+            port=self.engine,
+            counters=self.counters,
+            decoder_limits=settings.decoder_limits(config),
+            outbox_size_max=config.limits.outbox_kb * settings.KIB,
+            connect_timeout_s=config.limits.connect_timeout_s,
+            keep_alive_max_s=config.limits.keep_alive_max_s,
+            new_client_id=_new_client_id,
+            admit=takeovers.admit,
+            wake=self.hub.wake,
+            report=self._report,
+        )
+        self.status = Status(self)
+        self._system_topics = SystemTopicPublisher(
+            self.engine, self.hub, self.status, config.sys, self._version
+        )
+        self.engine.restore(await views.database.sessions.load(), self._clock.wall_us())
+        self._driver.start()
+        self._driver.end_turn()
+        maintenance = Maintenance(views, self.engine, self._clock, self.counters)
+        self._background = [
+            asyncio.create_task(self._tick(), name="ticks"),
+            *maintenance.start(config.archive_groups),
+        ]
+
+    def _ports(self) -> list[Port]:
+        config = self._config
+        tls = self._tls.context if self._tls is not None else None
+        channel = settings.websocket_settings(config)
+
+        def stream() -> StreamProtocol:
+            return StreamProtocol(self.hub, self._context)
+
+        def websocket() -> WebSocketProtocol:
+            return WebSocketProtocol(self.hub, self._context, channel)
+
+        path = config.websocket.path
+        ports = [
+            ("TCP", config.tcp, stream, None, "mqtt://{host}:{port}"),
+            ("TCPS", config.tcps, stream, tls, "mqtts://{host}:{port}"),
+            ("WS", config.ws, websocket, None, "ws://{host}:{port}" + path),
+            ("WSS", config.wss, websocket, tls, "wss://{host}:{port}" + path),
+        ]
+        return [
+            Port(key=key, number=number, protocol=protocol, tls=context, url=url)
+            for key, number, protocol, context, url in ports
+            if number
+        ]
+
+    async def _start_operation(self) -> None:
+        metrics = self._config.metrics
+        if metrics.enabled and metrics.port:
+            registry = build_registry(self.counters, self.status.gauges(), version=self._version)
+            self._operation = OperationServer(
+                metrics.bind_address, metrics.port, registry, self.readiness
+            )
+            await self._operation.start()
+
+    # -- while it runs ---------------------------------------------------------------------------
+
+    def urls(self) -> list[str]:
+        """Return what clients can connect to, and where metrics are."""
+        urls = self._listeners.urls()
+        if self._operation is not None:
+            urls.append(
+                f"http://{self._config.metrics.bind_address}:{self._operation.port}/metrics"
+            )
+        return urls
+
+    def readiness(self) -> list[str]:
+        """Return why clients should not be sent here now."""
+        failing = self._driver.failing
+        return [] if failing is None else [f"the database does not take commits: {failing}"]
+
+    def wall_us(self) -> int:
+        """Return the time, microseconds since 1970-01-01 UTC."""
+        return self._clock.wall_us()
+
+    def reload(self) -> None:
+        """SIGHUP: read the certificates again."""
+        if self._tls is None:
+            logger.info("nothing to reload: no TLS port is open")
+            return
+        try:
+            self._tls.reload()
+        except MonsterError as exc:
+            logger.error("certificates not reloaded, the old ones stay: %s", exc)  # noqa: TRY400
+        else:
+            logger.info("certificates reloaded")
+
+    async def _tick(self) -> None:
+        """Bring the time, once a second."""
+        while True:
+            await asyncio.sleep(1.0)
+            now = self._clock.monotonic()
+            self.hub.tick()
+            self.engine.tick(now, self._clock.wall_us())
+            self._system_topics.tick(now)
+            self.hub.touch()
+
+    def _touch(self) -> None:
+        self.hub.touch()
+
+    def _fail(self, exc: MonsterError) -> None:
+        if not self.failed.done():
+            self.failed.set_result(exc)
+
+    def _system_values(self, topic_filter: str) -> list[tuple[str, bytes]]:
+        return self._system_topics.values(topic_filter)
+
+    def _report(self, connection: Connection, why: str) -> None:
+        self._limited_log.log(
+            why.partition(":")[0][:40],
+            self._clock.monotonic(),
+            logging.INFO,
+            why,
+            {"client": connection.client_id, "remote": connection.peer.remote_address},
+        )
+
+    # -- the end ---------------------------------------------------------------------------------
+
+    async def stop(self) -> None:
+        """Accept nobody, publish the wills, commit, say what is due, close."""
+        await self._listeners.close()
+        for protocol in list(self.hub.protocols):
+            protocol.shut_down()
+        self.hub.touch()
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        if not await self._driver.stop(within_s=DRAIN_S):
+            logger.error("stopped before everything was committed; nothing acknowledged is lost")
+        await self._wait_for_clients()
+        if self._operation is not None:
+            await self._operation.stop()
+        await self.views.close()
+
+    async def _wait_for_clients(self) -> None:
+        deadline = self._clock.monotonic() + CLOSE_S
+        while self.hub.protocols and self._clock.monotonic() < deadline:
+            await asyncio.sleep(0.02)
+
+    async def _close_database(self) -> None:
+        for task in self._background:
+            task.cancel()
+        if self._operation is not None:
+            await self._operation.stop()
+        await self.views.close()
+
+
+def _new_client_id() -> str:
+    return f"auto-{secrets.token_hex(12)}"

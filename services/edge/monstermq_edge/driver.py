@@ -1,0 +1,176 @@
+"""Does the local engine's I/O: commits its turns, reads its pages, tells it the time."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from monstermq_edge.views import Views
+from monstermq_shared.clock import Clock
+from monstermq_shared.counters import Counters
+from monstermq_shared.errors import StoreError, StoreUnavailable
+from monstermq_shared.sessions.local import LocalEngine, QueueRead, Turn
+from monstermq_shared.sessions.local.reads import Read
+from monstermq_shared.stores.ports import CommitResult
+
+logger = logging.getLogger(__name__)
+
+READERS = 2
+"""Pages read at the same time."""
+
+RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0)
+"""Seconds between attempts of a commit that failed; the last one is repeated for ever."""
+
+NOTHING = CommitResult({})
+
+
+class EngineDriver:
+    """Runs beside the event loop's turns: one commit at a time, a few reads.
+
+    Args:
+        engine: The engine that gives the work.
+        views: Where turns are committed.
+        clock: For the duration of commits.
+        counters: Raised per commit.
+        touch: Makes sure that the loop turn is finished, after results were brought.
+        fail: Called once with an error after which the process must stop.
+    """
+
+    def __init__(
+        self,
+        engine: LocalEngine,
+        views: Views,
+        *,
+        clock: Clock,
+        counters: Counters,
+        touch: Callable[[], None],
+        fail: Callable[[StoreError], None],
+    ) -> None:
+        self._engine = engine
+        self._views = views
+        self._sessions = views.database.sessions
+        self._clock = clock
+        self._counters = counters
+        self._touch = touch
+        self._fail = fail
+        self._turn: Turn | None = None
+        self._turn_ready = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        # One read per session and replay can be asked for at a time, so sessions bound the queue.
+        self._reads: asyncio.Queue[Read] = asyncio.Queue()
+        self._tasks: list[asyncio.Task[None]] = []
+        self.failing: str | None = None
+
+    def start(self) -> None:
+        """Begin to commit and to read."""
+        self._tasks = [asyncio.create_task(self._commit_turns(), name="commits")]
+        self._tasks += [
+            asyncio.create_task(self._read_pages(), name=f"reads-{i}") for i in range(READERS)
+        ]
+
+    async def stop(self, *, within_s: float) -> bool:
+        """Commit what there is, for at most so long; return whether all of it was committed."""
+        try:
+            async with asyncio.timeout(within_s):
+                await self._drain()
+            clean = True
+        except TimeoutError:
+            clean = False
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        return clean
+
+    async def _drain(self) -> None:
+        self.end_turn()
+        while not self._idle.is_set():
+            await self._idle.wait()
+            self.end_turn()
+
+    # -- commits ---------------------------------------------------------------------------------
+
+    def end_turn(self) -> None:
+        """Hand the facts of this loop turn over, unless a commit is still running."""
+        engine = self._engine
+        while (turn := engine.take_turn()) is not None:
+            if self._views.has_work(turn):
+                self._turn = turn
+                self._idle.clear()
+                self._turn_ready.set()
+                break
+            # Nothing to write: it only kept an order.
+            engine.committed(NOTHING)
+        for read in engine.take_reads():
+            self._reads.put_nowait(read)
+
+    async def _commit_turns(self) -> None:
+        while True:
+            await self._turn_ready.wait()
+            self._turn_ready.clear()
+            turn = self._turn
+            assert turn is not None
+            try:
+                result = await self._commit(turn)
+            except StoreError as exc:
+                self._fail(exc)
+                return
+            self._turn = None
+            self._idle.set()
+            self._engine.committed(result)
+            self.end_turn()
+            self._touch()
+
+    async def _commit(self, turn: Turn) -> CommitResult:
+        """Commit, again and again while the database is only unavailable."""
+        attempt = 0
+        counters = self._counters
+        while True:
+            began = self._clock.monotonic()
+            try:
+                result = await self._views.commit(turn)
+            except StoreUnavailable as exc:
+                counters.commit_failures += 1
+                if self.failing is None:
+                    logger.warning("commit failed, publishers wait: %s", exc)
+                self.failing = str(exc)
+                await asyncio.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
+                attempt += 1
+            else:
+                counters.commits += 1
+                counters.commit_s += self._clock.monotonic() - began
+                if self.failing is not None:
+                    logger.warning("commits succeed again after %d attempts", attempt + 1)
+                    self.failing = None
+                return result
+
+    # -- reads -----------------------------------------------------------------------------------
+
+    async def _read_pages(self) -> None:
+        while True:
+            read = await self._reads.get()
+            attempt = 0
+            while True:
+                try:
+                    await self._read(read)
+                    break
+                except StoreUnavailable as exc:
+                    if attempt == 0:
+                        logger.warning("read failed, will be repeated: %s", exc)
+                    await asyncio.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
+                    attempt += 1
+                except StoreError as exc:
+                    self._fail(exc)
+                    return
+            self._touch()
+
+    async def _read(self, read: Read) -> None:
+        if isinstance(read, QueueRead):
+            rows = await self._sessions.page(
+                read.session.client_id, after=read.after, before=read.before, limit=read.limit
+            )
+            self._engine.queue_page(read, rows)
+        else:
+            records = await self._views.retained.find(
+                read.topic_filter, after=read.after, limit=read.limit
+            )
+            self._engine.retained_page(read, records)

@@ -1,0 +1,92 @@
+"""What the network connections of one process share: the loop turn, the clock, the time wheel.
+
+Whatever happens in a turn of the event loop is finished at its end, once: facts are handed to the
+database, and each connection that has something to say writes it in one piece.
+"""
+
+import asyncio
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from monstermq_edge.mqtt.connection import Connection
+from monstermq_shared.clock import Clock
+
+if TYPE_CHECKING:
+    from monstermq_edge.transport.stream import StreamProtocol
+
+LINGER_S = 5.0
+"""How long a closed connection may take to accept what it was still sent."""
+
+
+class Hub:
+    """The turn's end, and the wheel that finds silent connections.
+
+    Args:
+        loop: The event loop of this process.
+        clock: Where the time comes from.
+        end_of_turn: Called once per turn before the outboxes are written.
+        connections_max: More than these are refused.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        clock: Clock,
+        end_of_turn: Callable[[], None],
+        connections_max: int,
+    ) -> None:
+        self.clock = clock
+        self.protocols: set[StreamProtocol] = set()
+        self._loop = loop
+        self._end_of_turn = end_of_turn
+        self._connections_max = connections_max
+        self._dirty: list[StreamProtocol] = []
+        self._scheduled = False
+        self._wheel: dict[int, list[StreamProtocol]] = {}
+        self._wheel_at = int(clock.monotonic())
+
+    def is_full(self) -> bool:
+        """Whether no further connection is taken."""
+        return len(self.protocols) >= self._connections_max
+
+    # -- the turn --------------------------------------------------------------------------------
+
+    def touch(self) -> None:
+        """Something happened: finish it at the end of this turn."""
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._finish_turn)
+
+    def wake(self, connection: Connection) -> None:
+        """A connection has something to send, or is to be held, resumed or closed."""
+        protocol: StreamProtocol = connection.driver  # type: ignore[assignment]  # set by us
+        if not protocol.dirty:
+            protocol.dirty = True
+            self._dirty.append(protocol)
+            if not self._scheduled:
+                self._scheduled = True
+                self._loop.call_soon(self._finish_turn)
+
+    def _finish_turn(self) -> None:
+        self._scheduled = False
+        self._end_of_turn()
+        dirty, self._dirty = self._dirty, []
+        for protocol in dirty:
+            protocol.flush()
+
+    # -- the wheel -------------------------------------------------------------------------------
+
+    def watch(self, protocol: "StreamProtocol", deadline: float) -> int:
+        """Look at a connection once its deadline may have passed; return the second that is."""
+        second = max(math.ceil(deadline), self._wheel_at + 1)
+        self._wheel.setdefault(second, []).append(protocol)
+        return second
+
+    def tick(self) -> None:
+        """Visit the connections whose second has come. Call it about once a second."""
+        now = self.clock.monotonic()
+        while self._wheel_at < int(now):
+            self._wheel_at += 1
+            for protocol in self._wheel.pop(self._wheel_at, ()):
+                protocol.check_deadline(self._wheel_at, now)

@@ -1,0 +1,453 @@
+"""One MQTT connection without its socket: bytes in, calls to the session engine, bytes out.
+
+The driver feeds ``receive_data`` and fetches ``data_to_send``; it is woken through
+``ConnectionContext.wake`` whenever there is something to fetch, to close, or to hold. Time is an
+argument. The connection implements ``sessions.ports.Link`` for the engine.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from monstermq_edge.mqtt import encoder
+from monstermq_edge.mqtt.decoder import Decoder, DecoderLimits
+from monstermq_edge.mqtt.errors import ProtocolError, RemoteProtocolError
+from monstermq_edge.mqtt.packets import (
+    Answers,
+    Connect,
+    ConnectCode,
+    Disconnect,
+    Packet,
+    Pingreq,
+    ProtocolLevel,
+    Subscribe,
+    Unsubscribe,
+)
+from monstermq_edge.mqtt.phases import NEXT_PHASE, Phase
+from monstermq_shared.counters import Counters, DropReason, Refusal
+from monstermq_shared.errors import InvalidTopic
+from monstermq_shared.messages import MessageRun
+from monstermq_shared.sessions.ports import (
+    Answer,
+    Attachment,
+    AttachRequest,
+    CloseReason,
+    SessionPort,
+)
+
+KEEP_ALIVE_GRACE = 1.5
+"""A client may be silent for one and a half times its keep-alive [MQTT-3.1.2-24]."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """Who is at the other end, as the ``sessions`` table shows it."""
+
+    remote_address: str
+    local_address: str
+    tls: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionContext:
+    """What all connections of one process share.
+
+    Attributes:
+        port: The session engine.
+        counters: Raised by every connection.
+        decoder_limits: Bounds on what a client may send.
+        outbox_size_max: Bytes that may wait for a client that does not read; beyond them QoS 0
+            messages are dropped, and nothing more is read from the client.
+        connect_timeout_s: A CONNECT must have come by then.
+        keep_alive_max_s: A longer (or no) keep-alive is treated as this one; 0: any is accepted.
+        new_client_id: Makes an id for a client that gave none [MQTT-3.1.3-6].
+        admit: Whether this client id may take its own connection over, at this moment.
+        wake: Tells the driver to look at the connection before the loop turn ends.
+        report: Told of every connection that was closed because of what its peer did.
+    """
+
+    port: SessionPort
+    counters: Counters
+    decoder_limits: DecoderLimits
+    outbox_size_max: int
+    connect_timeout_s: float
+    keep_alive_max_s: int
+    new_client_id: Callable[[], str]
+    admit: Callable[[str, float], bool]
+    wake: Callable[["Connection"], None]
+    report: Callable[["Connection", str], None]
+
+
+class Connection:
+    """The protocol side of one network connection.
+
+    Attributes:
+        phase: See ``phases``.
+        peer: Who it is.
+        driver: Whatever the driver wants to find again when it is woken.
+        session: The engine's handle, from CONNECT on.
+        held: Nothing should be read from the peer now (``Link.held``).
+        congested: The transport's buffer is above its high-water mark; set by the driver.
+        deadline: Monotonic seconds at which silence ends the connection; infinite if never.
+    """
+
+    __slots__ = (
+        "_connack_due",
+        "_context",
+        "_decoder",
+        "_holds",
+        "_out",
+        "_out_size",
+        "_room_wanted",
+        "_silence_s",
+        "_wall_us",
+        "client_id",
+        "congested",
+        "deadline",
+        "driver",
+        "last_ping_us",
+        "peer",
+        "phase",
+        "session",
+    )
+
+    def __init__(self, context: ConnectionContext, peer: Peer, driver: object, now: float) -> None:
+        self._context = context
+        self._decoder = Decoder(context.decoder_limits)
+        self._out: list[bytes] | None = None
+        self._out_size = 0
+        self._connack_due = False
+        self._room_wanted = False
+        self._holds = 0
+        self._silence_s = 0.0
+        self._wall_us = 0
+        self.client_id = ""
+        self.last_ping_us = 0
+        self.peer = peer
+        self.driver = driver
+        self.phase = Phase.AWAITING_CONNECT
+        self.session: Attachment | None = None
+        self.congested = False
+        self.deadline = now + context.connect_timeout_s
+
+    # -- the driver's half -----------------------------------------------------------------------
+
+    def receive_data(self, data: bytes, now: float, wall_us: int) -> None:
+        """Take what the transport read. Never raises: a peer's error closes the connection."""
+        if self.phase is Phase.CLOSED:
+            return
+        self._wall_us = wall_us
+        if self._silence_s:
+            self.deadline = now + self._silence_s
+        self._context.counters.bytes_received += len(data)
+        decoder = self._decoder
+        packets = decoder.feed(data)
+        try:
+            for packet in packets:
+                self._handle(packet, now)
+                if self.phase is Phase.CLOSED:
+                    return
+        except (RemoteProtocolError, InvalidTopic) as exc:
+            self._fail(exc)
+            return
+        if decoder.error is not None:
+            self._context.counters.malformed_packets += 1
+            self._fail(decoder.error)
+
+    def _handle(self, packet: Packet, now: float) -> None:
+        kind = type(packet)
+        phase = NEXT_PHASE[self.phase].get(kind)
+        if phase is None:
+            raise RemoteProtocolError(
+                f"{kind.__name__} may not come while {self.phase.name}",
+                clause="MQTT-3.1.0-1" if self.session is None else "MQTT-3.1.0-2",
+            )
+        if kind is Connect:
+            self._connect(packet, now)  # type: ignore[arg-type]  # the table's key is the type
+        else:
+            self._HANDLERS[kind](self, packet)
+
+    def connection_lost(self, wall_us: int) -> None:
+        """The transport is gone."""
+        self._wall_us = wall_us
+        self._end(CloseReason.TRANSPORT_CLOSED)
+
+    def expire(self, wall_us: int) -> None:
+        """The deadline has passed: the client was silent for too long."""
+        self._wall_us = wall_us
+        awaiting = self.phase is Phase.AWAITING_CONNECT
+        self._end(CloseReason.CONNECT_TIMEOUT if awaiting else CloseReason.KEEP_ALIVE_TIMEOUT)
+        self._context.wake(self)
+
+    def shut_down(self, wall_us: int) -> None:
+        """The broker stops: the will is published, as for every end without DISCONNECT."""
+        self._wall_us = wall_us
+        self._end(CloseReason.SHUTTING_DOWN)
+        self._context.wake(self)
+
+    def data_to_send(self) -> bytes:
+        """Return and forget what is to be written. The driver must send it before it closes."""
+        out = self._out
+        if out is None or self._connack_due:
+            return b""
+        self._out = None
+        self._out_size = 0
+        data = out[0] if len(out) == 1 else b"".join(out)
+        self._context.counters.bytes_sent += len(data)
+        return data
+
+    def sent(self) -> bool:
+        """The outbox went to the transport; return whether that let the engine go on."""
+        if not self._room_wanted or self.congested or self.session is None:
+            return False
+        self._room_wanted = False
+        self._context.port.drained(self.session)
+        return True
+
+    @property
+    def waiting_size(self) -> int:
+        """Bytes in the outbox."""
+        return self._out_size
+
+    @property
+    def held(self) -> bool:
+        """Whether nothing should be read from the peer now."""
+        return self._holds > 0 or (
+            self.congested and self._out_size > self._context.outbox_size_max
+        )
+
+    # -- packets ---------------------------------------------------------------------------------
+
+    def _connect(self, packet: Connect, now: float) -> None:
+        context = self._context
+        if packet.level not in {ProtocolLevel.MQTT_3_1, ProtocolLevel.MQTT_3_1_1}:
+            self._refuse(
+                ConnectCode.UNACCEPTABLE_PROTOCOL,
+                Refusal.UNACCEPTABLE_PROTOCOL,
+                f"protocol level {packet.level} is not supported [MQTT-3.1.2-2]",
+            )
+            return
+        client_id = packet.client_id
+        if not client_id:
+            if not packet.clean:
+                self._refuse(
+                    ConnectCode.IDENTIFIER_REJECTED,
+                    Refusal.IDENTIFIER_REJECTED,
+                    "an empty client id needs clean session 1 [MQTT-3.1.3-8]",
+                )
+                return
+            client_id = context.new_client_id()
+        if not context.admit(client_id, now):
+            self._refuse(
+                ConnectCode.SERVER_UNAVAILABLE,
+                Refusal.TAKEOVER_RATE,
+                f"client id {client_id!r} is taken over too often (Limits.TakeoversPerMinute)",
+            )
+            return
+        self._accept(packet, client_id, now)
+
+    def _accept(self, packet: Connect, client_id: str, now: float) -> None:
+        context = self._context
+        self.phase = Phase.CONNECTED
+        self.client_id = client_id
+        keep_alive_s = packet.keep_alive_s
+        maximum_s = context.keep_alive_max_s
+        if maximum_s and not 0 < keep_alive_s <= maximum_s:
+            keep_alive_s = maximum_s
+        self._silence_s = keep_alive_s * KEEP_ALIVE_GRACE
+        self.deadline = now + self._silence_s if keep_alive_s else float("inf")
+        request = AttachRequest(
+            client_id=client_id,
+            clean=packet.clean,
+            will=packet.will,
+            information={
+                "RemoteAddress": self.peer.remote_address,
+                "LocalAddress": self.peer.local_address,
+                "ProtocolVersion": packet.level,
+                "SSL": self.peer.tls,
+                "AutoKeepAlive": True,
+                "KeepAliveTimeSeconds": packet.keep_alive_s,
+            },
+        )
+        self._connack_due = True
+        self.session = context.port.attach(self, request, self._wall_us)
+
+    def _refuse(self, code: ConnectCode, refusal: Refusal, why: str) -> None:
+        """Answer CONNECT with an error code, then close [MQTT-3.2.2-5]."""
+        self._context.counters.connections_refused[refusal] += 1
+        self._append(encoder.encode_connack(False, code))
+        self._end(CloseReason.PROTOCOL_ERROR)
+        self._context.report(self, why)
+
+    def _publish(self, run: MessageRun) -> None:
+        counters = self._context.counters
+        counters.publish_received[run.qos] += run.count
+        counters.publish_bytes_received += run.size
+        assert self.session is not None
+        self._context.port.publish(self.session, run, self._wall_us)
+
+    def _answers(self, answers: Answers) -> None:
+        session = self.session
+        assert session is not None
+        kind = answers.kind
+        port = self._context.port
+        self._context.counters.packets_received[kind] += len(answers.packet_ids)
+        if kind is Answer.PUBACK:
+            port.acknowledge(session, answers.packet_ids)
+        elif kind is Answer.PUBREC:
+            port.receive(session, answers.packet_ids)
+        elif kind is Answer.PUBREL:
+            port.release(session, answers.packet_ids)
+        else:
+            port.complete(session, answers.packet_ids)
+
+    def _subscribe(self, packet: Subscribe) -> None:
+        assert self.session is not None
+        self._context.port.subscribe(self.session, packet.packet_id, packet.filters)
+
+    def _unsubscribe(self, packet: Unsubscribe) -> None:
+        assert self.session is not None
+        self._context.port.unsubscribe(self.session, packet.packet_id, packet.filters)
+
+    def _pingreq(self, _: Pingreq) -> None:
+        self.last_ping_us = self._wall_us
+        self._append(encoder.PINGRESP)
+
+    def _disconnect(self, _: Disconnect) -> None:
+        self._end(CloseReason.CLIENT_DISCONNECTED)
+        self._context.wake(self)
+
+    _HANDLERS: ClassVar[dict[type[Packet], Callable[..., None]]] = {
+        MessageRun: _publish,
+        Answers: _answers,
+        Subscribe: _subscribe,
+        Unsubscribe: _unsubscribe,
+        Pingreq: _pingreq,
+        Disconnect: _disconnect,
+    }
+    # What each packet does; CONNECT, which needs the time, is handled by name.
+
+    # -- the end ---------------------------------------------------------------------------------
+
+    def _fail(self, error: ProtocolError | InvalidTopic) -> None:
+        """The peer broke a rule: close, with a CONNACK where one is due."""
+        reason = error.reason if isinstance(error, ProtocolError) else None
+        if reason is not None and self.phase is Phase.AWAITING_CONNECT:
+            self._append(encoder.encode_connack(False, reason))
+        self._end(CloseReason.PROTOCOL_ERROR)
+        self._context.report(self, str(error))
+        self._context.wake(self)
+
+    def _end(self, reason: CloseReason) -> None:
+        if self.phase is Phase.CLOSED:
+            return
+        self.phase = Phase.CLOSED
+        session, self.session = self.session, None
+        if session is not None:
+            self._context.counters.disconnects[reason] += 1
+            self._context.port.detach(session, reason, self._wall_us)
+
+    # -- Link: what the engine says --------------------------------------------------------------
+
+    def _append(self, data: bytes) -> None:
+        out = self._out
+        if out is None:
+            self._out = [data]
+            self._context.wake(self)
+        else:
+            out.append(data)
+        self._out_size += len(data)
+
+    def attached(self, session_present: bool) -> None:
+        """See ``Link``. CONNACK is the first packet, whatever was said meanwhile [MQTT-3.2.0-1]."""
+        if self.phase is not Phase.CONNECTED:
+            return
+        self._connack_due = False
+        counters = self._context.counters
+        counters.connections_total += 1
+        out = self._out
+        self._out = None
+        # MQTT 3.1 has no session present flag; its bit is reserved there.
+        present = session_present and self._decoder.level == ProtocolLevel.MQTT_3_1_1
+        self._append(encoder.encode_connack(present, ConnectCode.ACCEPTED))
+        if out is not None:
+            assert self._out is not None
+            self._out.extend(out)
+
+    def forward(self, run: MessageRun) -> None:
+        """See ``Link``."""
+        if self.phase is not Phase.CONNECTED:
+            return
+        counters = self._context.counters
+        if self._out_size > self._context.outbox_size_max:
+            counters.dropped[DropReason.OUTBOX_FULL_QOS0] += run.count
+            return
+        counters.publish_sent[0] += run.count
+        counters.publish_bytes_sent += run.size
+        self._append(run.encodings.get(encoder.QOS0) or encoder.encode_run_qos0(run))
+
+    def forward_stored(self, messages: Sequence[tuple[str, bytes]]) -> None:
+        """See ``Link``."""
+        if self.phase is not Phase.CONNECTED or not messages:
+            return
+        counters = self._context.counters
+        counters.publish_sent[0] += len(messages)
+        data = encoder.encode_stored(messages)
+        counters.publish_bytes_sent += len(data)
+        self._append(data)
+
+    def deliver(
+        self, run: MessageRun, first: int, packet_ids: Sequence[int], qos: int, dup: bool
+    ) -> None:
+        """See ``Link``."""
+        if self.phase is not Phase.CONNECTED:
+            return
+        counters = self._context.counters
+        count = len(packet_ids)
+        counters.publish_sent[qos] += count
+        counters.publish_bytes_sent += run.size * count // run.count
+        if dup:
+            counters.publish_resent += count
+        self._append(encoder.encode_run(run, first, packet_ids, qos, dup))
+
+    def answer(self, kind: Answer, packet_ids: Sequence[int]) -> None:
+        """See ``Link``."""
+        if self.phase is Phase.CONNECTED:
+            self._context.counters.packets_sent[kind] += len(packet_ids)
+            self._append(encoder.encode_answers(kind, packet_ids))
+
+    def subscribed(self, packet_id: int, codes: Sequence[int]) -> None:
+        """See ``Link``."""
+        if self.phase is Phase.CONNECTED:
+            self._append(encoder.encode_suback(packet_id, codes))
+
+    def unsubscribed(self, packet_id: int) -> None:
+        """See ``Link``."""
+        if self.phase is Phase.CONNECTED:
+            self._append(encoder.encode_unsuback(packet_id))
+
+    def hold(self) -> None:
+        """See ``Link``."""
+        self._holds += 1
+        self._context.wake(self)
+
+    def resume(self) -> None:
+        """See ``Link``."""
+        self._holds -= 1
+        self._context.wake(self)
+
+    def has_room(self) -> bool:
+        """See ``Link``."""
+        room = not self.congested and self._out_size < self._context.outbox_size_max // 2
+        if not room:
+            self._room_wanted = True
+        return room
+
+    def close(self, reason: CloseReason) -> None:
+        """See ``Link``."""
+        if self.phase is not Phase.CLOSED:
+            self.phase = Phase.CLOSED
+            self.session = None
+            self._context.counters.disconnects[reason] += 1
+            self._context.report(self, f"closed: {reason.name.lower().replace('_', ' ')}")
+            self._context.wake(self)

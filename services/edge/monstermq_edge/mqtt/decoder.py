@@ -1,0 +1,397 @@
+"""Bytes in, packets out: the decoder of MQTT 3.1 and 3.1.1.
+
+Work is done per read chunk. Consecutive PUBLISHes on one topic become one ``MessageRun`` and
+consecutive acknowledgements one ``Answers``; frames of the same length are not even looked at one
+by one where their bytes show that they are alike. Whatever is rare is in ``bodies``.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+
+from monstermq_edge.mqtt.bodies import (
+    SPOKEN_LEVELS,
+    DecoderLimits,
+    read_connect,
+    read_subscribe,
+    read_unsubscribe,
+)
+from monstermq_edge.mqtt.encoder import QOS0
+from monstermq_edge.mqtt.errors import MalformedPacket, PacketTooLarge, RemoteProtocolError
+from monstermq_edge.mqtt.packets import (
+    Answers,
+    Connect,
+    Disconnect,
+    Packet,
+    Pingreq,
+    ProtocolLevel,
+)
+from monstermq_edge.mqtt.wire import OVERLONG, PacketType, read_remaining_length
+from monstermq_shared.messages import MessageRun
+from monstermq_shared.sessions.ports import Answer
+
+__all__ = ["Decoder", "DecoderLimits"]
+
+_CONNECT_BYTE = PacketType.CONNECT << 4
+_PUBLISH = int(PacketType.PUBLISH)  # plain integers on the hot path: an enum's members are slow
+_PUBACK = int(PacketType.PUBACK)
+_PUBCOMP = int(PacketType.PUBCOMP)
+_ANSWERS = {int(kind): kind for kind in Answer}
+_DUP = 0x08
+_QOS = 0x06
+_NOT_DUP = 0xFF & ~_DUP
+_PLAIN_PUBLISH = _PUBLISH << 4  # QoS 0, not retained
+_PUBLISH_BODY_MIN = 3  # the topic's length field and one character of topic
+_FORBIDDEN_PUBLISHES = frozenset({0x36, 0x37, 0x3E, 0x3F, 0x38, 0x39})  # QoS 3; DUP with QoS 0
+
+_SERVER_ONLY = frozenset(
+    {PacketType.CONNACK, PacketType.SUBACK, PacketType.UNSUBACK, PacketType.PINGRESP}
+)
+_FLAGS_2 = {PacketType.PUBREL, PacketType.SUBSCRIBE, PacketType.UNSUBSCRIBE}
+_FIRST_BYTES_3_1_1 = frozenset(
+    kind << 4 | (2 if kind in _FLAGS_2 else 0) for kind in set(PacketType) - _SERVER_ONLY
+)
+# MQTT 3.1 has a client set DUP when it repeats one of these.
+_FIRST_BYTES_3_1 = _FIRST_BYTES_3_1_1 | {kind << 4 | 2 | _DUP for kind in _FLAGS_2}
+
+_FLAGS_CLAUSES: dict[int, str] = {
+    PacketType.PUBREL: "MQTT-3.6.1-1",
+    PacketType.SUBSCRIBE: "MQTT-3.8.1-1",
+    PacketType.UNSUBSCRIBE: "MQTT-3.10.1-1",
+    PacketType.DISCONNECT: "MQTT-3.14.1-1",
+}
+
+_BODY_READERS: dict[int, Callable[[bytes, DecoderLimits], Packet]] = {
+    PacketType.CONNECT: read_connect,
+    PacketType.SUBSCRIBE: read_subscribe,
+    PacketType.UNSUBSCRIBE: read_unsubscribe,
+}
+_EMPTY_PACKETS: dict[int, Packet] = {
+    PacketType.PINGREQ: Pingreq(),
+    PacketType.DISCONNECT: Disconnect(),
+}
+
+# Frames of one length are compared with the first one by one, and after so many of them ...
+_PROBES = 4
+# ... by columns (one byte of many frames at a time), if there are enough left to make that cheaper.
+_PROBES_PER_COLUMN = 4
+# A column is no longer than this, since a hostile client can have it end after its first frame.
+_FRAMES_PER_COLUMN_MAX = 256
+# Starts and stops of the payloads, and the packet ids, which are empty for QoS 0.
+_Frames = tuple[list[int], list[int], list[int]]
+_LOW, _HIGH = (0, 1) if sys.byteorder == "little" else (1, 0)
+
+
+class Decoder:
+    """Cuts one client's bytes into packets.
+
+    Give every chunk to ``feed`` and handle what it returns, then look at ``error``: once that is
+    set the connection must be closed, since nothing more is read.
+
+    Attributes:
+        error: The rule the peer broke, or None. Packets before the broken one were returned.
+        level: ``Connect.level`` of the first packet; 0 before it.
+    """
+
+    __slots__ = ("_deaf", "_kept", "_limits", "_needed", "error", "level")
+
+    def __init__(self, limits: DecoderLimits) -> None:
+        self._limits = limits
+        # An incomplete packet, and how long it will be. None costs an idle client nothing.
+        self._kept: bytearray | None = None
+        self._needed = 0
+        self._deaf = False
+        self.error: RemoteProtocolError | None = None
+        self.level = 0
+
+    @property
+    def pending(self) -> int:
+        """Bytes kept of a packet that is not complete yet; bounded by the size limits."""
+        return 0 if self._kept is None else len(self._kept)
+
+    def feed(self, data: bytes) -> list[Packet]:
+        """Return the packets that ``data`` completes, in order. Never raises.
+
+        After an error, and after a CONNECT of a level not spoken here, all input is ignored.
+        """
+        packets: list[Packet] = []
+        if self._deaf:
+            return packets
+        kept = self._kept
+        if kept is not None:
+            if len(kept) + len(data) < self._needed:
+                kept += data
+                return packets
+            data = b"".join((kept, data))
+            self._kept = None
+        try:
+            self._decode(data, packets)
+        except RemoteProtocolError as exc:
+            # The frames of a traceback would keep the chunk alive, and be a cycle with this object.
+            exc.__traceback__ = exc.__context__ = exc.__cause__ = None
+            self.error = exc
+            self._deaf = True
+        return packets
+
+    def _decode(self, data: bytes, packets: list[Packet]) -> None:
+        """Append all whole packets of ``data`` and keep the rest."""
+        pos = 0
+        end = len(data)
+        limits = self._limits
+        if not self.level and end and data[0] != _CONNECT_BYTE:
+            raise RemoteProtocolError("the first packet is not CONNECT", clause="MQTT-3.1.0-1")
+        while pos < end and not self._deaf:
+            body = pos + 2
+            if body <= end and data[pos + 1] < 0x80:
+                stop = body + data[pos + 1]
+            else:
+                length, body = read_remaining_length(data, pos + 1)
+                if length < 0:
+                    self._keep_header(data, pos, length)
+                    return
+                stop = body + length
+                self._check_size(stop - pos)
+            if stop > end:
+                self._keep(data, pos, stop - pos)
+                return
+            first = data[pos]
+            kind = first >> 4
+            if kind == _PUBLISH:
+                run, pos = _read_run(data, pos, body, stop, limits)
+                packets.append(run)
+            elif _PUBACK <= kind <= _PUBCOMP:
+                if first not in _FIRST_BYTES_3_1_1:
+                    self._check_first_byte(first)
+                answers, pos = _read_answers(data, pos, body, stop)
+                packets.append(answers)
+            else:
+                packets.append(self._read_rare(first, data[body:stop]))
+                pos = stop
+
+    def _check_size(self, size: int) -> None:
+        """Refuse a long packet by its header, before any of its body is kept."""
+        limits = self._limits
+        size_max = limits.packet_size_max if self.level else limits.connect_size_max
+        if size > size_max:
+            raise PacketTooLarge(f"a packet of {size} bytes, more than {size_max}")
+
+    def _keep_header(self, data: bytes, pos: int, length: int) -> None:
+        """Keep a fixed header whose remaining length is not complete."""
+        if length == OVERLONG:
+            raise MalformedPacket("a remaining length of more than four bytes")
+        self._keep(data, pos, len(data) - pos + 1)
+
+    def _keep(self, data: bytes, pos: int, size: int) -> None:
+        """Keep the beginning of a packet, to be looked at again when ``size`` bytes are there."""
+        self._kept = bytearray(memoryview(data)[pos:])
+        self._needed = size
+
+    def _check_first_byte(self, first: int) -> None:
+        """Check type and reserved flags of a packet that is no PUBLISH."""
+        valid = _FIRST_BYTES_3_1 if self.level == ProtocolLevel.MQTT_3_1 else _FIRST_BYTES_3_1_1
+        if first in valid:
+            return
+        kind = first >> 4
+        if kind in _SERVER_ONLY:
+            raise RemoteProtocolError(f"{PacketType(kind).name} from a client")
+        clause = _FLAGS_CLAUSES.get(kind, "MQTT-2.2.2-2")
+        raise MalformedPacket(f"a first byte of {first:#04x}", clause=clause)
+
+    def _read_rare(self, first: int, body: bytes) -> Packet:
+        """Read a packet that is neither PUBLISH nor an answer."""
+        self._check_first_byte(first)
+        kind = first >> 4
+        packet = _EMPTY_PACKETS.get(kind)
+        if packet is not None:
+            if body:
+                raise MalformedPacket(f"{PacketType(kind).name} with a body")
+            return packet
+        packet = _BODY_READERS[kind](body, self._limits)
+        if isinstance(packet, Connect) and not self.level:
+            self.level = packet.level
+            self._deaf = packet.level not in SPOKEN_LEVELS
+        return packet
+
+
+def _read_run(
+    data: bytes, pos: int, body: int, stop: int, limits: DecoderLimits
+) -> tuple[MessageRun, int]:
+    """Read the PUBLISH at ``pos`` and those after it that are on the same topic.
+
+    The frame's body is ``data[body:stop]``. A run only goes on over whole and valid frames; the
+    frame that ends it is read, or refused, as the first of its own.
+
+    Returns:
+        The run, and the position after its last frame.
+    """
+    first = data[pos]
+    if stop - body < _PUBLISH_BODY_MIN or first in _FORBIDDEN_PUBLISHES:
+        raise _refused_publish(first, data[body:stop], limits)
+    topic_start = body + 2
+    topic_stop = topic_start + (data[body] << 8 | data[body + 1])
+    qos = first >> 1 & 3
+    start = topic_stop + 2 if qos else topic_stop
+    if start > stop or not topic_start < topic_stop <= topic_start + limits.topic_length_max:
+        raise _refused_publish(first, data[body:stop], limits)
+    starts: Sequence[int] = (start,)
+    stops: Sequence[int] = (stop,)
+    ids: Sequence[int] = ()
+    if qos:
+        ids = (data[topic_stop] << 8 | data[topic_stop + 1],)
+        if ids == (0,):
+            raise RemoteProtocolError("PUBLISH with packet id 0", clause="MQTT-2.3.1-1")
+    topic = data[topic_start:topic_stop]
+    run_stop = stop
+    # A glance at where the next frame would have its topic: nearly always that settles it.
+    if data[topic_start + stop - pos : topic_stop + stop - pos] == topic:
+        starts, stops, ids, run_stop = _read_more(
+            data, pos, body, topic_stop, stop, limits.packet_size_max
+        )
+    run = MessageRun(topic, qos, first & 1 == 1, data, starts, stops, ids)
+    if first == _PLAIN_PUBLISH and data[body - 1]:  # a last digit of 0 would not be minimal
+        run.encodings[QOS0] = data[pos:run_stop]
+    return run, run_stop
+
+
+def _refused_publish(first: int, body: bytes, limits: DecoderLimits) -> RemoteProtocolError:
+    """Work out what is wrong with a PUBLISH."""
+    if first & 0x06 == 0x06:
+        return MalformedPacket("PUBLISH with QoS 3", clause="MQTT-3.3.1-4")
+    if first in _FORBIDDEN_PUBLISHES:
+        return RemoteProtocolError("PUBLISH with DUP and QoS 0", clause="MQTT-3.3.1-2")
+    topic_length = int.from_bytes(body[:2], "big")
+    if len(body) >= 2 and not topic_length:
+        return MalformedPacket("PUBLISH with an empty topic", clause="MQTT-4.7.3-1")
+    if topic_length > limits.topic_length_max:
+        return RemoteProtocolError(f"a topic of {topic_length} bytes is over the limit")
+    return MalformedPacket("PUBLISH ends within its topic or packet id", clause="MQTT-3.3.2-1")
+
+
+def _read_more(
+    data: bytes, pos: int, body: int, topic_stop: int, stop: int, size_max: int
+) -> tuple[Sequence[int], Sequence[int], Sequence[int], int]:
+    """Read the run that begins with the valid frame at ``pos``.
+
+    Returns:
+        Starts and stops of the payloads, the packet ids, and where the run ends.
+    """
+    size = stop - pos
+    start = topic_stop
+    ids: list[int] = []
+    run_stop = _alike_until(data, data[pos:topic_stop], stop, size)
+    if data[pos] & _QOS:
+        start += 2
+        ids = _read_ids(data, topic_stop, size, run_stop)
+        run_stop = pos + len(ids) * size
+    starts = range(start, run_stop + 1, size)
+    stops = range(stop, run_stop + 1, size)
+    if data[run_stop + body - pos : run_stop + topic_stop - pos] != data[body:topic_stop]:
+        return starts, stops, ids, run_stop
+    frames = list(starts), list(stops), ids
+    run_stop = _extend_run(data, run_stop, data[body:topic_stop], frames, data[pos], size_max)
+    return *frames, run_stop
+
+
+def _extend_run(
+    data: bytes, pos: int, topic_field: bytes, frames: _Frames, first: int, size_max: int
+) -> int:
+    """Add the frames from ``pos`` on that go on with a run, whatever their length.
+
+    ``topic_field`` is the topic with its length, ``first`` the first byte of the run.
+
+    Returns:
+        Where the run ends: before the first frame that is another's, incomplete or in doubt.
+    """
+    starts, stops, ids = frames
+    end = len(data)
+    mask = _NOT_DUP if ids else 0xFF
+    kind = first & mask
+    topic_size = len(topic_field)
+    while pos + 1 < end and data[pos] & mask == kind:
+        body = pos + 2
+        length = data[pos + 1]
+        if length >= 0x80:
+            length, body = read_remaining_length(data, pos + 1)
+            if not data[body - 1] or body - pos + length > size_max:
+                break
+        start = body + topic_size
+        stop = body + length
+        if ids:
+            start += 2
+        if start > stop or stop > end or data[body : body + topic_size] != topic_field:
+            break
+        if ids:
+            packet_id = data[start - 2] << 8 | data[start - 1]
+            if not packet_id:
+                break
+            ids.append(packet_id)
+        starts.append(start)
+        stops.append(stop)
+        pos = stop
+    return pos
+
+
+def _read_answers(data: bytes, pos: int, body: int, stop: int) -> tuple[Answers, int]:
+    """Read the answer at ``pos`` and those of the same kind after it.
+
+    Returns:
+        Their ids, and the position after the last of them.
+    """
+    kind = _ANSWERS[data[pos] >> 4]
+    if stop - body != 2:
+        raise MalformedPacket(f"{kind.name} with a body of {stop - body} bytes")
+    ids = [data[body] << 8 | data[body + 1]]
+    if not ids[0]:
+        raise RemoteProtocolError(f"{kind.name} of packet id 0", clause="MQTT-2.3.1-1")
+    head = data[pos:body]
+    if data[stop : stop + body - pos] == head:
+        size = stop - pos
+        ids = _read_ids(data, body, size, _alike_until(data, head, stop, size))
+        stop = pos + len(ids) * size
+    return Answers(kind, ids), stop
+
+
+def _alike_until(data: bytes, prefix: bytes, pos: int, size: int) -> int:
+    """Return where the frames of ``size`` bytes that begin with ``prefix`` end, from ``pos`` on."""
+    width = len(prefix)
+    end = pos + (len(data) - pos) // size * size
+    probe_stop = min(end, pos + _PROBES * size)
+    for at in range(pos, probe_stop, size):
+        if data[at : at + width] != prefix:
+            return at
+    pos = probe_stop
+    while (end - pos) // size > width * _PROBES_PER_COLUMN:
+        stop = min(end, pos + _FRAMES_PER_COLUMN_MAX * size)
+        pos = _columns_alike_until(data, prefix, pos, stop, size)
+        if pos < stop:
+            return pos
+    for at in range(pos, end, size):
+        if data[at : at + width] != prefix:
+            return at
+    return end
+
+
+def _columns_alike_until(data: bytes, prefix: bytes, pos: int, stop: int, size: int) -> int:
+    """Do the same for frames up to ``stop``, comparing one byte of all frames at a time."""
+    count = (stop - pos) // size
+    for column in range(len(prefix)):
+        found = data[pos + column : stop : size]
+        wanted = prefix[column : column + 1]
+        if found != wanted * count:
+            count -= len(found.lstrip(wanted))
+            stop = pos + count * size
+            if not count:
+                break
+    return stop
+
+
+def _read_ids(data: bytes, at: int, size: int, stop: int) -> list[int]:
+    """Read the packet ids at ``at`` and every ``size`` bytes from there, up to ``stop`` or an id 0.
+
+    The first one is known not to be 0, so there is always an id.
+    """
+    high = data[at:stop:size]
+    native = bytearray(2 * len(high))
+    native[_HIGH::2] = high
+    native[_LOW::2] = data[at + 1 : stop : size]
+    ids = memoryview(native).cast("H").tolist()
+    return ids if all(ids) else ids[: ids.index(0)]

@@ -1,0 +1,1 @@
+"""What an operator sees: counters, metrics, health, ``$SYS`` topics, logs and limits."""

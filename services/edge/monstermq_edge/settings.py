@@ -1,0 +1,80 @@
+"""From the configuration's sections to what each part of the edge is told."""
+
+from pathlib import Path
+
+from monstermq_edge.mqtt.decoder import DecoderLimits
+from monstermq_edge.transport.tls import TlsSettings
+from monstermq_edge.transport.websocket import WebSocketSettings
+from monstermq_shared.config import BrokerConfig, QueuePolicy, StoreType, Tls
+from monstermq_shared.sessions.local.backpressure import HoldLimits
+from monstermq_shared.sessions.local.engine import EngineSettings
+from monstermq_shared.sessions.local.persistent import QueuePolicy as SessionQueuePolicy
+
+KIB = 1024
+
+
+def engine_settings(config: BrokerConfig) -> EngineSettings:
+    """What the session engine is told."""
+    limits = config.limits
+    expiry = config.queue.session_expiry
+    return EngineSettings(
+        in_flight_max=limits.in_flight_per_client,
+        open_ids_max=limits.open_qos2_ids_per_client,
+        subscriptions_max=limits.subscriptions_per_client,
+        topic_levels_max=limits.topic_levels,
+        route_cache_max=limits.routing_cache_entries,
+        queue=SessionQueuePolicy(
+            enabled=config.queued_messages_enabled,
+            messages_max=config.queue.max_messages,
+            size_max=config.queue.max_bytes,
+            drop_oldest=config.queue.policy is QueuePolicy.DROP_OLDEST,
+            tail_max=limits.pending_messages_per_client,
+        ),
+        hold=HoldLimits(
+            pending_max=limits.pending_messages_per_client,
+            pending_size_max=limits.pending_kb_per_client * KIB,
+            backlog_size_max=limits.commit_backlog_kb * KIB,
+            patience_s=limits.slow_consumer_hold_s,
+        ),
+        session_expiry_us=None if expiry is None else int(expiry.total_seconds() * 1_000_000),
+        retained_durable=config.retained_store_type is not StoreType.MEMORY,
+    )
+
+
+def decoder_limits(config: BrokerConfig) -> DecoderLimits:
+    """Bounds on what a client may send."""
+    limits = config.limits
+    size = config.max_message_size_kb * KIB
+    return DecoderLimits(
+        packet_size_max=size,
+        connect_size_max=size,
+        filters_max=limits.filters_per_subscribe,
+        topic_levels_max=limits.topic_levels,
+        topic_length_max=limits.topic_length_max,
+    )
+
+
+def websocket_settings(config: BrokerConfig) -> WebSocketSettings:
+    """How WebSocket clients are met."""
+    return WebSocketSettings(
+        path=config.websocket.path,
+        allowed_origins=frozenset(config.websocket.allowed_origins),
+        message_size_max=config.max_message_size_kb * KIB,
+    )
+
+
+def tls_settings(tls: Tls) -> TlsSettings:
+    """Where certificates are."""
+    password = tls.key_store_password
+    return TlsSettings(
+        cert_file=_path(tls.cert_file),
+        key_file=_path(tls.key_file),
+        key_store=_path(tls.key_store),
+        key_store_password="" if password is None else password.get_secret_value(),
+        client_ca_file=_path(tls.client_ca_file),
+        require_client_cert=tls.require_client_cert,
+    )
+
+
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text)

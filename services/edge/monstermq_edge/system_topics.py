@@ -1,0 +1,79 @@
+"""Publishes the ``$SYS`` tree to those who subscribe to it, and to nobody else (design 11.17)."""
+
+from collections.abc import Iterator
+
+from monstermq_edge.hub import Hub
+from monstermq_edge.operation.sys_topics import ClientStatistics, ClientTopics, SysTopics
+from monstermq_edge.status import Status
+from monstermq_shared.config import Sys
+from monstermq_shared.messages import MessageRun
+from monstermq_shared.sessions.local import LocalEngine
+from monstermq_shared.topics import matches
+
+CLIENTS_TREE = "$SYS/clients/"
+
+
+class SystemTopicPublisher:
+    """Builds and publishes values once per interval, while a ``$SYS`` subscription exists."""
+
+    def __init__(
+        self, engine: LocalEngine, hub: Hub, status: Status, config: Sys, version: str
+    ) -> None:
+        self._engine = engine
+        self._config = config
+        started_s = hub.clock.monotonic()
+        self._now_s = started_s
+        self._next_s = started_s + config.interval_s
+        self._status = status
+        self._topics = SysTopics(
+            status.counters,
+            status.gauges(),
+            version=version,
+            started_s=started_s,
+            started_us=hub.clock.wall_us(),
+        )
+        self._clients = ClientTopics()
+
+    def tick(self, now_s: float) -> None:
+        """Once a second: publish what has changed, when the interval is over."""
+        self._now_s = now_s
+        if now_s < self._next_s:
+            return
+        self._next_s = now_s + self._config.interval_s
+        self._topics.tick(now_s)
+        if not self._config.enabled:
+            return
+        filters = self._engine.system_filters
+        if not filters:
+            self._clients.clear()
+            return
+        changes = self._topics.changed(now_s)
+        if any(_reaches_clients(topic_filter) for topic_filter in filters):
+            changes += self._clients.changed(self._statistics())
+        for topic, payload in changes:
+            self._engine.publish_system(MessageRun.single(topic.encode(), payload, 0))
+
+    def values(self, topic_filter: str) -> list[tuple[str, bytes]]:
+        """Return what a new subscription to this filter is sent at once."""
+        if not self._config.enabled:
+            return []
+        values = list(self._topics.values(self._now_s).items())
+        if _reaches_clients(topic_filter):
+            values += ClientTopics().changed(self._statistics())
+        return [(topic, payload) for topic, payload in values if matches(topic_filter, topic)]
+
+    def _statistics(self) -> Iterator[ClientStatistics]:
+        last_pings = self._status.last_pings()
+        for session in self._engine.sessions.values():
+            yield ClientStatistics(
+                client_id=session.client_id,
+                connected=session.link is not None,
+                last_ping_us=last_pings.get(session.client_id),
+                in_flight_received=len(session.open_ids or ()),
+                in_flight_sent=len(session.in_flight),
+            )
+
+
+def _reaches_clients(topic_filter: str) -> bool:
+    first, second = (*topic_filter.split("/"), "#")[:2]
+    return first == "$SYS" and second in {"clients", "+", "#"}

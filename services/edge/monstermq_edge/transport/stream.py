@@ -1,0 +1,165 @@
+"""TCP and TLS: an asyncio protocol that drives one connection."""
+
+import asyncio
+import math
+from typing import cast
+
+from monstermq_edge.hub import LINGER_S, Hub
+from monstermq_edge.mqtt.connection import Connection, ConnectionContext, Peer
+from monstermq_edge.mqtt.phases import Phase
+from monstermq_shared.counters import Refusal
+
+NEVER = 1 << 62
+
+
+class StreamProtocol(asyncio.Protocol):
+    """Feeds what the transport reads, and writes what the connection wants to say once per turn.
+
+    Attributes:
+        connection: The protocol side.
+        dirty: It is on the hub's list of this turn.
+    """
+
+    __slots__ = (
+        "_context",
+        "_hub",
+        "_paused",
+        "_transport",
+        "_watched",
+        "connection",
+        "dirty",
+    )
+
+    def __init__(self, hub: Hub, context: ConnectionContext) -> None:
+        self._hub = hub
+        self._context = context
+        self._transport: asyncio.Transport | None = None
+        self._paused = False
+        self._watched = NEVER
+        self.connection: Connection | None = None
+        self.dirty = False
+
+    # -- what the transport calls ----------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin; or refuse at once when there are too many connections."""
+        self._transport = cast("asyncio.Transport", transport)
+        counters = self._context.counters
+        counters.sockets_opened += 1
+        if self._hub.is_full():
+            counters.connections_refused[Refusal.CONNECTIONS_MAX] += 1
+            transport.close()
+            return
+        outbox = self._context.outbox_size_max
+        self._transport.set_write_buffer_limits(high=outbox // 2, low=outbox // 8)
+        now = self._hub.clock.monotonic()
+        self.connection = Connection(self._context, _peer(transport), self, now)
+        self._hub.protocols.add(self)
+        self._watched = self._hub.watch(self, self.connection.deadline)
+
+    def data_received(self, data: bytes) -> None:
+        """Feed a read chunk."""
+        connection = self.connection
+        if connection is not None:
+            clock = self._hub.clock
+            connection.receive_data(data, clock.monotonic(), clock.wall_us())
+            self._hub.touch()
+
+    def eof_received(self) -> bool:
+        """The peer has finished sending: so have we."""
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The network connection is gone, for whatever reason."""
+        connection = self.connection
+        self._transport = None
+        if connection is not None:
+            self._hub.protocols.discard(self)
+            connection.connection_lost(self._hub.clock.wall_us())
+            self._hub.touch()
+
+    def pause_writing(self) -> None:
+        """The peer does not read fast enough."""
+        if self.connection is not None:
+            self.connection.congested = True
+
+    def resume_writing(self) -> None:
+        """The peer has read what there was."""
+        connection = self.connection
+        if connection is not None:
+            connection.congested = False
+            self._context.wake(connection)
+
+    # -- what the hub calls ----------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """End of the turn: write, hold or resume, close."""
+        self.dirty = False
+        connection = self.connection
+        transport = self._transport
+        if transport is None or connection is None:
+            return
+        closed = connection.phase is Phase.CLOSED
+        if not connection.congested or closed:
+            data = connection.data_to_send()
+            if data:
+                self.write(transport, data)
+        if closed:
+            self._close(transport)
+            return
+        if connection.held is not self._paused:
+            self._paused = not self._paused
+            if self._paused:
+                transport.pause_reading()
+            else:
+                transport.resume_reading()
+        if connection.deadline < self._watched - 1:
+            self._watched = self._hub.watch(self, connection.deadline)
+        if connection.sent():
+            self._hub.touch()
+
+    def write(self, transport: asyncio.Transport, data: bytes) -> None:
+        """Hand bytes of the MQTT stream to the transport."""
+        transport.write(data)
+
+    def _close(self, transport: asyncio.Transport) -> None:
+        if not transport.is_closing():
+            transport.close()
+            self._watched = self._hub.watch(self, self._hub.clock.monotonic() + LINGER_S)
+
+    def check_deadline(self, second: int, now: float) -> None:
+        """The wheel has come to a second for which this connection was registered."""
+        transport = self._transport
+        connection = self.connection
+        if second != self._watched or transport is None or connection is None:
+            return
+        if connection.phase is Phase.CLOSED:
+            transport.abort()
+        elif connection.deadline <= now:
+            connection.expire(self._hub.clock.wall_us())
+            self._watched = NEVER
+        elif connection.deadline < math.inf:
+            self._watched = self._hub.watch(self, connection.deadline)
+        else:
+            self._watched = NEVER
+
+    def shut_down(self) -> None:
+        """The broker stops."""
+        if self.connection is not None:
+            self.connection.shut_down(self._hub.clock.wall_us())
+
+
+def _peer(transport: asyncio.BaseTransport) -> Peer:
+    return Peer(
+        remote_address=_address(transport.get_extra_info("peername")),
+        local_address=_address(transport.get_extra_info("sockname")),
+        tls=transport.get_extra_info("ssl_object") is not None,
+    )
+
+
+def _address(name: object) -> str:
+    match name:
+        case (str(host), int(port), *_):
+            return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        case _:
+            return str(name)

@@ -1,0 +1,204 @@
+"""The views of this process: which projections there are, and where their changes are committed.
+
+What lives in the session store's database is committed with the sessions, in one transaction and
+before the acknowledgement (design 11.6). Memory views belong to the process.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from monstermq_shared.projections.archive import ArchiveProjection
+from monstermq_shared.projections.last_value import LastValueProjection
+from monstermq_shared.projections.retained import RetainedProjection
+from monstermq_shared.stores.memory import MemoryDatabase
+
+from monstermq_shared.config import ArchiveGroup, BrokerConfig, StoreType
+from monstermq_shared.records import Record
+from monstermq_shared.routing import Interest
+from monstermq_shared.sessions.local import Turn
+from monstermq_shared.stores.ports import ArchiveStore, Commit, CommitResult, MessageStore
+from monstermq_shared.stores.sqlite import SqliteDatabase
+
+RETAINED = "RetainedMessages"
+"""The retained store's logical name; tables are called after it in lower case."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageView:
+    """A projection whose rows are one record per topic."""
+
+    projection: RetainedProjection | LastValueProjection
+    store: MessageStore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveView:
+    """A projection whose rows are all records."""
+
+    projection: ArchiveProjection
+    store: ArchiveStore
+
+
+class ViewSet:
+    """The views in one database."""
+
+    def __init__(
+        self, messages: Sequence[MessageView] = (), archives: Sequence[ArchiveView] = ()
+    ) -> None:
+        self.messages = list(messages)
+        self.archives = list(archives)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the projections."""
+        return [view.projection.name for view in (*self.messages, *self.archives)]
+
+    def wants(self, topic: str) -> bool:
+        """Whether one of them takes records of this topic.
+
+        The retained projection is not asked: it takes what the retain flag marks, on any topic.
+        """
+        views = [*self.messages, *self.archives]
+        return any(
+            view.projection.wants(topic)
+            for view in views
+            if not isinstance(view.projection, RetainedProjection)
+        )
+
+    def fold(self, turn: Turn) -> Commit:
+        """Fold a turn's records into a commit."""
+        records: Sequence[Record] = turn.records
+        messages = {view.store.name: view.projection.fold(records) for view in self.messages}
+        archives = {view.store.name: view.projection.fold(records) for view in self.archives}
+        return Commit(
+            upto=turn.upto,
+            projections=self.names,
+            messages={name: changes for name, changes in messages.items() if changes},
+            archives={name: changes for name, changes in archives.items() if changes},
+        )
+
+
+class Views:
+    """All views, and the two databases they live in.
+
+    Attributes:
+        database: The session store's database; its views commit with the sessions.
+        retained: Where retained messages are read.
+        last_values: Group name -> its last values.
+        archives: Group name -> its history.
+        retained_count: Topics with a retained message, as of the last ``measure``.
+        database_size: Bytes the database takes, as of the last ``measure``.
+    """
+
+    def __init__(self, config: BrokerConfig, database: SqliteDatabase) -> None:
+        self.database = database
+        self._memory_database = MemoryDatabase()
+        self._primary = ViewSet()
+        self._memory = ViewSet()
+        self.last_values: dict[str, MessageStore] = {}
+        self.archives: dict[str, ArchiveStore] = {}
+        self.retained_count = 0
+        self.database_size = 0
+        self.retained = self._add_messages(
+            RETAINED, config.retained_store_type, RetainedProjection("retained")
+        )
+        for group in config.archive_groups:
+            if group.enabled:
+                self._add_group(group)
+
+    def _add_messages(
+        self,
+        name: str,
+        store_type: StoreType,
+        projection: RetainedProjection | LastValueProjection,
+    ) -> MessageStore:
+        in_memory = store_type is StoreType.MEMORY
+        database = self._memory_database if in_memory else self.database
+        store = database.message_store(name)
+        views = self._memory if in_memory else self._primary
+        views.messages.append(MessageView(projection=projection, store=store))
+        return store
+
+    def _add_group(self, group: ArchiveGroup) -> None:
+        filters = group.topic_filter or ("#",)
+        if group.last_val_type is not StoreType.NONE:
+            self.last_values[group.name] = self._add_messages(
+                last_value_name(group),
+                group.last_val_type,
+                LastValueProjection(
+                    last_value_name(group), filters, retained_only=group.retained_only
+                ),
+            )
+        if group.archive_type is not StoreType.NONE:
+            store = self.database.archive_store(archive_name(group))
+            projection = ArchiveProjection(
+                archive_name(group), filters, retained_only=group.retained_only
+            )
+            self._primary.archives.append(ArchiveView(projection=projection, store=store))
+            self.archives[group.name] = store
+
+    @property
+    def projection_names(self) -> list[str]:
+        """The names of all projections."""
+        return [*self._primary.names, *self._memory.names]
+
+    def interest(self, topic: str) -> Interest:
+        """Say who wants a topic's records; see ``Interest``."""
+        durable = self._primary.wants(topic)
+        return Interest(wanted=durable or self._memory.wants(topic), durable=durable)
+
+    def has_work(self, turn: Turn) -> bool:
+        """Whether a turn has anything to write."""
+        return bool(turn.clients or turn.records)
+
+    async def commit(self, turn: Turn) -> CommitResult:
+        """Commit a turn's facts and records: the primary database in one transaction.
+
+        Raises:
+            StoreUnavailable: Nothing of it was committed to the primary database; the same call
+                may be repeated, since Memory views take a turn twice without harm.
+            StoreConflict, StoreDamaged: See ``Database.commit``.
+        """
+        if turn.records:
+            await self._memory_database.commit(self._memory.fold(turn))
+        commit = self._primary.fold(turn)
+        commit.sessions = turn.clients
+        if not (commit.sessions or commit.messages or commit.archives):
+            return CommitResult({})
+        return await self.database.commit(commit)
+
+    async def measure(self) -> None:
+        """Bring ``retained_count`` and ``database_size`` up to date."""
+        self.retained_count = await self.retained.count()
+        self.database_size = await self.database.size()
+
+    async def close(self) -> None:
+        """Close the database."""
+        await self.database.close()
+
+
+def last_value_name(group: ArchiveGroup) -> str:
+    """Return the logical name of a group's last values, as the original calls it."""
+    return f"{group.name}Lastval"
+
+
+def archive_name(group: ArchiveGroup) -> str:
+    """Return the logical name of a group's archive, as the original calls it."""
+    return f"{group.name}Archive"
+
+
+async def open_views(config: BrokerConfig) -> Views:
+    """Open the session store's database with the tables of every view in it.
+
+    Raises:
+        StartupError, StoreError: It cannot be opened; see ``SqliteDatabase.open``.
+    """
+    groups = [group for group in config.archive_groups if group.enabled]
+    messages = [last_value_name(g) for g in groups if g.last_val_type is StoreType.SQLITE]
+    if config.retained_store_type is StoreType.SQLITE:
+        messages.insert(0, RETAINED)
+    archives = [archive_name(g) for g in groups if g.archive_type is StoreType.SQLITE]
+    database = await SqliteDatabase.open(
+        config.sqlite.path, session_store=True, message_stores=messages, archive_stores=archives
+    )
+    return Views(config, database)

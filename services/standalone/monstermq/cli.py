@@ -1,0 +1,200 @@
+"""The command line: the original's spelling, with one dash or two, and nothing else in silence."""
+
+import argparse
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import NoReturn, TextIO
+
+from monstermq_shared.config import LoadedConfig, check_runnable, load_config, parse_log_level
+from monstermq_shared.errors import ConfigError
+from monstermq_shared.exit_codes import ExitCode
+from monstermq_shared.stores.sqlite.backup import backup_file
+
+HELP = """\
+usage: monstermq [-config FILE] [-log LEVEL] [-cluster] [--check]
+       monstermq db backup FILE [-config FILE]
+       monstermq -help | --version
+
+  -config FILE       the configuration; else the file GATEWAY_CONFIG names, else
+                     config.yaml in the working directory, else an embedded default:
+                     TCP 1883 and WS 9000 on 127.0.0.1, SQLite in data/monstermq.db
+  -log LEVEL         ALL, FINEST, FINER, FINE, CONFIG, INFO (default), WARNING, SEVERE,
+                     OFF, or a number of java.util.logging
+  -cluster           run as a node of a cluster
+  --check            check the configuration and exit: 0 if the broker would start, else 2
+  --version          print the version and exit
+  -h, -help          print this and exit
+
+  db backup FILE     write a consistent copy of the SQLite database, also while the
+                     broker runs
+
+Every option may be written with one dash or two. Environment variables MONSTERMQ_<KEY>
+override the configuration, two underscores before a section's key: MONSTERMQ_SQLITE__PATH.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """Start the broker. ``log_level`` is Python's, None if the configuration decides."""
+
+    config: Path | None
+    log_level: int | None
+    cluster: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """Check the configuration and exit."""
+
+    config: Path | None
+    cluster: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackUp:
+    """Copy the database to ``target``."""
+
+    config: Path | None
+    target: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Show:
+    """Print a text and exit."""
+
+    text: str
+
+
+Invocation = Run | Check | BackUp | Show
+"""What a command line asks for."""
+
+
+def parse_arguments(arguments: Sequence[str]) -> Invocation:
+    """Read a command line, without the program's name.
+
+    Raises:
+        ConfigError: It has an argument nobody knows, or one without its value; the message names
+            the nearest one there is.
+    """
+    # As in the original, help is looked for before anything else.
+    if not {"-h", "--h", "-help", "--help"}.isdisjoint(arguments):
+        return Show(text=HELP)
+    if not {"-version", "--version"}.isdisjoint(arguments):
+        return Show(text=f"monstermq {version('monstermq')}\n")
+    if arguments and arguments[0] == "db":
+        return _parse_backup(arguments[1:])
+    return _parse_run(arguments)
+
+
+def check(invocation: Check, environ: Mapping[str, str], output: TextIO) -> ExitCode:
+    """Say whether the broker would start with this configuration, and what it would warn of.
+
+    Raises:
+        ConfigError: It would not.
+    """
+    loaded = load_config(invocation.config, environ, cluster=invocation.cluster)
+    try:
+        warnings = [*loaded.warnings, *check_runnable(loaded)]
+    except ConfigError as exc:
+        raise ConfigError(
+            f"{loaded.source} is well-formed, but the broker would not start:\n{exc}"
+        ) from exc
+    output.write(f"OK: {loaded.source}\n")
+    output.writelines(f"  {line}\n" for line in summary(loaded))
+    output.writelines(f"warning: {warning}\n" for warning in warnings)
+    return ExitCode.OK
+
+
+def back_up(invocation: BackUp, environ: Mapping[str, str], output: TextIO) -> ExitCode:
+    """Copy the configured SQLite database, also while a broker runs on it.
+
+    Raises:
+        ConfigError: The configuration is wrong, or its database is in memory.
+        StoreError: The database cannot be read, or the copy cannot be written.
+    """
+    sqlite = load_config(invocation.config, environ).config.sqlite
+    if sqlite.in_memory:
+        raise ConfigError("SQLite.Path is :memory:, and only the broker itself can read that")
+    size = backup_file(Path(sqlite.path), invocation.target)
+    output.write(f"{invocation.target}: {size} bytes\n")
+    return ExitCode.OK
+
+
+def summary(loaded: LoadedConfig) -> list[str]:
+    """Describe a configuration in a few lines: ports, stores, archive groups."""
+    config = loaded.config
+    ports = {"TCP": config.tcp, "TCPS": config.tcps, "WS": config.ws, "WSS": config.wss}
+    listening = ", ".join(f"{name} {port}" for name, port in ports.items() if port)
+    lines = [
+        f"listens on {config.bind_address}: {listening}",
+        f"sessions in {config.session_store_type}, "
+        f"retained messages in {config.retained_store_type}",
+    ]
+    lines += [
+        f"archive group {group.name}: {', '.join(group.topic_filter) or 'everything'}, "
+        f"last values in {group.last_val_type}, history in {group.archive_type}"
+        for group in config.archive_groups
+        if group.enabled
+    ]
+    return lines
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argparse parser without abbreviations that raises instead of ending the process."""
+
+    def __init__(self) -> None:
+        super().__init__(prog="monstermq", add_help=False, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; see monstermq -help")
+
+    def option(self, name: str, **settings: object) -> None:
+        """Add an option that may be written with one dash or two."""
+        self.add_argument(f"-{name}", f"--{name}", dest=name, **settings)  # type: ignore[arg-type]  # argparse's own overloads check them
+
+    def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
+        """Parse, and refuse what is left over with the nearest option there is."""
+        parsed, unknown = self.parse_known_args(list(arguments))
+        if unknown:
+            self.error(f"unknown argument {unknown[0]}{self._hint(unknown[0])}")
+        return parsed
+
+    def _hint(self, word: str) -> str:
+        if word.endswith((".yaml", ".yml")):
+            return f"; did you mean -config {word}?"
+        options = [option for option in self._option_string_actions if option.startswith("-")]
+        near = difflib.get_close_matches(word.partition("=")[0], options, n=1)
+        return f"; did you mean {near[0]}?" if near else ""
+
+
+def _parse_run(arguments: Sequence[str]) -> Run | Check:
+    parser = _Parser()
+    parser.option("config", type=Path, metavar="FILE")
+    parser.option("log", metavar="LEVEL")
+    parser.option("cluster", action="store_true")
+    parser.option("check", action="store_true")
+    parsed = parser.parse(arguments)
+    log_level = None if parsed.log is None else _log_level(parsed.log)
+    if parsed.check:
+        return Check(config=parsed.config, cluster=parsed.cluster)
+    return Run(config=parsed.config, log_level=log_level, cluster=parsed.cluster)
+
+
+def _parse_backup(arguments: Sequence[str]) -> BackUp:
+    if not arguments or arguments[0] != "backup":
+        raise ConfigError("the one command for databases is: monstermq db backup FILE")
+    parser = _Parser()
+    parser.add_argument("target", type=Path, metavar="FILE")
+    parser.option("config", type=Path, metavar="FILE")
+    parsed = parser.parse(arguments[1:])
+    return BackUp(config=parsed.config, target=parsed.target)
+
+
+def _log_level(text: str) -> int:
+    try:
+        return parse_log_level(text)
+    except ValueError as exc:
+        raise ConfigError(f"-log {exc}") from exc

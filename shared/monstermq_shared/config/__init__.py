@@ -1,0 +1,68 @@
+"""The configuration: models, loading, checks. Everything public is named here.
+
+A service calls ``load_config`` once and passes values down; nothing below reads the environment.
+"""
+
+from monstermq_shared.config.durations import format_duration, parse_duration
+from monstermq_shared.config.fields import (
+    LOG_LEVEL_NAMES,
+    LogFormat,
+    QueuePolicy,
+    StoreType,
+    format_log_level,
+    parse_log_level,
+)
+from monstermq_shared.config.limits import Limits
+from monstermq_shared.config.loading import LoadedConfig, embedded_default, load_config
+from monstermq_shared.config.runnable import check_runnable, unsupported
+from monstermq_shared.config.sections import (
+    ArchiveGroup,
+    BrokerConfig,
+    CrateDB,
+    Kafka,
+    KafkaBus,
+    Log,
+    Mcp,
+    Metrics,
+    MongoDB,
+    Postgres,
+    Queue,
+    Sparkplug,
+    SQLite,
+    Sys,
+    Tls,
+    WebSocket,
+)
+
+__all__ = [
+    "LOG_LEVEL_NAMES",
+    "ArchiveGroup",
+    "BrokerConfig",
+    "CrateDB",
+    "Kafka",
+    "KafkaBus",
+    "Limits",
+    "LoadedConfig",
+    "Log",
+    "LogFormat",
+    "Mcp",
+    "Metrics",
+    "MongoDB",
+    "Postgres",
+    "Queue",
+    "QueuePolicy",
+    "SQLite",
+    "Sparkplug",
+    "StoreType",
+    "Sys",
+    "Tls",
+    "WebSocket",
+    "check_runnable",
+    "embedded_default",
+    "format_duration",
+    "format_log_level",
+    "load_config",
+    "parse_duration",
+    "parse_log_level",
+    "unsupported",
+]

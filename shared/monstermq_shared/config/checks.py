@@ -1,0 +1,178 @@
+"""What a configuration may not say together, and what is allowed and may still surprise."""
+
+from collections import Counter
+from collections.abc import Iterator
+from ipaddress import ip_address
+
+from monstermq_shared.config.fields import Section, StoreType, yaml_name
+from monstermq_shared.config.limits import broken_relations
+from monstermq_shared.config.sections import ArchiveGroup, BrokerConfig
+from monstermq_shared.config.validation import refuse
+from monstermq_shared.errors import InvalidTopic
+from monstermq_shared.topics import check_topic_filter
+
+# The section of each kind of database, and the key in it that says where it is.
+_CONNECTIONS = {
+    StoreType.POSTGRES: ("postgres", "url"),
+    StoreType.CRATEDB: ("cratedb", "url"),
+    StoreType.MONGODB: ("mongodb", "url"),
+    StoreType.SQLITE: ("sqlite", "path"),
+    StoreType.KAFKA: ("kafka", "servers"),
+}
+
+
+def check_consistent(config: BrokerConfig, *, cluster: bool) -> None:
+    """Refuse a configuration that contradicts itself.
+
+    Args:
+        config: What the file says.
+        cluster: Whether ``-cluster`` was given.
+
+    Raises:
+        ConfigError: One line for each contradiction, with the key and the fix.
+    """
+    problems = list(_port_problems(config))
+    problems += _tls_problems(config)
+    problems += _group_problems(config)
+    problems += _sharing_problems(config, cluster=cluster)
+    problems += broken_relations(config.limits, config.max_message_size_kb)
+    refuse(problems)
+
+
+def warnings_of(config: BrokerConfig) -> list[str]:
+    """Return what is allowed and may still surprise, one sentence each."""
+    warnings = []
+    certified = config.tls.require_client_cert and not (config.tcp or config.ws)
+    if not certified and not _is_loopback(config.bind_address):
+        warnings.append(
+            f"there is no authentication: whoever reaches {config.bind_address} can read and write "
+            "every topic; set BindAddress: 127.0.0.1, or let a firewall decide"
+        )
+    warnings += _default_connections(config)
+    if config.session_store_type is StoreType.SQLITE and config.sqlite.in_memory:
+        warnings.append("SQLite.Path is :memory:, so nothing survives a restart")
+    if not config.queued_messages_enabled:
+        warnings.append(
+            "QueuedMessagesEnabled is false: QoS 1 and 2 messages are lost to sessions that are "
+            "offline, and acknowledged at once"
+        )
+    warnings += [
+        f"{path} ({group.name}) keeps nothing: set LastValType, ArchiveType or both"
+        for path, group in _enabled_groups(config)
+        if group.last_val_type is StoreType.NONE and group.archive_type is StoreType.NONE
+    ]
+    if config.kafka.bus.enabled:
+        warnings += [
+            f"{path}.LastValType is MEMORY: only the process that folds the group's messages "
+            "knows its last values"
+            for path, group in _enabled_groups(config)
+            if group.last_val_type is StoreType.MEMORY
+        ]
+    return warnings
+
+
+def _group_path(index: int) -> str:
+    return f"ArchiveGroups[{index}]"
+
+
+def _enabled_groups(config: BrokerConfig) -> Iterator[tuple[str, ArchiveGroup]]:
+    for index, group in enumerate(config.archive_groups):
+        if group.enabled:
+            yield _group_path(index), group
+
+
+def stores_of(config: BrokerConfig) -> Iterator[tuple[str, StoreType]]:
+    """Yield (key, type) of every store that would be opened."""
+    yield "SessionStoreType", config.session_store_type
+    yield "RetainedStoreType", config.retained_store_type
+    for path, group in _enabled_groups(config):
+        yield f"{path}.LastValType", group.last_val_type
+        yield f"{path}.ArchiveType", group.archive_type
+
+
+def _port_problems(config: BrokerConfig) -> Iterator[str]:
+    ports = {"TCP": config.tcp, "WS": config.ws, "TCPS": config.tcps, "WSS": config.wss}
+    if not any(ports.values()):
+        yield "TCP, WS, TCPS and WSS are all 0, so nobody can connect: give one of them a port"
+    if config.mcp.enabled:
+        ports["MCP.Port"] = config.mcp.port
+    if config.metrics.enabled:
+        ports["Metrics.Port"] = config.metrics.port
+    users: dict[int, list[str]] = {}
+    for key, port in ports.items():
+        users.setdefault(port, []).append(key)
+    for port, keys in users.items():
+        if port and len(keys) > 1:
+            yield f"{' and '.join(keys)} are both {port}: give each a port of its own"
+
+
+def _tls_problems(config: BrokerConfig) -> Iterator[str]:
+    tls = config.tls
+    if tls.key_store and (tls.cert_file or tls.key_file):
+        yield "TLS.KeyStore stands beside TLS.CertFile or TLS.KeyFile: write one or the other"
+    if tls.key_file and not tls.cert_file:
+        yield "TLS.KeyFile needs TLS.CertFile"
+    if tls.require_client_cert and not tls.client_ca_file:
+        yield "TLS.RequireClientCert needs TLS.ClientCaFile, which says whose signature counts"
+    if tls.key_store and tls.key_store.lower().endswith(".jks"):
+        yield (
+            "TLS.KeyStore is a JKS file; make it PKCS#12 with: keytool -importkeystore "
+            f"-srckeystore {tls.key_store} -destkeystore {tls.key_store[:-4]}.p12 "
+            "-deststoretype PKCS12"
+        )
+
+
+def _group_problems(config: BrokerConfig) -> Iterator[str]:
+    # Table names are folded to one case by most databases.
+    names = Counter(group.name.casefold() for group in config.archive_groups)
+    for index, group in enumerate(config.archive_groups):
+        if names.pop(group.name.casefold(), 1) > 1:
+            yield (
+                f"{_group_path(index)}.Name {group.name} is the name of another group too "
+                "(case does not count): rename one of them"
+            )
+        for position, topic_filter in enumerate(group.topic_filter):
+            try:
+                check_topic_filter(topic_filter, levels_max=config.limits.topic_levels)
+            except InvalidTopic as exc:
+                yield f"{_group_path(index)}.TopicFilter[{position}]: {exc}"
+
+
+def _sharing_problems(config: BrokerConfig, *, cluster: bool) -> Iterator[str]:
+    """Yield where a store that belongs to one process would have to be shared."""
+    if cluster:
+        for key, store in stores_of(config):
+            if store is StoreType.SQLITE:
+                yield (
+                    f"{key} is SQLITE, which the nodes of a cluster cannot share: use POSTGRES, "
+                    "CRATEDB or MONGODB, or start without -cluster"
+                )
+    if (cluster or config.kafka.bus.enabled) and config.retained_store_type is StoreType.MEMORY:
+        reason = "-cluster" if cluster else "Kafka.Bus.Enabled"
+        yield (
+            f"RetainedStoreType is MEMORY, which processes do not share, and {reason} means "
+            "several of them: use POSTGRES, CRATEDB or MONGODB"
+        )
+
+
+def _is_loopback(address: str) -> bool:
+    if address.casefold() == "localhost":
+        return True
+    try:
+        return ip_address(address).is_loopback
+    except ValueError:  # a host name: nobody knows
+        return False
+
+
+def _default_connections(config: BrokerConfig) -> Iterator[str]:
+    """Yield a warning for each database that is used and not told where it is."""
+    used: dict[StoreType, str] = {}
+    for key, store in stores_of(config):
+        used.setdefault(store, f"{key} is {store}")
+    if config.kafka.bus.enabled:
+        used[StoreType.KAFKA] = "Kafka.Bus.Enabled is true"
+    for store, (section, attribute) in _CONNECTIONS.items():
+        connection: Section = getattr(config, section)
+        if store in used and attribute not in connection.model_fields_set:
+            key = f"{yaml_name(section)}.{yaml_name(attribute)}"
+            yield f"{used[store]} without {key}: using {getattr(connection, attribute)}"

@@ -1,0 +1,208 @@
+"""The building blocks of the configuration's models: the section, and the types of its keys."""
+
+import difflib
+import logging
+import re
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Strict,
+    WithJsonSchema,
+)
+
+# Spellings of the original's keys that capitalizing each word does not give.
+_WORDS = {
+    "tcp": "TCP",
+    "tcps": "TCPS",
+    "ws": "WS",
+    "wss": "WSS",
+    "tls": "TLS",
+    "mcp": "MCP",
+    "sqlite": "SQLite",
+    "cratedb": "CrateDB",
+    "mongodb": "MongoDB",
+    "websocket": "WebSocket",
+}
+
+
+def yaml_name(attribute: str) -> str:
+    """Return the YAML key of a Python attribute: ``max_message_size_kb`` is MaxMessageSizeKb."""
+    if attribute == "password":
+        return "Pass"
+    return "".join(_WORDS.get(word, word.capitalize()) for word in attribute.split("_"))
+
+
+class Section(BaseModel):
+    """A mapping of the configuration: frozen, typed, with no key that is not named here.
+
+    Attributes are made with their Python names in code and with the YAML's in a file; the
+    attribute's docstring is the key's documentation, in the schema and in the reference.
+    """
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        alias_generator=yaml_name,
+        populate_by_name=True,
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+    )
+
+
+def nearest(word: str, candidates: Iterable[str]) -> str | None:
+    """Return the candidate that ``word`` was probably meant to be, whatever its case."""
+    folded = {candidate.casefold(): candidate for candidate in candidates}
+    matches = difflib.get_close_matches(word.casefold(), folded, n=1, cutoff=0.6)
+    return folded[matches[0]] if matches else None
+
+
+def suggestion(word: str, candidates: Iterable[str]) -> str:
+    """Return "; did you mean X?", or which words there are if none is near."""
+    candidates = list(candidates)
+    match = nearest(word, candidates)
+    return f"; did you mean {match}?" if match else f"; there are {', '.join(sorted(candidates))}"
+
+
+class StoreType(StrEnum):
+    """What keeps a table. Each key allows some of them."""
+
+    NONE = "NONE"
+    MEMORY = "MEMORY"
+    HAZELCAST = "HAZELCAST"
+    POSTGRES = "POSTGRES"
+    CRATEDB = "CRATEDB"
+    MONGODB = "MONGODB"
+    KAFKA = "KAFKA"
+    SQLITE = "SQLITE"
+
+
+class QueuePolicy(StrEnum):
+    """What gives way when a session's queue is full."""
+
+    DROP_OLDEST = "DROP_OLDEST"
+    DROP_NEWEST = "DROP_NEWEST"
+
+
+class LogFormat(StrEnum):
+    """How a log line is written."""
+
+    TEXT = "TEXT"
+    JSON = "JSON"
+
+
+def _choice(*members: StrEnum) -> tuple[BeforeValidator, WithJsonSchema]:
+    """Accept the names of these members, in any case and with ``-`` for ``_``."""
+    names = {member.value: member for member in members}
+
+    def choose(value: object) -> StrEnum:
+        if isinstance(value, str):
+            member = names.get(value.strip().upper().replace("-", "_"))
+            if member is not None:
+                return member
+            raise ValueError(f"cannot be {value[:40]!r}{suggestion(value, names)}")
+        raise ValueError(f"must be one of {', '.join(names)}")
+
+    return BeforeValidator(choose), WithJsonSchema({"type": "string", "enum": list(names)})
+
+
+_RDBMS = (StoreType.POSTGRES, StoreType.CRATEDB, StoreType.MONGODB, StoreType.SQLITE)
+
+SessionStore = Annotated[StoreType, *_choice(*_RDBMS)]
+RetainedStore = Annotated[StoreType, *_choice(StoreType.MEMORY, StoreType.HAZELCAST, *_RDBMS)]
+LastValueStore = Annotated[
+    StoreType, *_choice(StoreType.NONE, StoreType.MEMORY, StoreType.HAZELCAST, *_RDBMS)
+]
+ArchiveStoreType = Annotated[StoreType, *_choice(StoreType.NONE, StoreType.KAFKA, *_RDBMS)]
+Policy = Annotated[QueuePolicy, *_choice(*QueuePolicy)]
+Format = Annotated[LogFormat, *_choice(*LogFormat)]
+
+
+def _check_setting(value: object) -> object:
+    if isinstance(value, bool | int | float | str):
+        return value
+    raise ValueError("must be text, a number, true or false")
+
+
+Setting = Annotated[bool | int | float | str, BeforeValidator(_check_setting)]
+Flag = Annotated[bool, Field(strict=True)]
+Text = Annotated[str, Field(strict=True, min_length=1)]
+Port = Annotated[int, Field(strict=True, ge=0, le=65_535)]
+
+
+def matching(pattern: str, problem: str) -> tuple[Strict, AfterValidator, WithJsonSchema]:
+    """Make the annotations of a text that matches ``pattern``; ``problem`` is the error."""
+
+    def check(value: str) -> str:
+        if re.fullmatch(pattern, value) is None:
+            raise ValueError(problem)
+        return value
+
+    return Strict(), AfterValidator(check), WithJsonSchema({"type": "string", "pattern": pattern})
+
+
+Address = Annotated[
+    str,
+    *matching(
+        "^[0-9A-Za-z_.:%-]{1,255}$",
+        "must be an IP address or host name such as 127.0.0.1, 0.0.0.0 or ::",
+    ),
+]
+
+# java.util.logging's names with its numbers, and the level of Python's logging each becomes.
+_LEVELS = {
+    "ALL": (-(2**31), 1),
+    "FINEST": (300, 5),
+    "FINER": (400, 8),
+    "FINE": (500, logging.DEBUG),
+    "CONFIG": (700, 15),
+    "INFO": (800, logging.INFO),
+    "WARNING": (900, logging.WARNING),
+    "SEVERE": (1000, logging.ERROR),
+    "OFF": (2**31 - 1, logging.CRITICAL + 10),
+}
+LOG_LEVEL_NAMES = tuple(_LEVELS)
+
+
+def parse_log_level(value: object) -> int:
+    """Return the level of Python's ``logging`` for one of the original's names or numbers.
+
+    Numbers are java.util.logging's, where 800 is INFO; one between two names means the higher.
+
+    Raises:
+        ValueError: It is neither; the message lists the names.
+    """
+    if value is False:  # YAML reads an unquoted OFF so
+        value = "OFF"
+    text = str(value).strip().upper()
+    if text in _LEVELS:
+        return _LEVELS[text][1]
+    if isinstance(value, bool) or re.fullmatch(r"[+-]?[0-9]{1,10}", text) is None:
+        raise ValueError(
+            f"must be a number or one of {', '.join(_LEVELS)}, not {str(value)[:40]!r}"
+        )
+    for number, level in _LEVELS.values():
+        if int(text) <= number:
+            return level
+    return _LEVELS["OFF"][1]
+
+
+def format_log_level(level: int) -> str:
+    """Return the original's name of a level of Python's ``logging``."""
+    return next((name for name, (_, known) in _LEVELS.items() if level <= known), "OFF")
+
+
+_LEVEL_SCHEMA: dict[str, Any] = {
+    "oneOf": [
+        {"type": "string", "enum": list(_LEVELS)},
+        {"type": "integer"},
+        {"const": False, "description": "An unquoted OFF, as YAML reads it."},
+    ]
+}
+LogLevel = Annotated[int, BeforeValidator(parse_log_level), WithJsonSchema(_LEVEL_SCHEMA)]

@@ -1,0 +1,265 @@
+"""The configuration as models: the original's YAML keys, and what this broker adds to them."""
+
+from datetime import timedelta
+from typing import Annotated
+
+from pydantic import Field, SecretStr
+
+from monstermq_shared.config.durations import Duration
+from monstermq_shared.config.fields import (
+    Address,
+    ArchiveStoreType,
+    Flag,
+    Format,
+    LastValueStore,
+    LogFormat,
+    LogLevel,
+    Policy,
+    Port,
+    QueuePolicy,
+    RetainedStore,
+    Section,
+    SessionStore,
+    Setting,
+    StoreType,
+    Text,
+    matching,
+    parse_log_level,
+)
+from monstermq_shared.config.limits import MAX_MESSAGE_SIZE_KB, Limits
+
+ALL_INTERFACES = "0.0.0.0"  # noqa: S104 - the original's behaviour; loading warns about it
+LOOPBACK = "127.0.0.1"
+
+
+class Postgres(Section):
+    """The PostgreSQL connection."""
+
+    url: Text = Field(default="jdbc:postgresql://localhost:5432/postgres", repr=False)
+    """Where it is, as a JDBC or PostgreSQL URL."""
+    user: Text = "system"
+    """The role to log in as."""
+    password: SecretStr = SecretStr("manager")
+    """Its password."""
+
+
+class CrateDB(Section):
+    """The CrateDB connection, over the PostgreSQL wire protocol."""
+
+    url: Text = Field(default="jdbc:postgresql://localhost:5432/doc", repr=False)
+    """Where it is, as a JDBC or PostgreSQL URL."""
+    user: Text = "crate"
+    """The user to log in as."""
+    password: SecretStr = SecretStr("")
+    """Its password."""
+
+
+class MongoDB(Section):
+    """The MongoDB connection."""
+
+    url: Text = Field(default="mongodb://localhost:27017", repr=False)
+    """Where it is, with user and password if it asks for them."""
+    database: Text = "monster"
+    """The database's name."""
+
+
+class SQLite(Section):
+    """The SQLite database."""
+
+    path: Text = "monstermq.db"
+    """The database file, relative to the working directory; `:memory:` keeps nothing."""
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether nothing of it survives the process."""
+        return self.path == ":memory:"
+
+
+class KafkaBus(Section):
+    """How the Kafka bus is used."""
+
+    enabled: Flag = False
+    """Send every message through one Kafka topic instead of the internal bus."""
+    topic: Text = "monster"
+    """The Kafka topic that carries them."""
+    partitions: Annotated[int, Field(strict=True, ge=1, le=10_000)] = 12
+    """Partitions the topic is created with; never changed in place."""
+    producer_config: dict[str, Setting] = Field(default_factory=dict)
+    """Kafka producer settings by their Kafka names: batch.size, linger.ms, compression.type."""
+
+
+class Kafka(Section):
+    """The Kafka cluster, for archive groups of type KAFKA and for the bus."""
+
+    servers: Text = "localhost:9092"
+    """Bootstrap servers, host:port, separated by commas."""
+    bus: KafkaBus = KafkaBus()
+    """Kafka as the message bus."""
+
+
+class ArchiveGroup(Section):
+    """Messages that are kept together: their last values, their history, or both."""
+
+    name: Annotated[
+        str,
+        *matching(
+            "^[A-Za-z_][A-Za-z0-9_-]{0,62}$",
+            "must be 1 to 63 letters, digits, _ or -, and begin with a letter or _",
+        ),
+    ]
+    """Letters, digits, `_` and `-`; tables are called `<name>lastval` and `<name>archive`."""
+    enabled: Flag = True
+    """Off: the group does not exist, its tables are left alone."""
+    topic_filter: tuple[Text, ...] = ()
+    """A message belongs to the group if one of these matches; empty matches everything."""
+    retained_only: Flag = False
+    """Only messages published with the retain flag."""
+    last_val_type: LastValueStore = StoreType.NONE
+    """What keeps the newest message of each topic."""
+    archive_type: ArchiveStoreType = StoreType.NONE
+    """What keeps every message."""
+    last_val_retention: Duration | None = None
+    """How long the value of a topic without news is kept; absent: for ever."""
+    archive_retention: Duration | None = None
+    """How long messages are kept; absent: for ever."""
+    purge_interval: Duration = timedelta(minutes=10)
+    """How often what is older than its retention is deleted."""
+
+
+class Sparkplug(Section):
+    """Sparkplug B."""
+
+    enabled: Flag = False
+    """Publish every metric of spBv1.0 messages below spBv1.0e."""
+
+
+class Mcp(Section):
+    """Access for AI models."""
+
+    enabled: Flag = False
+    """Run the Model Context Protocol server."""
+    port: Port = 3000
+    """Its HTTP port."""
+
+
+class Tls(Section):
+    """Certificates of TCPS and WSS. Read again on SIGHUP."""
+
+    cert_file: Text | None = None
+    """The server's certificate chain, PEM."""
+    key_file: Text | None = None
+    """Its private key, PEM; may be in CertFile too."""
+    key_store: Text | None = None
+    """Instead of the two: certificate and key in one PKCS#12 file (`.p12`, `.pfx`)."""
+    key_store_password: SecretStr | None = None
+    """The password of KeyStore, or of an encrypted KeyFile."""
+    client_ca_file: Text | None = None
+    """Authorities, PEM, that sign client certificates; with it clients may show one."""
+    require_client_cert: Flag = False
+    """Refuse clients that show no certificate; needs ClientCaFile."""
+
+
+class WebSocket(Section):
+    """MQTT over WebSocket, for WS and WSS."""
+
+    path: Annotated[
+        str, *matching(r"^/[^\s?#]*$", "must begin with / and have no space, ? or #")
+    ] = "/mqtt"
+    """The request path."""
+    allowed_origins: tuple[Text, ...] = ()
+    """Values of the Origin header browsers may come with; empty: any."""
+
+
+class Queue(Section):
+    """What is kept for a persistent session while it is offline or slow."""
+
+    max_messages: Annotated[int, Field(strict=True, ge=1, le=2**40)] = 1_000_000
+    """Messages per session."""
+    max_bytes: Annotated[int, Field(strict=True, ge=1, le=2**60)] = 1_073_741_824
+    """Payload bytes per session."""
+    policy: Policy = QueuePolicy.DROP_OLDEST
+    """What gives way when a queue is full; counted."""
+    session_expiry: Duration | None = None
+    """How long a session outlives its connection; absent: for ever."""
+
+
+class Metrics(Section):
+    """The small HTTP server with /health, /ready and /metrics."""
+
+    enabled: Flag = True
+    """Serve them."""
+    port: Port = 9464
+    """Its port; 0 is off."""
+    bind_address: Address = LOOPBACK
+    """The interface it listens on."""
+
+
+class Sys(Section):
+    """What the broker publishes about itself."""
+
+    enabled: Flag = True
+    """Publish them."""
+    interval_s: Annotated[int, Field(strict=True, ge=1, le=3_600)] = 10
+    """Seconds between updates."""
+
+
+class Log(Section):
+    """What is logged, to standard error."""
+
+    level: LogLevel = Field(default=parse_log_level("INFO"), json_schema_extra={"default": "INFO"})
+    """The least important entries to log; `-log` overrides it."""
+    format: Format = LogFormat.TEXT
+    """One line of text, or one JSON object, per entry."""
+
+
+class BrokerConfig(Section):
+    """Everything one configuration file says."""
+
+    tcp: Port = 1883
+    """Port of plain MQTT; 0 is off."""
+    ws: Port = 0
+    """Port of MQTT over WebSocket; 0 is off."""
+    tcps: Port = 0
+    """Port of MQTT over TLS; 0 is off."""
+    wss: Port = 0
+    """Port of MQTT over secure WebSocket; 0 is off."""
+    bind_address: Address = ALL_INTERFACES
+    """The interface the four ports listen on; without a file it is 127.0.0.1."""
+    max_message_size_kb: Annotated[int, Field(strict=True, ge=1, le=262_143)] = MAX_MESSAGE_SIZE_KB
+    """The largest MQTT packet, in units of 1024 bytes; a larger one closes its connection."""
+    queued_messages_enabled: Flag = True
+    """Keep QoS 1 and 2 messages for sessions that are offline; off: they are lost to them."""
+    session_store_type: SessionStore
+    """What keeps sessions, subscriptions and queued messages."""
+    retained_store_type: RetainedStore = StoreType.MEMORY
+    """What keeps retained messages."""
+    archive_groups: tuple[ArchiveGroup, ...] = ()
+    """Which messages are kept, where and for how long."""
+    postgres: Postgres = Postgres()
+    """The PostgreSQL connection, for stores of type POSTGRES."""
+    cratedb: CrateDB = CrateDB()
+    """The CrateDB connection, for stores of type CRATEDB."""
+    mongodb: MongoDB = MongoDB()
+    """The MongoDB connection, for stores of type MONGODB."""
+    sqlite: SQLite = SQLite()
+    """The SQLite database, for stores of type SQLITE."""
+    kafka: Kafka = Kafka()
+    """The Kafka cluster, for archives of type KAFKA and for the bus."""
+    sparkplug_metric_expansion: Sparkplug = Sparkplug()
+    """Sparkplug B metrics as topics of their own."""
+    mcp: Mcp = Mcp()
+    """The Model Context Protocol server."""
+    tls: Tls = Tls()
+    """Certificates of TCPS and WSS."""
+    websocket: WebSocket = WebSocket()
+    """MQTT over WebSocket."""
+    limits: Limits = Limits()
+    """Bounds for clients."""
+    queue: Queue = Queue()
+    """Bounds for the messages a session is owed."""
+    metrics: Metrics = Metrics()
+    """Health and metrics over HTTP."""
+    sys: Sys = Sys()
+    """The $SYS topics."""
+    log: Log = Log()
+    """What is logged."""

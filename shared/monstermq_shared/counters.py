@@ -1,0 +1,191 @@
+"""What the edge counts: plain integers, raised on the hot path by the one thread that runs it.
+
+Nothing here locks, formats or allocates. ``operation.metrics`` and ``operation.sys_topics`` turn
+the numbers into what people read. A list is indexed by its enumeration, or by the number its
+description names: ``counters.dropped[DropReason.QUEUE_FULL_OLDEST] += 1``.
+"""
+
+from enum import IntEnum
+
+from monstermq_shared.sessions.ports import CloseReason
+
+PACKET_TYPES = (
+    "reserved",
+    "connect",
+    "connack",
+    "publish",
+    "puback",
+    "pubrec",
+    "pubrel",
+    "pubcomp",
+    "subscribe",
+    "suback",
+    "unsubscribe",
+    "unsuback",
+    "pingreq",
+    "pingresp",
+    "disconnect",
+    "auth",
+)
+"""The names of MQTT's packet types, by the upper four bits of a packet's first byte."""
+
+QOS_LEVELS = 3
+
+
+class Refusal(IntEnum):
+    """Why a connection never got as far as CONNACK with code 0."""
+
+    UNACCEPTABLE_PROTOCOL = 0
+    """CONNECT named a protocol or a level we do not speak (CONNACK 1)."""
+    IDENTIFIER_REJECTED = 1
+    """An empty client id together with clean session 0, or one that is too long (CONNACK 2)."""
+    SERVER_UNAVAILABLE = 2
+    """The broker stops, or its store does not answer (CONNACK 3)."""
+    BAD_CREDENTIALS = 3
+    """User name or password are wrong (CONNACK 4)."""
+    NOT_AUTHORIZED = 4
+    """The client may not connect, or its will may not be published (CONNACK 5)."""
+    CONNECTIONS_MAX = 5
+    """As many connections as ``Limits`` allows are open."""
+    FILE_LIMIT = 6
+    """The process is out of file descriptors."""
+    TAKEOVER_RATE = 7
+    """Connections with one client id replace each other faster than ``Limits`` allows."""
+    TLS_FAILED = 8
+    """The TLS handshake failed, or the client's certificate was refused."""
+    WEBSOCKET_REFUSED = 9
+    """The WebSocket handshake was wrong: path, subprotocol, origin or version."""
+
+
+class DropReason(IntEnum):
+    """Why a message was not delivered to a session that subscribed to it. Each is a choice."""
+
+    QUEUE_FULL_OLDEST = 0
+    """The session's queue was full and ``Queue.Policy`` is drop-oldest: the oldest went."""
+    QUEUE_FULL_NEWEST = 1
+    """The session's queue was full and ``Queue.Policy`` is drop-newest: the new one went."""
+    OUTBOX_FULL_QOS0 = 2
+    """A QoS 0 delivery to a subscriber that reads too slowly."""
+    QUEUEING_DISABLED = 3
+    """``QueuedMessagesEnabled`` is false and the session was not connected."""
+    SESSION_EXPIRED = 4
+    """It waited in the queue of a session that passed ``Queue.SessionExpiry``."""
+    SLOW_CONSUMER = 5
+    """It was in flight or waiting for a clean session that was closed as a slow consumer."""
+    TOPIC_NOT_WRITABLE = 6
+    """A client published to ``$SYS``: acknowledged and ignored."""
+    MESSAGE_EXPIRED = 7
+    """It was older than its own expiry (MQTT 5)."""
+
+
+class Counters:
+    """Everything the edge counts since it was started. Every number only grows.
+
+    Attributes:
+        bytes_received: MQTT bytes read from clients, after TLS and WebSocket framing are taken off.
+        bytes_sent: MQTT bytes handed to the transports.
+        publish_received: PUBLISH packets read, by QoS (0 to 2).
+        publish_sent: PUBLISH packets written, by QoS (0 to 2), repeated ones included.
+        publish_bytes_received: Topic and payload bytes of those read (``MessageRun.size``).
+        publish_bytes_sent: The same of those written.
+        packets_received: Other packets read, by packet type (0 to 15); PUBLISH stays 0 here, since
+            ``publish_received`` has it.
+        packets_sent: Other packets written, by packet type; PUBLISH stays 0 here too.
+        malformed_packets: Connections closed since their bytes were no MQTT packet.
+        sockets_opened: Network connections accepted, whatever became of them.
+        connections_total: Connections that got CONNACK with code 0.
+        connections_refused: Those that did not, by ``Refusal``.
+        disconnects: Connections that ended after their CONNACK, by ``CloseReason``.
+        takeovers: Of these, the ones replaced by a newer connection with the same client id.
+        clients_maximum: The most clients that were connected at the same time.
+        sessions_expired: Persistent sessions removed by ``Queue.SessionExpiry``.
+        subscriptions_refused: Filters answered with 0x80 in a SUBACK.
+        wills_published: Wills published because a connection ended without DISCONNECT.
+        dropped: Messages not delivered, by ``DropReason``.
+        duplicates_ignored: Inbound QoS 2 PUBLISH packets whose id was still open: not published
+            again [MQTT-4.3.3-2].
+        publish_resent: PUBLISH packets written with DUP=1.
+        held_publishers: Times a publisher was not read from, since its subscribers or the store
+            were behind.
+        parked_sessions: Times a slow persistent subscriber was left to its queue rows.
+        commits: Transactions of the session store's database that succeeded.
+        commit_failures: Attempts that failed and were repeated.
+        commit_s: Seconds all successful commits took together.
+        rows_written: Rows those commits inserted, replaced or deleted.
+        rows_elided: Rows never written, as they were acknowledged before their batch left.
+        rows_purged: Rows deleted by retention.
+    """
+
+    __slots__ = (
+        "bytes_received",
+        "bytes_sent",
+        "clients_maximum",
+        "commit_failures",
+        "commit_s",
+        "commits",
+        "connections_refused",
+        "connections_total",
+        "disconnects",
+        "dropped",
+        "duplicates_ignored",
+        "held_publishers",
+        "malformed_packets",
+        "packets_received",
+        "packets_sent",
+        "parked_sessions",
+        "publish_bytes_received",
+        "publish_bytes_sent",
+        "publish_received",
+        "publish_resent",
+        "publish_sent",
+        "rows_elided",
+        "rows_purged",
+        "rows_written",
+        "sessions_expired",
+        "sockets_opened",
+        "subscriptions_refused",
+        "takeovers",
+        "wills_published",
+    )
+
+    def __init__(self) -> None:
+        self.bytes_received = 0
+        self.bytes_sent = 0
+        self.publish_received = [0] * QOS_LEVELS
+        self.publish_sent = [0] * QOS_LEVELS
+        self.publish_bytes_received = 0
+        self.publish_bytes_sent = 0
+        self.packets_received = [0] * len(PACKET_TYPES)
+        self.packets_sent = [0] * len(PACKET_TYPES)
+        self.malformed_packets = 0
+        self.sockets_opened = 0
+        self.connections_total = 0
+        self.connections_refused = [0] * len(Refusal)
+        # CloseReason begins at 1; the unused first place keeps indexing free of arithmetic.
+        self.disconnects = [0] * (max(CloseReason) + 1)
+        self.takeovers = 0
+        self.clients_maximum = 0
+        self.sessions_expired = 0
+        self.subscriptions_refused = 0
+        self.wills_published = 0
+        self.dropped = [0] * len(DropReason)
+        self.duplicates_ignored = 0
+        self.publish_resent = 0
+        self.held_publishers = 0
+        self.parked_sessions = 0
+        self.commits = 0
+        self.commit_failures = 0
+        self.commit_s = 0.0
+        self.rows_written = 0
+        self.rows_elided = 0
+        self.rows_purged = 0
+
+    @property
+    def messages_received(self) -> int:
+        """MQTT packets of every type read from clients."""
+        return sum(self.publish_received) + sum(self.packets_received)
+
+    @property
+    def messages_sent(self) -> int:
+        """MQTT packets of every type written to clients."""
+        return sum(self.publish_sent) + sum(self.packets_sent)

@@ -1,0 +1,26 @@
+"""How the process ends: one number per cause, so that a supervisor can tell them apart."""
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """The exit status of every MonsterMQ command. The numbers never change their meaning."""
+
+    OK = 0
+    """It did what was asked, or was asked to stop."""
+    FAILURE = 1
+    """Anything without a number of its own; the log says what."""
+    CONFIG = 2
+    """The configuration or the command line is wrong; nothing was started."""
+    PORT_IN_USE = 3
+    """A port is taken by another process, or may not be opened."""
+    STORE_UNWRITABLE = 4
+    """The database's folder or file cannot be written."""
+    STORE_DAMAGED = 5
+    """The database is corrupt, or of a schema this release does not know. Nothing was changed."""
+    STORE_IN_USE = 6
+    """Another broker runs on the same database."""
+    STORE_FULL = 7
+    """The disk was full at start."""
+    TLS = 8
+    """A certificate, key or CA file cannot be read or does not fit."""

@@ -1,0 +1,126 @@
+"""Holding publishers back: what is acknowledged is never dropped, so it must not come too fast.
+
+Two reasons to stop reading a publisher's socket: a subscriber whose window and memory are full
+(design 11.14), and a database that is behind. TCP's flow control does the rest.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from monstermq_shared.counters import Counters
+from monstermq_shared.sessions.local.session import Session
+from monstermq_shared.sessions.ports import Link
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldLimits:
+    """When publishers are held.
+
+    Attributes:
+        pending_max: Messages that may wait for one subscriber's window.
+        pending_size_max: Bytes that may wait for it.
+        backlog_size_max: Bytes that may wait for the database.
+        patience_s: How long a subscriber may hold its publishers (``SlowConsumerHoldS``).
+    """
+
+    pending_max: int
+    pending_size_max: int
+    backlog_size_max: int
+    patience_s: float
+
+
+class Backpressure:
+    """Who is held, and because of whom.
+
+    Attributes:
+        slow: Sessions that hold publishers now.
+    """
+
+    def __init__(self, limits: HoldLimits, counters: Counters) -> None:
+        self._limits = limits
+        self._counters = counters
+        self._backlog: dict[Link, None] = {}
+        self.slow: dict[Session, None] = {}
+
+    @property
+    def backlogged(self) -> int:
+        """How many publishers wait for the database."""
+        return len(self._backlog)
+
+    def check_backlog(self, link: Link, size: int) -> None:
+        """Hold the publisher if too much waits for the database."""
+        if size > self._limits.backlog_size_max and link not in self._backlog:
+            self._backlog[link] = None
+            self._counters.held_publishers += 1
+            link.hold()
+
+    def release_backlog(self, size: int) -> None:
+        """A commit has gone through: go on reading, unless the next turn is as full."""
+        if self._backlog and size <= self._limits.backlog_size_max // 2:
+            links, self._backlog = self._backlog, {}
+            for link in links:
+                link.resume()
+
+    def check_pending(self, session: Session, publisher: Link | None) -> None:
+        """Hold a publisher if too much waits for this subscriber.
+
+        A connection that others wait for is never held itself: its acknowledgements are what they
+        wait for, so two that publish to each other would hold each other for ever.
+        """
+        limits = self._limits
+        if (
+            session.pending_count <= limits.pending_max
+            and session.pending_size <= limits.pending_size_max
+        ):
+            return
+        if session not in self.slow:
+            self.slow[session] = None
+            session.slow_since = -1.0  # the next tick starts the clock
+            session.waiters = {}
+        waiters = session.waiters
+        assert waiters is not None
+        if publisher is None or publisher in waiters or self._is_waited_for(publisher):
+            return
+        waiters[publisher] = None
+        self._counters.held_publishers += 1
+        publisher.hold()
+
+    def _is_waited_for(self, link: Link) -> bool:
+        return any(session.link is link for session in self.slow)
+
+    def release_waiters(self, session: Session) -> None:
+        """Let the publishers go on once half of what waited has been sent."""
+        limits = self._limits
+        if (
+            session.pending_count <= limits.pending_max // 2
+            and session.pending_size <= limits.pending_size_max // 2
+        ):
+            self._release(session)
+
+    def _release(self, session: Session) -> None:
+        waiters, session.waiters = session.waiters, None
+        self.slow.pop(session, None)
+        for link in waiters or ():
+            link.resume()
+
+    def forget(self, session: Session, link: Link) -> None:
+        """A connection has gone: nobody waits for it, and it waits for nobody."""
+        if session.waiters is not None:
+            self._release(session)
+        self._backlog.pop(link, None)
+        for other in self.slow:
+            if other.waiters is not None:
+                other.waiters.pop(link, None)
+
+    def overdue(self, now: float) -> Iterator[Session]:
+        """Yield sessions that have held their publishers for longer than the patience lasts.
+
+        The clock stands still while the subscriber itself is held: we are not reading what it may
+        long have acknowledged.
+        """
+        for session in list(self.slow):
+            link = session.link
+            if session.slow_since < 0 or (link is not None and link.held):
+                session.slow_since = now
+            elif now - session.slow_since >= self._limits.patience_s:
+                yield session

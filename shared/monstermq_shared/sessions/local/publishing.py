@@ -1,0 +1,125 @@
+"""Publishing: a run gets offsets, becomes records if a view wants it, goes to its targets."""
+
+from collections.abc import Sequence
+
+from monstermq_shared.counters import Counters, DropReason
+from monstermq_shared.messages import MessageRun
+from monstermq_shared.records import Record
+from monstermq_shared.routing import Route, Router
+from monstermq_shared.sessions.local.backpressure import Backpressure
+from monstermq_shared.sessions.local.persistent import PersistentSession
+from monstermq_shared.sessions.local.retained import RetainedMessages
+from monstermq_shared.sessions.local.session import Session
+from monstermq_shared.sessions.local.turn import Journal
+from monstermq_shared.sessions.ports import Link
+
+
+class Publisher:
+    """The hot path from a publisher to its subscribers, a run at a time (design 11.1)."""
+
+    __slots__ = (
+        "_backpressure",
+        "_counters",
+        "_journal",
+        "_retained",
+        "_retained_durable",
+        "_router",
+    )
+
+    def __init__(
+        self,
+        router: Router[Session],
+        journal: Journal,
+        retained: RetainedMessages,
+        backpressure: Backpressure,
+        counters: Counters,
+        *,
+        retained_durable: bool,
+    ) -> None:
+        self._router = router
+        self._journal = journal
+        self._retained = retained
+        self._backpressure = backpressure
+        self._counters = counters
+        self._retained_durable = retained_durable
+
+    def publish(self, client_id: str, run: MessageRun, wall_us: int, link: Link | None) -> bool:
+        """Append a run and route it; return whether its acknowledgement waits for the commit.
+
+        Args:
+            client_id: The publisher.
+            run: What it says.
+            wall_us: When that came.
+            link: The publisher's connection, to be held if it comes too fast; None for a will.
+
+        Raises:
+            InvalidTopic: The topic is no topic name.
+        """
+        route = self._router.route(run.topic)
+        if route.reserved:
+            # A client has no say in the broker's own topics: acknowledged and ignored.
+            self._counters.dropped[DropReason.TOPIC_NOT_WRITABLE] += run.count
+            return False
+        journal = self._journal
+        run.first_offset = journal.log.allot(run.count)
+        records: list[Record] | None = None
+        durable = False
+        if route.wanted or run.retain:
+            records = _records(client_id, run, route.topic, wall_us, retained=run.retain)
+            journal.append(records, run.size)
+            durable = route.durable
+            if run.retain:
+                self._retained.note(records[-1])
+                durable |= self._retained_durable
+        if run.qos == 0:
+            for session, _ in route.targets:
+                receiver = session.link
+                if receiver is not None:
+                    receiver.forward(run)
+        elif route.targets and self._fan_out(client_id, run, route, wall_us, link, records):
+            durable = True
+            journal.turn.size += run.size
+        if link is not None and (records is not None or durable):
+            self._backpressure.check_backlog(link, journal.turn.size)
+        return durable
+
+    def _fan_out(
+        self,
+        client_id: str,
+        run: MessageRun,
+        route: Route[Session],
+        wall_us: int,
+        link: Link | None,
+        records: Sequence[Record] | None,
+    ) -> bool:
+        """Deliver a QoS 1 or 2 run to each target; return whether that made queue rows."""
+        made_rows = False
+        # A live copy does not carry the publisher's retain flag, nor does its row.
+        queued = None if run.retain else records
+        published = run.qos
+        for session, granted in route.targets:
+            qos = min(published, granted)
+            receiver = session.link
+            if qos == 0:
+                if receiver is not None:
+                    receiver.forward(run)
+                continue
+            if isinstance(session, PersistentSession):
+                if queued is None:
+                    queued = _records(client_id, run, route.topic, wall_us, retained=False)
+                made_rows |= session.enqueue(run, qos, queued)
+            elif receiver is not None:
+                session.offer(run, qos)
+            if session.pending_count:
+                self._backpressure.check_pending(session, link)
+        return made_rows
+
+
+def _records(
+    client_id: str, run: MessageRun, topic: str, wall_us: int, *, retained: bool
+) -> list[Record]:
+    qos = run.qos
+    return [
+        Record(topic, payload, qos, retained, client_id, wall_us, offset)
+        for offset, payload in enumerate(run.payloads, run.first_offset)
+    ]

@@ -1,0 +1,36 @@
+"""What the engine wants read from a store. The driver reads it and brings the page back."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from monstermq_shared.sessions.local.persistent import PersistentSession
+    from monstermq_shared.sessions.local.retained import RetainedReplay
+
+
+@dataclass(frozen=True, slots=True)
+class QueueRead:
+    """One page of a session's queue: ``after`` < offset < ``before``, oldest first.
+
+    All rows in that range are committed when the engine asks. ``attachment`` tells a page that
+    comes back after a reconnect from one the present connection asked for.
+    """
+
+    session: "PersistentSession"
+    attachment: int
+    after: int
+    before: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class RetainedRead:
+    """One page of the retained messages that match a filter, by topic, after a topic."""
+
+    replay: "RetainedReplay"
+    topic_filter: str
+    after: str
+    limit: int
+
+
+Read = QueueRead | RetainedRead

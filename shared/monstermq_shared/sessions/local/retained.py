@@ -1,0 +1,177 @@
+"""What is retained, for a new subscription: rows, plus what the rows do not show yet.
+
+A message retained a millisecond ago is in the overlay, not in the table. A table is read in pages,
+by topic, while messages flow; a stored message that is older than what was already delivered live
+on its topic is skipped (design 11.12).
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from monstermq_shared.messages import MessageRun
+from monstermq_shared.projections.overlay import Overlay
+from monstermq_shared.records import Record
+from monstermq_shared.sessions.local.persistent import PersistentSession
+from monstermq_shared.sessions.local.reads import RetainedRead
+from monstermq_shared.sessions.local.session import Session
+from monstermq_shared.sessions.ports import CloseReason
+
+PAGE_TOPICS = 500
+"""Retained messages read at once; as many may wait for a client's window."""
+
+NOTED_TOPICS_MAX = 100_000
+"""Topics whose live messages one replay remembers, before its client counts as too slow."""
+
+SystemValues = Callable[[str], Sequence[tuple[str, bytes]]]
+"""Filter -> the ``$SYS`` topics it matches, with their values."""
+
+
+class RetainedReplay:
+    """Sends what is retained to one new subscription, a page at a time."""
+
+    __slots__ = ("after", "attachment", "noted", "qos", "session", "topic_filter")
+
+    def __init__(self, session: Session, topic_filter: str, qos: int) -> None:
+        self.session = session
+        self.attachment = session.attachment
+        self.topic_filter = topic_filter
+        self.qos = qos
+        self.after = ""
+        # Topics of which a newer message was delivered than the table may show.
+        self.noted: set[str] = set()
+
+    def is_current(self) -> bool:
+        """Whether the connection that subscribed is still there."""
+        return self.session.link is not None and self.session.attachment == self.attachment
+
+
+class RetainedMessages:
+    """All replays that are going on, and the overlay of what is not in the table yet.
+
+    Args:
+        read: Asks the driver for a page; ``page`` brings it back.
+        system_values: Reads the ``$SYS`` tree, which is in no table.
+        too_slow: Ends a connection whose replay cannot be kept exact any more.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[RetainedRead], None],
+        system_values: SystemValues,
+        too_slow: Callable[[Session, CloseReason], None],
+    ) -> None:
+        self.overlay = Overlay()
+        self._read = read
+        self._system_values = system_values
+        self._too_slow = too_slow
+        self._replays: dict[Session, deque[RetainedReplay]] = {}
+        self._reading: set[RetainedReplay] = set()
+
+    @property
+    def active(self) -> int:
+        """How many sessions are being sent retained messages."""
+        return len(self._replays)
+
+    def note(self, record: Record) -> None:
+        """A retained message was published: it is in force from now on, in the table later."""
+        self.overlay.apply({record.topic: record if record.payload else None}, record.offset + 1)
+        for replays in list(self._replays.values()):
+            for replay in replays:
+                replay.noted.add(record.topic)
+            if len(replays[0].noted) > NOTED_TOPICS_MAX:
+                self._too_slow(replays[0].session, CloseReason.SLOW_CONSUMER)
+
+    def begin(self, session: Session, topic_filter: str, qos: int) -> RetainedReplay:
+        """A subscription holds from now on: note what is delivered live until the replay runs."""
+        replay = RetainedReplay(session, topic_filter, qos)
+        self._replays.setdefault(session, deque()).append(replay)
+        return replay
+
+    def start(self, session: Session) -> None:
+        """SUBACK is out: send what is retained, filter by filter."""
+        self.advance(session)
+
+    def advance(self, session: Session) -> None:
+        """Go on where there is room for another page."""
+        replays = self._replays.get(session)
+        if replays is None:
+            return
+        link = session.link
+        if link is None or not replays[0].is_current():
+            del self._replays[session]
+            return
+        replay = replays[0]
+        if replay in self._reading or session.pending_count >= PAGE_TOPICS or not link.has_room():
+            return
+        if not replay.after:
+            self._send_unwritten(replay)
+        self._reading.add(replay)
+        self._read(RetainedRead(replay, replay.topic_filter, replay.after, PAGE_TOPICS))
+
+    def _send_unwritten(self, replay: RetainedReplay) -> None:
+        """Send what the table does not show, and remember to skip what it shows instead."""
+        link = replay.session.link
+        assert link is not None
+        if replay.topic_filter.startswith("$SYS"):
+            link.forward_stored(self._system_values(replay.topic_filter))
+        newest: list[Record] = []
+        for topic, record in self.overlay.matching(replay.topic_filter):
+            if topic not in replay.noted:
+                replay.noted.add(topic)
+                if record is not None:
+                    newest.append(record)
+        self._send(replay, newest)
+
+    def page(self, read: RetainedRead, records: Sequence[Record]) -> None:
+        """A page has come: send it, and go on or finish."""
+        replay = read.replay
+        self._reading.discard(replay)
+        session = replay.session
+        replays = self._replays.get(session)
+        if replays is None or not replay.is_current():
+            self._replays.pop(session, None)
+            return
+        noted = replay.noted
+        self._send(replay, [r for r in records if r.topic not in noted] if noted else records)
+        if len(records) < read.limit:
+            replays.popleft()
+            if not replays:
+                del self._replays[session]
+                return
+        else:
+            replay.after = records[-1].topic
+        self.advance(session)
+
+    def _send(self, replay: RetainedReplay, records: Sequence[Record]) -> None:
+        """Deliver with the lower of both QoS [MQTT-3.8.4-6] and the retain flag."""
+        session = replay.session
+        link = session.link
+        assert link is not None
+        unacknowledged: list[tuple[str, bytes]] = []
+        for record in records:
+            qos = min(record.qos, replay.qos)
+            if qos == 0:
+                unacknowledged.append((record.topic, record.payload))
+            else:
+                self._deliver(session, record, qos)
+        if unacknowledged:
+            link.forward_stored(unacknowledged)
+
+    def _deliver(self, session: Session, record: Record, qos: int) -> None:
+        """Deliver at QoS 1 or 2: a message of its own, with its own offset and row."""
+        offset = session.journal.log.allot(1)
+        run = MessageRun.single(record.topic.encode(), record.payload, qos, retained_copy=True)
+        run.first_offset = offset
+        if not isinstance(session, PersistentSession):
+            session.offer(run, qos)
+            return
+        copy = Record(
+            record.topic,
+            record.payload,
+            record.qos,
+            True,
+            record.client_id,
+            record.timestamp_us,
+            offset,
+        )
+        session.enqueue(run, qos, (copy,))

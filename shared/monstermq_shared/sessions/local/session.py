@@ -1,0 +1,235 @@
+"""A session's delivery state: packet ids, the in-flight window, and what waits for it.
+
+A clean session is only this; it lives in memory and writes nothing. ``persistent`` adds the queue.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+
+from monstermq_shared.messages import MessageRun
+from monstermq_shared.sessions.local.turn import Journal
+from monstermq_shared.sessions.ports import Answer, Link, Will
+
+PACKET_ID_MAX = 65_535
+
+Segment = tuple[MessageRun, int, int]
+"""A run, the index of its first message that has not been sent, and the QoS to send it with."""
+
+
+class Session:
+    """One client's session.
+
+    Attributes:
+        client_id: The client.
+        journal: Where facts go.
+        link: The connection, or None while there is none.
+        subscriptions: Filter -> granted QoS.
+        will: To be published when the connection ends without DISCONNECT.
+        window: How many QoS 1 and 2 messages may be unacknowledged.
+        last_id: The packet id that was given out last.
+        in_flight: Packet id -> offset of what was sent and not yet acknowledged in full.
+        received: Those of ``in_flight`` whose PUBREC has come; None until there is one.
+        pending: Segments that wait for the window; None until there is one.
+        pending_count: Messages in ``pending``.
+        pending_size: Bytes of the runs in ``pending``.
+        open_ids: Inbound QoS 2 packet ids that await PUBREL -> offset; None until there is one.
+        waiters: Links of publishers that are held because of this session; None until there is one.
+        slow_since: When the first of them was held.
+        held_turn: See ``Journal.after``.
+        attachment: Counts connections, to recognize what an earlier one asked for.
+        has_row: There is a row of this session in the database.
+    """
+
+    __slots__ = (
+        "attachment",
+        "client_id",
+        "has_row",
+        "held_turn",
+        "in_flight",
+        "journal",
+        "last_id",
+        "link",
+        "open_ids",
+        "pending",
+        "pending_count",
+        "pending_size",
+        "received",
+        "slow_since",
+        "subscriptions",
+        "waiters",
+        "will",
+        "window",
+    )
+
+    persistent = False
+
+    def __init__(self, client_id: str, journal: Journal, window: int) -> None:
+        self.client_id = client_id
+        self.journal = journal
+        self.window = window
+        self.link: Link | None = None
+        self.subscriptions: dict[str, int] = {}
+        self.will: Will | None = None
+        self.last_id = 0
+        self.in_flight: dict[int, int] = {}
+        self.received: set[int] | None = None
+        self.pending: deque[Segment] | None = None
+        self.pending_count = 0
+        self.pending_size = 0
+        self.open_ids: dict[int, int] | None = None
+        self.waiters: dict[Link, None] | None = None
+        self.slow_since = 0.0
+        self.held_turn = 0
+        self.attachment = 0
+        self.has_row = False
+
+    # -- sending ---------------------------------------------------------------------------------
+
+    def offer(self, run: MessageRun, qos: int) -> None:
+        """Send what the window has room for; let the rest wait. ``qos`` is 1 or 2."""
+        count = run.count
+        if self.pending_count:
+            self._wait(run, 0, qos)
+            return
+        room = self.window - len(self.in_flight)
+        if room >= count:
+            self._send(run, 0, count, qos)
+            return
+        if room > 0:
+            self._send(run, 0, room, qos)
+            self._wait(run, room, qos)
+        else:
+            self._wait(run, 0, qos)
+
+    def _wait(self, run: MessageRun, first: int, qos: int) -> None:
+        if self.pending is None:
+            self.pending = deque()
+        self.pending.append((run, first, qos))
+        self.pending_count += run.count - first
+        self.pending_size += run.size
+
+    def _send(self, run: MessageRun, first: int, count: int, qos: int) -> None:
+        """Give out packet ids and send. A QoS 2 PUBLISH of a clean session needs no commit."""
+        link = self.link
+        assert link is not None
+        packet_ids = self._next_ids(count)
+        self._track(run, first, packet_ids)
+        link.deliver(run, first, packet_ids, qos, False)
+
+    def _track(self, run: MessageRun, first: int, packet_ids: Sequence[int]) -> None:
+        in_flight = self.in_flight
+        offset = run.first_offset + first
+        for packet_id in packet_ids:
+            in_flight[packet_id] = offset
+            offset += 1
+
+    def _next_ids(self, count: int) -> Sequence[int]:
+        """Give out packet ids that are not in flight [MQTT-2.3.1-4]; the window leaves enough."""
+        in_flight = self.in_flight
+        last = self.last_id
+        packet_ids: list[int] = []
+        while len(packet_ids) < count:
+            last = last % PACKET_ID_MAX + 1
+            if last not in in_flight:
+                packet_ids.append(last)
+        self.last_id = last
+        return packet_ids
+
+    def fill_window(self) -> None:
+        """Send what waits, as far as the window has room."""
+        pending = self.pending
+        room = self.window - len(self.in_flight)
+        while pending and room > 0:
+            run, first, qos = pending[0]
+            left = run.count - first
+            if left > room:
+                pending[0] = (run, first + room, qos)
+                self.pending_count -= room
+                self._send(run, first, room, qos)
+                return
+            pending.popleft()
+            self.pending_count -= left
+            self.pending_size -= run.size
+            self._send(run, first, left, qos)
+            room -= left
+
+    # -- what the client answers -----------------------------------------------------------------
+
+    def acknowledge(self, packet_ids: Sequence[int]) -> None:
+        """PUBACK: the message is the client's now. Unknown ids are ignored."""
+        in_flight = self.in_flight
+        for packet_id in packet_ids:
+            in_flight.pop(packet_id, None)
+
+    def receive(self, packet_ids: Sequence[int]) -> None:
+        """PUBREC: the client has the message. PUBREL follows, also for unknown ids.
+
+        An unknown id is one whose exchange we have forgotten; without a PUBREL the client could
+        never use it again.
+        """
+        received = self.received
+        if received is None:
+            received = self.received = set()
+        in_flight = self.in_flight
+        received.update(i for i in packet_ids if i in in_flight)
+        self.answer(Answer.PUBREL, packet_ids, durable=False)
+
+    def complete(self, packet_ids: Sequence[int]) -> None:
+        """PUBCOMP: the id may be used again."""
+        received = self.received
+        if received is None:
+            return
+        in_flight = self.in_flight
+        for packet_id in packet_ids:
+            if packet_id in received:
+                received.discard(packet_id)
+                del in_flight[packet_id]
+
+    # -- QoS 2 inbound ---------------------------------------------------------------------------
+
+    def may_open(self, packet_ids: Sequence[int], open_max: int) -> bool:
+        """Whether these ids, as far as they are new, may be opened beside those that are."""
+        open_ids = self.open_ids or {}
+        if len(open_ids) + len(packet_ids) <= open_max:
+            return True
+        return len(open_ids.keys() | set(packet_ids)) <= open_max
+
+    def open_new(self, run: MessageRun, first_offset: int) -> list[int]:
+        """Open the packet ids of a QoS 2 run; return the indexes of messages that are new.
+
+        An id that is still open stands for a retransmission: it is answered, but not routed twice
+        [MQTT-4.3.3-2].
+        """
+        open_ids = self.open_ids
+        if open_ids is None:
+            open_ids = self.open_ids = {}
+        new: list[int] = []
+        for index, packet_id in enumerate(run.packet_ids):
+            if packet_id not in open_ids:
+                open_ids[packet_id] = first_offset + len(new)
+                new.append(index)
+        return new
+
+    def release(self, packet_ids: Sequence[int]) -> None:
+        """PUBREL: close the ids. PUBCOMP follows, also for ids that are not open."""
+        open_ids = self.open_ids
+        if open_ids is not None:
+            for packet_id in packet_ids:
+                open_ids.pop(packet_id, None)
+        self.answer(Answer.PUBCOMP, packet_ids, durable=False)
+
+    # -- speaking --------------------------------------------------------------------------------
+
+    def answer(self, kind: Answer, packet_ids: Sequence[int], *, durable: bool) -> None:
+        """Tell the client the state of packet ids, once that is durable."""
+        link = self.link
+        if link is not None:
+            self.journal.after(self, durable, link.answer, kind, packet_ids)
+
+    def drop_pending(self) -> int:
+        """Forget what waits for the window; return how many messages that were."""
+        dropped = self.pending_count
+        self.pending = None
+        self.pending_count = 0
+        self.pending_size = 0
+        return dropped

@@ -1,0 +1,142 @@
+"""Turns: the facts that one commit makes durable, and what may be said once it has.
+
+One turn is being committed while the next collects what arrives meanwhile (design 11.4), so the
+slower the disk, the larger the turns: group commit without a timer.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from monstermq_shared.bus.internal import InternalLog
+from monstermq_shared.records import Record
+from monstermq_shared.stores.ports import ClientChanges
+
+
+class Speaker(Protocol):
+    """A session, as far as the order of what its client is told goes."""
+
+    held_turn: int
+
+
+class Turn:
+    """What one commit changes.
+
+    Attributes:
+        number: Turns are numbered from 1 without a gap.
+        clients: Client id -> session facts.
+        records: Records the views want, in order of offset.
+        after: Calls to make once this is committed, in order.
+        size: Bytes of the records and rows in it, for the bound on the backlog.
+        upto: The next offset when the turn was taken.
+    """
+
+    __slots__ = ("after", "clients", "number", "records", "size", "upto")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.clients: dict[str, ClientChanges] = {}
+        self.records: list[Record] = []
+        self.after: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
+        self.size = 0
+        self.upto = 0
+
+
+class Journal:
+    """The turn that collects facts, and the one that is being committed.
+
+    Attributes:
+        log: Where records and offsets come from.
+        turn: The one that collects.
+        committing: The one the driver has taken and not yet reported on.
+        committed: The number of the last committed turn.
+        rows_elided: Queue rows that were acknowledged before they were ever written.
+    """
+
+    __slots__ = ("committed", "committing", "log", "rows_elided", "turn")
+
+    def __init__(self, log: InternalLog) -> None:
+        self.log = log
+        self.turn = Turn(1)
+        self.committing: Turn | None = None
+        self.committed = 0
+        self.rows_elided = 0
+
+    def changes(self, client_id: str) -> ClientChanges:
+        """Return what the collecting turn changes for a client, to add to."""
+        clients = self.turn.clients
+        changes = clients.get(client_id)
+        if changes is None:
+            changes = clients[client_id] = ClientChanges()
+        return changes
+
+    def end_client(self, client_id: str) -> ClientChanges:
+        """Forget a client's facts of this turn and delete all it has in the database."""
+        changes = self.turn.clients[client_id] = ClientChanges(ended=True)
+        return changes
+
+    def append(self, records: list[Record], size: int) -> None:
+        """Add records to the log; the views get them with this turn."""
+        self.log.append(records)
+        self.turn.size += size
+
+    def dequeue(self, client_id: str, offset: int) -> None:
+        """Delete a queue row. One that was not handed to the database is never written."""
+        changes = self.changes(client_id)
+        if changes.queued.pop(offset, None) is None:
+            changes.dequeued.append(offset)
+        else:
+            self.rows_elided += 1
+
+    def after(
+        self, speaker: Speaker, durable: bool, call: Callable[..., None], *arguments: object
+    ) -> None:
+        """Make a call to a client's link: after the commit if it tells something durable.
+
+        What tells nothing durable goes at once, but never before what was said earlier and still
+        waits: PUBACKs leave in the order of their PUBLISHes [MQTT-4.6.0-2].
+        """
+        if durable or speaker.held_turn > self.committed:
+            speaker.held_turn = self.turn.number
+            self.turn.after.append((call, arguments))
+        else:
+            call(*arguments)
+
+    @property
+    def backlog_size(self) -> int:
+        """Bytes that wait for a commit, the running one included."""
+        return self.turn.size + (self.committing.size if self.committing else 0)
+
+    @property
+    def backlog_records(self) -> int:
+        """Records that the views have not committed yet."""
+        committing = self.committing
+        return (
+            len(self.log) + len(self.turn.records) + (len(committing.records) if committing else 0)
+        )
+
+    def backlog_age_s(self, wall_us: int) -> float:
+        """Seconds since the oldest record came that is not committed yet; 0 if there is none."""
+        for turn in (self.committing, self.turn):
+            if turn is not None and turn.records:
+                return max(wall_us - turn.records[0].timestamp_us, 0) / 1_000_000
+        return 0.0
+
+    def take(self) -> Turn | None:
+        """Hand the collected facts to the driver, unless there are none or it is still busy."""
+        turn = self.turn
+        turn.records.extend(self.log.take())
+        if self.committing is not None or not (turn.clients or turn.records or turn.after):
+            return None
+        turn.upto = self.log.next_offset
+        self.turn = Turn(turn.number + 1)
+        self.committing = turn
+        return turn
+
+    def done(self) -> None:
+        """The taken turn is committed: say what was waiting for it."""
+        turn = self.committing
+        assert turn is not None
+        self.committing = None
+        self.committed = turn.number
+        for call, arguments in turn.after:
+            call(*arguments)

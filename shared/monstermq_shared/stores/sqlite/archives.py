@@ -1,0 +1,103 @@
+"""Archives in SQLite."""
+
+import sqlite3
+from collections.abc import Sequence
+
+from monstermq_shared.records import Record
+from monstermq_shared.stores.ports import ArchiveChanges
+from monstermq_shared.stores.sql import fill_in, load_queries
+from monstermq_shared.stores.sqlite.maintenance import Maintenance
+from monstermq_shared.stores.sqlite.readers import Readers
+from monstermq_shared.stores.sqlite.rows import (
+    FRAGMENTS,
+    PAGE_ROWS_MAX,
+    message_row,
+    read_page,
+    read_record,
+    time_text,
+)
+from monstermq_shared.stores.sqlite.statements import RowsStatement
+
+_QUERIES = fill_in(load_queries(__package__, "archive.sql"), FRAGMENTS)
+_FIRST_TIME = ""
+_LAST_TIME = "~"  # above every digit
+_POSITION_MAX = 2**63 - 1
+
+
+class SqliteArchiveStore:
+    """One row per record.
+
+    Args:
+        name: The store's name, as the configuration has it.
+        table: Its table, as ``sql.table_name`` returns it.
+        readers: Where to read.
+        maintenance: Where to purge.
+    """
+
+    def __init__(self, name: str, table: str, readers: Readers, maintenance: Maintenance) -> None:
+        self.name = name
+        self._readers = readers
+        self._maintenance = maintenance
+        self._queries = fill_in(_QUERIES, {"table": table})
+        self._append = RowsStatement(self._queries["append"], 9)
+
+    @staticmethod
+    def schema(table: str) -> Sequence[str]:
+        """Return the statements that create the table and its indexes unless they exist."""
+        queries = fill_in(_QUERIES, {"table": table})
+        return [queries["table"], queries["topic_time_index"], queries["time_index"]]
+
+    def apply(self, connection: sqlite3.Connection, changes: ArchiveChanges) -> None:
+        """Append the records in the transaction that is open; on the writer's thread."""
+        self._append.execute(connection, [message_row(record) for record in changes])
+
+    async def history(
+        self,
+        topic: str,
+        *,
+        start_us: int | None = None,
+        end_us: int | None = None,
+        limit: int = 1000,
+        newest_first: bool = True,
+    ) -> list[Record]:
+        """Return a topic's records with start <= time <= end, ordered by (time, position)."""
+        start = _FIRST_TIME if start_us is None else time_text(start_us)
+        end = _LAST_TIME if end_us is None else time_text(end_us)
+        if newest_first:
+            query, until, at = "newest_first", start, (end, _POSITION_MAX)
+        else:
+            query, until, at = "oldest_first", end, (start, -1)
+        found: list[Record] = []
+        while len(found) < limit:
+            rows_max = min(limit - len(found), PAGE_ROWS_MAX)
+            (row,) = await self._readers.fetch(self._queries[query], (topic, until, *at, rows_max))
+            records = read_page(row)
+            for record in records:
+                complete = await self._complete(record)
+                if complete is not None:
+                    found.append(complete)
+            if len(records) < rows_max:
+                break
+            at = (time_text(records[-1].timestamp_us), records[-1].offset)
+        return found
+
+    async def purge(self, *, before_us: int, limit: int) -> int:
+        """Delete up to ``limit`` records older than that; return how many there were."""
+        before = time_text(before_us)
+        deleted = 0
+        while deleted < limit:
+            rows = min(limit - deleted, self._maintenance.slice_rows)
+            gone = await self._maintenance.delete(self._queries["purge"], (before, rows))
+            deleted += gone
+            if gone < rows:
+                break
+        if deleted:
+            await self._maintenance.give_space_back()
+        return deleted
+
+    async def _complete(self, record: Record) -> Record | None:
+        """Fetch the payload if the page left it out; None if the row was purged meanwhile."""
+        if record.payload is not None:
+            return record
+        rows = await self._readers.fetch(self._queries["get"], (record.offset,))
+        return read_record(rows[0]) if rows else None

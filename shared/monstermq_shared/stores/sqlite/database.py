@@ -1,0 +1,215 @@
+"""One SQLite database: all its stores, committed together."""
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+from monstermq_shared.errors import ConfigError, StoreUnavailable
+from monstermq_shared.stores.ports import ArchiveStore, Commit, CommitResult, MessageStore
+from monstermq_shared.stores.sql import load_queries, table_names
+from monstermq_shared.stores.sqlite import sessions as session_tables
+from monstermq_shared.stores.sqlite.archives import SqliteArchiveStore
+from monstermq_shared.stores.sqlite.errors import translated
+from monstermq_shared.stores.sqlite.maintenance import Maintenance
+from monstermq_shared.stores.sqlite.messages import SqliteMessageStore
+from monstermq_shared.stores.sqlite.opening import MEMORY, META_TABLES, Opened, open_database
+from monstermq_shared.stores.sqlite.readers import FileReaders, Readers, WriterReaders
+from monstermq_shared.stores.sqlite.sessions import SqliteSessionStore
+from monstermq_shared.stores.sqlite.statements import to_json
+from monstermq_shared.stores.sqlite.writer import Writer
+
+_QUERIES = load_queries(__package__, "database.sql")
+
+
+class SqliteDatabase:
+    """A ``Database`` on SQLite; open it with ``open``, and close it.
+
+    Attributes:
+        boot: How often the database has been opened; the high bits of this run's offsets.
+        generation: Which log its positions belong to; given once, when it is made.
+        sessions: The session store, if it was asked for.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        opened: Opened,
+        tables: Mapping[str, str],
+        message_stores: Sequence[str],
+        archive_stores: Sequence[str],
+    ) -> None:
+        """Take over an opened database; for ``open``, which says what the arguments must be."""
+        self.boot = opened.boot
+        self.generation = opened.generation
+        self._path = path
+        self._lock = opened.lock
+        self._ownership = opened.ownership
+        self._writer = Writer(opened.connection, path)
+        self._readers: Readers = (
+            WriterReaders(self._writer) if path == MEMORY else FileReaders(Path(path))
+        )
+        maintenance = Maintenance(self._writer, self._ownership)
+        self.sessions = SqliteSessionStore(self._readers)
+        self._messages = {
+            name: SqliteMessageStore(name, tables[name], self._readers, maintenance)
+            for name in message_stores
+        }
+        self._archives = {
+            name: SqliteArchiveStore(name, tables[name], self._readers, maintenance)
+            for name in archive_stores
+        }
+        self._unconfirmed = CommitResult({})
+        self._committing = False
+        self._closed = False
+
+    @classmethod
+    async def open(
+        cls,
+        path: str,
+        *,
+        session_store: bool,
+        message_stores: Sequence[str],
+        archive_stores: Sequence[str],
+    ) -> "SqliteDatabase":
+        """Open a database, make what is missing, and lock every other broker out of it.
+
+        Args:
+            path: The file; its folder is made. ``:memory:`` is a database that ends with
+                ``close``.
+            session_store: Whether sessions are kept here.
+            message_stores: Names of retained and last-value stores, such as ``MCPLastval``.
+            archive_stores: Names of archives, such as ``MCPArchive``.
+
+        Raises:
+            ConfigError: A name cannot be that of a table, or two would share one.
+            StartupError: It is in use, unwritable, full, or not ours.
+            StoreDamaged: It is corrupt, or of a schema this release does not know.
+        """
+        tables = table_names(
+            [*message_stores, *archive_stores], reserved=[*META_TABLES, *session_tables.TABLES]
+        )
+        schema = [*session_tables.SCHEMA] if session_store else []
+        for name in message_stores:
+            schema += SqliteMessageStore.schema(tables[name])
+        for name in archive_stores:
+            schema += SqliteArchiveStore.schema(tables[name])
+        opened = await asyncio.to_thread(open_database, path, schema)
+        return cls(path, opened, tables, message_stores, archive_stores)
+
+    def message_store(self, name: str) -> MessageStore:
+        """Return the message store of that name; it was given to ``open``."""
+        return self._messages[name]
+
+    def archive_store(self, name: str) -> ArchiveStore:
+        """Return the archive of that name; it was given to ``open``."""
+        return self._archives[name]
+
+    async def commit(self, commit: Commit) -> CommitResult:
+        """Apply it in one transaction, on condition that nobody else has written since we opened.
+
+        One call at a time. Until it returns, what it carries must not change. After an error
+        nothing of it was applied, and the same call is repeated.
+
+        Raises:
+            StoreUnavailable: Locked, full, or gone for now: repeat with backoff.
+            StoreConflict: Another process has taken the database over: stop.
+            StoreDamaged: The file is corrupt: stop.
+        """
+        if self._committing:
+            raise RuntimeError("one commit at a time: await the last one first")
+        self._committing = True
+        try:
+            return await self._writer.submit(lambda connection: self._apply(connection, commit))
+        finally:
+            self._committing = False
+
+    async def watermarks(self) -> Mapping[str, int]:
+        """Return, for each projection that ever committed, the next offset it has to read."""
+        return dict(await self._readers.fetch(_QUERIES["watermarks"]))
+
+    async def backup(self, target: Path) -> None:
+        """Write a consistent copy of the whole database, while it is being used.
+
+        The copy appears under its name only when it is complete and on the disk.
+
+        Raises:
+            ConfigError: The target is the database itself.
+            StoreUnavailable: It cannot be written, or the disk is full.
+        """
+        if self._path != MEMORY and target.resolve() == Path(self._path).resolve():
+            raise ConfigError(f"{target} is the database itself; choose another file")
+        partial = target.with_name(target.name + ".partial")
+        try:
+            partial.unlink(missing_ok=True)
+            if self._path == MEMORY:
+                await self._writer.submit(lambda source: _copy(source, partial))
+            else:
+                await asyncio.to_thread(self._copy_file, partial)
+            await asyncio.to_thread(_replace_durably, partial, target)
+        except OSError as exc:
+            raise StoreUnavailable(f"{target} cannot be written: {exc}") from exc
+        finally:
+            partial.unlink(missing_ok=True)
+
+    async def size(self) -> int:
+        """Return the bytes it takes on disk, its write-ahead log included, or in memory."""
+        if self._path == MEMORY:
+            ((pages,),) = await self._readers.fetch("PRAGMA page_count")
+            ((page_size,),) = await self._readers.fetch("PRAGMA page_size")
+            return int(pages * page_size)
+        files = (Path(self._path), Path(f"{self._path}-wal"))
+        return sum(file.stat().st_size for file in files if file.exists())
+
+    async def close(self) -> None:
+        """Finish what is running and release the file. A second call does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        await self._readers.close()
+        await self._writer.close()
+        if self._lock is not None:
+            self._lock.close()
+
+    def _apply(self, connection: sqlite3.Connection, commit: Commit) -> CommitResult:
+        """Run the transaction, on the writer's thread."""
+        if self._ownership.uncertain and self._ownership.settle(connection):
+            return self._unconfirmed  # this is the call whose outcome was not known
+        with self._ownership.transaction(connection):
+            result = CommitResult(self.sessions.apply(connection, commit.sessions))
+            for name, changes in commit.messages.items():
+                self._messages[name].apply(connection, changes, commit.upto)
+            for name, records in commit.archives.items():
+                self._archives[name].apply(connection, records)
+            marks = (to_json([*commit.projections]), commit.upto)
+            connection.execute(_QUERIES["advance_watermarks"], marks)
+            self._unconfirmed = result
+        return result
+
+    def _copy_file(self, partial: Path) -> None:
+        """Copy on a connection of its own, so that nobody waits for it."""
+        with translated(f"backup of {self._path} to {partial}"):
+            source = sqlite3.connect(f"file:{quote(self._path)}?mode=ro", uri=True)
+            try:
+                _copy(source, partial)
+            finally:
+                source.close()
+
+
+def _copy(source: sqlite3.Connection, target: Path) -> None:
+    # Not the backup API: it begins anew whenever the database is written to.
+    source.execute("VACUUM INTO ?", (str(target),))
+
+
+def _replace_durably(source: Path, target: Path) -> None:
+    """Give a file that is written its final name, with file and name on the disk."""
+    with source.open("rb") as file:
+        os.fsync(file.fileno())
+    source.replace(target)
+    folder = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,83 @@
+"""SQLite's errors in our words: the one place that names the driver's codes."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from monstermq_shared.errors import StartupError, StoreDamaged, StoreError, StoreUnavailable
+from monstermq_shared.exit_codes import ExitCode
+
+_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_UNAVAILABLE = {
+    sqlite3.SQLITE_BUSY: "another program holds its lock",
+    sqlite3.SQLITE_LOCKED: "another program holds its lock",
+    sqlite3.SQLITE_FULL: "the disk is full",
+    sqlite3.SQLITE_IOERR: "the disk reports an error",
+    sqlite3.SQLITE_READONLY: "it cannot be written",
+    sqlite3.SQLITE_CANTOPEN: "it cannot be opened",
+    sqlite3.SQLITE_PERM: "it may not be written",
+    sqlite3.SQLITE_PROTOCOL: "its locks do not work on this file system",
+}
+
+
+@contextmanager
+def translated(where: str) -> Iterator[None]:
+    """Raise the driver's errors as ours; the driver's own is the ``__cause__``.
+
+    Args:
+        where: The database, as messages name it.
+    """
+    try:
+        yield
+    except sqlite3.Error as exc:
+        raise _store_error(exc, where) from exc
+
+
+@contextmanager
+def translated_at_start(where: str) -> Iterator[None]:
+    """Like ``translated``, but what may pass later is a ``StartupError`` with its exit code."""
+    try:
+        yield
+    except sqlite3.Error as exc:
+        error = _store_error(exc, where)
+        if isinstance(error, StoreDamaged):
+            raise error from exc
+        raise _startup_error(exc, where) from exc
+
+
+def _store_error(exc: sqlite3.Error, where: str) -> StoreError:
+    code = _primary_code(exc)
+    if code in _DAMAGED:
+        return damaged(where, str(exc))
+    if code in _UNAVAILABLE:
+        return StoreUnavailable(f"{where}: {_UNAVAILABLE[code]} ({exc})")
+    return StoreError(f"{where}: {exc}")
+
+
+def damaged(where: str, finding: str) -> StoreDamaged:
+    """Return the error for a corrupt file, naming the way out of it."""
+    return StoreDamaged(
+        f"{where} is damaged ({finding}). Nothing was changed. Rescue what can be read with: "
+        f'sqlite3 {where} ".recover" | sqlite3 {where}.recovered, check the new file, and put it '
+        "in the old one's place; or restore a backup"
+    )
+
+
+def _startup_error(exc: sqlite3.Error, where: str) -> StartupError:
+    code = _primary_code(exc)
+    reason = _UNAVAILABLE.get(code, "it cannot be opened")
+    if code == sqlite3.SQLITE_FULL:
+        fix, exit_code = "free some space", ExitCode.STORE_FULL
+    elif code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+        fix, exit_code = "end that program", ExitCode.STORE_IN_USE
+    else:
+        fix, exit_code = "make file and folder writable", ExitCode.STORE_UNWRITABLE
+    return StartupError(
+        f"{where}: {reason} ({exc}); {fix}, or set SQLite.Path to another place",
+        exit_code=exit_code,
+    )
+
+
+def _primary_code(exc: sqlite3.Error) -> int:
+    """Return the code without its extension; errors of the Python module itself have none."""
+    return getattr(exc, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF

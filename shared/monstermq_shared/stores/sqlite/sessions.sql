@@ -1,0 +1,234 @@
+-- sessions_table --
+CREATE TABLE IF NOT EXISTS sessions (
+    client_id TEXT PRIMARY KEY,
+    node_id TEXT NOT NULL DEFAULT 'N/A',
+    clean_session BOOLEAN NOT NULL,
+    connected BOOLEAN NOT NULL,
+    update_time TEXT NOT NULL,
+    information TEXT NOT NULL,
+    last_will_topic TEXT,
+    last_will_message BLOB,
+    last_will_qos INTEGER,
+    last_will_retain BOOLEAN,
+    incarnation INTEGER NOT NULL
+) WITHOUT ROWID;
+
+-- subscriptions_table --
+-- The original's indexes by topic served its matching in SQL; matching is done in memory here.
+CREATE TABLE IF NOT EXISTS subscriptions (
+    client_id TEXT NOT NULL,
+    topic TEXT NOT NULL,
+    qos INTEGER NOT NULL,
+    wildcard BOOLEAN AS (instr(topic, '+') > 0 OR instr(topic, '#') > 0),
+    PRIMARY KEY (client_id, topic)
+) WITHOUT ROWID;
+
+-- queuedmessages_table --
+-- One row per message, however many clients it waits for.
+CREATE TABLE IF NOT EXISTS queuedmessages (
+    position INTEGER PRIMARY KEY,
+    topic TEXT NOT NULL,
+    time TEXT NOT NULL,
+    payload BLOB NOT NULL,
+    qos INTEGER NOT NULL,
+    retained BOOLEAN NOT NULL,
+    client_id TEXT NOT NULL,
+    message_uuid TEXT NOT NULL
+);
+
+-- queuedmessagesclients_table --
+CREATE TABLE IF NOT EXISTS queuedmessagesclients (
+    client_id TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    qos INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    PRIMARY KEY (client_id, position)
+) WITHOUT ROWID;
+
+-- queuedmessagesclients_index --
+-- Answers whether anybody still waits for a message.
+CREATE INDEX IF NOT EXISTS queuedmessagesclients_position_idx
+ON queuedmessagesclients (position);
+
+-- open_ids_table --
+CREATE TABLE IF NOT EXISTS open_ids (
+    client_id TEXT NOT NULL,
+    packet_id INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    PRIMARY KEY (client_id, packet_id)
+) WITHOUT ROWID;
+
+-- inflight_table --
+CREATE TABLE IF NOT EXISTS inflight (
+    client_id TEXT NOT NULL,
+    packet_id INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    state INTEGER NOT NULL,
+    PRIMARY KEY (client_id, packet_id)
+) WITHOUT ROWID;
+
+-- end_messages --
+-- ?1 is a JSON array of clients. Deletes the messages that only they wait for; before end_links.
+DELETE FROM queuedmessages
+WHERE position IN (
+    SELECT position FROM queuedmessagesclients
+    WHERE client_id IN (SELECT value FROM json_each(?1))
+) AND NOT EXISTS (
+    SELECT 1 FROM queuedmessagesclients AS others
+    WHERE others.position = queuedmessages.position
+    AND others.client_id NOT IN (SELECT value FROM json_each(?1))
+);
+
+-- end_links --
+DELETE FROM queuedmessagesclients WHERE client_id IN (SELECT value FROM json_each(?1));
+
+-- end_subscriptions --
+DELETE FROM subscriptions WHERE client_id IN (SELECT value FROM json_each(?1));
+
+-- end_open_ids --
+DELETE FROM open_ids WHERE client_id IN (SELECT value FROM json_each(?1));
+
+-- end_inflight --
+DELETE FROM inflight WHERE client_id IN (SELECT value FROM json_each(?1));
+
+-- end_sessions --
+DELETE FROM sessions WHERE client_id IN (SELECT value FROM json_each(?1));
+
+-- put_sessions --
+INSERT INTO sessions (
+    client_id, clean_session, connected, update_time, information,
+    last_will_topic, last_will_message, last_will_qos, last_will_retain, incarnation
+)
+VALUES {rows}
+ON CONFLICT (client_id) DO UPDATE SET
+    clean_session = excluded.clean_session,
+    connected = excluded.connected,
+    update_time = excluded.update_time,
+    information = excluded.information,
+    last_will_topic = excluded.last_will_topic,
+    last_will_message = excluded.last_will_message,
+    last_will_qos = excluded.last_will_qos,
+    last_will_retain = excluded.last_will_retain,
+    incarnation = excluded.incarnation;
+
+-- put_subscriptions --
+-- ?1 is JSON: client -> filter -> QoS.
+INSERT INTO subscriptions (client_id, topic, qos)
+SELECT client.key, item.key, item.value
+FROM json_each(?1) AS client, json_each(client.value) AS item WHERE true
+ON CONFLICT (client_id, topic) DO UPDATE SET qos = excluded.qos;
+
+-- delete_subscriptions --
+-- ?1 is JSON: client -> filters.
+DELETE FROM subscriptions WHERE (client_id, topic) IN (
+    SELECT client.key, item.value
+    FROM json_each(?1) AS client, json_each(client.value) AS item
+);
+
+-- put_messages --
+INSERT INTO queuedmessages
+    (topic, time, payload, qos, retained, client_id, message_uuid, position)
+VALUES {rows}
+ON CONFLICT (position) DO NOTHING;
+
+-- put_links --
+-- ?1 is JSON: client -> position -> QoS. The messages are there already.
+INSERT INTO queuedmessagesclients (client_id, position, qos, size)
+SELECT client.key, message.position, item.value, length(message.payload)
+FROM json_each(?1) AS client, json_each(client.value) AS item
+CROSS JOIN queuedmessages AS message ON message.position = CAST(item.key AS INTEGER) WHERE true
+ON CONFLICT (client_id, position) DO NOTHING;
+
+-- delete_links --
+-- ?1 is JSON: client -> positions.
+DELETE FROM queuedmessagesclients WHERE (client_id, position) IN (
+    SELECT client.key, item.value
+    FROM json_each(?1) AS client, json_each(client.value) AS item
+);
+
+-- delete_messages --
+-- ?1 as in delete_links: of these messages, delete those nobody waits for any more.
+DELETE FROM queuedmessages
+WHERE position IN (
+    SELECT item.value FROM json_each(?1) AS client, json_each(client.value) AS item
+) AND NOT EXISTS (
+    SELECT 1 FROM queuedmessagesclients AS link WHERE link.position = queuedmessages.position
+);
+
+-- oldest_links --
+-- ?1 is JSON: client -> position. Returns for each client the next ?2 links after the position, as
+-- JSON: client -> [positions, sizes].
+SELECT json_group_object(key, json((
+    SELECT json_array(json_group_array(position), json_group_array(size)) FROM (
+        SELECT position, size FROM queuedmessagesclients
+        WHERE client_id = client.key AND position > client.value
+        ORDER BY position LIMIT ?2
+    )
+))) FROM json_each(?1) AS client;
+
+-- put_open_ids --
+-- ?1 is JSON: client -> packet id -> position.
+INSERT INTO open_ids (client_id, packet_id, position)
+SELECT client.key, CAST(item.key AS INTEGER), item.value
+FROM json_each(?1) AS client, json_each(client.value) AS item WHERE true
+ON CONFLICT (client_id, packet_id) DO UPDATE SET position = excluded.position;
+
+-- delete_open_ids --
+-- ?1 is JSON: client -> packet ids.
+DELETE FROM open_ids WHERE (client_id, packet_id) IN (
+    SELECT client.key, item.value
+    FROM json_each(?1) AS client, json_each(client.value) AS item
+);
+
+-- put_inflight --
+-- ?1 is JSON: client -> packet id -> [position, state].
+INSERT INTO inflight (client_id, packet_id, position, state)
+SELECT client.key, CAST(item.key AS INTEGER), item.value ->> 0, item.value ->> 1
+FROM json_each(?1) AS client, json_each(client.value) AS item WHERE true
+ON CONFLICT (client_id, packet_id) DO UPDATE SET
+    position = excluded.position, state = excluded.state;
+
+-- delete_inflight --
+-- ?1 is JSON: client -> packet ids.
+DELETE FROM inflight WHERE (client_id, packet_id) IN (
+    SELECT client.key, item.value
+    FROM json_each(?1) AS client, json_each(client.value) AS item
+);
+
+-- load_sessions --
+SELECT
+    client_id, incarnation, clean_session, connected,
+    unixepoch(substr(update_time, 1, 19)) * 1000000 + substr(update_time, 21, 6),
+    information, last_will_topic, last_will_message, last_will_qos, last_will_retain
+FROM sessions;
+
+-- load_subscriptions --
+SELECT client_id, topic, qos FROM subscriptions;
+
+-- load_open_ids --
+SELECT client_id, packet_id, position FROM open_ids;
+
+-- load_inflight --
+SELECT client_id, packet_id, position, state FROM inflight;
+
+-- load_totals --
+SELECT client_id, count(*), sum(size) FROM queuedmessagesclients GROUP BY client_id;
+
+-- get_message --
+SELECT {record}
+FROM (SELECT *, payload AS payload_blob FROM queuedmessages) WHERE position = ?;
+
+-- page --
+-- Columns as JSON arrays, see pages.py; the last one is the QoS of the delivery.
+SELECT {page},
+    json_group_array(delivery_qos)
+FROM (
+    SELECT
+        message.topic, message.time, message.payload AS payload_blob, message.qos,
+        message.retained, message.client_id, message.message_uuid, message.position,
+        link.qos AS delivery_qos
+    FROM queuedmessagesclients AS link
+    CROSS JOIN queuedmessages AS message ON message.position = link.position
+    WHERE link.client_id = ?1 AND link.position > ?2 AND link.position < ?3
+    ORDER BY link.position LIMIT ?4
+);

@@ -1,0 +1,100 @@
+"""The one thread that writes: jobs in order, each on the one writing connection."""
+
+import asyncio
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from monstermq_shared.stores.sqlite.errors import translated
+
+T = TypeVar("T")
+
+Job = Callable[[sqlite3.Connection], T]
+
+_CHECKPOINT_IDLE_S = 0.5
+"""After so long without a job the write-ahead log is moved into the database.
+
+Under load SQLite does that by itself, see ``opening``; idle time is the better time for it.
+"""
+
+
+class Writer:
+    """A thread of our own on ``sqlite3``, so that a transaction costs one hand-over, not one per
+    statement.
+
+    The queue is bounded by its users: one commit at a time, and one slice of maintenance per
+    store. A commit never waits for more than the slices that are queued.
+
+    Args:
+        connection: The writing connection; from now on only the thread touches it.
+        where: The database, as errors name it.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, where: str) -> None:
+        self._connection = connection
+        self._where = where
+        self._jobs: queue.SimpleQueue[tuple[Job[Any], asyncio.Future[Any]] | None] = (
+            queue.SimpleQueue()
+        )
+        self._loop = asyncio.get_running_loop()
+        # A daemon, so that a process that dies of an error does not hang here.
+        self._thread = threading.Thread(target=self._run, name="sqlite-writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, job: Job[T]) -> asyncio.Future[T]:
+        """Have the thread call the job; the future has its result, or its error as ours.
+
+        Jobs are run in order. A job that is running cannot be cancelled.
+        """
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._jobs.put((job, future))
+        return future
+
+    async def close(self) -> None:
+        """Finish the jobs that are queued and close the connection."""
+        self._jobs.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    def _run(self) -> None:
+        dirty = False
+        while True:
+            try:
+                item = self._jobs.get(timeout=_CHECKPOINT_IDLE_S if dirty else None)
+            except queue.Empty:
+                self._checkpoint()
+                dirty = False
+                continue
+            if item is None:
+                break
+            self._run_job(*item)
+            dirty = True
+        self._connection.close()
+
+    def _run_job(self, job: Job[T], future: asyncio.Future[T]) -> None:
+        try:
+            with translated(self._where):
+                result = job(self._connection)
+        except BaseException as exc:  # noqa: BLE001 - whoever awaits the future gets it
+            self._loop.call_soon_threadsafe(_fail, future, exc)
+        else:
+            self._loop.call_soon_threadsafe(_succeed, future, result)
+
+    def _checkpoint(self) -> None:
+        """Move the write-ahead log into the database, as far as no reader needs it."""
+        try:
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlite3.Error:
+            # Nothing is lost: the next commit meets the same trouble, and reports it.
+            return
+
+
+def _succeed(future: asyncio.Future[T], result: T) -> None:
+    if not future.cancelled():
+        future.set_result(result)
+
+
+def _fail(future: asyncio.Future[Any], error: BaseException) -> None:
+    if not future.cancelled():
+        future.set_exception(error)

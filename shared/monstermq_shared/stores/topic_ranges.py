@@ -1,0 +1,30 @@
+"""Where in the order of topics the matches of a filter are: what a table's index can answer."""
+
+_AFTER_SLASH = "0"  # the character after the slash
+_AFTER_DOLLAR = "%"
+
+
+def topic_ranges(topic_filter: str) -> list[tuple[str, str | None]]:
+    """Return ranges of topics, from low to below high (None: no end), that hold all matches.
+
+    They are in order and do not overlap. All that is in them matches if the filter is a wildcard
+    without ``+``; else each topic must be tried with ``topics.matches``. The order is that of code
+    points, which is that of UTF-8.
+
+    Args:
+        topic_filter: A valid filter with a wildcard.
+    """
+    levels = topic_filter.split("/")
+    start = next(depth for depth, level in enumerate(levels) if level in {"+", "#"})
+    if start == 0:
+        return [("", "$"), (_AFTER_DOLLAR, None)]  # [MQTT-4.7.2-1]
+    parent = "/".join(levels[:start])
+    below = (f"{parent}/", parent + _AFTER_SLASH)
+    if levels[start] == "#":
+        return [(parent, first_after(parent)), below]
+    return [below]
+
+
+def first_after(topic: str) -> str:
+    """Return the smallest text above a topic; it is no topic itself, since none contains NUL."""
+    return topic + "\0"

@@ -1,0 +1,288 @@
+"""The brokers under load: each a fresh process with its own folder, ports and configuration."""
+
+import datetime as dt
+import ipaddress
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+import psutil
+import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from tests.bench.channels import Transport
+
+START_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S = 30.0
+REPOSITORY = Path(__file__).parents[2]
+
+
+class Profile(Enum):
+    """What the broker keeps, and where."""
+
+    ROUTING = "nothing on disk, no archive"
+    SQLITE = "sessions, queue and retained messages in SQLite on disk"
+    DEFAULT = "as SQLITE, and archive and last value over # in SQLite"
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A broker that accepts connections."""
+
+    process: psutil.Popen
+    ports: Mapping[Transport, int]
+    database: Path
+
+    @property
+    def port(self) -> int:
+        """The plain TCP port."""
+        return self.ports[Transport.TCP]
+
+    def resident_bytes(self) -> int:
+        """Resident memory of the broker's processes."""
+        family = [self.process, *self.process.children(recursive=True)]
+        return sum(int(member.memory_info().rss) for member in family)
+
+    def wait(self, seconds: float) -> None:
+        """Let ``seconds`` pass. Raises ``RuntimeError`` if the broker ends meanwhile."""
+        try:
+            code = self.process.wait(seconds)
+        except (subprocess.TimeoutExpired, psutil.TimeoutExpired):
+            return
+        raise RuntimeError(f"the broker ended with code {code}")
+
+
+class Broker(ABC):
+    """Makes processes of one broker."""
+
+    name: str
+
+    @abstractmethod
+    def version(self) -> str:
+        """What its version is, for the report."""
+
+    @abstractmethod
+    def supports(self, profile: Profile) -> bool:
+        """Whether its promise under ``profile`` is the one that is measured."""
+
+    @abstractmethod
+    def command(self, folder: Path, profile: Profile, ports: Mapping[Transport, int]) -> list[str]:
+        """Write the configuration into ``folder``; the command that serves with it."""
+
+    @contextmanager
+    def run(self, profile: Profile = Profile.ROUTING) -> Iterator[Running]:
+        """A fresh process in a folder of its own; both are gone afterwards.
+
+        Raises:
+            RuntimeError: it did not accept connections in time; its output is in the message.
+        """
+        folder = Path(tempfile.mkdtemp(prefix=f"bench-{self.name}-"))
+        ports = dict(zip(Transport, _free_ports(len(Transport)), strict=True))
+        output = folder / "output.log"
+        try:
+            command = self.command(folder, profile, ports)
+            with output.open("wb") as log:
+                process = psutil.Popen(
+                    command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                )
+            running = Running(process, ports, folder / "monstermq.db")
+            try:
+                _wait_for_ports(running, output)
+                yield running
+            finally:
+                _stop(process)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+class MonsterMQ(Broker):
+    """Ours, from this repository's virtual environment."""
+
+    name = "MonsterMQ"
+
+    def version(self) -> str:
+        """See ``Broker``."""
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty"],
+            cwd=REPOSITORY, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        return f"MonsterMQ {described.stdout.strip() or 'without git'}"
+
+    def supports(self, profile: Profile) -> bool:
+        """See ``Broker``."""
+        return True
+
+    def command(self, folder: Path, profile: Profile, ports: Mapping[Transport, int]) -> list[str]:
+        """See ``Broker``."""
+        certificate, key = write_certificate(folder)
+        on_disk = profile is not Profile.ROUTING
+        settings: dict[str, object] = {
+            "TCP": ports[Transport.TCP],
+            "TCPS": ports[Transport.TLS],
+            "WS": ports[Transport.WEBSOCKET],
+            "BindAddress": "127.0.0.1",
+            "TLS": {"CertFile": str(certificate), "KeyFile": str(key)},
+            "SessionStoreType": "SQLITE",
+            "RetainedStoreType": "SQLITE" if on_disk else "MEMORY",
+            "SQLite": {"Path": str(folder / "monstermq.db") if on_disk else ":memory:"},
+            "Queue": {"MaxMessages": 100_000_000, "MaxBytes": 100_000_000_000},
+            "Metrics": {"Enabled": False},
+        }
+        if profile is Profile.DEFAULT:
+            settings["ArchiveGroups"] = [
+                {
+                    "Name": "MCP",
+                    "Enabled": True,
+                    "TopicFilter": ["#"],
+                    "RetainedOnly": False,
+                    "LastValType": "SQLITE",
+                    "ArchiveType": "SQLITE",
+                }
+            ]
+        path = folder / "config.yaml"
+        path.write_text(yaml.safe_dump(settings), encoding="utf-8")
+        return [str(Path(sys.executable).with_name("monstermq")), "-config", str(path)]
+
+
+class Mosquitto(Broker):
+    """The peer: in memory, with the queue unlimited and our in-flight window."""
+
+    name = "mosquitto"
+
+    def version(self) -> str:
+        """See ``Broker``."""
+        told = subprocess.run(["mosquitto", "-h"], capture_output=True, text=True, check=False)
+        return told.stdout.splitlines()[0]
+
+    def supports(self, profile: Profile) -> bool:
+        """See ``Broker``: mosquitto's persistence is a snapshot, no promise before PUBACK."""
+        return profile is Profile.ROUTING
+
+    def command(self, folder: Path, profile: Profile, ports: Mapping[Transport, int]) -> list[str]:
+        """See ``Broker``."""
+        certificate, key = write_certificate(folder)
+        path = folder / "mosquitto.conf"
+        path.write_text(
+            f"""user root
+persistence false
+log_type error
+connection_messages false
+set_tcp_nodelay true
+max_inflight_messages 100
+max_queued_messages 0
+allow_anonymous true
+listener {ports[Transport.TCP]} 127.0.0.1
+listener {ports[Transport.TLS]} 127.0.0.1
+certfile {certificate}
+keyfile {key}
+listener {ports[Transport.WEBSOCKET]} 127.0.0.1
+protocol websockets
+""",
+            encoding="utf-8",
+        )
+        return ["mosquitto", "-c", str(path)]
+
+
+class NullBroker(Broker):
+    """The generator's own ceiling: see ``tests.bench.null_broker``."""
+
+    name = "null"
+
+    def version(self) -> str:
+        """See ``Broker``."""
+        return "null broker"
+
+    def supports(self, profile: Profile) -> bool:
+        """See ``Broker``: it keeps nothing, whatever the profile."""
+        return True
+
+    def command(self, folder: Path, profile: Profile, ports: Mapping[Transport, int]) -> list[str]:
+        """See ``Broker``."""
+        certificate, key = write_certificate(folder)
+        joined = folder / "joined.pem"
+        joined.write_bytes(key.read_bytes() + certificate.read_bytes())
+        listening = [str(port) for port in ports.values()]
+        module = [sys.executable, "-P", "-m", "tests.bench.null_broker"]
+        return ["env", f"PYTHONPATH={REPOSITORY}", *module, *listening, str(joined)]
+
+
+def write_certificate(folder: Path) -> tuple[Path, Path]:
+    """A self-signed certificate for 127.0.0.1, good for a day: its PEM file and that of its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = dt.datetime.now(dt.UTC)
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    certificate_path, key_path = folder / "certificate.pem", folder / "key.pem"
+    certificate_path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    key_path.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return certificate_path, key_path
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [int(sock.getsockname()[1]) for sock in sockets]
+    for sock in sockets:
+        sock.close()
+    return ports
+
+
+def _wait_for_ports(running: Running, output: Path) -> None:
+    step_s = 0.02
+    for port in running.ports.values():
+        for _ in range(int(START_TIMEOUT_S / step_s)):
+            if _accepts(port):
+                break
+            try:
+                running.wait(step_s)
+            except RuntimeError as error:
+                raise RuntimeError(f"{error}: {_tail(output)}") from error
+        else:
+            raise RuntimeError(f"nothing listens on port {port}: {_tail(output)}")
+
+
+def _accepts(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
+def _tail(output: Path) -> str:
+    return output.read_text(encoding="utf-8", errors="replace")[-2000:]
+
+
+def _stop(process: psutil.Popen) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_TIMEOUT_S)
+    except (subprocess.TimeoutExpired, psutil.TimeoutExpired):
+        process.kill()
+        process.wait()

@@ -1,0 +1,172 @@
+"""Frames made before the clock starts, and answers to many frames made with a few slices.
+
+The generator must be far faster than a broker, so nothing here works per message: every PUBLISH
+of a load has the same size, a count is a division, and packet ids are cut out of a chunk by stride.
+"""
+
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+CONNACK, PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP = 0x20, 0x30, 0x40, 0x50, 0x62, 0x70
+SUBSCRIBE = 0x82
+PINGREQ_FRAME, PINGRESP_FRAME, DISCONNECT_FRAME = b"\xc0\x00", b"\xd0\x00", b"\xe0\x00"
+ANSWER_SIZE = 4
+PAYLOAD_SIZE = 32
+PACKET_ID_AT = 14
+"""Where the packet id stands in a PUBLISH of QoS 1 or 2 on one of the topics below."""
+
+EVERY_TOPIC = "+/bench"
+
+
+def topic_name(number: int) -> str:
+    """The topic of one pair, always 10 characters.
+
+    A QoS 2 PUBLISH is then 48 bytes, a multiple of 4 like the answers it is mixed with, and none of
+    its words begins with the type byte of a PUBREL: runs can be told apart by every fourth byte.
+    """
+    return f"t-{number:02d}/bench"
+
+
+def _text(value: str) -> bytes:
+    encoded = value.encode()
+    return struct.pack(">H", len(encoded)) + encoded
+
+
+def _packet(first: int, body: bytes) -> bytes:
+    length, encoded = len(body), bytearray()
+    while True:
+        length, digit = divmod(length, 128)
+        encoded.append(digit | (0x80 if length else 0))
+        if not length:
+            return bytes([first]) + encoded + body
+
+
+def connect_frame(client_id: str, *, clean: bool = True) -> bytes:
+    """CONNECT of MQTT 3.1.1 without a keep-alive."""
+    return _packet(
+        0x10, b"\x00\x04MQTT\x04" + bytes([2 if clean else 0]) + b"\0\0" + _text(client_id)
+    )
+
+
+def subscribe_frame(topic_filter: str, qos: int) -> bytes:
+    """SUBSCRIBE to one filter with packet id 1."""
+    return _packet(SUBSCRIBE, b"\x00\x01" + _text(topic_filter) + bytes([qos]))
+
+
+def publish_frame(
+    topic: str, payload: bytes, *, qos: int = 0, retain: bool = False, packet_id: int = 1
+) -> bytes:
+    """PUBLISH without DUP; the packet id is written for QoS 1 and 2 only."""
+    identity = struct.pack(">H", packet_id) if qos else b""
+    return _packet(PUBLISH | qos << 1 | retain, _text(topic) + identity + payload)
+
+
+def frame_size(qos: int) -> int:
+    """Bytes of every PUBLISH on one of the topics of ``topic_name``."""
+    return 48 if qos else 46
+
+
+def _payload(publisher: int, slot: int) -> bytes:
+    filler = 0x40 | (publisher * 7 + slot) & 0x0F
+    return b"p" + bytes([publisher]) + struct.pack(">H", slot) + bytes([filler]) * 28
+
+
+class FrameRing:
+    """A publisher's messages, encoded once and sent round and round.
+
+    A packet id returns only after a whole round, so ``slots`` must be well over the window.
+    """
+
+    __slots__ = ("_next", "_size", "_slots", "_wire")
+
+    def __init__(self, publisher: int, topic: str, qos: int, slots: int) -> None:
+        frames = b"".join(
+            publish_frame(topic, _payload(publisher, slot), qos=qos, packet_id=slot + 1)
+            for slot in range(slots)
+        )
+        self._wire = memoryview(frames * 2)
+        self._size = frame_size(qos)
+        self._slots = slots
+        self._next = 0
+
+    def take(self, count: int) -> memoryview:
+        """The next ``count`` frames, at most one round, as one piece."""
+        first = self._next
+        self._next = (first + count) % self._slots
+        return self._wire[first * self._size : (first + count) * self._size]
+
+
+def publisher_numbers(frames: bytes, qos: int) -> bytes:
+    """The publisher's number of each of ``frames``, which are whole."""
+    size = frame_size(qos)
+    return frames[size - PAYLOAD_SIZE + 1 :: size]
+
+
+def check_sample(frame: bytes, qos: int) -> None:
+    """Compare a delivered frame with what its publisher sent.
+
+    Raises:
+        ValueError: topic or payload are not those of any message of the load.
+    """
+    payload = frame[-PAYLOAD_SIZE:]
+    publisher, slot = payload[1], int.from_bytes(payload[2:4], "big")
+    if frame[4:PACKET_ID_AT] != topic_name(publisher).encode() or payload != _payload(
+        publisher, slot
+    ):
+        raise ValueError(f"a delivered PUBLISH of QoS {qos} is not what was sent: {frame.hex()}")
+
+
+def answers(kind: int, high: bytes, low: bytes) -> bytearray:
+    """One acknowledgement of ``kind`` for each packet id, given as its high and low bytes."""
+    count = len(high)
+    wire = bytearray(ANSWER_SIZE * count)
+    wire[0::4] = bytes([kind]) * count
+    wire[1::4] = b"\x02" * count
+    wire[2::4] = high
+    wire[3::4] = low
+    return wire
+
+
+def answer_publishes(kind: int, frames: bytes) -> bytearray:
+    """One acknowledgement of ``kind`` for each of ``frames``, which are whole and not QoS 0."""
+    size = frame_size(1)
+    return answers(kind, frames[PACKET_ID_AT::size], frames[PACKET_ID_AT + 1 :: size])
+
+
+def answer_answers(kind: int, packets: bytes) -> bytearray:
+    """The next step, ``kind``, for each of the four-byte ``packets``."""
+    return answers(kind, packets[2::4], packets[3::4])
+
+
+class Run(NamedTuple):
+    """Consecutive packets of one type; ``kind`` is their first byte, of a PUBLISH without flags."""
+
+    kind: int
+    packets: bytes
+    size: int
+    """Number of packets."""
+
+
+def runs(chunk: bytes) -> Iterator[Run]:
+    """Cut ``chunk``, which begins with a packet, into runs; an incomplete last packet is left out.
+
+    For connections that carry PUBLISH of QoS 1 or 2 and four-byte answers.
+    """
+    kinds = chunk[0::4]
+    position, size = 0, frame_size(2)
+    while position < len(chunk):
+        kind = chunk[position]
+        if kind >> 4 == PUBLISH >> 4:
+            following = kinds.find(PUBREL, position // 4)
+            end = 4 * following if following >= 0 else len(chunk)
+            unit, kind = size, PUBLISH
+        else:
+            ahead = kinds[position // 4 :]
+            end = min(position + 4 * (len(ahead) - len(ahead.lstrip(bytes([kind])))), len(chunk))
+            unit = ANSWER_SIZE
+        count = (end - position) // unit
+        if not count:
+            return
+        yield Run(kind, chunk[position : position + count * unit], count)
+        position += count * unit

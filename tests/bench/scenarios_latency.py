@@ -1,0 +1,145 @@
+"""The latency row: QoS 1 pairs at a fixed rate."""
+
+import struct
+import time
+from functools import partial
+
+from tests.bench.brokers import Running
+from tests.bench.channels import Channel, Client, Transport, open_channel
+from tests.bench.frames import (
+    ANSWER_SIZE,
+    PACKET_ID_AT,
+    PAYLOAD_SIZE,
+    publish_frame,
+    topic_name,
+)
+from tests.bench.generator import DRAIN_IDLE_S, Subscriber
+from tests.bench.model import Bound, Effort, Metric, Outcome, Scenario
+from tests.bench.poller import CollectorPaused, Poller
+
+_ID_AND_DUE = struct.Struct(">HQ")
+_DUE = struct.Struct(f">{PACKET_ID_AT + 2}xQ{PAYLOAD_SIZE - 8}x")
+
+
+def _now_ns() -> int:
+    return time.perf_counter_ns()
+
+
+class LatencyLoad:
+    """Pairs at a fixed rate, whatever the broker does: an open loop.
+
+    A message carries the time at which it was due, so neither a late generator nor a late broker
+    can hide it. Messages are due in bursts a millisecond apart, each from another publisher.
+    """
+
+    def __init__(self, running: Running, effort: Effort) -> None:
+        """Connect and subscribe."""
+        self.latencies_ns: list[int] = []
+        self.lateness_ns: list[int] = []
+        self._poller = Poller()
+        self._interval_ns = max(1_000_000, 1_000_000_000 // effort.messages_per_s)
+        self._burst = max(1, effort.messages_per_s * self._interval_ns // 1_000_000_000)
+        self._sent = 0
+        self._acknowledged_bytes = 0
+        self._subscribers = []
+        for number in range(effort.pairs):
+            client = Client(client_id=f"sub-{number:02d}", topic_filter=topic_name(number), qos=1)
+            opened = open_channel(Transport.TCP, running.port, client)
+            self._subscribers.append(Subscriber(self._poller, opened, 1, self._note))
+        self._publishers: list[tuple[Channel, bytearray]] = []
+        for number in range(effort.pairs):
+            client = Client(client_id=f"pub-{number:02d}")
+            channel = open_channel(Transport.TCP, running.port, client).channel
+            frame = bytearray(publish_frame(topic_name(number), bytes(PAYLOAD_SIZE), qos=1))
+            self._publishers.append((channel, frame))
+            self._poller.add(channel, partial(self._read_acknowledgements, channel))
+
+    def publish_for(self, seconds: float) -> None:
+        """Publish at the fixed rate; what was measured before is forgotten."""
+        self.latencies_ns.clear()
+        self.lateness_ns.clear()
+        start_ns = _now_ns()
+        for tick in range(int(seconds * 1e9 / self._interval_ns)):
+            due_ns = start_ns + tick * self._interval_ns
+            self._poller.run_until_time(due_ns / 1e9)
+            self.lateness_ns.append(max(0, _now_ns() - due_ns))
+            for _ in range(self._burst):
+                self._publish(due_ns)
+            self._poller.turn(0)
+
+    def finish(self) -> list[str]:
+        """Wait for what is under way, then say what is wrong."""
+        self._poller.run_until(lambda: not self._problems(), self._progress, DRAIN_IDLE_S)
+        return self._problems()
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._poller.close()
+
+    def _problems(self) -> list[str]:
+        acknowledged = self._acknowledged_bytes // ANSWER_SIZE
+        received = sum(subscriber.received for subscriber in self._subscribers)
+        if acknowledged == received == self._sent:
+            return []
+        return [f"{self._sent} sent, {acknowledged} acknowledged, {received} delivered"]
+
+    def _progress(self) -> int:
+        return self._acknowledged_bytes + sum(one.received for one in self._subscribers)
+
+    def _publish(self, due_ns: int) -> None:
+        channel, frame = self._publishers[self._sent % len(self._publishers)]
+        self._sent += 1
+        _ID_AND_DUE.pack_into(frame, PACKET_ID_AT, self._sent % 0xFFFF + 1, due_ns)
+        self._poller.send(channel, bytes(frame))
+
+    def _note(self, frames: bytes, _count: int) -> None:
+        now_ns = _now_ns()
+        self.latencies_ns.extend(now_ns - due_ns for (due_ns,) in _DUE.iter_unpack(frames))
+
+    def _read_acknowledgements(self, channel: Channel) -> None:
+        self._acknowledged_bytes += len(channel.receive())
+
+
+def _percentile_ms(values_ns: list[int], share: float) -> float:
+    ordered = sorted(values_ns)
+    return ordered[int(share * (len(ordered) - 1))] / 1e6
+
+
+def run_latency(running: Running, effort: Effort) -> Outcome:
+    """Percentiles from due to delivered; of how late the generator was as well."""
+    load = LatencyLoad(running, effort)
+    try:
+        with CollectorPaused():
+            load.publish_for(effort.warm_up_s)
+            load.publish_for(effort.seconds)
+            problems = load.finish()
+    finally:
+        load.close()
+    return Outcome(
+        {
+            "p99": _percentile_ms(load.latencies_ns, 0.99),
+            "p50": _percentile_ms(load.latencies_ns, 0.5),
+            "lateness": _percentile_ms(load.lateness_ns, 0.99),
+        },
+        problems,
+    )
+
+
+SCENARIOS = (
+    Scenario(
+        name="latency",
+        metrics=(
+            Metric(
+                name="p99",
+                title="p99 latency at 20,000 msg/s, QoS 1, 50 pairs",
+                unit="ms",
+                required=Bound(1, of_mosquitto=True, at_most=True),
+                aim=Bound(1, at_most=True),
+            ),
+            Metric(name="p50", title="p50 latency of the same", unit="ms"),
+            Metric(name="lateness", title="p99 of the generator's own lateness", unit="ms"),
+        ),
+        run=run_latency,
+        configuration="routing; open loop, bursts of 20 each ms",
+    ),
+)

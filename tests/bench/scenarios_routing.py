@@ -1,0 +1,148 @@
+"""Rows about messages passed on: rates by QoS and shape, shares of TCP over TLS and WebSocket."""
+
+import time
+from collections.abc import Iterator
+from functools import partial
+
+from tests.bench.brokers import Profile, Running
+from tests.bench.channels import Transport
+from tests.bench.generator import measure, open_load
+from tests.bench.model import Bound, Effort, Metric, Outcome, Scenario, times
+from tests.bench.poller import CollectorPaused
+
+SLOW_READ_INTERVAL_S = 0.01
+
+
+def run_load(
+    running: Running,
+    effort: Effort,
+    *,
+    qos: int,
+    shape: str = "pairs",
+    transport: Transport = Transport.TCP,
+    clean: bool = True,
+) -> Outcome:
+    """Pairs, many publishers to one subscriber, or one publisher to many."""
+    load = open_load(
+        running.ports,
+        qos=qos,
+        publishers=1 if shape == "fan-out" else effort.pairs,
+        subscribers={"pairs": effort.pairs, "fan-in": 1, "fan-out": effort.fan_out}[shape],
+        transport=transport,
+        clean=clean,
+    )
+    try:
+        measured = measure(load, warm_up_s=effort.warm_up_s, seconds=effort.seconds)
+    finally:
+        load.poller.close()
+    return Outcome({"rate": measured.per_second}, measured.tally.problems())
+
+
+def run_share(running: Running, effort: Effort, *, qos: int, transport: Transport) -> Outcome:
+    """The same pairs over TCP and over ``transport``, in the same process of the broker."""
+    plain = run_load(running, effort, qos=qos)
+    wrapped = run_load(running, effort, qos=qos, transport=transport)
+    rate = wrapped.figures["rate"]
+    return Outcome(
+        {"rate": rate, "share": rate / plain.figures["rate"]}, plain.problems + wrapped.problems
+    )
+
+
+def run_outrun(running: Running, effort: Effort) -> Outcome:
+    """Publishers that wait for PUBACK only, and one subscriber that reads now and then."""
+    load = open_load(running.ports, qos=1, publishers=effort.pairs, subscribers=1)
+    load.wait_for_acknowledgements_only()
+    slow = load.subscribers[0]
+    load.poller.remove(slow.channel)
+    try:
+        with CollectorPaused():
+            load.start()
+            start = now = time.perf_counter()
+            while now - start < effort.seconds:
+                load.poller.run_until_time(now + SLOW_READ_INTERVAL_S)
+                slow.read()
+                now = time.perf_counter()
+            delivered, acknowledged = load.delivered, load.acknowledged
+            load.poller.add(slow.channel, slow.read)
+            tally = load.finish()
+    finally:
+        load.poller.close()
+    elapsed_s = now - start
+    return Outcome(
+        {"delivered": delivered / elapsed_s, "acknowledged": acknowledged / elapsed_s},
+        tally.problems(),
+    )
+
+
+def _rate_scenario(
+    name: str, title: str, required: Bound, aim: Bound, *, qos: int, shape: str = "pairs"
+) -> Scenario:
+    run = partial(run_load, qos=qos, shape=shape)
+    metric = Metric(name="rate", title=title, unit="msg/s", required=required, aim=aim)
+    window = "window 100" if qos == 0 else "window 20"
+    return Scenario(
+        name=name, metrics=(metric,), run=run, configuration=f"routing, {window}", ceiling=run
+    )
+
+
+def _share_scenarios() -> Iterator[Scenario]:
+    for transport, required in ((Transport.TLS, 0.6), (Transport.WEBSOCKET, 0.5)):
+        for qos in (0, 1):
+            run = partial(run_share, qos=qos, transport=transport)
+            title = f"QoS {qos}, 50 pairs over {transport}"
+            yield Scenario(
+                name=f"qos{qos}-pairs-{transport.lower()}",
+                metrics=(
+                    Metric(name="rate", title=title, unit="msg/s"),
+                    Metric(
+                        name="share",
+                        title=f"{title}: share of TCP",
+                        unit="of TCP",
+                        required=Bound(required),
+                    ),
+                ),
+                run=run,
+                configuration=f"routing, {transport}",
+                ceiling=partial(run_load, qos=qos, transport=transport),
+            )
+
+
+SCENARIOS = (
+    _rate_scenario("qos0-pairs", "QoS 0, 50 pairs", times(4), times(6), qos=0),
+    _rate_scenario("qos0-fan-in", "QoS 0, 50 to 1", times(5), times(8), qos=0, shape="fan-in"),
+    _rate_scenario("qos0-fan-out", "QoS 0, 1 to 100", times(5), times(8), qos=0, shape="fan-out"),
+    _rate_scenario("qos1-pairs", "QoS 1, 50 pairs", times(1.5), times(3), qos=1),
+    _rate_scenario("qos1-fan-in", "QoS 1, 50 to 1", times(2.5), times(5), qos=1, shape="fan-in"),
+    _rate_scenario("qos1-fan-out", "QoS 1, 1 to 100", times(1.2), times(2), qos=1, shape="fan-out"),
+    _rate_scenario("qos2-pairs", "QoS 2, 50 pairs", times(1.5), times(3), qos=2),
+    Scenario(
+        name="persistent-pairs",
+        metrics=(
+            Metric(
+                name="rate",
+                title="QoS 1, 50 pairs, online persistent subscribers",
+                unit="msg/s",
+                required=Bound(15_000),
+                aim=Bound(40_000),
+            ),
+        ),
+        run=partial(run_load, qos=1, clean=False),
+        configuration="SQLite, window 20",
+        profile=Profile.SQLITE,
+        ceiling=partial(run_load, qos=1),
+    ),
+    *_share_scenarios(),
+    Scenario(
+        name="outrun",
+        metrics=(
+            Metric(
+                name="acknowledged",
+                title="50 publishers outrun a QoS 1 subscriber: acknowledged",
+                unit="msg/s",
+            ),
+            Metric(name="delivered", title="meanwhile delivered (then drained: all)", unit="msg/s"),
+        ),
+        run=run_outrun,
+        configuration="routing; the subscriber reads every 10 ms",
+    ),
+)

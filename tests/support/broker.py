@@ -1,0 +1,195 @@
+"""Brokers as processes on loopback: ours, and mosquitto as the peer it is compared with.
+
+Tests start ``broker_under_test()``. It is ours unless the environment says
+``MONSTERMQ_TEST_BROKER=mosquitto``: then the same tests judge mosquitto, and what it fails is
+where the two brokers differ.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+
+LOOPBACK = "127.0.0.1"
+PEER_VARIABLE = "MONSTERMQ_TEST_BROKER"
+
+START_S = 20.0
+STOP_S = 20.0
+TICK_S = 0.02
+INFLIGHT_MAX = 100
+"""The broker's default window of unacknowledged messages per client; mosquitto is set to it."""
+
+
+class BrokerFailed(AssertionError):
+    """The broker ended, or did not begin to listen; the message carries its log."""
+
+
+def free_ports(count: int) -> list[int]:
+    """Return TCP ports of loopback that nobody listens on now, all different."""
+    listeners = [socket.create_server((LOOPBACK, 0)) for _ in range(count)]
+    ports = [listener.getsockname()[1] for listener in listeners]
+    for listener in listeners:
+        listener.close()
+    return ports
+
+
+class BrokerProcess(ABC):
+    """A broker in a directory of its own; it can be stopped, killed and started again there.
+
+    Attributes:
+        directory: Its configuration, its data and its log.
+        tcp_port: Where it serves MQTT over TCP.
+        ws_port: Where it serves MQTT over WebSocket, path ``/mqtt``.
+        metrics_port: Where it serves health and metrics, if it does.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.tcp_port, self.ws_port, self.metrics_port = free_ports(3)
+        self._log_path = directory / "broker.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @abstractmethod
+    def _prepare(self, config_yaml: str | None) -> list[str]:
+        """Write the configuration and return the command line."""
+
+    def start(self, config_yaml: str | None = None, env: Mapping[str, str] | None = None) -> Self:
+        """Start the process and return once its TCP port accepts.
+
+        Args:
+            config_yaml: Settings that replace or add to the harness's own, by top-level key.
+            env: Variables on top of this process's environment.
+
+        Raises:
+            BrokerFailed: It ended, or nothing listened within ``START_S``.
+        """
+        assert self._process is None, "it is running"
+        command = self._prepare(config_yaml)
+        with self._log_path.open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                cwd=self.directory,
+                env={**os.environ, **(env or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        self._wait_until_listening()
+        return self
+
+    @property
+    def pid(self) -> int:
+        """The process id while it runs."""
+        return self._running().pid
+
+    def kill(self) -> None:
+        """End it with SIGKILL: no chance to write anything."""
+        self._running().kill()
+        self._reap()
+
+    def stop(self) -> int:
+        """End it with SIGTERM and return its exit status.
+
+        Raises:
+            BrokerFailed: It was still there after ``STOP_S``; it has been killed.
+        """
+        process = self._running()
+        process.send_signal(signal.SIGTERM)
+        try:
+            return self._reap()
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise BrokerFailed(f"no end after SIGTERM:\n{self.log_text()}") from None
+
+    def close(self) -> None:
+        """End it if it runs, however: for the end of a test."""
+        if self._process is not None:
+            self.kill()
+
+    def log_text(self) -> str:
+        """All it has written to standard output and standard error, over all its starts."""
+        return self._log_path.read_text(encoding="utf-8", errors="replace")
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        assert self._process is not None, "it is not running"
+        return self._process
+
+    def _reap(self) -> int:
+        status = self._running().wait(STOP_S)
+        self._process = None
+        return status
+
+    def _wait_until_listening(self) -> None:
+        process = self._running()
+        for _ in range(int(START_S / TICK_S)):
+            try:
+                socket.create_connection((LOOPBACK, self.tcp_port), timeout=1).close()
+            except OSError:
+                pass
+            else:
+                return
+            try:
+                status = process.wait(TICK_S)
+            except subprocess.TimeoutExpired:
+                continue
+            self._process = None
+            raise BrokerFailed(f"it ended with status {status}:\n{self.log_text()}")
+        self.kill()
+        raise BrokerFailed(f"nothing listens on {self.tcp_port}:\n{self.log_text()}")
+
+
+class RunningBroker(BrokerProcess):
+    """MonsterMQ, started with ``-config`` as its users start it."""
+
+    def _prepare(self, config_yaml: str | None) -> list[str]:
+        settings: dict[str, Any] = {
+            "TCP": self.tcp_port,
+            "WS": self.ws_port,
+            "BindAddress": LOOPBACK,
+            "Metrics": {"Port": self.metrics_port},
+            "SessionStoreType": "SQLITE",
+            "RetainedStoreType": "SQLITE",
+            "SQLite": {"Path": str(self.directory / "monstermq.db")},
+            "ArchiveGroups": [],
+        }
+        settings.update(yaml.safe_load(config_yaml or "{}"))
+        config_path = self.directory / "config.yaml"
+        config_path.write_text(yaml.safe_dump(settings), encoding="utf-8")
+        return [sys.executable, "-m", "monstermq", "-config", str(config_path)]
+
+
+class RunningMosquitto(BrokerProcess):
+    """Debian's mosquitto with our window and no store."""
+
+    def _prepare(self, config_yaml: str | None) -> list[str]:
+        assert config_yaml is None, "mosquitto cannot be given our settings"
+        config_path = self.directory / "mosquitto.conf"
+        config_path.write_text(
+            f"listener {self.tcp_port} {LOOPBACK}\n"
+            f"listener {self.ws_port}\n"
+            "protocol websockets\n"
+            "socket_domain ipv4\n"
+            "allow_anonymous true\n"
+            "set_tcp_nodelay true\n"
+            f"max_inflight_messages {INFLIGHT_MAX}\n"
+            "persistence false\n",
+            encoding="utf-8",
+        )
+        return ["mosquitto", "-c", str(config_path)]
+
+
+def broker_under_test(directory: Path) -> BrokerProcess:
+    """Return the broker the tests judge, not yet started."""
+    choice = os.environ.get(PEER_VARIABLE, "monstermq")
+    brokers: dict[str, type[BrokerProcess]] = {
+        "monstermq": RunningBroker,
+        "mosquitto": RunningMosquitto,
+    }
+    return brokers[choice](directory)

@@ -1,0 +1,62 @@
+"""Rules of the house that no linter knows."""
+
+import ast
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FUNCTION_LINES_MAX = 60
+MODULE_LINES_MAX = 500
+
+
+def tracked_files(*suffixes: str) -> list[Path]:
+    """Return the files git knows or would know, with one of the suffixes."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    paths = [ROOT / name for name in listed]
+    return [path for path in paths if path.suffix in suffixes and path.is_file()]
+
+
+def body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Return the lines of a function without its docstring."""
+    lines = (function.end_lineno or 0) - function.lineno + 1
+    first = function.body[0]
+    if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+        lines -= (first.end_lineno or 0) - first.lineno + 1
+    return lines
+
+
+@pytest.mark.parametrize("path", tracked_files(".py"), ids=lambda p: str(p.relative_to(ROOT)))
+def test_modules_and_functions_stay_short(path: Path):
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= MODULE_LINES_MAX
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert body_lines(node) <= FUNCTION_LINES_MAX, f"{node.name} in line {node.lineno}"
+
+
+def test_no_package_marker_hides_a_dependency():
+    # A lone tests/unit/mcp/__init__.py would make pytest import it as the top-level mcp.
+    stray = [p for p in tracked_files(".py") if p.name == "__init__.py" and "tests" in p.parts]
+    assert stray == []
+
+
+def test_no_registry_is_named():
+    # Split, so that this file does not name one itself.
+    hosts = ["pypi." + "org", "pythonhosted." + "org", "registry.npmjs." + "org"]
+    suffixes = (".py", ".toml", ".md", ".txt", ".yaml", ".yml", ".json", ".sh", "")
+    for path in tracked_files(*suffixes):
+        text = path.read_text(encoding="utf-8", errors="ignore")
+        assert not [host for host in hosts if host in text], path
+
+
+def test_nothing_is_left_for_later():
+    marker = "TO" + "DO"
+    assert [p for p in tracked_files(".py", ".sql", ".md") if marker in p.read_text("utf-8")] == []

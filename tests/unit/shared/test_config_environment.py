@@ -1,0 +1,115 @@
+"""MONSTERMQ_... variables over the configuration."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from monstermq_shared.config import LoadedConfig, StoreType, load_config
+from monstermq_shared.errors import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def _nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def load(**environ: str) -> LoadedConfig:
+    return load_config(None, environ)
+
+
+def refusal(**environ: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(**environ)
+    return str(caught.value)
+
+
+def test_a_variable_overrides_the_embedded_default() -> None:
+    config = load(MONSTERMQ_TCP="1884", MONSTERMQ_SQLITE__PATH=":memory:").config
+    assert config.tcp == 1884
+    assert config.sqlite.path == ":memory:"
+    assert config.ws == 9000
+
+
+def test_a_variable_overrides_the_file_and_leaves_its_other_keys(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("TCP: 1\nSessionStoreType: SQLITE\nQueue: {MaxMessages: 5, MaxBytes: 6}\n")
+    queue = load_config(file, {"MONSTERMQ_QUEUE__MAXMESSAGES": "7"}).config.queue
+    assert (queue.max_messages, queue.max_bytes) == (7, 6)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "MONSTERMQ_SESSIONSTORETYPE",
+        "MONSTERMQ_SessionStoreType",
+        "monstermq_session_store_type",
+        "MONSTERMQ_SESSION_STORE_TYPE",
+    ],
+)
+def test_names_count_in_any_case_and_with_underscores_between_words(name: str) -> None:
+    assert load(**{name: "postgres"}).config.session_store_type is StoreType.POSTGRES
+
+
+def test_every_kind_of_value_can_be_written() -> None:
+    config = load(
+        MONSTERMQ_QUEUEDMESSAGESENABLED="no",
+        MONSTERMQ_POSTGRES__PASS="0123: [secret",
+        MONSTERMQ_QUEUE__SESSIONEXPIRY="7d",
+        MONSTERMQ_QUEUE__POLICY="drop-newest",
+        MONSTERMQ_LIMITS__SLOWCONSUMERHOLDS="0.5",
+        MONSTERMQ_WEBSOCKET__ALLOWEDORIGINS='["https://a", "https://b"]',
+        MONSTERMQ_KAFKA__BUS__PRODUCERCONFIG="{linger.ms: 10, compression.type: lz4}",
+        MONSTERMQ_ARCHIVEGROUPS='[{"Name": "g", "TopicFilter": ["a/#"], "ArchiveType": "SQLITE"}]',
+        MONSTERMQ_METRICS="{Enabled: false}",
+        MONSTERMQ_LOG__LEVEL="OFF",
+    ).config
+    assert config.queued_messages_enabled is False
+    assert config.postgres.password.get_secret_value() == "0123: [secret"
+    assert config.queue.session_expiry == timedelta(days=7)
+    assert config.limits.slow_consumer_hold_s == 0.5
+    assert config.websocket.allowed_origins == ("https://a", "https://b")
+    assert config.kafka.bus.producer_config == {"linger.ms": 10, "compression.type": "lz4"}
+    assert [group.name for group in config.archive_groups] == ["g"]
+    assert config.metrics.enabled is False
+    assert config.log.level > 50
+
+
+def test_an_empty_variable_counts_as_absent() -> None:
+    assert load(MONSTERMQ_TCP="", MONSTERMQ_TLS__CERTFILE="").config.tcp == 1883
+
+
+def test_a_variable_that_is_none_of_ours_is_ignored_with_a_warning() -> None:
+    loaded = load(MONSTERMQ_SERVICE_HOST="10.0.0.1", MONSTERMQ_TPC="1", HOME="/root")
+    assert loaded.config.tcp == 1883
+    assert loaded.warnings == (
+        "MONSTERMQ_SERVICE_HOST is ignored: SERVICE_HOST is not a key",
+        "MONSTERMQ_TPC is ignored: TPC is not a key; did you mean MONSTERMQ_TCP?",
+    )
+
+
+def test_an_unknown_key_below_a_section_is_refused_with_the_nearest() -> None:
+    message = refusal(MONSTERMQ_SQLITE__PAHT="x")
+    assert message == "MONSTERMQ_SQLITE__PAHT: PAHT is not a key of SQLite; did you mean Path?"
+
+
+def test_going_below_a_value_is_refused() -> None:
+    assert refusal(MONSTERMQ_TCP__PORT="1") == "MONSTERMQ_TCP__PORT: TCP has no keys of its own"
+
+
+def test_two_variables_for_one_key_are_refused() -> None:
+    message = refusal(MONSTERMQ_TCP="1", monstermq_tcp="2")
+    assert message == "MONSTERMQ_TCP and monstermq_tcp set the same key; remove one of them"
+
+
+def test_a_wrong_value_is_refused_with_the_variable() -> None:
+    assert refusal(MONSTERMQ_TCP="x") == "MONSTERMQ_TCP: TCP must be a whole number"
+    assert refusal(MONSTERMQ_ARCHIVEGROUPS="[{").startswith("MONSTERMQ_ARCHIVEGROUPS:1: is not")
+    assert "Nmae is not a key; did you mean Name?" in refusal(MONSTERMQ_ARCHIVEGROUPS="[{Nmae: a}]")
+
+
+def test_a_section_that_is_none_in_the_file_is_refused_with_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("SessionStoreType: SQLITE\nQueue: [1]\n")
+    with pytest.raises(ConfigError, match=r"c\.yaml:2: Queue must be keys and values"):
+        load_config(file, {"MONSTERMQ_QUEUE__MAXBYTES": "5"})

@@ -1,0 +1,226 @@
+"""The schema, the reference and the examples against the models, and hostile mappings."""
+
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from monstermq_shared.config import (
+    LOG_LEVEL_NAMES,
+    BrokerConfig,
+    check_runnable,
+    load_config,
+    parse_log_level,
+    unsupported,
+)
+from monstermq_shared.config.document import Document
+from monstermq_shared.config.fields import Section
+from monstermq_shared.config.limits import fitted
+from monstermq_shared.config.reference import (
+    REFERENCE_FILE,
+    SCHEMA_FILE,
+    render_reference,
+    render_schema,
+    settings_schema,
+)
+from monstermq_shared.config.validation import validate
+from monstermq_shared.errors import ConfigError
+from monstermq_shared.exit_codes import ExitCode
+
+ROOT = Path(__file__).parents[3]
+EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
+VALIDATOR = jsonschema.Draft202012Validator(settings_schema())
+
+
+def test_the_files_in_the_tree_are_what_write_schemas_writes() -> None:
+    fix = "run scripts/write-schemas"
+    assert (ROOT / SCHEMA_FILE).read_text() == render_schema(), fix
+    reference = (ROOT / REFERENCE_FILE).read_text()
+    assert reference == render_reference(reference), fix
+
+
+def test_a_reference_that_lost_its_place_for_the_keys_is_refused() -> None:
+    with pytest.raises(ValueError, match="has no <!-- keys"):
+        render_reference("# Configuration\n")
+
+
+def test_write_schemas_leaves_a_current_tree_alone(tmp_path: Path) -> None:
+    before = [(ROOT / path).read_bytes() for path in (SCHEMA_FILE, REFERENCE_FILE)]
+    for path in (SCHEMA_FILE, REFERENCE_FILE):
+        (tmp_path / path).parent.mkdir()
+        (tmp_path / path).write_bytes((ROOT / path).read_bytes())
+    module = "monstermq_shared.config.reference"
+    subprocess.run([sys.executable, "-m", module], cwd=tmp_path, check=True)
+    assert [(tmp_path / path).read_bytes() for path in (SCHEMA_FILE, REFERENCE_FILE)] == before
+
+
+def test_the_schema_is_a_schema_with_a_description_for_every_key() -> None:
+    schema = settings_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    for name, definition in (("BrokerConfig", schema), *schema["$defs"].items()):
+        assert definition["additionalProperties"] is False
+        for key, field in definition["properties"].items():
+            assert field.get("description"), f"{name}.{key}"
+
+
+def test_the_schemas_own_defaults_satisfy_it() -> None:
+    schema = settings_schema()
+    for definition in (schema, *schema["$defs"].values()):
+        for field in definition["properties"].values():
+            if "default" in field:
+                jsonschema.Draft202012Validator({**field, "$defs": schema["$defs"]}).validate(
+                    field["default"]
+                )
+
+
+def sections(model: type[Section] = BrokerConfig) -> set[type[Section]]:
+    known = {model}
+    for field in model.model_fields.values():
+        for kind in (field.annotation, *getattr(field.annotation, "__args__", ())):
+            if isinstance(kind, type) and issubclass(kind, Section):
+                known |= sections(kind)
+    return known
+
+
+def test_every_key_every_exit_code_and_every_log_level_is_in_the_reference() -> None:
+    text = (ROOT / REFERENCE_FILE).read_text()
+    for section in sections():
+        for field in section.model_fields.values():
+            assert f"| `{field.alias}` |" in text
+    for code in ExitCode:
+        assert f"| {code.value} | `{code.name}` |" in text
+    for name in LOG_LEVEL_NAMES:
+        if name != "OFF":
+            assert f"| {parse_log_level(name)}" in text
+
+
+# Examples
+
+
+def test_the_originals_examples_are_there() -> None:
+    names = {path.name for path in EXAMPLES}
+    assert names == {
+        "config.yaml",
+        "config-postgres.yaml",
+        "config-sqlite.yaml",
+        "config-memory.yaml",
+        "config-hazelcast.yaml",
+        "config-kafka.yaml",
+        "config-kafka-bus.yaml",
+        "config-tls.yaml",
+        "config-limits.yaml",
+    }
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_an_example_loads_and_an_editor_finds_it_valid(path: Path) -> None:
+    text = path.read_text()
+    schema = "../schemas/settings.json"
+    assert text.startswith(f"# yaml-language-server: $schema={schema}\n")
+    assert (path.parent / schema).resolve() == ROOT / SCHEMA_FILE
+    load_config(path, {})
+    VALIDATOR.validate(yaml.safe_load(text))
+
+
+@pytest.mark.parametrize("name", ["sqlite", "memory", "tls", "limits"])
+def test_the_examples_for_one_machine_run_with_this_release(name: str) -> None:
+    check_runnable(load_config(ROOT / f"examples/config-{name}.yaml", {}))
+
+
+@pytest.mark.parametrize("name", ["hazelcast", "kafka", "kafka-bus", "postgres"])
+def test_the_examples_with_servers_are_refused_by_check_runnable_alone(name: str) -> None:
+    loaded = load_config(ROOT / f"examples/config-{name}.yaml", {})
+    assert unsupported(loaded)
+    with pytest.raises(ConfigError, match="not available in this release"):
+        check_runnable(loaded)
+
+
+def test_the_limits_example_shows_every_limit() -> None:
+    shown = yaml.safe_load((ROOT / "examples/config-limits.yaml").read_text())
+    for name in ("Limits", "Queue", "Metrics", "Sys", "Log"):
+        assert set(shown[name]) == set(settings_schema()["$defs"][name]["properties"])
+
+
+# Hostile mappings
+
+KEYS = sorted(
+    {str(field.alias) for section in sections() for field in section.model_fields.values()}
+    | {"TPCS", "<<", "", "x"}
+)
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats()
+    | st.sampled_from(["SQLITE", "MEMORY", "7d", "#", "a/+", "a/#/b", "DROP_OLDEST", "::1", ""])
+    | st.text(max_size=8)
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+GROUP = st.fixed_dictionaries(
+    {"Name": st.sampled_from(["a", "A", "b"])},
+    optional={
+        "Enabled": st.booleans(),
+        "TopicFilter": st.lists(st.sampled_from(["#", "a/+", "a/#/b", ""]), max_size=2),
+        "ArchiveType": st.sampled_from(["SQLITE", "KAFKA", "x"]),
+        "LastValRetention": st.sampled_from(["7d", "7x"]),
+    },
+)
+NEARLY = st.fixed_dictionaries(
+    {"SessionStoreType": st.sampled_from(["SQLITE", "POSTGRES", "x"])},
+    optional={
+        "TCP": st.sampled_from([0, 1, 1883, 9464, "x"]),
+        "TCPS": st.sampled_from([0, 1, 8883]),
+        "RetainedStoreType": st.sampled_from(["MEMORY", "SQLITE"]),
+        "MaxMessageSizeKb": st.integers(0, 10**6),
+        "ArchiveGroups": st.lists(GROUP, max_size=3),
+        "Limits": st.dictionaries(
+            st.sampled_from(["OutboxKb", "InFlightPerClient", "PendingMessagesPerClient"]),
+            st.integers(0, 10**9),
+        ),
+        "TLS": st.dictionaries(st.sampled_from(["KeyStore", "CertFile"]), st.just("a.jks")),
+    },
+)
+
+
+@given(st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=6))
+def test_any_mapping_is_a_configuration_or_a_config_error(values: dict[str, object]) -> None:
+    try:
+        config = validate(Document(values, {}))
+    except ConfigError:
+        return
+    assert isinstance(config, BrokerConfig)
+
+
+@settings(max_examples=60)
+@given(values=NEARLY | st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=3), on=st.booleans())
+def test_any_file_loads_and_runs_or_is_refused_with_a_config_error(
+    values: dict[str, object], on: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    file = tmp_path_factory.mktemp("fuzz") / "c.yaml"
+    file.write_text(yaml.safe_dump(values), encoding="utf-8")
+    try:
+        loaded = load_config(file, {}, cluster=on)
+        check_runnable(loaded)
+    except ConfigError:
+        return
+    config = loaded.config
+    assert fitted(config.limits, config.max_message_size_kb) == config.limits
+
+
+@given(st.text(max_size=40))
+def test_any_environment_is_taken_or_refused_with_a_config_error(text: str) -> None:
+    for name in ("MONSTERMQ_TCP", "MONSTERMQ_ARCHIVEGROUPS", "MONSTERMQ_QUEUE", "MONSTERMQ_Log"):
+        with suppress(ConfigError):
+            load_config(ROOT / "examples/config-sqlite.yaml", {name: text})

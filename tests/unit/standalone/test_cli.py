@@ -1,0 +1,281 @@
+"""The command line: what each spelling means, and what is refused."""
+
+import io
+import sqlite3
+import stat
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monstermq.cli import BackUp, Check, Run, Show, back_up, check, parse_arguments
+from monstermq_shared.errors import ConfigError, StoreDamaged, StoreError, StoreUnavailable
+from monstermq_shared.exit_codes import ExitCode
+from monstermq_shared.stores.sqlite.backup import backup_file
+
+
+@pytest.fixture(autouse=True)
+def _nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def refusal(*arguments: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        parse_arguments(arguments)
+    return str(caught.value)
+
+
+def test_nothing_runs_with_what_the_configuration_says() -> None:
+    assert parse_arguments([]) == Run(config=None, log_level=None, cluster=False)
+
+
+@pytest.mark.parametrize("dash", ["-", "--"])
+def test_one_dash_or_two_mean_the_same(dash: str) -> None:
+    arguments = [f"{dash}config", "a.yaml", f"{dash}log", "FINE", f"{dash}cluster"]
+    assert parse_arguments(arguments) == Run(config=Path("a.yaml"), log_level=10, cluster=True)
+    arguments = [f"{dash}check", f"{dash}config=a.yaml"]
+    assert parse_arguments(arguments) == Check(config=Path("a.yaml"), cluster=False)
+
+
+@pytest.mark.parametrize(
+    ("level", "expected"),
+    [
+        ("ALL", 1),
+        ("FINEST", 5),
+        ("FINER", 8),
+        ("FINE", 10),
+        ("CONFIG", 15),
+        ("INFO", 20),
+        ("WARNING", 30),
+        ("SEVERE", 40),
+        ("OFF", 60),
+        ("info", 20),
+        ("800", 20),
+        ("-2147483648", 1),
+    ],
+)
+def test_log_levels_are_the_originals(level: str, expected: int) -> None:
+    invocation = parse_arguments(["-log", level])
+    assert isinstance(invocation, Run)
+    assert invocation.log_level == expected
+
+
+@pytest.mark.parametrize("help_", ["-h", "-help", "--help"])
+def test_help_comes_before_anything_else_and_names_every_option(help_: str) -> None:
+    invocation = parse_arguments(["-nonsense", "x", help_])
+    assert isinstance(invocation, Show)
+    for option in ("-config", "-log", "-cluster", "-help", "--check", "--version", "db backup"):
+        assert option in invocation.text
+
+
+def test_the_version_is_shown() -> None:
+    invocation = parse_arguments(["--version"])
+    assert isinstance(invocation, Show)
+    assert invocation.text.startswith("monstermq 0.")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["-confg", "a"], "unknown argument -confg; did you mean -config?"),
+        (["--clutser"], "unknown argument --clutser; did you mean --cluster?"),
+        (["-conf=a"], "unknown argument -conf=a; did you mean -config?"),
+        (["config.yaml"], "unknown argument config.yaml; did you mean -config config.yaml?"),
+        (["xyz"], "unknown argument xyz; see monstermq -help"),
+        (["-config"], "-config/--config: expected one argument"),
+        (["-log"], "-log/--log: expected one argument"),
+        (["-log", "LOUD"], "-log must be a number or one of ALL, FINEST"),
+        (["--check", "-log", "LOUD"], "-log must be a number or one of ALL, FINEST"),
+        (["db"], "monstermq db backup FILE"),
+        (["db", "bakup", "x"], "monstermq db backup FILE"),
+        (["db", "backup"], "required: FILE"),
+        (["db", "backup", "a", "b"], "unknown argument b"),
+    ],
+)
+def test_a_wrong_command_line_is_refused_with_the_nearest_right_one(
+    arguments: list[str], problem: str
+) -> None:
+    assert problem in refusal(*arguments)
+
+
+ARGUMENTS = st.sampled_from(
+    ["-config", "--log", "-cluster", "db", "backup", "INFO", "--", "-", "="]
+)
+
+
+@given(st.lists(ARGUMENTS | st.text(max_size=8), max_size=5))
+def test_any_command_line_is_understood_or_refused_with_a_config_error(
+    arguments: list[str],
+) -> None:
+    try:
+        invocation = parse_arguments(arguments)
+    except ConfigError:
+        return
+    assert isinstance(invocation, Run | Check | BackUp | Show)
+
+
+# --check
+
+
+def checked(text: str, *, cluster: bool = False) -> str:
+    Path("c.yaml").write_text(text)
+    output = io.StringIO()
+    assert check(Check(config=Path("c.yaml"), cluster=cluster), {}, output) == 0
+    return output.getvalue()
+
+
+def test_a_good_configuration_is_ok_with_a_summary_and_its_warnings() -> None:
+    assert checked(
+        "TCP: 1883\nWS: 9000\nSessionStoreType: SQLITE\nSQLite: {Path: x.db}\n"
+        "ArchiveGroups: [{Name: MCP, TopicFilter: ['#'], ArchiveType: SQLITE}]\n"
+        "MCP: {Enabled: true}\n"
+    ).splitlines() == [
+        "OK: c.yaml",
+        "  listens on 0.0.0.0: TCP 1883, WS 9000",
+        "  sessions in SQLITE, retained messages in MEMORY",
+        "  archive group MCP: #, last values in NONE, history in SQLITE",
+        "warning: there is no authentication: whoever reaches 0.0.0.0 can read and write every "
+        "topic; set BindAddress: 127.0.0.1, or let a firewall decide",
+        "warning: MCP.Enabled: the MCP server is not available in this release",
+    ]
+
+
+def test_without_a_file_the_embedded_default_is_checked() -> None:
+    output = io.StringIO()
+    assert check(Check(config=None, cluster=False), {}, output) == 0
+    assert output.getvalue().startswith("OK: the embedded default\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("TPC: 1\n", "did you mean TCP"),
+        ("SessionStoreType: POSTGRES\n", "well-formed, but the broker would not start"),
+        ("SessionStoreType: SQLITE\nTCPS: 8883\n", "TCPS needs a certificate"),
+    ],
+)
+def test_a_configuration_the_broker_would_not_start_with_is_refused(
+    text: str, problem: str
+) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        checked(text)
+
+
+# db backup
+
+
+def database(path: Path, rows: int) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("CREATE TABLE t (n INTEGER)")
+    connection.executemany("INSERT INTO t VALUES (?)", [(n,) for n in range(rows)])
+    return connection
+
+
+def rows_of(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as connection:
+        return int(connection.execute("SELECT count(*) FROM t").fetchone()[0])
+
+
+def test_a_backup_is_one_file_with_what_was_committed_while_a_writer_goes_on() -> None:
+    with closing(database(Path("x.db"), 500)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        writer.execute("INSERT INTO t VALUES (1000)")
+        size = backup_file(Path("x.db"), Path("copy.db"))
+        writer.execute("COMMIT")
+    assert size == Path("copy.db").stat().st_size
+    assert rows_of(Path("copy.db")) == 500
+    assert rows_of(Path("x.db")) == 501
+    assert sorted(path.name for path in Path().glob("*copy*")) == ["copy.db"]
+    assert stat.S_IMODE(Path("copy.db").stat().st_mode) == 0o600
+
+
+def test_a_backup_replaces_an_older_one_only_when_it_is_complete() -> None:
+    database(Path("old.db"), 1).close()
+    database(Path("x.db"), 5).close()
+    Path("bad.db").write_bytes(b"not a database" * 1000)
+    with pytest.raises(StoreDamaged, match=r"bad\.db"):
+        backup_file(Path("bad.db"), Path("old.db"))
+    assert rows_of(Path("old.db")) == 1
+    backup_file(Path("x.db"), Path("old.db"))
+    assert rows_of(Path("old.db")) == 5
+
+
+def test_a_source_with_a_strange_name_is_found() -> None:
+    database(Path("a ?#%20.db"), 3).close()
+    backup_file(Path("a ?#%20.db"), Path("copy.db"))
+    assert rows_of(Path("copy.db")) == 3
+
+
+def test_a_missing_source_is_refused_and_not_created() -> None:
+    with pytest.raises(StoreUnavailable, match="there is no such database"):
+        backup_file(Path("missing.db"), Path("copy.db"))
+    assert not Path("missing.db").exists()
+    assert not Path("copy.db").exists()
+
+
+def test_a_target_that_cannot_be_written_is_refused() -> None:
+    database(Path("x.db"), 1).close()
+    with pytest.raises(StoreUnavailable, match="cannot write"):
+        backup_file(Path("x.db"), Path("nowhere/copy.db"))
+    Path("folder").mkdir()
+    with pytest.raises(StoreUnavailable, match="cannot write"):
+        backup_file(Path("x.db"), Path("folder"))
+
+
+def test_the_database_is_never_its_own_backup() -> None:
+    database(Path("x.db"), 1).close()
+    Path("link.db").symlink_to("x.db")
+    for target in ("x.db", "link.db"):
+        with pytest.raises(StoreError, match="is the database itself"):
+            backup_file(Path("x.db"), Path(target))
+
+
+def test_the_configured_database_is_backed_up() -> None:
+    database(Path("x.db"), 7).close()
+    Path("c.yaml").write_text("SessionStoreType: SQLITE\nSQLite: {Path: x.db}\n")
+    invocation = parse_arguments(["db", "backup", "copy.db", "-config", "c.yaml"])
+    assert isinstance(invocation, BackUp)
+    output = io.StringIO()
+    assert back_up(invocation, {}, output) == 0
+    assert output.getvalue() == f"copy.db: {Path('copy.db').stat().st_size} bytes\n"
+    assert rows_of(Path("copy.db")) == 7
+
+
+def test_a_database_in_memory_has_no_backup() -> None:
+    Path("c.yaml").write_text("SessionStoreType: SQLITE\nSQLite: {Path: ':memory:'}\n")
+    invocation = BackUp(config=Path("c.yaml"), target=Path("copy.db"))
+    with pytest.raises(ConfigError, match="only the broker itself can read that"):
+        back_up(invocation, {}, io.StringIO())
+
+
+# The process
+
+
+def ended(*arguments: str) -> tuple[int, str, str]:
+    command = [sys.executable, "-m", "monstermq", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_the_process_ends_with_the_documented_code_and_no_traceback() -> None:
+    assert ended("--check")[:2] == (ExitCode.OK, checked_default())
+    code, _, error = ended("-confg", "x")
+    assert code == ExitCode.CONFIG
+    assert error.startswith("monstermq: unknown argument -confg; did you mean -config?")
+    code, _, error = ended("-config", "missing.yaml")
+    assert code == ExitCode.CONFIG
+    assert error.startswith("monstermq: missing.yaml: cannot be read")
+    code, _, error = ended("db", "backup", "copy.db")
+    assert code == ExitCode.FAILURE
+    assert error == "monstermq: data/monstermq.db: there is no such database file\n"
+
+
+def checked_default() -> str:
+    output = io.StringIO()
+    check(Check(config=None, cluster=False), {}, output)
+    return output.getvalue()
