@@ -47,13 +47,11 @@ class Refusal(IntEnum):
     """The client may not connect, or its will may not be published (CONNACK 5)."""
     CONNECTIONS_MAX = 5
     """As many connections as ``Limits`` allows are open."""
-    FILE_LIMIT = 6
-    """The process is out of file descriptors."""
-    TAKEOVER_RATE = 7
+    TAKEOVER_RATE = 6
     """Connections with one client id replace each other faster than ``Limits`` allows."""
-    TLS_FAILED = 8
+    TLS_FAILED = 7
     """The TLS handshake failed, or the client's certificate was refused."""
-    WEBSOCKET_REFUSED = 9
+    WEBSOCKET_REFUSED = 8
     """The WebSocket handshake was wrong: path, subprotocol, origin or version."""
 
 

@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ def _claims_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str
                 yield ast.literal_eval(argument)
 
 
+@cache
 def _claims() -> dict[str, list[str]]:
     """Map each claimed clause to its tests; read from the sources, so that one file run alone
     judges all of them."""

@@ -296,7 +296,7 @@ class Peer:
         raise AssertionError(f"{packet} instead of the end of the connection")
 
     def is_closed(self) -> bool:
-        """Whether the broker has already closed it, as the system knows at this instant."""
+        """Whether the broker has closed it at this instant, with nothing left to read."""
         try:
             return self._socket.recv(1, socket.MSG_PEEK) == b""
         except BlockingIOError:

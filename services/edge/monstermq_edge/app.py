@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 from importlib.metadata import version
+from typing import Any
 
 import uvloop
 
@@ -85,7 +86,8 @@ async def _run(loaded: LoadedConfig) -> int:
     _say_what_next(loaded)
     notify(READY)
     stopped = asyncio.create_task(stopping.wait())
-    await asyncio.wait({stopped, broker.failed}, return_when=asyncio.FIRST_COMPLETED)
+    ends: list[asyncio.Future[Any]] = [stopped, broker.failed]
+    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     notify(STOPPING)
     if broker.failed.done():
         stopped.cancel()

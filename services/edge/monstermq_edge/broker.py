@@ -1,6 +1,7 @@
 """One broker: everything is built here, started in order, and stopped in the opposite order."""
 
 import asyncio
+import contextlib
 import logging
 import secrets
 from datetime import UTC, datetime
@@ -223,25 +224,28 @@ class Broker:
     # -- the end ---------------------------------------------------------------------------------
 
     async def stop(self) -> None:
-        """Accept nobody, publish the wills, commit, say what is due, close."""
+        """Accept nobody, read nothing more, answer what was read, publish the wills, close."""
         await self._listeners.close()
-        for protocol in list(self.hub.protocols):
-            protocol.shut_down()
-        self.hub.touch()
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
-        if not await self._driver.stop(within_s=DRAIN_S):
+        for protocol in self.hub.protocols:
+            protocol.quiesce()
+        clean = await self._driver.drain(within_s=DRAIN_S)
+        for protocol in list(self.hub.protocols):
+            protocol.shut_down()
+        if not (await self._driver.drain(within_s=DRAIN_S) and clean):
             logger.error("stopped before everything was committed; nothing acknowledged is lost")
+        await self._driver.stop()
         await self._wait_for_clients()
         if self._operation is not None:
             await self._operation.stop()
         await self.views.close()
 
     async def _wait_for_clients(self) -> None:
-        deadline = self._clock.monotonic() + CLOSE_S
-        while self.hub.protocols and self._clock.monotonic() < deadline:
-            await asyncio.sleep(0.02)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                await self.hub.emptied()
 
     async def _close_database(self) -> None:
         for task in self._background:

@@ -68,24 +68,24 @@ class EngineDriver:
             asyncio.create_task(self._read_pages(), name=f"reads-{i}") for i in range(READERS)
         ]
 
-    async def stop(self, *, within_s: float) -> bool:
-        """Commit what there is, for at most so long; return whether all of it was committed."""
+    async def drain(self, *, within_s: float) -> bool:
+        """Commit all there is, for at most so long; return whether that was enough."""
         try:
             async with asyncio.timeout(within_s):
-                await self._drain()
-            clean = True
+                self.end_turn()
+                while not self._idle.is_set():
+                    await self._idle.wait()
+                    self.end_turn()
         except TimeoutError:
-            clean = False
+            return False
+        self._touch()
+        return True
+
+    async def stop(self) -> None:
+        """Commit and read nothing more."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        return clean
-
-    async def _drain(self) -> None:
-        self.end_turn()
-        while not self._idle.is_set():
-            await self._idle.wait()
-            self.end_turn()
 
     # -- commits ---------------------------------------------------------------------------------
 

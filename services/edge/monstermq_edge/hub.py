@@ -22,9 +22,13 @@ LINGER_S = 5.0
 class Hub:
     """The turn's end, and the wheel that finds silent connections.
 
+    Attributes:
+        clock: Where the time comes from.
+        protocols: All open network connections.
+
     Args:
         loop: The event loop of this process.
-        clock: Where the time comes from.
+        clock: See above.
         end_of_turn: Called once per turn before the outboxes are written.
         connections_max: More than these are refused.
     """
@@ -43,12 +47,25 @@ class Hub:
         self._connections_max = connections_max
         self._dirty: list[StreamProtocol] = []
         self._scheduled = False
+        self._emptied: asyncio.Event | None = None
         self._wheel: dict[int, list[StreamProtocol]] = {}
         self._wheel_at = int(clock.monotonic())
 
     def is_full(self) -> bool:
         """Whether no further connection is taken."""
         return len(self.protocols) >= self._connections_max
+
+    def leave(self, protocol: "StreamProtocol") -> None:
+        """A network connection is gone."""
+        self.protocols.discard(protocol)
+        if not self.protocols and self._emptied is not None:
+            self._emptied.set()
+
+    async def emptied(self) -> None:
+        """Return when no connection is left."""
+        self._emptied = asyncio.Event()
+        if self.protocols:
+            await self._emptied.wait()
 
     # -- the turn --------------------------------------------------------------------------------
 

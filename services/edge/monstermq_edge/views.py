@@ -51,19 +51,17 @@ class ViewSet:
     @property
     def names(self) -> list[str]:
         """The names of the projections."""
-        return [view.projection.name for view in (*self.messages, *self.archives)]
+        messages = [view.projection.name for view in self.messages]
+        return messages + [view.projection.name for view in self.archives]
 
     def wants(self, topic: str) -> bool:
         """Whether one of them takes records of this topic.
 
         The retained projection is not asked: it takes what the retain flag marks, on any topic.
         """
-        views = [*self.messages, *self.archives]
-        return any(
-            view.projection.wants(topic)
-            for view in views
-            if not isinstance(view.projection, RetainedProjection)
-        )
+        last_values = [v.projection for v in self.messages if v.store.name != RETAINED]
+        archives = [view.projection for view in self.archives]
+        return any(p.wants(topic) for p in last_values) or any(p.wants(topic) for p in archives)
 
     def fold(self, turn: Turn) -> Commit:
         """Fold a turn's records into a commit."""
@@ -126,13 +124,17 @@ class Views:
                 last_value_name(group),
                 group.last_val_type,
                 LastValueProjection(
-                    last_value_name(group), filters, retained_only=group.retained_only
+                    last_value_name(group),
+                    topic_filters=filters,
+                    retained_only=group.retained_only,
                 ),
             )
         if group.archive_type is not StoreType.NONE:
             store = self.database.archive_store(archive_name(group))
             projection = ArchiveProjection(
-                archive_name(group), filters, retained_only=group.retained_only
+                archive_name(group),
+                topic_filters=filters,
+                retained_only=group.retained_only,
             )
             self._primary.archives.append(ArchiveView(projection=projection, store=store))
             self.archives[group.name] = store
@@ -194,11 +196,19 @@ async def open_views(config: BrokerConfig) -> Views:
         StartupError, StoreError: It cannot be opened; see ``SqliteDatabase.open``.
     """
     groups = [group for group in config.archive_groups if group.enabled]
-    messages = [last_value_name(g) for g in groups if g.last_val_type is StoreType.SQLITE]
-    if config.retained_store_type is StoreType.SQLITE:
-        messages.insert(0, RETAINED)
-    archives = [archive_name(g) for g in groups if g.archive_type is StoreType.SQLITE]
     database = await SqliteDatabase.open(
-        config.sqlite.path, session_store=True, message_stores=messages, archive_stores=archives
+        config.sqlite.path,
+        session_store=True,
+        message_stores=_message_store_names(config, StoreType.SQLITE),
+        archive_stores=[archive_name(g) for g in groups if g.archive_type is StoreType.SQLITE],
     )
     return Views(config, database)
+
+
+def _message_store_names(config: BrokerConfig, store_type: StoreType) -> list[str]:
+    names = [
+        last_value_name(group)
+        for group in config.archive_groups
+        if group.enabled and group.last_val_type is store_type
+    ]
+    return [RETAINED, *names] if config.retained_store_type is store_type else names

@@ -47,10 +47,11 @@ def _missing_certificate(config: BrokerConfig) -> list[str]:
     if not ports or config.tls.cert_file or config.tls.key_store:
         return []
     return [
-        f"{' and '.join(ports)} needs a certificate: set TLS.CertFile and TLS.KeyFile (PEM), or "
-        "TLS.KeyStore and TLS.KeyStorePassword (PKCS#12); a JKS keystore of the original becomes "
-        "one with: keytool -importkeystore -srckeystore server-keystore.jks "
-        "-destkeystore server-keystore.p12 -deststoretype PKCS12; or set the port to 0"
+        f"{' and '.join(ports)}: a TLS port needs a certificate; set TLS.CertFile and "
+        "TLS.KeyFile (PEM), or TLS.KeyStore and TLS.KeyStorePassword (PKCS#12); a JKS "
+        "keystore of the original becomes one with: keytool -importkeystore "
+        "-srckeystore server-keystore.jks -destkeystore server-keystore.p12 "
+        "-deststoretype PKCS12; or set the port to 0"
     ]
 
 

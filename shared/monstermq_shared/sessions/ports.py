@@ -9,7 +9,7 @@ packet ids, windows and durable facts; the connection validates and encodes; nei
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from monstermq_shared.messages import MessageRun
 
@@ -84,11 +84,12 @@ class Link(Protocol):
     Bytes go into the connection's outbox and leave once per loop turn. A closed connection ignores
     all calls: an answer that waited for a commit may come too late.
 
-    Attributes:
-        held: Reading from the peer is stopped.
     """
 
-    held: bool
+    @property
+    def held(self) -> bool:
+        """Whether reading from the peer is stopped."""
+        ...
 
     def attached(self, session_present: bool) -> None:
         """Send CONNACK with code 0: the session's state is committed."""
@@ -137,27 +138,27 @@ class Link(Protocol):
         ...
 
 
-class Attachment(Protocol):
-    """A session as its connection holds it: a handle for the calls of ``SessionPort``."""
-
-    client_id: str
+S = TypeVar("S")
 
 
-class SessionPort(Protocol):
-    """What a connection may ask. ``wall_us`` is microseconds since 1970-01-01 UTC."""
+class SessionPort(Protocol[S]):
+    """What a connection may ask. ``wall_us`` is microseconds since 1970-01-01 UTC.
 
-    def attach(self, link: Link, request: AttachRequest, wall_us: int) -> Attachment:
+    ``S`` is the engine's session: a handle that the connection only hands back.
+    """
+
+    def attach(self, link: Link, request: AttachRequest, wall_us: int) -> S:
         """Take the session over, or begin one; an older connection is closed first.
 
         ``link.attached`` follows once what CONNACK tells is durable.
         """
         ...
 
-    def detach(self, session: Attachment, reason: CloseReason, wall_us: int) -> None:
+    def detach(self, session: S, reason: CloseReason, wall_us: int) -> None:
         """The connection has ended. Publishes the will unless the client said DISCONNECT."""
         ...
 
-    def publish(self, session: Attachment, run: MessageRun, wall_us: int) -> None:
+    def publish(self, session: S, run: MessageRun, wall_us: int) -> None:
         """Append and route a run; PUBACK or PUBREC follow when the log has it.
 
         Raises:
@@ -165,32 +166,30 @@ class SessionPort(Protocol):
         """
         ...
 
-    def subscribe(
-        self, session: Attachment, packet_id: int, filters: Sequence[tuple[str, int]]
-    ) -> None:
+    def subscribe(self, session: S, packet_id: int, filters: Sequence[tuple[str, int]]) -> None:
         """Add subscriptions (filter, QoS); SUBACK follows once they hold, then what is retained.
 
         The filters have been validated; the engine refuses by its own limits with code 0x80.
         """
         ...
 
-    def unsubscribe(self, session: Attachment, packet_id: int, filters: Sequence[str]) -> None:
+    def unsubscribe(self, session: S, packet_id: int, filters: Sequence[str]) -> None:
         """Remove subscriptions; UNSUBACK follows once that holds."""
         ...
 
-    def acknowledge(self, session: Attachment, packet_ids: Sequence[int]) -> None:
+    def acknowledge(self, session: S, packet_ids: Sequence[int]) -> None:
         """The client sent PUBACKs. Ids that are not in flight are ignored."""
         ...
 
-    def receive(self, session: Attachment, packet_ids: Sequence[int]) -> None:
+    def receive(self, session: S, packet_ids: Sequence[int]) -> None:
         """The client sent PUBRECs; PUBRELs follow."""
         ...
 
-    def release(self, session: Attachment, packet_ids: Sequence[int]) -> None:
+    def release(self, session: S, packet_ids: Sequence[int]) -> None:
         """The client sent PUBRELs; PUBCOMPs follow, also for ids that are not open."""
         ...
 
-    def complete(self, session: Attachment, packet_ids: Sequence[int]) -> None:
+    def complete(self, session: S, packet_ids: Sequence[int]) -> None:
         """The client sent PUBCOMPs."""
         ...
 
@@ -198,6 +197,6 @@ class SessionPort(Protocol):
         """Whether the client has a connection now, which the next one would take over."""
         ...
 
-    def drained(self, session: Attachment) -> None:
+    def drained(self, session: S) -> None:
         """The link's outbox fell below its low-water mark: replays may go on."""
         ...

@@ -217,7 +217,7 @@ def test_a_tls_port_without_a_certificate_is_refused_at_start_with_what_to_do(po
     with pytest.raises(ConfigError) as caught:
         check_runnable(loaded)
     message = str(caught.value)
-    assert message.startswith(f"{port} needs a certificate: set TLS.CertFile")
+    assert message.startswith(f"{port}: a TLS port needs a certificate; set TLS.CertFile")
     assert "keytool -importkeystore" in message
     certified = load(SQLITE + f"{port}: 8883\nTLS: {{KeyStore: a.p12}}\n")
     assert check_runnable(certified) == []

@@ -19,7 +19,7 @@ from monstermq_shared.config import (
     parse_log_level,
     unsupported,
 )
-from monstermq_shared.config.document import Document
+from monstermq_shared.config.document import Document, Value
 from monstermq_shared.config.fields import Section
 from monstermq_shared.config.limits import fitted
 from monstermq_shared.config.reference import (
@@ -195,7 +195,7 @@ NEARLY = st.fixed_dictionaries(
 
 
 @given(st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=6))
-def test_any_mapping_is_a_configuration_or_a_config_error(values: dict[str, object]) -> None:
+def test_any_mapping_is_a_configuration_or_a_config_error(values: dict[str, Value]) -> None:
     try:
         config = validate(Document(values, {}))
     except ConfigError:

@@ -7,7 +7,7 @@ argument. The connection implements ``sessions.ports.Link`` for the engine.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from monstermq_edge.mqtt import encoder
 from monstermq_edge.mqtt.decoder import Decoder, DecoderLimits
@@ -29,11 +29,12 @@ from monstermq_shared.errors import InvalidTopic
 from monstermq_shared.messages import MessageRun
 from monstermq_shared.sessions.ports import (
     Answer,
-    Attachment,
     AttachRequest,
     CloseReason,
     SessionPort,
 )
+
+_CLOSED: Phase = Phase.CLOSED
 
 KEEP_ALIVE_GRACE = 1.5
 """A client may be silent for one and a half times its keep-alive [MQTT-3.1.2-24]."""
@@ -66,7 +67,7 @@ class ConnectionContext:
         report: Told of every connection that was closed because of what its peer did.
     """
 
-    port: SessionPort
+    port: SessionPort[Any]
     counters: Counters
     decoder_limits: DecoderLimits
     outbox_size_max: int
@@ -126,7 +127,7 @@ class Connection:
         self.peer = peer
         self.driver = driver
         self.phase = Phase.AWAITING_CONNECT
-        self.session: Attachment | None = None
+        self.session: Any = None
         self.congested = False
         self.deadline = now + context.connect_timeout_s
 
@@ -134,7 +135,7 @@ class Connection:
 
     def receive_data(self, data: bytes, now: float, wall_us: int) -> None:
         """Take what the transport read. Never raises: a peer's error closes the connection."""
-        if self.phase is Phase.CLOSED:
+        if self.phase is _CLOSED:
             return
         self._wall_us = wall_us
         if self._silence_s:
@@ -145,7 +146,7 @@ class Connection:
         try:
             for packet in packets:
                 self._handle(packet, now)
-                if self.phase is Phase.CLOSED:
+                if self.phase is _CLOSED:
                     return
         except (RemoteProtocolError, InvalidTopic) as exc:
             self._fail(exc)
@@ -365,14 +366,15 @@ class Connection:
         self._connack_due = False
         counters = self._context.counters
         counters.connections_total += 1
-        out = self._out
-        self._out = None
         # MQTT 3.1 has no session present flag; its bit is reserved there.
         present = session_present and self._decoder.level == ProtocolLevel.MQTT_3_1_1
-        self._append(encoder.encode_connack(present, ConnectCode.ACCEPTED))
-        if out is not None:
-            assert self._out is not None
-            self._out.extend(out)
+        connack = encoder.encode_connack(present, ConnectCode.ACCEPTED)
+        if self._out is None:
+            self._append(connack)
+        else:
+            self._out.insert(0, connack)
+            self._out_size += len(connack)
+            self._context.wake(self)
 
     def forward(self, run: MessageRun) -> None:
         """See ``Link``."""

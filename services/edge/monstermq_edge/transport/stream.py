@@ -74,7 +74,7 @@ class StreamProtocol(asyncio.Protocol):
         connection = self.connection
         self._transport = None
         if connection is not None:
-            self._hub.protocols.discard(self)
+            self._hub.leave(self)
             connection.connection_lost(self._hub.clock.wall_us())
             self._hub.touch()
 
@@ -142,6 +142,12 @@ class StreamProtocol(asyncio.Protocol):
             self._watched = self._hub.watch(self, connection.deadline)
         else:
             self._watched = NEVER
+
+    def quiesce(self) -> None:
+        """The broker is about to stop: read nothing more."""
+        if self._transport is not None and not self._paused:
+            self._paused = True
+            self._transport.pause_reading()
 
     def shut_down(self) -> None:
         """The broker stops."""

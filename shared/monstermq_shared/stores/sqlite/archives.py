@@ -11,6 +11,7 @@ from monstermq_shared.stores.sqlite.readers import Readers
 from monstermq_shared.stores.sqlite.rows import (
     FRAGMENTS,
     PAGE_ROWS_MAX,
+    complete,
     message_row,
     read_page,
     read_record,
@@ -71,14 +72,14 @@ class SqliteArchiveStore:
         while len(found) < limit:
             rows_max = min(limit - len(found), PAGE_ROWS_MAX)
             (row,) = await self._readers.fetch(self._queries[query], (topic, until, *at, rows_max))
-            records = read_page(row)
-            for record in records:
-                complete = await self._complete(record)
-                if complete is not None:
-                    found.append(complete)
-            if len(records) < rows_max:
+            records, left_out = read_page(row)
+            at_end = len(records) < rows_max
+            if not at_end:
+                at = (time_text(records[-1].timestamp_us), records[-1].offset)
+            await complete(records, left_out, self._fetch)
+            found += records
+            if at_end:
                 break
-            at = (time_text(records[-1].timestamp_us), records[-1].offset)
         return found
 
     async def purge(self, *, before_us: int, limit: int) -> int:
@@ -95,9 +96,6 @@ class SqliteArchiveStore:
             await self._maintenance.give_space_back()
         return deleted
 
-    async def _complete(self, record: Record) -> Record | None:
-        """Fetch the payload if the page left it out; None if the row was purged meanwhile."""
-        if record.payload is not None:
-            return record
+    async def _fetch(self, record: Record) -> Record | None:
         rows = await self._readers.fetch(self._queries["get"], (record.offset,))
         return read_record(rows[0]) if rows else None

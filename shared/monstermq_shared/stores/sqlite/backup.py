@@ -1,71 +1,76 @@
-"""A consistent copy of an SQLite database, taken by another process while the broker runs."""
+"""Copies of a database that is in use."""
 
 import os
 import sqlite3
-import tempfile
-from contextlib import closing
+from contextlib import suppress
 from pathlib import Path
+from urllib.parse import quote
 
-from monstermq_shared.errors import StoreDamaged, StoreError, StoreUnavailable
+from monstermq_shared.errors import ConfigError, StoreUnavailable
+from monstermq_shared.stores.sqlite.errors import translated
 
-# How long to wait for a lock; in WAL mode a reader waits only while the log is being reset.
-_BUSY_TIMEOUT_S = 30.0
+
+def backup_file(path: Path, target: Path) -> int:
+    """Copy a database file on a connection of its own, so that nobody waits for it.
+
+    Also while a broker, in this process or another, is using it.
+
+    Returns:
+        The bytes of the copy.
+
+    Raises:
+        ConfigError: The target is the database itself.
+        StoreUnavailable: The target cannot be written, or the disk is full.
+    """
+    if target.resolve() == path.resolve():
+        raise ConfigError(f"{target} is the database itself; choose another file")
+    with translated(str(path)):
+        source = sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True)
+    try:
+        copy_to(source, target)
+    finally:
+        source.close()
+    return target.stat().st_size
 
 
 def backup_file(source: Path, target: Path) -> int:
-    """Copy the database at ``source`` into one file at ``target``; return the copy's bytes.
-
-    The copy is what was committed at one moment. It appears under its name only when it is
-    complete and on the disk; an older file of that name is replaced then, and not before. The
-    source is opened for reading only and its writer is never held up.
+    """Copy a database that another process may be using; return the copy's size in bytes.
 
     Raises:
-        StoreUnavailable: The source is missing or locked, or the target cannot be written.
+        ConfigError: The target is the database itself.
+        StoreUnavailable: There is no such database, or the target cannot be written.
         StoreDamaged: The source is not a database, or is corrupt.
-        StoreError: Source and target are the same file.
     """
     if not source.is_file():
         raise StoreUnavailable(f"{source}: there is no such database file")
-    if target.exists() and target.samefile(source):
-        raise StoreError(f"{target} is the database itself; name another file")
-    try:
-        return _write(source, target)
-    except sqlite3.OperationalError as exc:
-        raise StoreUnavailable(f"cannot copy {source} to {target}: {exc}") from exc
-    except sqlite3.DatabaseError as exc:
-        raise StoreDamaged(f"cannot copy {source}: {exc}") from exc
-    except OSError as exc:
-        raise StoreUnavailable(f"cannot write {target}: {exc.strerror or exc}") from exc
+    copy_file(source, target)
+    return target.stat().st_size
 
 
-def _write(source: Path, target: Path) -> int:
-    # Made here and not by SQLite, so that only we may read it and a failure is an OSError.
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    os.close(descriptor)
-    partial = Path(name)
+def copy_to(source: sqlite3.Connection, target: Path) -> None:
+    """Copy what the connection sees; the target appears only when it is complete and on the disk.
+
+    Raises:
+        StoreUnavailable: The target cannot be written, or the disk is full.
+    """
+    partial = target.with_name(target.name + ".partial")
     try:
-        _copy(source, partial)
-        size = partial.stat().st_size
+        partial.unlink(missing_ok=True)
+        with translated(f"the copy {partial}"):
+            # Not the backup API: it begins anew whenever another connection writes.
+            source.execute("VACUUM INTO ?", (str(partial),))
+        _sync(partial)
         partial.replace(target)
         _sync(target.parent)
+    except OSError as exc:
+        raise StoreUnavailable(f"{target} cannot be written: {exc}") from exc
     finally:
-        partial.unlink(missing_ok=True)
-    return size
-
-
-def _copy(source: Path, partial: Path) -> None:
-    address = f"{source.resolve().as_uri()}?mode=ro"
-    with (
-        closing(sqlite3.connect(address, uri=True, timeout=_BUSY_TIMEOUT_S)) as reader,
-        closing(sqlite3.connect(partial)) as writer,
-    ):
-        reader.backup(writer)
-        # One file without a log beside it, whatever mode the source is in.
-        writer.execute("PRAGMA journal_mode = DELETE")
-    _sync(partial)
+        with suppress(OSError):  # what went wrong is on its way already
+            partial.unlink()
 
 
 def _sync(path: Path) -> None:
+    """Bring a file, or the names in a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,18 +1,15 @@
 """One SQLite database: all its stores, committed together."""
 
 import asyncio
-import os
 import sqlite3
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from urllib.parse import quote
 
-from monstermq_shared.errors import ConfigError, StoreUnavailable
 from monstermq_shared.stores.ports import ArchiveStore, Commit, CommitResult, MessageStore
 from monstermq_shared.stores.sql import load_queries, table_names
 from monstermq_shared.stores.sqlite import sessions as session_tables
 from monstermq_shared.stores.sqlite.archives import SqliteArchiveStore
-from monstermq_shared.stores.sqlite.errors import translated
+from monstermq_shared.stores.sqlite.backup import backup_file, copy_to
 from monstermq_shared.stores.sqlite.maintenance import Maintenance
 from monstermq_shared.stores.sqlite.messages import SqliteMessageStore
 from monstermq_shared.stores.sqlite.opening import MEMORY, META_TABLES, Opened, open_database
@@ -139,20 +136,10 @@ class SqliteDatabase:
             ConfigError: The target is the database itself.
             StoreUnavailable: It cannot be written, or the disk is full.
         """
-        if self._path != MEMORY and target.resolve() == Path(self._path).resolve():
-            raise ConfigError(f"{target} is the database itself; choose another file")
-        partial = target.with_name(target.name + ".partial")
-        try:
-            partial.unlink(missing_ok=True)
-            if self._path == MEMORY:
-                await self._writer.submit(lambda source: _copy(source, partial))
-            else:
-                await asyncio.to_thread(self._copy_file, partial)
-            await asyncio.to_thread(_replace_durably, partial, target)
-        except OSError as exc:
-            raise StoreUnavailable(f"{target} cannot be written: {exc}") from exc
-        finally:
-            partial.unlink(missing_ok=True)
+        if self._path == MEMORY:
+            await self._writer.submit(lambda source: copy_to(source, target))
+        else:
+            await asyncio.to_thread(backup_file, Path(self._path), target)
 
     async def size(self) -> int:
         """Return the bytes it takes on disk, its write-ahead log included, or in memory."""
@@ -187,29 +174,3 @@ class SqliteDatabase:
             connection.execute(_QUERIES["advance_watermarks"], marks)
             self._unconfirmed = result
         return result
-
-    def _copy_file(self, partial: Path) -> None:
-        """Copy on a connection of its own, so that nobody waits for it."""
-        with translated(f"backup of {self._path} to {partial}"):
-            source = sqlite3.connect(f"file:{quote(self._path)}?mode=ro", uri=True)
-            try:
-                _copy(source, partial)
-            finally:
-                source.close()
-
-
-def _copy(source: sqlite3.Connection, target: Path) -> None:
-    # Not the backup API: it begins anew whenever the database is written to.
-    source.execute("VACUUM INTO ?", (str(target),))
-
-
-def _replace_durably(source: Path, target: Path) -> None:
-    """Give a file that is written its final name, with file and name on the disk."""
-    with source.open("rb") as file:
-        os.fsync(file.fileno())
-    source.replace(target)
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

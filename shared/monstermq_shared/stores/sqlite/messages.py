@@ -13,6 +13,7 @@ from monstermq_shared.stores.sqlite.readers import Readers
 from monstermq_shared.stores.sqlite.rows import (
     FRAGMENTS,
     PAGE_ROWS_MAX,
+    complete,
     message_row,
     read_page,
     read_record,
@@ -65,7 +66,7 @@ class SqliteMessageStore:
         return read_record(rows[0]) if rows else None
 
     async def find(self, topic_filter: str, *, after: str, limit: int) -> list[Record]:
-        """Return up to ``limit`` records whose topic matches, in order of topic, after ``after``."""
+        """Return up to ``limit`` matching records after that topic, in order of topic."""
         if not is_wildcard(topic_filter):
             record = await self.get(topic_filter) if topic_filter > after and limit > 0 else None
             return [] if record is None else [record]
@@ -108,9 +109,10 @@ class SqliteMessageStore:
         """Return the first records of a range, and where it goes on, None at its end."""
         end = _END_OF_TOPICS if high is None else high
         (row,) = await self._readers.fetch(self._queries["page"], (low, end, rows_max))
-        records = read_page(row)
+        records, left_out = read_page(row)
         at = first_after(records[-1].topic) if len(records) == rows_max else None
-        return await self._complete(records), at
+        await complete(records, left_out, self._fetch)
+        return records, at
 
     async def _scan_some(
         self, topic_filter: str, low: str, high: str | None, rows_max: int
@@ -127,14 +129,9 @@ class SqliteMessageStore:
         if not matching:
             return [], at
         (row,) = await self._readers.fetch(self._queries["page_of_topics"], (to_json(matching),))
-        return await self._complete(read_page(row)), at
+        records, left_out = read_page(row)
+        await complete(records, left_out, self._fetch)
+        return records, at
 
-    async def _complete(self, records: list[Record]) -> list[Record]:
-        """Fetch the payloads a page left out; a topic that was cleared meanwhile is left out."""
-        if all(record.payload is not None for record in records):
-            return records
-        complete = [
-            record if record.payload is not None else await self.get(record.topic)
-            for record in records
-        ]
-        return [record for record in complete if record is not None]
+    async def _fetch(self, record: Record) -> Record | None:
+        return await self.get(record.topic)

@@ -39,11 +39,7 @@ class Ownership:
         # A deferred transaction that reads and then writes could not wait for a lock.
         connection.execute("BEGIN IMMEDIATE")
         try:
-            claim = (self._writer, self._version)
-            if connection.execute(_QUERIES["advance_version"], claim).rowcount != 1:
-                raise StoreConflict(
-                    "another broker has opened this database and writes to it; this one stops"
-                )
+            self._claim(connection)
             yield
             self._commit(connection)
         except BaseException:
@@ -66,6 +62,13 @@ class Ownership:
         if applied:
             self._version += 1
         return applied
+
+    def _claim(self, connection: sqlite3.Connection) -> None:
+        claim = (self._writer, self._version)
+        if connection.execute(_QUERIES["advance_version"], claim).rowcount != 1:
+            raise StoreConflict(
+                "another broker has opened this database and writes to it; this one stops"
+            )
 
     def _commit(self, connection: sqlite3.Connection) -> None:
         try:

@@ -51,7 +51,7 @@ class FileReaders:
             async with slot.lock:
                 if slot.connection is None:
                     slot.connection = await self._connect()
-            return [*await slot.connection.execute_fetchall(query, parameters)]
+            return [tuple(row) for row in await slot.connection.execute_fetchall(query, parameters)]
 
     async def close(self) -> None:
         """Close the connections."""

@@ -1,7 +1,7 @@
 """Records as rows: what is bound when they are written, and what comes back when they are read."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -59,13 +59,34 @@ def read_record(row: Sequence[Any]) -> Record:
     return Record(topic, payload, qos, bool(retained), client_id, timestamp_us, offset, record_id)
 
 
-def read_page(row: Sequence[str]) -> list[Record]:
-    """Read the row of the fragment ``page``. A payload that was left out is None for now."""
-    columns = [orjson.loads(column) for column in row[:8]]
-    payloads = [None if text is None else bytes.fromhex(text) for text in columns[1]]
-    topics, _, qos, retained, client_ids, times, offsets, ids = columns
+def read_page(row: Sequence[str]) -> tuple[list[Record], list[int]]:
+    """Read the row of the fragment ``page``.
+
+    Returns:
+        The records, and the indexes of those whose payload was left out, for ``complete``.
+    """
+    topics, texts, qos, retained, client_ids, times, offsets, ids = map(orjson.loads, row[:8])
+    left_out = [index for index, text in enumerate(texts) if text is None]
+    for index in left_out:
+        texts[index] = ""
+    payloads = map(bytes.fromhex, texts)
     flags = map(bool, retained)
-    return list(map(Record, topics, payloads, qos, flags, client_ids, times, offsets, ids))
+    records = list(map(Record, topics, payloads, qos, flags, client_ids, times, offsets, ids))
+    return records, left_out
+
+
+async def complete(
+    records: list[Record],
+    left_out: Sequence[int],
+    fetch: Callable[[Record], Awaitable[Record | None]],
+) -> None:
+    """Replace the records whose payload was left out; remove those that have gone meanwhile."""
+    for index in reversed(left_out):
+        record = await fetch(records[index])
+        if record is None:
+            del records[index]
+        else:
+            records[index] = record
 
 
 @lru_cache(maxsize=256)

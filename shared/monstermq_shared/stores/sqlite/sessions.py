@@ -23,6 +23,7 @@ from monstermq_shared.stores.sqlite.readers import Readers
 from monstermq_shared.stores.sqlite.rows import (
     FRAGMENTS,
     PAGE_ROWS_MAX,
+    complete,
     queue_row,
     read_page,
     read_record,
@@ -122,20 +123,17 @@ class SqliteSessionStore:
             ((*columns, qos_column),) = await self._readers.fetch(
                 _QUERIES["page"], (client_id, after, before, rows_max)
             )
-            records = read_page(columns)
-            for record, qos in zip(records, orjson.loads(qos_column), strict=True):
-                complete = await self._complete(record)
-                if complete is not None:
-                    page.append(QueuedMessage(record=complete, qos=qos))
-            if len(records) < rows_max:
+            records, left_out = read_page(columns)
+            offsets = [record.offset for record in records]
+            delivery_qos = dict(zip(offsets, orjson.loads(qos_column), strict=True))
+            await complete(records, left_out, self._fetch)
+            page += [QueuedMessage(record=at, qos=delivery_qos[at.offset]) for at in records]
+            if len(offsets) < rows_max:
                 break
-            after = records[-1].offset
+            after = offsets[-1]
         return page
 
-    async def _complete(self, record: Record) -> Record | None:
-        """Fetch the payload if the page left it out; None if the row has gone meanwhile."""
-        if record.payload is not None:
-            return record
+    async def _fetch(self, record: Record) -> Record | None:
         rows = await self._readers.fetch(_QUERIES["get_message"], (record.offset,))
         return read_record(rows[0]) if rows else None
 

@@ -21,8 +21,7 @@ Under load SQLite does that by itself, see ``opening``; idle time is the better 
 
 
 class Writer:
-    """A thread of our own on ``sqlite3``, so that a transaction costs one hand-over, not one per
-    statement.
+    """A thread of our own on ``sqlite3``: a transaction costs one hand-over, not one a statement.
 
     The queue is bounded by its users: one commit at a time, and one slice of maintenance per
     store. A commit never waits for more than the slices that are queued.

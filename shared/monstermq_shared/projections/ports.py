@@ -1,0 +1,32 @@
+"""What a projection is: a pure fold from records to changes of one store."""
+
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
+
+from monstermq_shared.records import Record
+
+Changes_co = TypeVar("Changes_co", covariant=True)
+
+
+class Projection(Protocol[Changes_co]):
+    """A fold. It keeps no state that a store would have to know of, and does no I/O.
+
+    Attributes:
+        name: What its watermark is stored under.
+        retained_only: It folds only records with the retain flag, so that no other need be made.
+    """
+
+    name: str
+    retained_only: bool
+
+    def wants(self, topic: str) -> bool:
+        """Whether records on this topic concern it at all. Cheap: asked once per run."""
+        ...
+
+    def fold(self, records: Sequence[Record]) -> Changes_co:
+        """Return what these records change; those it does not want change nothing.
+
+        Args:
+            records: In order of offset; a second fold of the same ones gives the same changes.
+        """
+        ...

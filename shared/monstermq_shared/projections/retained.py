@@ -1,0 +1,34 @@
+"""The retained message of every topic."""
+
+from collections.abc import Sequence
+
+from monstermq_shared.records import Record
+from monstermq_shared.stores.ports import MessageChanges
+
+
+class RetainedProjection:
+    """Folds records with the retain flag: the last one of a topic stays [MQTT-3.3.1-5].
+
+    An empty payload clears the topic and is not kept itself [MQTT-3.3.1-10, 3.3.1-11]. Topics that
+    begin with ``$`` are the broker's own and never retained.
+
+    Args:
+        name: What its watermark is stored under.
+    """
+
+    retained_only = True
+
+    def __init__(self, name: str = "retained") -> None:
+        self.name = name
+
+    def wants(self, topic: str) -> bool:
+        """Whether the topic can have a retained message."""
+        return not topic.startswith("$")
+
+    def fold(self, records: Sequence[Record]) -> MessageChanges:
+        """Return the last retained record of each topic, None where it clears."""
+        return {
+            record.topic: record if record.payload else None
+            for record in records
+            if record.retained and not record.topic.startswith("$")
+        }

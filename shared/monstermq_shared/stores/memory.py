@@ -1,0 +1,282 @@
+"""Stores in memory: retained messages and last values for real, the rest as the reference.
+
+``MemoryDatabase`` is what every other database must agree with, and what tests use; its sessions
+and archives keep everything in plain dictionaries. ``MemoryMessageStore`` is also the product's
+store for ``RetainedStoreType: MEMORY`` and ``LastValType: MEMORY``.
+"""
+
+from collections.abc import Mapping
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+from monstermq_shared.errors import StoreError
+from monstermq_shared.records import Record
+from monstermq_shared.stores.ports import (
+    ArchiveChanges,
+    ClientChanges,
+    Commit,
+    CommitResult,
+    InFlightState,
+    MessageChanges,
+    QueuedMessage,
+    SessionChanges,
+    SessionRow,
+    StoredSession,
+    Trim,
+    Trimmed,
+)
+from monstermq_shared.topic_tree import TopicTree
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class MemoryMessageStore:
+    """One record per topic, for as long as the process lives.
+
+    Args:
+        name: The store's name.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._records: TopicTree[Record] = TopicTree()
+
+    def apply(self, changes: MessageChanges, upto: int) -> None:
+        """Take the changes; a record is never replaced by an older one.
+
+        Args:
+            changes: Topic -> its newest record, or None where it is cleared.
+            upto: The offset up to which the log has been folded; newer records are not cleared.
+        """
+        for topic, record in changes.items():
+            stored = self._records.get(topic)
+            if record is None:
+                if stored is not None and stored.offset < upto:
+                    self._records.pop(topic)
+            elif stored is None or stored.offset < record.offset:
+                self._records.set(topic, record)
+
+    async def get(self, topic: str) -> Record | None:
+        """Return the topic's record, or None if there is none."""
+        return self._records.get(topic)
+
+    async def find(self, topic_filter: str, *, after: str, limit: int) -> list[Record]:
+        """Return up to ``limit`` matching records after that topic, in order of topic."""
+        return [record for _, record in self._records.find(topic_filter, after=after, limit=limit)]
+
+    async def count(self) -> int:
+        """Return how many topics it holds."""
+        return len(self._records)
+
+    async def purge(self, *, before_us: int, limit: int) -> int:
+        """Delete up to ``limit`` records older than that; return how many there were."""
+        records = (self._records.get(topic) for topic in self._records)
+        old = (at.topic for at in records if at is not None and at.timestamp_us < before_us)
+        topics = list(islice(old, limit))
+        for topic in topics:
+            self._records.pop(topic)
+        return len(topics)
+
+    def content_size(self) -> int:
+        """Return the bytes of all topics and payloads."""
+        return sum(len(at.topic) + len(at.payload) for _, at in self._records.find("#"))
+
+
+class MemoryArchiveStore:
+    """Every record of a group, in a dictionary by offset.
+
+    Args:
+        name: The store's name.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._records: dict[int, Record] = {}
+
+    def apply(self, changes: ArchiveChanges) -> None:
+        """Append the records; one that is there already stays as it is."""
+        for record in changes:
+            self._records.setdefault(record.offset, record)
+
+    async def history(
+        self,
+        topic: str,
+        *,
+        start_us: int | None = None,
+        end_us: int | None = None,
+        limit: int = 1000,
+        newest_first: bool = True,
+    ) -> list[Record]:
+        """Return a topic's records with start <= time <= end, ordered by (time, position)."""
+        found = [
+            record
+            for record in self._records.values()
+            if record.topic == topic
+            and (start_us is None or record.timestamp_us >= start_us)
+            and (end_us is None or record.timestamp_us <= end_us)
+        ]
+        found.sort(key=_time_and_position, reverse=newest_first)
+        return found[:limit]
+
+    async def purge(self, *, before_us: int, limit: int) -> int:
+        """Delete up to ``limit`` records older than that; return how many there were."""
+        old = [at for at in self._records.values() if at.timestamp_us < before_us]
+        old.sort(key=_time_and_position)
+        for record in old[:limit]:
+            del self._records[record.offset]
+        return len(old[:limit])
+
+    def content_size(self) -> int:
+        """Return the bytes of all topics and payloads."""
+        return sum(len(at.topic) + len(at.payload) for at in self._records.values())
+
+
+class MemorySessionStore:
+    """Sessions and what belongs to them, in dictionaries by client."""
+
+    def __init__(self) -> None:
+        self._clients: dict[str, _Client] = {}
+
+    def apply(self, changes: SessionChanges) -> dict[str, Trimmed]:
+        """Take the changes; return what each ``Trim`` dropped."""
+        trimmed: dict[str, Trimmed] = {}
+        for client_id, change in changes.items():
+            if change.ended:
+                self._clients.pop(client_id, None)
+            if change.session is not None and client_id not in self._clients:
+                self._clients[client_id] = _Client(change.session)
+            client = self._clients.get(client_id)
+            if client is None:
+                continue
+            client.apply(change)
+            if change.trim is not None:
+                trimmed[client_id] = client.trim(change.trim)
+        return trimmed
+
+    async def load(self) -> list[StoredSession]:
+        """Return every session there is."""
+        return [client.stored() for client in self._clients.values()]
+
+    async def page(
+        self, client_id: str, *, after: int, before: int, limit: int
+    ) -> list[QueuedMessage]:
+        """Return up to ``limit`` queue rows with after < offset < before, oldest first."""
+        client = self._clients.get(client_id)
+        if client is None:
+            return []
+        offsets = sorted(offset for offset in client.queue if after < offset < before)
+        page = (client.queue[offset] for offset in offsets[:limit])
+        return [QueuedMessage(record=record, qos=qos) for record, qos in page]
+
+
+class MemoryDatabase:
+    """A ``Database`` that ends with the process. Its stores are made when they are first named.
+
+    Attributes:
+        boot: 1.
+        sessions: The session store.
+    """
+
+    def __init__(self) -> None:
+        self.boot = 1
+        self.sessions = MemorySessionStore()
+        self._messages: dict[str, MemoryMessageStore] = {}
+        self._archives: dict[str, MemoryArchiveStore] = {}
+        self._watermarks: dict[str, int] = {}
+
+    def message_store(self, name: str) -> MemoryMessageStore:
+        """Return the message store of that name."""
+        return self._messages.setdefault(name, MemoryMessageStore(name))
+
+    def archive_store(self, name: str) -> MemoryArchiveStore:
+        """Return the archive of that name."""
+        return self._archives.setdefault(name, MemoryArchiveStore(name))
+
+    async def commit(self, commit: Commit) -> CommitResult:
+        """Apply it at once, without giving way to another task."""
+        trimmed = self.sessions.apply(commit.sessions)
+        for name, changes in commit.messages.items():
+            self.message_store(name).apply(changes, commit.upto)
+        for name, records in commit.archives.items():
+            self.archive_store(name).apply(records)
+        self._watermarks.update(dict.fromkeys(commit.projections, commit.upto))
+        return CommitResult(trimmed)
+
+    async def watermarks(self) -> Mapping[str, int]:
+        """Return, for each projection that ever committed, the next offset it has to read."""
+        return dict(self._watermarks)
+
+    async def backup(self, target: Path) -> None:
+        """Refuse: there is no form in which memory could be restored.
+
+        Raises:
+            StoreError: Always.
+        """
+        raise StoreError(f"{target}: stores in memory cannot be backed up; use SQLite")
+
+    async def size(self) -> int:
+        """Return the bytes of all topics and payloads, without sessions and without overhead."""
+        messages = sum(store.content_size() for store in self._messages.values())
+        return messages + sum(store.content_size() for store in self._archives.values())
+
+    async def close(self) -> None:
+        """Do nothing."""
+
+
+class _Client:
+    """A session and what belongs to it."""
+
+    def __init__(self, session: SessionRow) -> None:
+        self.session = session
+        self.subscriptions: dict[str, int] = {}
+        self.queue: dict[int, tuple[Record, int]] = {}
+        self.open_ids: dict[int, int] = {}
+        self.in_flight: dict[int, tuple[int, InFlightState]] = {}
+
+    def apply(self, change: ClientChanges) -> None:
+        """Take all but ``ended`` and ``trim``, in the order that ``ClientChanges`` gives."""
+        if change.session is not None:
+            self.session = change.session
+        _update(self.subscriptions, change.subscriptions)
+        for offset, queued in change.queued.items():
+            self.queue.setdefault(offset, queued)
+        for offset in change.dequeued:
+            self.queue.pop(offset, None)
+        _update(self.open_ids, change.open_ids)
+        _update(self.in_flight, change.in_flight)
+
+    def trim(self, trim: Trim) -> Trimmed:
+        """Drop the oldest messages until both figures are reached."""
+        messages = size = 0
+        for offset in sorted(offset for offset in self.queue if offset > trim.after):
+            if messages >= trim.messages and size >= trim.size:
+                break
+            record, _ = self.queue.pop(offset)
+            messages += 1
+            size += len(record.payload)
+        return Trimmed(messages, size)
+
+    def stored(self) -> StoredSession:
+        """Return a copy, as a database would read it."""
+        return StoredSession(
+            row=self.session,
+            subscriptions=dict(self.subscriptions),
+            open_ids=dict(self.open_ids),
+            in_flight=dict(self.in_flight),
+            queued_messages=len(self.queue),
+            queued_size=sum(len(record.payload) for record, _ in self.queue.values()),
+        )
+
+
+def _time_and_position(record: Record) -> tuple[int, int]:
+    return record.timestamp_us, record.offset
+
+
+def _update(kept: dict[K, V], changes: Mapping[K, V | None]) -> None:
+    for key, value in changes.items():
+        if value is None:
+            kept.pop(key, None)
+        else:
+            kept[key] = value
