@@ -49,9 +49,7 @@ class Refusal(IntEnum):
     """As many connections as ``Limits`` allows are open."""
     TAKEOVER_RATE = 6
     """Connections with one client id replace each other faster than ``Limits`` allows."""
-    TLS_FAILED = 7
-    """The TLS handshake failed, or the client's certificate was refused."""
-    WEBSOCKET_REFUSED = 8
+    WEBSOCKET_REFUSED = 7
     """The WebSocket handshake was wrong: path, subprotocol, origin or version."""
 
 
@@ -72,8 +70,6 @@ class DropReason(IntEnum):
     """It was in flight or waiting for a clean session that was closed as a slow consumer."""
     TOPIC_NOT_WRITABLE = 6
     """A client published to ``$SYS``: acknowledged and ignored."""
-    MESSAGE_EXPIRED = 7
-    """It was older than its own expiry (MQTT 5)."""
 
 
 class Counters:

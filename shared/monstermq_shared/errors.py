@@ -7,6 +7,9 @@
     ├── StartupError         the process cannot start; carries its exit code
     ├── InvalidTopic         a topic name or filter MQTT forbids; carries the clause
     ├── InvalidRecord        bytes that are no bus record
+    ├── BusError             the log said no
+    │   ├── BusUnavailable   worth repeating: too much on its way, closed, or not reached
+    │   └── BusGap           what should be read next is not there; never passed over in silence
     └── StoreError           a database said no; the driver's error is the ``__cause__``
         ├── StoreUnavailable worth repeating: locked, full, restarting
         ├── StoreConflict    somebody else owns the database now; never repeated
@@ -52,6 +55,38 @@ class InvalidTopic(MonsterError):
 
 class InvalidRecord(MonsterError):
     """The bytes are not a bus record of a version we know."""
+
+
+class BusError(MonsterError):
+    """The log refused."""
+
+
+class BusUnavailable(BusError):
+    """The log cannot do it now. Repeat it with the same stamp: what it has counts once."""
+
+
+class BusGap(BusError):
+    """What a reader should read next is not there. It goes on only by its caller's decision.
+
+    Args:
+        partition: Where.
+        expected: The offset it should have read next.
+        found: The offset from which on everything is there: where it may go on.
+        lost: The most records it can have missed; None if offsets do not tell: the log began anew
+            (a new boot of the internal bus: a gap, which is no loss), or ends below ``expected``
+            (positions of another log).
+    """
+
+    def __init__(self, partition: int, expected: int, found: int, *, lost: int | None) -> None:
+        missed = "the log began anew" if lost is None else f"at most {lost} records are missed"
+        super().__init__(
+            f"partition {partition}: offset {expected} is not in the log, "
+            f"which can be read from {found}: {missed}"
+        )
+        self.partition = partition
+        self.expected = expected
+        self.found = found
+        self.lost = lost
 
 
 class StoreError(MonsterError):

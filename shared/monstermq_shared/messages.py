@@ -89,7 +89,10 @@ class MessageRun:
         payloads = self._payloads
         if payloads is None:
             data = self._data
-            payloads = [data[a:b] for a, b in zip(self._starts, self._stops, strict=True)]
+            if self.count == 1:
+                payloads = [data[self._starts[0] : self._stops[0]]]
+            else:
+                payloads = [data[a:b] for a, b in zip(self._starts, self._stops, strict=True)]
             self._payloads = payloads
             self._data = b""  # lets the read chunk go
         return payloads

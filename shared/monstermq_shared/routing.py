@@ -6,8 +6,7 @@ the routes its filter matches, so a client that subscribes does not slow the oth
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from monstermq_shared.topic_index import TopicIndex
 from monstermq_shared.topic_tree import TopicTree
@@ -19,8 +18,7 @@ SYSTEM_PREFIX = "$SYS"
 """Topics below it are the broker's own: what clients publish there is acknowledged and ignored."""
 
 
-@dataclass(frozen=True, slots=True)
-class Interest:
+class Interest(NamedTuple):
     """Who besides subscribers wants the records of a topic.
 
     Attributes:
@@ -95,7 +93,8 @@ class Router(Generic[S]):
 
     def _find(self, topic: bytes) -> Route[S]:
         name = decode_topic_name(topic, levels_max=self._levels_max)
-        route = Route(name, list(self._index.match(name).items()), self._interest(name))
+        targets = self._index.match(name)
+        route = Route(name, [*targets.items()] if targets else [], self._interest(name))
         met = self._met
         if topic not in met:
             if len(met) >= self._cache_max:

@@ -8,6 +8,7 @@ import dataclasses
 import importlib
 import importlib.util
 import resource
+import sqlite3
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,7 +20,8 @@ from tests.bench import (
     scenarios_routing,
 )
 from tests.bench.brokers import Broker, MonsterMQ, Mosquitto, NullBroker
-from tests.bench.model import LARGE, Effort, Scenario, chosen_effort
+from tests.bench.channels import Closed
+from tests.bench.model import LARGE, Effort, Outcome, Scenario, chosen_effort
 from tests.bench.report import (
     Samples,
     ceiling_lines,
@@ -110,11 +112,19 @@ def _measure(samples: Samples, brokers: Sequence[Broker], effort: Effort) -> Non
     able = [broker for broker in brokers if broker.supports(scenario.profile)]
     for _ in range(1 if scenario.once else effort.repeats):
         for broker in able:
-            with broker.run(scenario.profile) as running:
-                outcome = scenario.run(running, effort)
+            outcome = _run_once(scenario, broker, effort)
             samples.add(broker.name, outcome.figures, outcome.problems)
             told = ", ".join(f"{name} {figure:,.2f}" for name, figure in outcome.figures.items())
             print(f"{scenario.name}, {broker.name}: {told}", file=sys.stderr, flush=True)
+
+
+def _run_once(scenario: Scenario, broker: Broker, effort: Effort) -> Outcome:
+    """A run that cannot go on is a problem of this run, not the end of all others."""
+    with broker.run(scenario.profile) as running:
+        try:
+            return scenario.run(running, effort)
+        except (Closed, ValueError, RuntimeError, OSError, sqlite3.Error) as error:
+            return Outcome({}, [f"{type(error).__name__}: {error}; {running.last_words()}"])
 
 
 def _component_lines(name: str, *, large: bool) -> Iterator[str]:

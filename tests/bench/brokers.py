@@ -1,6 +1,7 @@
 """The brokers under load: each a fresh process with its own folder, ports and configuration."""
 
 import datetime as dt
+import importlib.metadata
 import ipaddress
 import shutil
 import socket
@@ -24,6 +25,7 @@ from tests.bench.channels import Transport
 
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 30.0
+LAST_WORDS_SIZE = 2000
 REPOSITORY = Path(__file__).parents[2]
 
 
@@ -42,6 +44,11 @@ class Running:
     process: psutil.Popen
     ports: Mapping[Transport, int]
     database: Path
+    output: Path
+
+    def last_words(self) -> str:
+        """The end of what the broker printed."""
+        return self.output.read_text(encoding="utf-8", errors="replace")[-LAST_WORDS_SIZE:]
 
     @property
     def port(self) -> int:
@@ -95,9 +102,9 @@ class Broker(ABC):
                 process = psutil.Popen(
                     command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log
                 )
-            running = Running(process, ports, folder / "monstermq.db")
+            running = Running(process, ports, folder / "monstermq.db", output)
             try:
-                _wait_for_ports(running, output)
+                _wait_for_ports(running)
                 yield running
             finally:
                 _stop(process)
@@ -112,11 +119,7 @@ class MonsterMQ(Broker):
 
     def version(self) -> str:
         """See ``Broker``."""
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty"],
-            cwd=REPOSITORY, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        return f"MonsterMQ {described.stdout.strip() or 'without git'}"
+        return f"MonsterMQ {importlib.metadata.version('monstermq')}"
 
     def supports(self, profile: Profile) -> bool:
         """See ``Broker``."""
@@ -151,7 +154,13 @@ class MonsterMQ(Broker):
             ]
         path = folder / "config.yaml"
         path.write_text(yaml.safe_dump(settings), encoding="utf-8")
-        return [str(Path(sys.executable).with_name("monstermq")), "-config", str(path)]
+        return [
+            str(Path(sys.executable).with_name("monstermq")),
+            "-config",
+            str(path),
+            "-log",
+            "WARNING",
+        ]
 
 
 class Mosquitto(Broker):
@@ -253,7 +262,7 @@ def _free_ports(count: int) -> list[int]:
     return ports
 
 
-def _wait_for_ports(running: Running, output: Path) -> None:
+def _wait_for_ports(running: Running) -> None:
     step_s = 0.02
     for port in running.ports.values():
         for _ in range(int(START_TIMEOUT_S / step_s)):
@@ -262,9 +271,9 @@ def _wait_for_ports(running: Running, output: Path) -> None:
             try:
                 running.wait(step_s)
             except RuntimeError as error:
-                raise RuntimeError(f"{error}: {_tail(output)}") from error
+                raise RuntimeError(f"{error}: {running.last_words()}") from error
         else:
-            raise RuntimeError(f"nothing listens on port {port}: {_tail(output)}")
+            raise RuntimeError(f"nothing listens on port {port}: {running.last_words()}")
 
 
 def _accepts(port: int) -> bool:
@@ -273,10 +282,6 @@ def _accepts(port: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def _tail(output: Path) -> str:
-    return output.read_text(encoding="utf-8", errors="replace")[-2000:]
 
 
 def _stop(process: psutil.Popen) -> None:

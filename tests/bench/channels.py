@@ -211,9 +211,11 @@ def _frame_bounds(data: bytes, position: int) -> tuple[int, int] | None:
     return (start, start + size) if len(data) >= start + size else None
 
 
-def connect_socket(port: int) -> socket.socket:
-    """A connected socket with Nagle off, still blocking."""
+def connect_socket(port: int, receive_buffer_bytes: int = 0) -> socket.socket:
+    """A connected socket with Nagle off, still blocking; 0 is the system's buffer size."""
     sock = socket.socket()
+    if receive_buffer_bytes:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
     sock.settimeout(SETUP_TIMEOUT_S)
     sock.connect(("127.0.0.1", port))
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -228,6 +230,8 @@ class Client:
     clean: bool = True
     topic_filter: str = ""
     qos: int = 0
+    receive_buffer_bytes: int = 0
+    """How much the system takes in before the client reads; 0 is its own choice."""
 
 
 class Opened(NamedTuple):
@@ -243,7 +247,7 @@ def open_channel(transport: Transport, port: int, client: Client) -> Opened:
     Raises:
         Closed: the broker refused, answered something else, or not within ``SETUP_TIMEOUT_S``.
     """
-    sock = connect_socket(port)
+    sock = connect_socket(port, client.receive_buffer_bytes)
     channel: Channel
     if transport is Transport.TLS:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

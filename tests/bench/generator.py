@@ -285,6 +285,16 @@ def _count(load: Load) -> int:
     return load.delivered if load.subscribers else load.acknowledged
 
 
+def open_publishers(
+    ports: Mapping[Transport, int], count: int, transport: Transport = Transport.TCP
+) -> list[Opened]:
+    """Connect clients that only publish."""
+    return [
+        open_channel(transport, ports[transport], Client(client_id=f"pub-{number:02d}"))
+        for number in range(count)
+    ]
+
+
 def open_load(
     ports: Mapping[Transport, int],
     *,
@@ -309,8 +319,4 @@ def open_load(
         )
         for number in range(subscribers)
     ]
-    sending = [
-        open_channel(transport, ports[transport], Client(client_id=f"pub-{number:02d}"))
-        for number in range(publishers)
-    ]
-    return Load(qos, sending, receiving)
+    return Load(qos, open_publishers(ports, publishers, transport), receiving)

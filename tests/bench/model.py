@@ -84,6 +84,8 @@ class Metric:
     unit: str
     required: Bound | None = None
     aim: Bound | None = None
+    limited_with: str = ""
+    """The metric whose ceiling decides over this one too; empty for its own, if it has one."""
 
 
 @dataclass(slots=True)

@@ -61,6 +61,7 @@ class NullBroker:
         self.poller = Poller()
         self._publishers: dict[int, Peer] = {}
         self._subscribers: dict[int, Peer] = {}
+        self._kept: dict[Peer, bytearray] = {}
 
     def accept(self, channel: Channel) -> None:
         """Serve a connection that has just been made."""
@@ -81,7 +82,8 @@ class NullBroker:
         elif peer.number < 0:
             self._connect(peer, chunk)
         elif chunk[0] == SUBSCRIBE:
-            self.poller.send(peer.channel, b"\x90\x03\x00\x01" + chunk[-1:])
+            suback = b"\x90\x03\x00\x01" + chunk[-1:]
+            self.poller.send(peer.channel, b"".join((suback, *self._kept.values())))
         else:
             self._exchange(peer, chunk)
 
@@ -108,16 +110,21 @@ class NullBroker:
         return peer.targets
 
     def _pass_on(self, peer: Peer, chunk: bytes) -> None:
-        """QoS 0: whole frames go on as they are."""
+        """QoS 0: whole frames go on as they are, or are kept for whoever subscribes later."""
+        targets = self._targets(peer)
+        if not targets:
+            self._keep(peer, chunk)
+            return
+        whole = len(chunk) - len(chunk) % frame_size(0)
+        peer.tail = chunk[whole:]
+        for target in targets:
+            self.poller.send(target.channel, chunk[:whole])
+
+    def _keep(self, peer: Peer, chunk: bytes) -> None:
         if chunk.endswith(PINGREQ_FRAME):
             self.poller.send(peer.channel, PINGRESP_FRAME)
-            return
-        targets = self._targets(peer)
-        if targets:
-            whole = len(chunk) - len(chunk) % frame_size(0)
-            peer.tail = chunk[whole:]
-            for target in targets:
-                self.poller.send(target.channel, chunk[:whole])
+            chunk = chunk.removesuffix(PINGREQ_FRAME)
+        self._kept.setdefault(peer, bytearray()).extend(chunk)
 
     def _answer(self, peer: Peer, chunk: bytes) -> None:
         taken = 0

@@ -41,12 +41,11 @@ class Samples:
         figures = self.figures.get(broker, {}).get(metric)
         return statistics.median(figures) if figures else None
 
-    def is_void(self, broker: str) -> bool:
+    def is_void(self, broker: str, metric: Metric) -> bool:
         """Whether the generator was too slow to tell anything about ``broker``."""
-        return any(
-            (figure := self.median(broker, metric)) is not None and figure * HEADROOM > ceiling
-            for metric, ceiling in self.ceilings.items()
-        )
+        limited = metric.limited_with or metric.name
+        figure, ceiling = self.median(broker, limited), self.ceilings.get(limited)
+        return figure is not None and ceiling is not None and figure * HEADROOM > ceiling
 
 
 def _number(value: float) -> str:
@@ -80,9 +79,9 @@ def _verdict(metric: Metric, ours: float | None, peer: float | None) -> str:
 def _row(samples: Samples, metric: Metric) -> str:
     brokers = ("mosquitto", "MonsterMQ")
     peer, ours = (samples.median(broker, metric.name) for broker in brokers)
-    peer_void = samples.is_void("mosquitto")
+    peer_void = samples.is_void("mosquitto", metric)
     compared = metric.required is not None and metric.required.of_mosquitto
-    void = samples.is_void("MonsterMQ") or (peer_void and compared)
+    void = samples.is_void("MonsterMQ", metric) or (peer_void and compared)
     cells = (
         metric.title,
         ("at least " if peer_void else "") + _figure(peer, metric.unit),
@@ -124,6 +123,7 @@ def heading_lines(versions: Sequence[str]) -> Iterator[str]:
     """When, on what and with which versions."""
     yield f"Date: {dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC"
     yield f"Machine: {os.cpu_count()} cores, {_cpu_model()}; files on {_file_system()}"
+    yield f"Load before: {os.getloadavg()[0]:.1f} (over 0.5 others disturb the figures)"
     yield f"Versions: {'; '.join(versions)}"
 
 

@@ -5,12 +5,14 @@ from collections.abc import Iterator
 from functools import partial
 
 from tests.bench.brokers import Profile, Running
-from tests.bench.channels import Transport
-from tests.bench.generator import measure, open_load
+from tests.bench.channels import Client, Transport, open_channel
+from tests.bench.frames import EVERY_TOPIC
+from tests.bench.generator import Load, measure, open_load, open_publishers
 from tests.bench.model import Bound, Effort, Metric, Outcome, Scenario, times
 from tests.bench.poller import CollectorPaused
 
 SLOW_READ_INTERVAL_S = 0.01
+SLOW_READ_BYTES = 4096
 
 
 def run_load(
@@ -50,7 +52,14 @@ def run_share(running: Running, effort: Effort, *, qos: int, transport: Transpor
 
 def run_outrun(running: Running, effort: Effort) -> Outcome:
     """Publishers that wait for PUBACK only, and one subscriber that reads now and then."""
-    load = open_load(running.ports, qos=1, publishers=effort.pairs, subscribers=1)
+    reader = Client(
+        client_id="sub-00",
+        topic_filter=EVERY_TOPIC,
+        qos=1,
+        receive_buffer_bytes=SLOW_READ_BYTES,
+    )
+    receiving = open_channel(Transport.TCP, running.port, reader)
+    load = Load(1, open_publishers(running.ports, effort.pairs), [receiving])
     load.wait_for_acknowledgements_only()
     slow = load.subscribers[0]
     load.poller.remove(slow.channel)
@@ -99,6 +108,7 @@ def _share_scenarios() -> Iterator[Scenario]:
                         title=f"{title}: share of TCP",
                         unit="of TCP",
                         required=Bound(required),
+                        limited_with="rate",
                     ),
                 ),
                 run=run,

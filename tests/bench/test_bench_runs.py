@@ -1,4 +1,4 @@
-"""Every scenario runs, small, against the real broker, and nothing is lost; time is not asserted."""
+"""Every scenario runs, small, against the real broker, and nothing is lost. Time is no matter."""
 
 import importlib
 from dataclasses import replace

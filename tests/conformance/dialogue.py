@@ -7,6 +7,7 @@ and QoS; and all filters of a client have one QoS, since mosquitto takes the QoS
 filters that match, not the highest [MQTT-3.3.5-1].
 """
 
+import contextlib
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -129,8 +130,17 @@ class Conversation:
         await observer.subscribe((f"{prefix}/lost/#", 0))
         return cls(port, prefix, observer)
 
-    async def take(self, step: Step) -> dict[str, list[Packet]]:
-        """Take one step and return what each client heard because of it."""
+    async def take(
+        self, step: Step, expected: dict[str, list[Packet]] | None = None
+    ) -> dict[str, list[Packet]]:
+        """Take one step and return what each client heard because of it.
+
+        Args:
+            step: What happens.
+            expected: What the other broker said. This one is waited for until it has said as
+                much, since it may need its database for it; what it says beyond that, now or
+                before the next step, is heard too.
+        """
         heard: dict[str, list[Packet]] = {}
         match step:
             case Connect():
@@ -149,7 +159,9 @@ class Conversation:
                     self._scoped(step.topic), step.payload, step.qos, retain=step.retain
                 )
         for who in self._peers:
-            heard[who] = heard.get(who, []) + sorted(await self._listen(who), key=_order_key)
+            before = heard.get(who, [])
+            at_least = len(expected[who]) - len(before) if expected else 0
+            heard[who] = before + sorted(await self._listen(who, at_least), key=_order_key)
         return heard
 
     def end(self) -> None:
@@ -179,30 +191,36 @@ class Conversation:
         peer.drop()
         assert await self._observer.take() == Publish(f"{self._prefix}/lost/{step.who}", b"gone")
 
-    async def _listen(self, who: str) -> list[Packet]:
+    async def _listen(self, who: str, at_least: int) -> list[Packet]:
         """Return all that a client is sent until it is quiet, answered as is its habit."""
-        peer, habit = self._peers[who], self._habits[who]
+        peer = self._peers[who]
         heard: list[Packet] = []
+        with contextlib.suppress(TimeoutError):  # then it is less, and the comparison shows it
+            while len(heard) < at_least:
+                heard.append(await self._hear(who, await peer.read_packet()))
         while came := await peer.ping():
-            heard += came
-            for packet in came:
-                for answer in _answers(packet, habit):
-                    await peer.send(answer)
+            heard += [await self._hear(who, packet) for packet in came]
         return heard
 
+    async def _hear(self, who: str, packet: Packet) -> Packet:
+        answer = _answer(packet, self._habits[who])
+        if answer:
+            await self._peers[who].send(answer)
+        return packet
 
-def _answers(packet: Packet, habit: Habit) -> list[bytes]:
+
+def _answer(packet: Packet, habit: Habit) -> bytes:
     if habit is Habit.SILENT:
-        return []
+        return b""
     match packet:
         case Publish(qos=1):
-            return [Puback(packet.packet_id).encode()]
+            return Puback(packet.packet_id).encode()
         case Publish(qos=2):
-            return [Pubrec(packet.packet_id).encode()]
+            return Pubrec(packet.packet_id).encode()
         case Pubrel() if habit is Habit.PROMPT:
-            return [Pubcomp(packet.packet_id).encode()]
+            return Pubcomp(packet.packet_id).encode()
         case _:
-            return []
+            return b""
 
 
 def _order_key(packet: Packet) -> tuple[str, str, int]:

@@ -11,7 +11,9 @@ OPERATION = {
     "MQTT-4.3.1-1": Requirement(behaviour="QoS 0 is sent as PUBLISH with QoS 0 and DUP 0."),
     "MQTT-4.3.2-1": Requirement(
         behaviour="As a sender of QoS 1 the broker uses an unused id and DUP 0, and keeps the "
-        "message until PUBACK."
+        "message until PUBACK.",
+        divergence="What a session is owed from before a restart goes out with DUP 1, whether it "
+        "had been sent or not.",
     ),
     "MQTT-4.3.2-2": Requirement(
         behaviour="As a receiver of QoS 1 the broker answers PUBACK, after which the same id is a "
@@ -28,7 +30,7 @@ OPERATION = {
     "MQTT-4.4.0-1": Requirement(
         behaviour="A resumed session gets its unacknowledged PUBLISH and PUBREL again, with their "
         "first packet ids.",
-        divergence="Packet ids of QoS 1 live as long as the process: after a crash, messages of "
+        divergence="Packet ids of QoS 1 live as long as the process: after a restart, messages of "
         "QoS 1 that were owed go out with DUP 1 and new ids.",
     ),
     "MQTT-4.5.0-1": Requirement(

@@ -20,6 +20,7 @@ class Scene:
         self.broker = broker
         self.name = next(_names)
         self._peers: list[Peer] = []
+        self._numbers = itertools.count()
 
     def topic(self, rest: str = "topic") -> str:
         """Return a topic, or a filter, that only this test uses."""
@@ -49,22 +50,29 @@ class Scene:
     async def received(self, subscriber: Peer, *, after: Peer) -> list[Packet]:
         """Return what has reached ``subscriber`` of this test's topics, unanswered.
 
-        ``after`` is the client that published; a last message of its own, sent behind all others,
-        is the barrier.
+        ``after`` is the client that published. Two last messages are the barrier: a retained one,
+        since a broker may read what is retained at its leisure, and one behind all live ones.
         """
-        sentinel = self.topic("sentinel")
+        sentinel, last_word = self.topic("sentinel"), f"last word {next(self._numbers)}".encode()
+        await after.publish(sentinel, last_word, qos=1, retain=True)
         await subscriber.subscribe((sentinel, 2))
-        await after.publish(sentinel, b"that was all", qos=2)
+        came = await self._until(subscriber, Publish(sentinel, last_word, qos=1, retain=True))
+        await after.publish(sentinel, last_word, qos=2)
+        return came + await self._until(subscriber, Publish(sentinel, last_word, qos=2))
+
+    async def _until(self, subscriber: Peer, last: Publish) -> list[Packet]:
+        """Read up to ``last`` and return the rest, but for other tests' and other last words."""
         came: list[Packet] = []
-        while True:
-            packet = await subscriber.read_packet()
-            if isinstance(packet, Publish):
-                if packet.topic == sentinel:
-                    await subscriber.answer(packet)
-                    return came
-                if self.name not in packet.topic:
-                    continue
-            came.append(packet)
+        while (packet := await subscriber.read_packet()) != last:
+            if not isinstance(packet, Publish):
+                came.append(packet)
+            elif packet.topic == last.topic:
+                await subscriber.answer(packet)
+            elif self.name in packet.topic:
+                came.append(packet)
+        assert isinstance(packet, Publish)
+        await subscriber.answer(packet)
+        return came
 
     def close(self) -> None:
         """Drop all connections."""

@@ -153,8 +153,10 @@ async def test_qos_3_closes_the_connection(scene: Scene) -> None:
 @pytest.mark.parametrize("qos", [0, 1, 2])
 async def test_a_publish_to_sys_is_acknowledged_and_ignored(scene: Scene, qos: int) -> None:
     publisher, subscriber = await scene.connect("a"), await scene.connect("b")
-    await subscriber.subscribe(("$SYS/#", 0))
-    await publisher.publish(f"$SYS/{scene.name}", b"forged", qos, retain=True)
+    topic = f"$SYS/{scene.name}/forged"
+    await subscriber.subscribe((topic, 0))
+    await publisher.publish(topic, b"forged", qos, retain=True)
+    await subscriber.subscribe((topic, 0))
     assert await scene.received(subscriber, after=publisher) == []
 
 

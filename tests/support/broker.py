@@ -84,6 +84,23 @@ class BrokerProcess(ABC):
         self._wait_until_listening()
         return self
 
+    def run_to_end(self, config_yaml: str | None = None) -> tuple[int, str]:
+        """Start it where it must refuse to run; return its exit status and what it said.
+
+        Raises:
+            subprocess.TimeoutExpired: It did not end within ``START_S``; it has been killed.
+        """
+        completed = subprocess.run(
+            self._prepare(config_yaml),
+            cwd=self.directory,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=START_S,
+            check=False,
+        )
+        return completed.returncode, completed.stdout.decode(errors="replace")
+
     @property
     def pid(self) -> int:
         """The process id while it runs."""

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from monstermq_edge import settings
 from monstermq_edge.driver import EngineDriver
-from monstermq_edge.hub import Hub
+from monstermq_edge.hub import TICK_S, Hub
 from monstermq_edge.listeners import Listeners, Port
 from monstermq_edge.maintenance import Maintenance
 from monstermq_edge.mqtt.connection import Connection, ConnectionContext
@@ -22,12 +22,13 @@ from monstermq_edge.transport.stream import StreamProtocol
 from monstermq_edge.transport.tls import ReloadableTls, certificate_warnings
 from monstermq_edge.transport.websocket_protocol import WebSocketProtocol
 from monstermq_edge.views import open_views
-from monstermq_shared.bus.internal import InternalLog
+from monstermq_shared.bus.internal import InternalBus, InternalLog
 from monstermq_shared.clock import SystemClock
 from monstermq_shared.config import BrokerConfig
 from monstermq_shared.counters import Counters
 from monstermq_shared.errors import MonsterError
 from monstermq_shared.sessions.local import LocalEngine
+from monstermq_shared.sessions.local.appending import RecordAppender
 
 logger = logging.getLogger(__name__)
 
@@ -80,12 +81,19 @@ class Broker:
     async def _start_engine(self) -> None:
         config = self._config
         views = self.views
+        log = InternalLog(views.database.boot)
         self.engine = LocalEngine(
-            InternalLog(views.database.boot),
+            log,
             settings.engine_settings(config),
             views.interest,
             self.counters,
             self._system_values,
+        )
+        self.bus = InternalBus(
+            log,
+            RecordAppender(self.engine).append,
+            self._touch,
+            generation=views.database.generation,
         )
         self._driver = EngineDriver(
             self.engine,
@@ -193,13 +201,16 @@ class Broker:
             logger.info("certificates reloaded")
 
     async def _tick(self) -> None:
-        """Bring the time, once a second."""
+        """Bring the time."""
+        second = 0
         while True:
-            await asyncio.sleep(1.0)
-            now = self._clock.monotonic()
+            await asyncio.sleep(TICK_S)
             self.hub.tick()
-            self.engine.tick(now, self._clock.wall_us())
-            self._system_topics.tick(now)
+            now = self._clock.monotonic()
+            if int(now) != second:
+                second = int(now)
+                self.engine.tick(now, self._clock.wall_us())
+                self._system_topics.tick(now)
             self.hub.touch()
 
     def _touch(self) -> None:
@@ -237,6 +248,7 @@ class Broker:
         if not (await self._driver.drain(within_s=DRAIN_S) and clean):
             logger.error("stopped before everything was committed; nothing acknowledged is lost")
         await self._driver.stop()
+        await self.bus.close()
         await self._wait_for_clients()
         if self._operation is not None:
             await self._operation.stop()

@@ -59,6 +59,7 @@ class EngineDriver:
         # One read per session and replay can be asked for at a time, so sessions bound the queue.
         self._reads: asyncio.Queue[Read] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
+        self._broken = False
         self.failing: str | None = None
 
     def start(self) -> None:
@@ -79,7 +80,7 @@ class EngineDriver:
         except TimeoutError:
             return False
         self._touch()
-        return True
+        return not self._broken
 
     async def stop(self) -> None:
         """Commit and read nothing more."""
@@ -112,6 +113,9 @@ class EngineDriver:
             try:
                 result = await self._commit(turn)
             except StoreError as exc:
+                # Nothing can be committed any more: whoever drains need not wait for it.
+                self._broken = True
+                self._idle.set()
                 self._fail(exc)
                 return
             self._turn = None

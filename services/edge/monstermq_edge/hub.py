@@ -15,6 +15,9 @@ from monstermq_shared.clock import Clock
 if TYPE_CHECKING:
     from monstermq_edge.transport.stream import StreamProtocol
 
+TICK_S = 0.25
+"""How fine the wheel is: a silent client is noticed at most this long after its deadline."""
+
 LINGER_S = 5.0
 """How long a closed connection may take to accept what it was still sent."""
 
@@ -49,7 +52,7 @@ class Hub:
         self._scheduled = False
         self._emptied: asyncio.Event | None = None
         self._wheel: dict[int, list[StreamProtocol]] = {}
-        self._wheel_at = int(clock.monotonic())
+        self._wheel_at = int(clock.monotonic() / TICK_S)
 
     def is_full(self) -> bool:
         """Whether no further connection is taken."""
@@ -95,15 +98,15 @@ class Hub:
     # -- the wheel -------------------------------------------------------------------------------
 
     def watch(self, protocol: "StreamProtocol", deadline: float) -> int:
-        """Look at a connection once its deadline may have passed; return the second that is."""
-        second = max(math.ceil(deadline), self._wheel_at + 1)
-        self._wheel.setdefault(second, []).append(protocol)
-        return second
+        """Look at a connection once its deadline has passed; return the wheel's tick for that."""
+        tick = max(math.ceil(deadline / TICK_S), self._wheel_at + 1)
+        self._wheel.setdefault(tick, []).append(protocol)
+        return tick
 
     def tick(self) -> None:
-        """Visit the connections whose second has come. Call it about once a second."""
+        """Visit the connections whose tick has come. Call it every ``TICK_S``."""
         now = self.clock.monotonic()
-        while self._wheel_at < int(now):
+        while self._wheel_at < int(now / TICK_S):
             self._wheel_at += 1
             for protocol in self._wheel.pop(self._wheel_at, ()):
                 protocol.check_deadline(self._wheel_at, now)

@@ -4,23 +4,27 @@ What lives in the session store's database is committed with the sessions, in on
 before the acknowledgement (design 11.6). Memory views belong to the process.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from monstermq_shared.config import ArchiveGroup, BrokerConfig, StoreType
 from monstermq_shared.projections.archive import ArchiveProjection
 from monstermq_shared.projections.last_value import LastValueProjection
 from monstermq_shared.projections.retained import RetainedProjection
-from monstermq_shared.stores.memory import MemoryDatabase
-
-from monstermq_shared.config import ArchiveGroup, BrokerConfig, StoreType
 from monstermq_shared.records import Record
 from monstermq_shared.routing import Interest
 from monstermq_shared.sessions.local import Turn
+from monstermq_shared.stores.memory import MemoryDatabase
 from monstermq_shared.stores.ports import ArchiveStore, Commit, CommitResult, MessageStore
 from monstermq_shared.stores.sqlite import SqliteDatabase
 
 RETAINED = "RetainedMessages"
 """The retained store's logical name; tables are called after it in lower case."""
+
+
+_DURABLE = Interest(wanted=True, durable=True)
+_VOLATILE = Interest(wanted=True, durable=False)
+_NONE = Interest(wanted=False, durable=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,11 +46,21 @@ class ArchiveView:
 class ViewSet:
     """The views in one database."""
 
-    def __init__(
-        self, messages: Sequence[MessageView] = (), archives: Sequence[ArchiveView] = ()
-    ) -> None:
-        self.messages = list(messages)
-        self.archives = list(archives)
+    def __init__(self) -> None:
+        self.messages: list[MessageView] = []
+        self.archives: list[ArchiveView] = []
+        self._selective: list[Callable[[str], bool]] = []
+
+    def add_messages(self, view: MessageView) -> None:
+        """Add a view of one record per topic."""
+        self.messages.append(view)
+        if isinstance(view.projection, LastValueProjection):
+            self._selective.append(view.projection.wants)
+
+    def add_archive(self, view: ArchiveView) -> None:
+        """Add a view of all records."""
+        self.archives.append(view)
+        self._selective.append(view.projection.wants)
 
     @property
     def names(self) -> list[str]:
@@ -59,9 +73,11 @@ class ViewSet:
 
         The retained projection is not asked: it takes what the retain flag marks, on any topic.
         """
-        last_values = [v.projection for v in self.messages if v.store.name != RETAINED]
-        archives = [view.projection for view in self.archives]
-        return any(p.wants(topic) for p in last_values) or any(p.wants(topic) for p in archives)
+        # Not by any(): this is asked for every topic that is met for the first time.
+        for wants in self._selective:  # noqa: SIM110 - see above
+            if wants(topic):
+                return True
+        return False
 
     def fold(self, turn: Turn) -> Commit:
         """Fold a turn's records into a commit."""
@@ -114,7 +130,7 @@ class Views:
         database = self._memory_database if in_memory else self.database
         store = database.message_store(name)
         views = self._memory if in_memory else self._primary
-        views.messages.append(MessageView(projection=projection, store=store))
+        views.add_messages(MessageView(projection=projection, store=store))
         return store
 
     def _add_group(self, group: ArchiveGroup) -> None:
@@ -136,7 +152,7 @@ class Views:
                 topic_filters=filters,
                 retained_only=group.retained_only,
             )
-            self._primary.archives.append(ArchiveView(projection=projection, store=store))
+            self._primary.add_archive(ArchiveView(projection=projection, store=store))
             self.archives[group.name] = store
 
     @property
@@ -146,8 +162,9 @@ class Views:
 
     def interest(self, topic: str) -> Interest:
         """Say who wants a topic's records; see ``Interest``."""
-        durable = self._primary.wants(topic)
-        return Interest(wanted=durable or self._memory.wants(topic), durable=durable)
+        if self._primary.wants(topic):
+            return _DURABLE
+        return _VOLATILE if self._memory.wants(topic) else _NONE
 
     def has_work(self, turn: Turn) -> bool:
         """Whether a turn has anything to write."""

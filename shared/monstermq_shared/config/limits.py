@@ -53,7 +53,7 @@ class Limits(Section):
     """The longest keep-alive that is honoured; a client that asks for more gets it."""
     routing_cache_entries: Annotated[int, _count(1, 100_000_000)] = 65_536
     """Distinct topics whose receivers are remembered."""
-    commit_backlog_kb: Kilobytes = 65_536
+    commit_backlog_kb: Kilobytes = 16_384
     """Bytes waiting for the database, before sockets are no longer read."""
     slow_consumer_hold_s: Annotated[float, Field(strict=True, ge=0, le=3_600)] = 5.0
     """Seconds that a slow subscriber holds its publishers back; see Guarantees in the README."""

@@ -1,8 +1,5 @@
 """What a message store will hold once its commits are through: view + overlay = now."""
 
-from collections import deque
-from collections.abc import Sequence
-
 from monstermq_shared.records import Record
 from monstermq_shared.stores.ports import MessageChanges
 from monstermq_shared.topics import matches
@@ -17,33 +14,36 @@ class Overlay:
 
     def __init__(self) -> None:
         self._changes: dict[str, tuple[Record | None, int]] = {}
-        self._batches: deque[tuple[int, Sequence[str]]] = deque()
+        self._upto = 0
 
     def __len__(self) -> int:
         """Return how many topics have a change that is not committed."""
         return len(self._changes)
 
-    def apply(self, changes: MessageChanges, upto: int) -> None:
-        """Take changes that a commit with this ``upto``, or a later one, will carry.
+    def put(self, topic: str, record: Record | None, upto: int) -> None:
+        """Take one change that a commit with this ``upto``, or a later one, will carry.
 
         Args:
-            changes: What a projection returned.
+            topic: The topic.
+            record: Its new record, None if it is cleared.
             upto: Never less than in an earlier call.
         """
-        if not changes:
-            return
-        self._changes.update((topic, (record, upto)) for topic, record in changes.items())
-        self._batches.append((upto, [*changes]))
+        self._changes[topic] = (record, upto)
+        self._upto = upto
+
+    def apply(self, changes: MessageChanges, upto: int) -> None:
+        """Take what a projection returned; see ``put``."""
+        for topic, record in changes.items():
+            self.put(topic, record, upto)
 
     def committed(self, upto: int) -> None:
         """Forget the changes up to here: the store shows them."""
-        batches = self._batches
-        while batches and batches[0][0] <= upto:
-            _, topics = batches.popleft()
-            for topic in topics:
-                change = self._changes.get(topic)
-                if change is not None and change[1] <= upto:
-                    del self._changes[topic]
+        if self._upto <= upto:
+            self._changes.clear()
+        else:
+            self._changes = {
+                topic: change for topic, change in self._changes.items() if change[1] > upto
+            }
 
     def get(self, topic: str) -> tuple[bool, Record | None]:
         """Return whether the topic has a change, and its record, None if it is cleared."""

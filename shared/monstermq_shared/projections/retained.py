@@ -23,12 +23,12 @@ class RetainedProjection:
 
     def wants(self, topic: str) -> bool:
         """Whether the topic can have a retained message."""
-        return not topic.startswith("$")
+        return not topic.startswith("$SYS")
 
     def fold(self, records: Sequence[Record]) -> MessageChanges:
         """Return the last retained record of each topic, None where it clears."""
         return {
             record.topic: record if record.payload else None
             for record in records
-            if record.retained and not record.topic.startswith("$")
+            if record.retained and not record.topic.startswith("$SYS")
         }

@@ -91,6 +91,11 @@ class Link(Protocol):
         """Whether reading from the peer is stopped."""
         ...
 
+    @property
+    def is_bridge(self) -> bool:
+        """Whether the peer is another broker's bridge, which must not hear its own messages."""
+        ...
+
     def attached(self, session_present: bool) -> None:
         """Send CONNACK with code 0: the session's state is committed."""
         ...

@@ -62,11 +62,11 @@ def test_every_gauge_is_a_metric(name: str) -> None:
 def test_reasons_are_labels() -> None:
     counters, (gauges, _) = Counters(), settable_gauges()
     counters.dropped[DropReason.OUTBOX_FULL_QOS0] += 1
-    counters.connections_refused[Refusal.FILE_LIMIT] += 2
+    counters.connections_refused[Refusal.TAKEOVER_RATE] += 2
     counters.disconnects[CloseReason.CLIENT_DISCONNECTED] += 3
     found = samples(build_registry(counters, gauges, version="1.2.3"))
     assert found['monstermq_messages_dropped_total{reason="outbox_full_qos0"}'] == 1
-    assert found['monstermq_connections_refused_total{reason="file_limit"}'] == 2
+    assert found['monstermq_connections_refused_total{reason="takeover_rate"}'] == 2
     assert found['monstermq_disconnects_total{reason="client_disconnected"}'] == 3
 
 

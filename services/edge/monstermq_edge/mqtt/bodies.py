@@ -227,7 +227,7 @@ def read_subscribe(data: bytes, limits: DecoderLimits) -> Subscribe:
         topic_filter = _read_filter(body, limits, len(filters))
         qos = body.number(1)
         if qos > 2:
-            raise MalformedPacket(f"a requested QoS of {qos:#04x}", clause="MQTT-3-8.3-4")
+            raise MalformedPacket(f"a requested QoS of {qos:#04x}", clause="MQTT-3.8.3-4")
         filters.append((topic_filter, qos))
     if not filters:
         raise RemoteProtocolError("SUBSCRIBE without a filter", clause="MQTT-3.8.3-3")

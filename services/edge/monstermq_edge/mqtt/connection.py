@@ -89,6 +89,7 @@ class Connection:
         session: The engine's handle, from CONNECT on.
         held: Nothing should be read from the peer now (``Link.held``).
         congested: The transport's buffer is above its high-water mark; set by the driver.
+        is_bridge: The peer set the bridge bit of the protocol level (``Link.is_bridge``).
         deadline: Monotonic seconds at which silence ends the connection; infinite if never.
     """
 
@@ -106,6 +107,7 @@ class Connection:
         "congested",
         "deadline",
         "driver",
+        "is_bridge",
         "last_ping_us",
         "peer",
         "phase",
@@ -124,6 +126,7 @@ class Connection:
         self._wall_us = 0
         self.client_id = ""
         self.last_ping_us = 0
+        self.is_bridge = False
         self.peer = peer
         self.driver = driver
         self.phase = Phase.AWAITING_CONNECT
@@ -251,6 +254,7 @@ class Connection:
         context = self._context
         self.phase = Phase.CONNECTED
         self.client_id = client_id
+        self.is_bridge = packet.bridge
         keep_alive_s = packet.keep_alive_s
         maximum_s = context.keep_alive_max_s
         if maximum_s and not 0 < keep_alive_s <= maximum_s:

@@ -4,7 +4,7 @@ import asyncio
 import math
 from typing import cast
 
-from monstermq_edge.hub import LINGER_S, Hub
+from monstermq_edge.hub import LINGER_S, TICK_S, Hub
 from monstermq_edge.mqtt.connection import Connection, ConnectionContext, Peer
 from monstermq_edge.mqtt.phases import Phase
 from monstermq_shared.counters import Refusal
@@ -113,7 +113,7 @@ class StreamProtocol(asyncio.Protocol):
                 transport.pause_reading()
             else:
                 transport.resume_reading()
-        if connection.deadline < self._watched - 1:
+        if connection.deadline < (self._watched - 1) * TICK_S:
             self._watched = self._hub.watch(self, connection.deadline)
         if connection.sent():
             self._hub.touch()
@@ -127,11 +127,11 @@ class StreamProtocol(asyncio.Protocol):
             transport.close()
             self._watched = self._hub.watch(self, self._hub.clock.monotonic() + LINGER_S)
 
-    def check_deadline(self, second: int, now: float) -> None:
-        """The wheel has come to a second for which this connection was registered."""
+    def check_deadline(self, tick: int, now: float) -> None:
+        """The wheel has come to a tick for which this connection was registered."""
         transport = self._transport
         connection = self.connection
-        if second != self._watched or transport is None or connection is None:
+        if tick != self._watched or transport is None or connection is None:
             return
         if connection.phase is Phase.CLOSED:
             transport.abort()

@@ -117,7 +117,6 @@ class LocalEngine:
             # The old connection ends before the new one is told anything [MQTT-3.1.4-2].
             self._close(old, CloseReason.TAKEN_OVER, wall_us)
             old = self.sessions.get(request.client_id)
-        replaces_row = old is not None and old.has_row
         present = False
         if request.clean:
             if old is not None:
@@ -135,9 +134,10 @@ class LocalEngine:
         if isinstance(session, PersistentSession):
             session.phase = Phase.ATTACHING
             session.information = request.information
-        durable = session.persistent or replaces_row or request.will is not None
         if session.persistent or request.will is not None:
             self._write_row(session, True, wall_us, request.information)
+        # A clean session is told durable facts too: that what it replaces is gone.
+        durable = self.journal.is_waiting(request.client_id)
         self.journal.after(session, durable, self._attached, session, link, present)
         return session
 
@@ -194,6 +194,7 @@ class LocalEngine:
             return
         session.link = None
         self.backpressure.forget(session, link)
+        self.retained.forget(session)
         will, session.will = session.will, None
         if isinstance(session, PersistentSession):
             session.disconnect()

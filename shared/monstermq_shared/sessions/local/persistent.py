@@ -353,9 +353,7 @@ class PersistentSession(Session):
             self._caught_up()
             return
         # Rows of the collecting turn are below the cut too: read them once they are there.
-        uncommitted = self.client_id in self.journal.turn.clients
-        waiting = self.journal.committing
-        durable = uncommitted or (waiting is not None and self.client_id in waiting.clients)
+        durable = self.journal.is_waiting(self.client_id)
         self.journal.after(self, durable, self._ask)
 
     def _ask(self) -> None:

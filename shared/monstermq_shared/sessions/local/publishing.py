@@ -5,13 +5,20 @@ from collections.abc import Sequence
 from monstermq_shared.counters import Counters, DropReason
 from monstermq_shared.messages import MessageRun
 from monstermq_shared.records import Record
-from monstermq_shared.routing import Route, Router
+from monstermq_shared.routing import Router
 from monstermq_shared.sessions.local.backpressure import Backpressure
 from monstermq_shared.sessions.local.persistent import PersistentSession
 from monstermq_shared.sessions.local.retained import RetainedMessages
 from monstermq_shared.sessions.local.session import Session
 from monstermq_shared.sessions.local.turn import Journal
 from monstermq_shared.sessions.ports import Link
+
+RECORD_OVERHEAD = 300
+"""Bytes a record and its place in a turn take beside topic and payload, about."""
+
+
+Origin = tuple[str, str, int]
+"""Who published (client id), on which topic, when (microseconds UTC)."""
 
 
 class Publisher:
@@ -62,33 +69,44 @@ class Publisher:
             return False
         journal = self._journal
         run.first_offset = journal.log.allot(run.count)
-        records: list[Record] | None = None
-        durable = False
-        if route.wanted or run.retain:
-            records = _records(client_id, run, route.topic, wall_us, retained=run.retain)
-            journal.append(records, run.size)
-            durable = route.durable
-            if run.retain:
-                self._retained.note(records[-1])
-                durable |= self._retained_durable
+        origin = (client_id, route.topic, wall_us)
+        records = self._append(run, origin, route.wanted)
+        durable = route.durable or (run.retain and self._retained_durable)
+        targets = route.targets
+        if link is not None and link.is_bridge:
+            # A bridge that subscribes to what it publishes would send it round for ever.
+            targets = [target for target in targets if target[0].link is not link]
         if run.qos == 0:
-            for session, _ in route.targets:
+            for session, _ in targets:
                 receiver = session.link
                 if receiver is not None:
                     receiver.forward(run)
-        elif route.targets and self._fan_out(client_id, run, route, wall_us, link, records):
+        elif targets and self._fan_out(run, origin, targets, link, records):
             durable = True
-            journal.turn.size += run.size
+            journal.turn.size += run.size + RECORD_OVERHEAD * run.count
         if link is not None and (records is not None or durable):
             self._backpressure.check_backlog(link, journal.turn.size)
         return durable
 
+    def _append(self, run: MessageRun, origin: Origin, wanted: bool) -> list[Record] | None:
+        """Give the log what a view wants; return the records, None if none had to be made."""
+        journal = self._journal
+        if wanted or run.retain:
+            records = _records(run, origin, retained=run.retain)
+            journal.append(records, run.size + RECORD_OVERHEAD * run.count)
+            if run.retain:
+                self._retained.note(records[-1])
+            return records
+        if journal.log.tap is not None:
+            # No view's turn is the longer for it: a tap holds nobody back.
+            journal.log.tap(_records(run, origin, retained=False))
+        return None
+
     def _fan_out(
         self,
-        client_id: str,
         run: MessageRun,
-        route: Route[Session],
-        wall_us: int,
+        origin: Origin,
+        targets: Sequence[tuple[Session, int]],
         link: Link | None,
         records: Sequence[Record] | None,
     ) -> bool:
@@ -97,7 +115,7 @@ class Publisher:
         # A live copy does not carry the publisher's retain flag, nor does its row.
         queued = None if run.retain else records
         published = run.qos
-        for session, granted in route.targets:
+        for session, granted in targets:
             qos = min(published, granted)
             receiver = session.link
             if qos == 0:
@@ -106,7 +124,7 @@ class Publisher:
                 continue
             if isinstance(session, PersistentSession):
                 if queued is None:
-                    queued = _records(client_id, run, route.topic, wall_us, retained=False)
+                    queued = _records(run, origin, retained=False)
                 made_rows |= session.enqueue(run, qos, queued)
             elif receiver is not None:
                 session.offer(run, qos)
@@ -115,11 +133,13 @@ class Publisher:
         return made_rows
 
 
-def _records(
-    client_id: str, run: MessageRun, topic: str, wall_us: int, *, retained: bool
-) -> list[Record]:
+def _records(run: MessageRun, origin: Origin, *, retained: bool) -> list[Record]:
+    client_id, topic, wall_us = origin
     qos = run.qos
+    offset = run.first_offset
+    if run.count == 1:
+        return [Record(topic, run.payloads[0], qos, retained, client_id, wall_us, offset)]
     return [
-        Record(topic, payload, qos, retained, client_id, wall_us, offset)
-        for offset, payload in enumerate(run.payloads, run.first_offset)
+        Record(topic, payload, qos, retained, client_id, wall_us, position)
+        for position, payload in enumerate(run.payloads, offset)
     ]

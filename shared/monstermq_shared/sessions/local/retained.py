@@ -74,7 +74,11 @@ class RetainedMessages:
 
     def note(self, record: Record) -> None:
         """A retained message was published: it is in force from now on, in the table later."""
-        self.overlay.apply({record.topic: record if record.payload else None}, record.offset + 1)
+        self.overlay.put(record.topic, record if record.payload else None, record.offset + 1)
+        if self._replays:
+            self._note_live(record)
+
+    def _note_live(self, record: Record) -> None:
         for replays in list(self._replays.values()):
             for replay in replays:
                 replay.noted.add(record.topic)
@@ -91,15 +95,17 @@ class RetainedMessages:
         """SUBACK is out: send what is retained, filter by filter."""
         self.advance(session)
 
+    def forget(self, session: Session) -> None:
+        """The connection has gone, and with it what it was still to be sent."""
+        self._replays.pop(session, None)
+
     def advance(self, session: Session) -> None:
         """Go on where there is room for another page."""
         replays = self._replays.get(session)
         if replays is None:
             return
         link = session.link
-        if link is None or not replays[0].is_current():
-            del self._replays[session]
-            return
+        assert link is not None
         replay = replays[0]
         if replay in self._reading or session.pending_count >= PAGE_TOPICS or not link.has_room():
             return
@@ -126,11 +132,10 @@ class RetainedMessages:
         """A page has come: send it, and go on or finish."""
         replay = read.replay
         self._reading.discard(replay)
-        session = replay.session
-        replays = self._replays.get(session)
-        if replays is None or not replay.is_current():
-            self._replays.pop(session, None)
+        if not replay.is_current():
             return
+        session = replay.session
+        replays = self._replays[session]
         noted = replay.noted
         self._send(replay, [r for r in records if r.topic not in noted] if noted else records)
         if len(records) < read.limit:

@@ -69,6 +69,13 @@ class Journal:
             changes = clients[client_id] = ClientChanges()
         return changes
 
+    def is_waiting(self, client_id: str) -> bool:
+        """Whether facts of a client are not committed yet."""
+        committing = self.committing
+        return client_id in self.turn.clients or (
+            committing is not None and client_id in committing.clients
+        )
+
     def end_client(self, client_id: str) -> ClientChanges:
         """Forget a client's facts of this turn and delete all it has in the database."""
         changes = self.turn.clients[client_id] = ClientChanges(ended=True)

@@ -10,31 +10,11 @@ from monstermq_shared.errors import ConfigError, StoreUnavailable
 from monstermq_shared.stores.sqlite.errors import translated
 
 
-def backup_file(path: Path, target: Path) -> int:
-    """Copy a database file on a connection of its own, so that nobody waits for it.
-
-    Also while a broker, in this process or another, is using it.
+def backup_file(source: Path, target: Path) -> int:
+    """Copy a database on a connection of its own, also while a broker is using it.
 
     Returns:
         The bytes of the copy.
-
-    Raises:
-        ConfigError: The target is the database itself.
-        StoreUnavailable: The target cannot be written, or the disk is full.
-    """
-    if target.resolve() == path.resolve():
-        raise ConfigError(f"{target} is the database itself; choose another file")
-    with translated(str(path)):
-        source = sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True)
-    try:
-        copy_to(source, target)
-    finally:
-        source.close()
-    return target.stat().st_size
-
-
-def backup_file(source: Path, target: Path) -> int:
-    """Copy a database that another process may be using; return the copy's size in bytes.
 
     Raises:
         ConfigError: The target is the database itself.
@@ -43,7 +23,14 @@ def backup_file(source: Path, target: Path) -> int:
     """
     if not source.is_file():
         raise StoreUnavailable(f"{source}: there is no such database file")
-    copy_file(source, target)
+    if target.resolve() == source.resolve():
+        raise ConfigError(f"{target} is the database itself; choose another file")
+    with translated(str(source)):
+        connection = sqlite3.connect(f"file:{quote(str(source))}?mode=rw", uri=True)
+    try:
+        copy_to(connection, target)
+    finally:
+        connection.close()
     return target.stat().st_size
 
 

@@ -80,4 +80,8 @@ def _startup_error(exc: sqlite3.Error, where: str) -> StartupError:
 
 def _primary_code(exc: sqlite3.Error) -> int:
     """Return the code without its extension; errors of the Python module itself have none."""
-    return getattr(exc, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    code: int = getattr(exc, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    if code == sqlite3.SQLITE_IOERR_SHMSIZE:
+        # Every other file that finds no space says so; the WAL's index says it this way.
+        return sqlite3.SQLITE_FULL
+    return code & 0xFF

@@ -6,6 +6,7 @@ import os
 import sqlite3
 import uuid
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -161,7 +162,8 @@ def _lock_file(path: Path) -> TextIO:
             exit_code=ExitCode.STORE_IN_USE,
         ) from exc
     except OSError as exc:
-        lock.close()
+        with suppress(OSError):  # closing tries to write what could not be written
+            lock.close()
         raise _unwritable(name, exc) from exc
     return lock
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from monstermq_shared.errors import StoreDamaged
 from monstermq_shared.records import Record
 from monstermq_shared.sessions.ports import Will
 from monstermq_shared.stores.ports import (
@@ -86,7 +87,20 @@ class SqliteSessionStore:
         return self._trim(connection, batch.trims)
 
     async def load(self) -> list[StoredSession]:
-        """Return every session there is."""
+        """Return every session there is.
+
+        Raises:
+            StoreDamaged: Somebody else has written a row that makes no sense.
+        """
+        try:
+            return await self._load()
+        except (LookupError, ValueError) as exc:
+            raise StoreDamaged(
+                f"a row of the session tables ({', '.join(TABLES)}) cannot be understood: "
+                f"{exc!r}. Nothing was changed; correct or delete the row, or restore a backup"
+            ) from exc
+
+    async def _load(self) -> list[StoredSession]:
         sessions = {
             row[0]: StoredSession(
                 row=_read_session(row),

@@ -1,0 +1,185 @@
+"""The bus port: what edges, projections and tools ask of a log, whatever carries it.
+
+A bus is two logs. ``messages`` has what clients publish, keyed by topic, and control records in
+every partition they concern; ``sessions`` has claims and session facts, keyed by client id, kept
+by time and never compacted. Both are used in the same way. Every record carries its writer's run
+and a sequence, so that what is appended twice counts once, and a writer knows its own records when
+it reads them back (design 11.25).
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol, Self
+
+from monstermq_shared.records import Record
+
+
+class Position(NamedTuple):
+    """Where a record stands: the only identity of a delivery, together with the bus's generation.
+
+    Attributes:
+        partition: From 0.
+        offset: Grows within the partition. It may jump over numbers no record has.
+    """
+
+    partition: int
+    offset: int
+
+
+class Stamp(NamedTuple):
+    """Whose record it is, and which of his.
+
+    Attributes:
+        writer: One run of one process; a restart is another writer.
+        sequence: Grows within a partition from record to record of one writer. Two records with
+            one stamp are one record.
+    """
+
+    writer: str
+    sequence: int
+
+
+class Entry(Protocol):
+    """One record as a reader meets it. Only ``record`` may cost: it may have to be decoded.
+
+    Decoding is asked for one by one, since whether somebody wants a record can depend on the one
+    before it (a subscription's marker in the same batch), and since one that cannot be decoded
+    must not take its batch with it.
+    """
+
+    @property
+    def key(self) -> str:
+        """The topic in ``messages``, the client id in ``sessions``."""
+        ...
+
+    @property
+    def offset(self) -> int:
+        """Where it stands in the batch's partition."""
+        ...
+
+    @property
+    def stamp(self) -> Stamp:
+        """Whose it is."""
+        ...
+
+    def record(self) -> Record:
+        """Return the record, with its offset.
+
+        Raises:
+            InvalidRecord: What stands there is no record: to be counted and passed over.
+        """
+        ...
+
+
+class RecordBatch(NamedTuple):
+    """What a reader gets at a time: all that stands in ``first`` <= offset < ``upto``.
+
+    Attributes:
+        partition: Where.
+        first: The offset the reader was at.
+        upto: The offset it is at now: what a watermark becomes once the batch is folded.
+        entries: In order of offset. Offsets in between that are missing are those of records
+            dropped as doubled, or of none.
+    """
+
+    partition: int
+    first: int
+    upto: int
+    entries: Sequence[Entry]
+
+
+class LogReader(Protocol):
+    """Reads one log, all partitions it was given, each in order. It is used by one task."""
+
+    def __aiter__(self) -> Self:
+        """Return itself."""
+        ...
+
+    async def __anext__(self) -> RecordBatch:
+        """Return the next batch, as soon as there is one; the iteration ends with the bus.
+
+        Raises:
+            BusGap: What it would have to read next is not there. The reader stays where it is;
+                to go on, log what is missed and open another one at ``BusGap.found``.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Stop reading, so that nothing is kept for this reader any more."""
+        ...
+
+
+class LogPort(Protocol):
+    """One log.
+
+    Attributes:
+        partitions: How many; never changed in place, since keys are mapped to them.
+    """
+
+    partitions: int
+
+    def partition_of(self, key: str) -> int:
+        """Return where a key's records go: all to one partition, which keeps them in order."""
+        ...
+
+    def append(
+        self, partition: int, records: Sequence[Record], stamp: Stamp
+    ) -> asyncio.Future[Position | None]:
+        """Append a batch to one partition, in the order of the calls; their offsets are ignored.
+
+        The future is done when the batch is as durable as this bus makes it. Its result is where
+        the first new record stands, or None if the bus cannot tell; what must be right is read
+        back. A batch repeated with its stamp counts once.
+
+        Args:
+            partition: Of a message, that of its key; of a control record, the one it concerns.
+            records: At least one.
+            stamp: Of the first record; the others' sequences follow without a gap.
+
+        Raises:
+            InvalidTopic: A topic nobody may append to; nothing was appended.
+            BusUnavailable: Too much is on its way already: nothing was appended. From the future:
+                the bus was closed before it was known to have the batch.
+            ValueError: There is no such partition, or no record.
+        """
+        ...
+
+    def read(self, positions: Mapping[int, int]) -> LogReader:
+        """Return a reader of these partitions, which is there from now on.
+
+        Args:
+            positions: Partition -> the offset to begin with: the next one, never the last read.
+
+        Raises:
+            ValueError: There is no such partition.
+        """
+        ...
+
+    async def end_positions(self) -> Mapping[int, int]:
+        """Return for every partition the offset the next record gets at the earliest."""
+        ...
+
+
+class BusPort(Protocol):
+    """A bus.
+
+    Attributes:
+        generation: Which log positions belong to; those of another generation mean nothing here
+            (design 11.3).
+    """
+
+    generation: str
+
+    @property
+    def messages(self) -> LogPort:
+        """What clients publish, and control records."""
+        ...
+
+    @property
+    def sessions(self) -> LogPort:
+        """Claims and session facts. The offset of a claim is its epoch."""
+        ...
+
+    async def close(self) -> None:
+        """End readers, and what is not yet known to be appended with ``BusUnavailable``."""
+        ...

@@ -1,0 +1,50 @@
+"""The engine's way in for records that come from no connection: tools that append to the bus."""
+
+from collections.abc import Callable, Sequence
+
+from monstermq_shared.errors import BusUnavailable, InvalidTopic
+from monstermq_shared.messages import MessageRun
+from monstermq_shared.records import CONTROL_TOPIC, Record
+from monstermq_shared.sessions.local.engine import LocalEngine
+from monstermq_shared.sessions.local.turn import Speaker
+
+
+class RecordAppender:
+    """Publishes records as if their clients had said so now; they are routed and durable alike."""
+
+    def __init__(self, engine: LocalEngine) -> None:
+        self._engine = engine
+
+    def append(self, speaker: Speaker, records: Sequence[Record], done: Callable[[], None]) -> None:
+        """Publish a batch; ``done`` is called when PUBACK would be sent, in order per speaker.
+
+        A control record gets a position and is shown to readers of the log, and that is all.
+
+        Raises:
+            InvalidTopic: One is no topic name, or is the broker's own. Nothing was published.
+            BusUnavailable: A subscriber is behind, and clients would be held. Nothing was
+                published.
+        """
+        engine = self._engine
+        for record in records:
+            self._check(record)
+        if engine.backpressure.slow:
+            raise BusUnavailable("subscribers are behind: append again when they have caught up")
+        durable = False
+        for record in records:
+            durable |= self._publish(record)
+        engine.journal.after(speaker, durable, done)
+
+    def _check(self, record: Record) -> None:
+        topic = record.topic
+        if topic != CONTROL_TOPIC and self._engine.router.route(topic.encode()).reserved:
+            raise InvalidTopic(f"{topic!r} is the broker's own topic: nobody may append to it")
+
+    def _publish(self, record: Record) -> bool:
+        engine = self._engine
+        if record.topic == CONTROL_TOPIC:
+            engine.journal.log.pass_through(record)
+            return False
+        run = MessageRun.single(record.topic.encode(), record.payload, record.qos)
+        run.retain = record.retained
+        return engine.publisher.publish(record.client_id, run, record.timestamp_us, None)

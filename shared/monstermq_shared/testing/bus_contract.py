@@ -1,0 +1,342 @@
+"""What every bus must do, whatever carries it: subclass ``BusContract`` and give it a bus."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
+
+import pytest
+
+from monstermq_shared.bus.ports import BusPort, Entry, LogPort, LogReader, RecordBatch, Stamp
+from monstermq_shared.errors import BusGap, BusUnavailable
+from monstermq_shared.records import CONTROL_TOPIC, Record, decode_record, encode_record
+
+PATIENCE_S = 30.0
+"""How long anything may take before a test fails: for servers, not for us."""
+
+WRITER = "writer-1"
+
+
+def a_record(key: str, payload: bytes = b"") -> Record:
+    """Return a record that has this key in either log."""
+    return Record(key, payload, 1, False, key, 1_768_473_000_123_456, 0)
+
+
+def numbered(key: str, count: int) -> list[Record]:
+    """Return records of one key that say 0, 1, 2, ..."""
+    return [a_record(key, str(number).encode()) for number in range(count)]
+
+
+def payloads(entries: Sequence[Entry]) -> list[bytes]:
+    """Return what the records of entries say."""
+    return [entry.record().payload for entry in entries]
+
+
+async def next_batch(reader: LogReader) -> RecordBatch:
+    """Return the next batch, or fail."""
+    async with asyncio.timeout(PATIENCE_S):
+        return await anext(reader)
+
+
+async def read_entries(reader: LogReader, count: int) -> dict[int, list[Entry]]:
+    """Return the next ``count`` entries, or some more, by partition."""
+    entries: dict[int, list[Entry]] = {}
+    while sum(map(len, entries.values())) < count:
+        batch = await next_batch(reader)
+        entries.setdefault(batch.partition, []).extend(batch.entries)
+    return entries
+
+
+async def read_from(log: LogPort, positions: Mapping[int, int], count: int) -> list[Entry]:
+    """Return the entries that follow, or fail; the order of partitions means nothing."""
+    async with aclosing(log.read(positions)) as reader:
+        entries = await read_entries(reader, count)
+    return [entry for partition in sorted(entries) for entry in entries[partition]]
+
+
+class BusContract:
+    """The suite. A subclass gives a fixture ``bus`` and ``forget_oldest``.
+
+    The bus keeps what the tests append, up to its bound, until ``forget_oldest``.
+    """
+
+    @pytest.fixture(params=["messages", "sessions"])
+    def log(self, bus: BusPort, request: pytest.FixtureRequest) -> LogPort:
+        """Each of the bus's two logs in turn."""
+        logs = {"messages": bus.messages, "sessions": bus.sessions}
+        return logs[str(request.param)]
+
+    async def forget_oldest(self, log: LogPort) -> None:
+        """Make the oldest records go that the log has, as time or a bound would."""
+        raise NotImplementedError
+
+    # -- reading what was appended ---------------------------------------------------------------
+
+    async def test_records_are_read_in_the_order_they_were_appended(self, log: LogPort) -> None:
+        """Over several batches, of which not every one was waited for."""
+        start = await log.end_positions()
+        partition = log.partition_of("a")
+        records = numbered("a", 9)
+        appends = [
+            log.append(partition, records[first : first + 3], Stamp(WRITER, first))
+            for first in (0, 3, 6)
+        ]
+        async with asyncio.timeout(PATIENCE_S):
+            await asyncio.gather(*appends)
+        entries = await read_from(log, {partition: start[partition]}, 9)
+        assert payloads(entries) == [record.payload for record in records]
+        offsets = [entry.offset for entry in entries]
+        assert offsets == sorted(set(offsets))
+
+    async def test_reading_can_begin_at_any_record(self, log: LogPort) -> None:
+        """A position is that of the next record to read."""
+        start = await log.end_positions()
+        partition = log.partition_of("a")
+        await log.append(partition, numbered("a", 5), Stamp(WRITER, 1))
+        entries = await read_from(log, {partition: start[partition]}, 5)
+        for index, entry in enumerate(entries):
+            rest = await read_from(log, {partition: entry.offset}, 5 - index)
+            assert payloads(rest) == payloads(entries[index:])
+
+    async def test_a_record_comes_back_as_it_was_and_its_json_says_the_same(
+        self, log: LogPort
+    ) -> None:
+        """Payloads are any bytes; the record knows its offset."""
+        start = await log.end_positions()
+        partition = log.partition_of("sites/käse")
+        sent = [a_record("sites/käse", data) for data in (b"", b"23.5", b"\x00\xff", b"x" * 5000)]
+        await log.append(partition, sent, Stamp(WRITER, 1))
+        entries = await read_from(log, {partition: start[partition]}, len(sent))
+        for before, entry in zip(sent, entries, strict=True):
+            after = entry.record()
+            before.offset = entry.offset
+            assert after == before
+            assert entry.key == "sites/käse"
+            assert decode_record(encode_record(after), offset=entry.offset) == before
+
+    async def test_batches_follow_each_other_without_a_gap(self, log: LogPort) -> None:
+        """``upto`` is where the next batch begins, and what a watermark becomes."""
+        start = await log.end_positions()
+        partition = log.partition_of("a")
+        async with aclosing(log.read({partition: start[partition]})) as reader:
+            at = start[partition]
+            for sequence in range(5):
+                await log.append(partition, [a_record("a")], Stamp(WRITER, sequence))
+                batch = await next_batch(reader)
+                assert batch.first == at
+                assert all(batch.first <= entry.offset < batch.upto for entry in batch.entries)
+                at = batch.upto
+        assert at <= (await log.end_positions())[partition]
+
+    async def test_the_position_an_append_tells_is_where_the_record_is_read(
+        self, log: LogPort
+    ) -> None:
+        """If it tells one."""
+        start = await log.end_positions()
+        partition = log.partition_of("a")
+        position = await log.append(partition, numbered("a", 2), Stamp(WRITER, 1))
+        first = (await read_from(log, {partition: start[partition]}, 2))[0]
+        assert position is None or position == (partition, first.offset)
+
+    async def test_end_positions_grow_with_what_is_appended(self, log: LogPort) -> None:
+        """They are above every record there is."""
+        start = await log.end_positions()
+        assert sorted(start) == list(range(log.partitions))
+        partition = log.partition_of("a")
+        await log.append(partition, numbered("a", 3), Stamp(WRITER, 1))
+        entries = await read_from(log, {partition: start[partition]}, 3)
+        assert (await log.end_positions())[partition] > entries[-1].offset
+
+    async def test_a_reader_from_the_end_gets_only_what_comes_after(self, log: LogPort) -> None:
+        """Also if that comes before it is first asked."""
+        partition = log.partition_of("a")
+        await log.append(partition, [a_record("a", b"before")], Stamp(WRITER, 1))
+        async with aclosing(log.read(await log.end_positions())) as reader:
+            await log.append(partition, [a_record("a", b"after")], Stamp(WRITER, 2))
+            entries = await read_entries(reader, 1)
+        assert payloads(entries[partition]) == [b"after"]
+
+    async def test_a_waiting_reader_is_woken_by_an_append(self, log: LogPort) -> None:
+        """It waits, and does not end, when there is nothing to read."""
+        partition = log.partition_of("a")
+        async with aclosing(log.read(await log.end_positions())) as reader:
+            waiting = asyncio.create_task(next_batch(reader))
+            await asyncio.sleep(0)
+            assert not waiting.done()
+            await log.append(partition, [a_record("a", b"now")], Stamp(WRITER, 1))
+            assert payloads((await waiting).entries) == [b"now"]
+
+    async def test_two_readers_do_not_disturb_each_other(self, log: LogPort) -> None:
+        """What one has read, the other still gets."""
+        start = await log.end_positions()
+        partition = log.partition_of("a")
+        async with aclosing(log.read(start)) as one, aclosing(log.read(start)) as other:
+            await log.append(partition, numbered("a", 3), Stamp(WRITER, 0))
+            await read_entries(one, 3)
+            await log.append(partition, [a_record("a", b"3")], Stamp(WRITER, 3))
+            await one.aclose()
+            entries = await read_entries(other, 4)
+        assert payloads(entries[partition]) == [b"0", b"1", b"2", b"3"]
+
+    # -- partitions and keys ---------------------------------------------------------------------
+
+    async def test_one_reader_gets_all_partitions(self, log: LogPort) -> None:
+        """Markers go to every partition, and are read back by whoever sent them."""
+        async with aclosing(log.read(await log.end_positions())) as reader:
+            for partition in range(log.partitions):
+                marker = a_record(CONTROL_TOPIC, str(partition).encode())
+                await log.append(partition, [marker], Stamp(WRITER, partition))
+            entries = await read_entries(reader, log.partitions)
+        told = {partition: payloads(found) for partition, found in entries.items()}
+        assert told == {p: [str(p).encode()] for p in range(log.partitions)}
+
+    async def test_the_records_of_a_key_stay_in_order(self, log: LogPort) -> None:
+        """Whatever is appended for other keys in between."""
+        keys = [f"plant/{number}" for number in range(20)]
+        async with aclosing(log.read(await log.end_positions())) as reader:
+            for value in range(5):
+                for number, key in enumerate(keys):
+                    log.append(
+                        log.partition_of(key),
+                        [a_record(key, str(value).encode())],
+                        Stamp(WRITER, value * len(keys) + number),
+                    )
+            entries = await read_entries(reader, 5 * len(keys))
+        for key in keys:
+            found = [entry for entry in entries[log.partition_of(key)] if entry.key == key]
+            assert payloads(found) == [b"0", b"1", b"2", b"3", b"4"]
+
+    async def test_control_records_pass_through(self, bus: BusPort) -> None:
+        """They stand between the messages, where they were appended."""
+        log = bus.messages
+        partition = log.partition_of("a")
+        batch = [a_record("a", b"1"), a_record(CONTROL_TOPIC, b"{}"), a_record("a", b"2")]
+        async with aclosing(log.read(await log.end_positions())) as reader:
+            await log.append(partition, batch, Stamp(WRITER, 1))
+            entries = (await read_entries(reader, 3))[partition]
+        assert [(e.record().topic, e.record().payload) for e in entries] == [
+            ("a", b"1"),
+            (CONTROL_TOPIC, b"{}"),
+            ("a", b"2"),
+        ]
+
+    async def test_what_cannot_be_appended_or_read_is_refused(self, log: LogPort) -> None:
+        """A partition that is not there, and a batch without records."""
+        with pytest.raises(ValueError, match="partition"):
+            log.append(log.partitions, [a_record("a")], Stamp(WRITER, 1))
+        with pytest.raises(ValueError, match="record"):
+            log.append(0, [], Stamp(WRITER, 1))
+        with pytest.raises(ValueError, match="partition"):
+            log.read({log.partitions: 0})
+
+    # -- stamps ----------------------------------------------------------------------------------
+
+    async def test_a_batch_appended_twice_counts_once(self, log: LogPort) -> None:
+        """Nobody knew whether the first time had worked."""
+        partition = log.partition_of("a")
+        records = numbered("a", 3)
+        async with aclosing(log.read(await log.end_positions())) as reader:
+            await log.append(partition, records, Stamp(WRITER, 10))
+            await log.append(partition, records, Stamp(WRITER, 10))
+            await log.append(partition, [a_record("a", b"3")], Stamp(WRITER, 13))
+            entries = (await read_entries(reader, 4))[partition]
+        assert payloads(entries) == [b"0", b"1", b"2", b"3"]
+
+    async def test_of_a_batch_that_overlaps_only_what_is_new_counts(self, log: LogPort) -> None:
+        """A writer may cut what it repeats into other batches."""
+        partition = log.partition_of("a")
+        records = numbered("a", 5)
+        async with aclosing(log.read(await log.end_positions())) as reader:
+            await log.append(partition, records[:3], Stamp(WRITER, 0))
+            await log.append(partition, records[1:], Stamp(WRITER, 1))
+            await log.append(partition, [a_record("a", b"end")], Stamp(WRITER, 5))
+            entries = (await read_entries(reader, 6))[partition]
+        assert payloads(entries) == [b"0", b"1", b"2", b"3", b"4", b"end"]
+
+    async def test_sequences_of_two_writers_have_nothing_to_do_with_each_other(
+        self, log: LogPort
+    ) -> None:
+        """The same number of another writer is another record."""
+        partition = log.partition_of("a")
+        async with aclosing(log.read(await log.end_positions())) as reader:
+            await log.append(partition, [a_record("a", b"1")], Stamp("one", 7))
+            await log.append(partition, [a_record("a", b"2")], Stamp("other", 7))
+            entries = (await read_entries(reader, 2))[partition]
+        assert payloads(entries) == [b"1", b"2"]
+
+    async def test_a_writer_knows_its_own_records_when_it_reads_them_back(
+        self, log: LogPort
+    ) -> None:
+        """By their stamps."""
+        partition = log.partition_of("a")
+        async with aclosing(log.read(await log.end_positions())) as reader:
+            await log.append(partition, numbered("a", 3), Stamp(WRITER, 40))
+            await log.append(partition, [a_record("a")], Stamp("other", 1))
+            entries = (await read_entries(reader, 4))[partition]
+        assert [entry.stamp for entry in entries] == [
+            (WRITER, 40),
+            (WRITER, 41),
+            (WRITER, 42),
+            ("other", 1),
+        ]
+
+    # -- bounds and the end ----------------------------------------------------------------------
+
+    async def test_a_reader_below_what_is_kept_is_told(self, log: LogPort) -> None:
+        """And where it can go on, from where on everything is there."""
+        start = await log.end_positions()
+        partition = log.partition_of("a")
+        await log.append(partition, [a_record("a", b"old")], Stamp(WRITER, 1))
+        await self.forget_oldest(log)
+        async with aclosing(log.read({partition: start[partition]})) as reader:
+            with pytest.raises(BusGap) as gap:
+                await next_batch(reader)
+            assert gap.value.partition == partition
+            assert gap.value.expected == start[partition] < gap.value.found
+            assert gap.value.lost == gap.value.found - start[partition]
+            await log.append(partition, [a_record("a", b"new")], Stamp(WRITER, 2))
+            async with aclosing(log.read({partition: gap.value.found})) as later:
+                entries: list[Entry] = []
+                while not entries or entries[-1].record().payload != b"new":
+                    entries.extend((await next_batch(later)).entries)
+        assert entries[0].offset >= gap.value.found
+
+    async def test_a_slow_reader_holds_nobody_back_and_is_told_what_it_missed(
+        self, log: LogPort
+    ) -> None:
+        """The log goes on without it; it never jumps over anything in silence."""
+        start = await log.end_positions()
+        partition = log.partition_of("a")
+        async with aclosing(log.read({partition: start[partition]})) as slow:
+            await log.append(partition, [a_record("a")], Stamp(WRITER, 1))
+            await next_batch(slow)
+            await log.append(partition, [a_record("a")], Stamp(WRITER, 2))
+            await self.forget_oldest(log)
+            for _ in range(2):  # asking again does not help
+                with pytest.raises(BusGap) as gap:
+                    await next_batch(slow)
+                assert gap.value.lost
+
+    async def test_a_reader_above_the_end_is_told(self, log: LogPort) -> None:
+        """Its position is one of another log."""
+        partition = log.partition_of("a")
+        end = (await log.end_positions())[partition]
+        async with aclosing(log.read({partition: end + 1000})) as reader:
+            with pytest.raises(BusGap) as gap:
+                await next_batch(reader)
+        assert gap.value.lost is None
+
+    async def test_the_end_of_the_bus_ends_readers_and_refuses_appends(self, bus: BusPort) -> None:
+        """Nobody waits for ever."""
+        for log in (bus.messages, bus.sessions):
+            reader = log.read(await log.end_positions())
+            waiting = asyncio.create_task(_rest(reader))
+            await asyncio.sleep(0)
+            await bus.close()
+            async with asyncio.timeout(PATIENCE_S):
+                assert await waiting == []
+            with pytest.raises(BusUnavailable):
+                await log.append(log.partition_of("a"), [a_record("a")], Stamp(WRITER, 1))
+
+
+async def _rest(reader: LogReader) -> list[RecordBatch]:
+    return [batch async for batch in reader]

@@ -1,0 +1,39 @@
+"""The internal bus keeps the bus contract."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+
+import jsonschema
+import pytest
+from tests.support.local_bus import LocalBus
+
+from monstermq_shared.bus.internal import InternalBus
+from monstermq_shared.bus.ports import LogPort, Stamp
+from monstermq_shared.records import encode_record
+from monstermq_shared.testing.bus_contract import BusContract, a_record, read_from
+
+SCHEMA = json.loads((Path(__file__).parents[2] / "schemas/bus-record.v1.json").read_text())
+SIZE_MAX = 100_000
+
+
+class TestInternalBus(BusContract):
+    @pytest.fixture
+    async def bus(self) -> AsyncIterator[InternalBus]:
+        bus = LocalBus(size_max=SIZE_MAX).bus
+        # Messages are kept only while somebody has to read them.
+        async with aclosing(bus.messages.read(await bus.messages.end_positions())):
+            yield bus
+        await bus.close()
+
+    async def forget_oldest(self, log: LogPort) -> None:
+        for sequence in range(20):
+            batch = [a_record("flood", b"x" * (SIZE_MAX // 10))]
+            await log.append(0, batch, Stamp("flood", sequence))
+
+    async def test_the_json_of_what_is_read_satisfies_the_schema(self, log: LogPort) -> None:
+        start = await log.end_positions()
+        await log.append(0, [a_record("a", b"\xff"), a_record("b", b"1")], Stamp("w", 1))
+        for entry in await read_from(log, start, 2):
+            jsonschema.validate(json.loads(encode_record(entry.record())), SCHEMA)

@@ -1,0 +1,272 @@
+"""Persistent clients that keep their half of every exchange over reconnects, as the standard asks.
+
+They work without tasks: a packet that comes is answered at once, and a publisher sends the next
+message when an acknowledgement makes room for it. What they see they write into a ledger.
+"""
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+from tests.support.broker import LOOPBACK
+from tests.support.ledger import Ledger, Message
+from tests.support.mqtt_client_frames import DISCONNECT, encode_publish, encode_subscribe
+from tests.support.mqtt_peer import (
+    Connack,
+    ConnectOptions,
+    Packet,
+    Puback,
+    Pubcomp,
+    Publish,
+    Pubrec,
+    Pubrel,
+    Suback,
+    connect_packet,
+    split_packet,
+)
+
+WINDOW = 20
+"""Messages a publisher has unacknowledged at a time."""
+
+PACKET_ID_MAX = 65_535
+
+
+class _Line(asyncio.Protocol):
+    """One network connection of a client."""
+
+    def __init__(self, client: "PersistentClient") -> None:
+        self._client = client
+        self._buffer = bytearray()
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._client.connected(self)
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        try:
+            while (packet := split_packet(self._buffer)) is not None:
+                self._client.packet_received(packet)
+        except Exception as exc:
+            # The event loop would only log it.
+            self._client.ledger.violation(f"{self._client.client_id}: {exc!r}")
+            raise
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._client.connection_lost(self)
+
+    def write(self, data: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+
+class PersistentClient(ABC):
+    """A client whose session outlives its connections.
+
+    Attributes:
+        client_id: Who it is.
+        ledger: What it tells.
+        has_session: The broker has said CONNACK once, so that the session must be there.
+    """
+
+    def __init__(self, client_id: str, ledger: Ledger) -> None:
+        self.client_id = client_id
+        self.has_session = False
+        self.ledger = ledger
+        self._line: _Line | None = None
+        self._accepted = False
+
+    async def connect(self, port: int) -> None:
+        """Connect; a broker that is not there, or no longer, is no error."""
+        try:
+            await asyncio.get_running_loop().create_connection(
+                lambda: _Line(self), LOOPBACK, port
+            )
+        except OSError:
+            return
+
+    async def accepted(self, within_s: float = 10.0) -> None:
+        """Return once CONNACK has come."""
+        await self.ledger.until(lambda: self._accepted, within_s)
+
+    def disconnect(self) -> None:
+        """Say good-bye if there is a connection."""
+        if self._line is not None:
+            self._line.write(DISCONNECT)
+            self._line.close()
+
+    # -- what the line tells ---------------------------------------------------------------------
+
+    def connected(self, line: _Line) -> None:
+        """TCP is there: say CONNECT."""
+        self._line = line
+        self._accepted = False
+        self._send(connect_packet(self.client_id, ConnectOptions(clean=False)))
+
+    def packet_received(self, packet: Packet) -> None:
+        """Handle a packet; the ledger counts it when it has been handled."""
+        if isinstance(packet, Connack):
+            assert packet.code == 0, f"{self.client_id} was refused: {packet}"
+            if self.has_session and not packet.session_present:
+                self.ledger.violation(f"{self.client_id}: its session is gone")
+            self.has_session = True
+            self._accepted = True
+            self._resume()
+        else:
+            self._handle(packet)
+        self.ledger.count_packet()
+
+    def connection_lost(self, line: _Line) -> None:
+        """The connection is gone."""
+        if self._line is line:
+            self._line = None
+            self._accepted = False
+
+    def _send(self, data: bytes) -> None:
+        if self._line is not None:
+            self.ledger.count_packet()
+            self._line.write(data)
+
+    @abstractmethod
+    def _resume(self) -> None:
+        """CONNACK came: repeat what is unfinished."""
+
+    @abstractmethod
+    def _handle(self, packet: Packet) -> None:
+        """Answer any other packet."""
+
+
+@dataclass(slots=True)
+class _Exchange:
+    """A message on its way; ``released`` once its PUBREC came."""
+
+    message: Message
+    released: bool = False
+
+
+class Publisher(PersistentClient):
+    """Publishes in a closed loop, and repeats what is unfinished with DUP [MQTT-4.4.0-1].
+
+    Args:
+        client_id: Who it is.
+        ledger: Where it says what it sends, and what is acknowledged.
+        make_message: Makes message n.
+    """
+
+    def __init__(
+        self, client_id: str, ledger: Ledger, make_message: Callable[[int], Message]
+    ) -> None:
+        super().__init__(client_id, ledger)
+        self._make_message = make_message
+        self._made = 0
+        self._last_id = 0
+        self._stopped = False
+        self._exchanges: dict[int, _Exchange] = {}
+
+    def stop(self) -> None:
+        """Begin nothing new."""
+        self._stopped = True
+
+    @property
+    def idle(self) -> bool:
+        """Whether all exchanges are complete."""
+        return not self._exchanges
+
+    @property
+    def unacknowledged(self) -> int:
+        """Messages that have been sent and not been acknowledged."""
+        return sum(not exchange.released for exchange in self._exchanges.values())
+
+    def _resume(self) -> None:
+        for packet_id, exchange in self._exchanges.items():
+            if exchange.released:
+                self._send(Pubrel(packet_id).encode())
+            else:
+                self._publish(packet_id, exchange.message, dup=True)
+        self._fill()
+
+    def _fill(self) -> None:
+        while not self._stopped and len(self._exchanges) < WINDOW:
+            message = self._make_message(self._made)
+            self._made += 1
+            self._last_id = self._last_id % PACKET_ID_MAX + 1
+            self._exchanges[self._last_id] = _Exchange(message)
+            self.ledger.send(message)
+            self._publish(self._last_id, message)
+
+    def _publish(self, packet_id: int, message: Message, *, dup: bool = False) -> None:
+        self._send(
+            encode_publish(
+                message.topic,
+                message.payload,
+                qos=message.qos,
+                packet_id=packet_id,
+                retain=message.retain,
+                dup=dup,
+            )
+        )
+
+    def _handle(self, packet: Packet) -> None:
+        match packet:
+            case Puback(packet_id):
+                self.ledger.acknowledge(self._exchanges.pop(packet_id).message)
+                self._fill()
+            case Pubrec(packet_id):
+                exchange = self._exchanges[packet_id]
+                if not exchange.released:
+                    exchange.released = True
+                    self.ledger.acknowledge(exchange.message)
+                self._send(Pubrel(packet_id).encode())
+            case Pubcomp(packet_id):
+                del self._exchanges[packet_id]
+                self._fill()
+            case _:
+                raise AssertionError(f"{self.client_id} got {packet}")
+
+
+class Subscriber(PersistentClient):
+    """Takes everything that matches its filter; at QoS 2 a message counts when its id is new."""
+
+    def __init__(self, client_id: str, ledger: Ledger, topic_filter: str, qos: int) -> None:
+        super().__init__(client_id, ledger)
+        self._filter = topic_filter
+        self._qos = qos
+        self._open_ids: set[int] = set()
+        self.subscribed = False
+
+    def _resume(self) -> None:
+        if not self.subscribed:
+            self._send(encode_subscribe(1, [(self._filter, self._qos)]))
+
+    def _handle(self, packet: Packet) -> None:
+        match packet:
+            case Suback(_, codes):
+                assert codes == (self._qos,)
+                self.subscribed = True
+                self.ledger.subscribe(self.client_id, self._qos)
+            case Publish():
+                self._take(packet)
+            case Pubrel(packet_id):
+                self._open_ids.discard(packet_id)
+                self._send(Pubcomp(packet_id).encode())
+            case _:
+                raise AssertionError(f"{self.client_id} got {packet}")
+
+    def _take(self, packet: Publish) -> None:
+        packet_id = packet.packet_id
+        if packet.qos < 2:
+            self.ledger.receive(self.client_id, packet.payload)
+            self._send(Puback(packet_id).encode())
+            return
+        if packet_id not in self._open_ids:
+            self._open_ids.add(packet_id)
+            self.ledger.receive(self.client_id, packet.payload)
+        self._send(Pubrec(packet_id).encode())
