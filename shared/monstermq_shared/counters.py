@@ -85,7 +85,8 @@ class Counters:
         packets_received: Other packets read, by packet type (0 to 15); PUBLISH stays 0 here, since
             ``publish_received`` has it.
         packets_sent: Other packets written, by packet type; PUBLISH stays 0 here too.
-        malformed_packets: Connections closed since their bytes were no MQTT packet.
+        malformed_packets: Connections closed since their bytes were no MQTT packet, or no
+            WebSocket frame.
         sockets_opened: Network connections accepted, whatever became of them.
         connections_total: Connections that got CONNACK with code 0.
         connections_refused: Those that did not, by ``Refusal``.

@@ -17,15 +17,21 @@ PACKET_ID_AT = 14
 """Where the packet id stands in a PUBLISH of QoS 1 or 2 on one of the topics below."""
 
 EVERY_TOPIC = "+/bench"
+ONE_VARIANT, TEN_VARIANTS = "n", "0123456789"
 
 
-def topic_name(number: int) -> str:
-    """The topic of one pair, always 10 characters.
+def topic_name(number: int, variant: str = ONE_VARIANT) -> str:
+    """The topic of one pair, always 10 characters; ``variant`` is one of them.
 
     A QoS 2 PUBLISH is then 48 bytes, a multiple of 4 like the answers it is mixed with, and none of
     its words begins with the type byte of a PUBREL: runs can be told apart by every fourth byte.
     """
-    return f"t-{number:02d}/bench"
+    return f"t-{number:02d}/be{variant}ch"
+
+
+def pair_filter(number: int) -> str:
+    """Every variant of the topic of one pair."""
+    return f"t-{number:02d}/+"
 
 
 def _text(value: str) -> bytes:
@@ -76,13 +82,19 @@ class FrameRing:
     """A publisher's messages, encoded once and sent round and round.
 
     A packet id returns only after a whole round, so ``slots`` must be well over the window.
+    Neighbours have different topics if there is more than one of ``variants``.
     """
 
     __slots__ = ("_next", "_size", "_slots", "_wire")
 
-    def __init__(self, publisher: int, topic: str, qos: int, slots: int) -> None:
+    def __init__(self, publisher: int, qos: int, slots: int, variants: str = ONE_VARIANT) -> None:
         frames = b"".join(
-            publish_frame(topic, _payload(publisher, slot), qos=qos, packet_id=slot + 1)
+            publish_frame(
+                topic_name(publisher, variants[slot % len(variants)]),
+                _payload(publisher, slot),
+                qos=qos,
+                packet_id=slot + 1,
+            )
             for slot in range(slots)
         )
         self._wire = memoryview(frames * 2)
@@ -111,9 +123,8 @@ def check_sample(frame: bytes, qos: int) -> None:
     """
     payload = frame[-PAYLOAD_SIZE:]
     publisher, slot = payload[1], int.from_bytes(payload[2:4], "big")
-    if frame[4:PACKET_ID_AT] != topic_name(publisher).encode() or payload != _payload(
-        publisher, slot
-    ):
+    topic = topic_name(publisher, chr(frame[11])).encode()
+    if frame[4:PACKET_ID_AT] != topic or payload != _payload(publisher, slot):
         raise ValueError(f"a delivered PUBLISH of QoS {qos} is not what was sent: {frame.hex()}")
 
 

@@ -16,6 +16,7 @@ from tests.bench.channels import Channel, Client, Opened, Transport, open_channe
 from tests.bench.frames import (
     ANSWER_SIZE,
     EVERY_TOPIC,
+    ONE_VARIANT,
     PUBACK,
     PUBCOMP,
     PUBLISH,
@@ -26,6 +27,7 @@ from tests.bench.frames import (
     answer_publishes,
     check_sample,
     frame_size,
+    pair_filter,
     publisher_numbers,
     runs,
     topic_name,
@@ -34,6 +36,9 @@ from tests.bench.poller import CollectorPaused, Poller
 
 WINDOWS = {0: 100, 1: 20, 2: 20}
 """Messages of one publisher under way, by QoS."""
+
+ROUNDS_PER_RING = 4
+"""Windows until a packet id returns."""
 
 SAMPLE_EVERY = 16
 """One read in so many has its first message compared with what was sent."""
@@ -60,7 +65,7 @@ class Publisher:
         "window",
     )
 
-    def __init__(self, poller: Poller, channel: Channel, number: int, qos: int) -> None:
+    def __init__(self, poller: Poller, channel: Channel, qos: int, ring: FrameRing) -> None:
         self.channel = channel
         self.window = WINDOWS[qos]
         self.sent = 0
@@ -69,7 +74,7 @@ class Publisher:
         self._poller = poller
         self._qos = qos
         self._tail = b""
-        self._ring = FrameRing(number, topic_name(number), qos, slots=4 * self.window)
+        self._ring = ring
         poller.add(channel, self._read)
 
     def top_up(self) -> None:
@@ -165,7 +170,11 @@ class Load:
     """Publishers and subscribers wired together: pairs, many to one, or one to many."""
 
     def __init__(
-        self, qos: int, publishers: Sequence[Opened], subscribers: Sequence[Opened]
+        self,
+        qos: int,
+        publishers: Sequence[Opened],
+        subscribers: Sequence[Opened],
+        variants: str = ONE_VARIANT,
     ) -> None:
         """Who gets what follows from the numbers: one subscriber gets everything, one publisher
         reaches everybody, else they are pairs. Without subscribers only acknowledgements count.
@@ -178,7 +187,12 @@ class Load:
         self._received = [0] * len(subscribers)
         self._at_minimum = len(subscribers)
         self.publishers = [
-            Publisher(self.poller, opened.channel, number, qos)
+            Publisher(
+                self.poller,
+                opened.channel,
+                qos,
+                FrameRing(number, qos, ROUNDS_PER_RING * WINDOWS[qos], variants),
+            )
             for number, opened in enumerate(publishers)
         ]
         self.subscribers = [
@@ -295,28 +309,39 @@ def open_publishers(
     ]
 
 
-def open_load(
-    ports: Mapping[Transport, int],
-    *,
-    qos: int,
-    publishers: int,
-    subscribers: int,
-    transport: Transport = Transport.TCP,
-    clean: bool = True,
-) -> Load:
-    """Connect everybody; subscribers subscribe at ``qos`` and are persistent if not ``clean``."""
-    pairs = publishers == subscribers
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Who is there: subscribers subscribe at ``qos`` and are persistent if not ``clean``."""
+
+    qos: int
+    publishers: int
+    subscribers: int
+    transport: Transport = Transport.TCP
+    clean: bool = True
+    variants: str = ONE_VARIANT
+    """A publisher has as many topics as this has characters, and never twice the same in a row."""
+
+    def topic_filter(self, subscriber: int) -> str:
+        """What a subscriber subscribes to: the topics of its publisher, or of all."""
+        if self.publishers != self.subscribers:
+            return EVERY_TOPIC
+        return topic_name(subscriber) if self.variants == ONE_VARIANT else pair_filter(subscriber)
+
+
+def open_load(ports: Mapping[Transport, int], plan: Plan) -> Load:
+    """Connect everybody."""
     receiving = [
         open_channel(
-            transport,
-            ports[transport],
+            plan.transport,
+            ports[plan.transport],
             Client(
                 client_id=f"sub-{number:02d}",
-                clean=clean,
-                topic_filter=topic_name(number) if pairs else EVERY_TOPIC,
-                qos=qos,
+                clean=plan.clean,
+                topic_filter=plan.topic_filter(number),
+                qos=plan.qos,
             ),
         )
-        for number in range(subscribers)
+        for number in range(plan.subscribers)
     ]
-    return Load(qos, open_publishers(ports, publishers, transport), receiving)
+    sending = open_publishers(ports, plan.publishers, plan.transport)
+    return Load(plan.qos, sending, receiving, plan.variants)

@@ -15,7 +15,7 @@ from tests.bench.frames import (
     PINGRESP_FRAME,
     publish_frame,
 )
-from tests.bench.generator import DRAIN_IDLE_S, Subscriber, measure, open_load
+from tests.bench.generator import DRAIN_IDLE_S, Plan, Subscriber, measure, open_load
 from tests.bench.model import Bound, Effort, Metric, Outcome, Scenario
 from tests.bench.poller import CollectorPaused, Poller
 from tests.bench.scenarios_routing import run_load
@@ -155,7 +155,7 @@ def run_offline(running: Running, effort: Effort) -> Outcome:
     channel = open_channel(Transport.TCP, running.port, away).channel
     channel.send(DISCONNECT_FRAME)
     channel.close()
-    load = open_load(running.ports, qos=1, publishers=effort.pairs, subscribers=0)
+    load = open_load(running.ports, Plan(qos=1, publishers=effort.pairs, subscribers=0))
     try:
         measured = measure(load, warm_up_s=effort.warm_up_s, seconds=effort.seconds)
     finally:
@@ -168,7 +168,7 @@ def run_offline(running: Running, effort: Effort) -> Outcome:
 
 def run_publish_only(running: Running, effort: Effort) -> Outcome:
     """QoS 1 publishers without a subscriber: what the generator can do of ``run_offline``."""
-    load = open_load(running.ports, qos=1, publishers=effort.pairs, subscribers=0)
+    load = open_load(running.ports, Plan(qos=1, publishers=effort.pairs, subscribers=0))
     try:
         measured = measure(load, warm_up_s=effort.warm_up_s, seconds=effort.seconds)
     finally:
@@ -195,7 +195,9 @@ def _drain(running: Running, expected: int) -> tuple[float, list[str]]:
 
 def run_default(running: Running, effort: Effort, *, qos: int) -> Outcome:
     """Pairs for a minute; the rate counts until the last row of the last message is there."""
-    load = open_load(running.ports, qos=qos, publishers=effort.pairs, subscribers=effort.pairs)
+    load = open_load(
+        running.ports, Plan(qos=qos, publishers=effort.pairs, subscribers=effort.pairs)
+    )
     start = time.perf_counter()
     try:
         measured = measure(load, warm_up_s=0, seconds=effort.sustained_s)

@@ -6,8 +6,8 @@ from functools import partial
 
 from tests.bench.brokers import Profile, Running
 from tests.bench.channels import Client, Transport, open_channel
-from tests.bench.frames import EVERY_TOPIC
-from tests.bench.generator import Load, measure, open_load, open_publishers
+from tests.bench.frames import EVERY_TOPIC, ONE_VARIANT, TEN_VARIANTS
+from tests.bench.generator import Load, Plan, measure, open_load, open_publishers
 from tests.bench.model import Bound, Effort, Metric, Outcome, Scenario, times
 from tests.bench.poller import CollectorPaused
 
@@ -24,15 +24,16 @@ def run_load(
     transport: Transport = Transport.TCP,
     clean: bool = True,
 ) -> Outcome:
-    """Pairs, many publishers to one subscriber, or one publisher to many."""
-    load = open_load(
-        running.ports,
+    """Pairs, mixed pairs (ten topics each in turn), many publishers to one, or one to many."""
+    plan = Plan(
         qos=qos,
         publishers=1 if shape == "fan-out" else effort.pairs,
-        subscribers={"pairs": effort.pairs, "fan-in": 1, "fan-out": effort.fan_out}[shape],
+        subscribers={"fan-in": 1, "fan-out": effort.fan_out}.get(shape, effort.pairs),
         transport=transport,
         clean=clean,
+        variants=TEN_VARIANTS if shape == "mixed" else ONE_VARIANT,
     )
+    load = open_load(running.ports, plan)
     try:
         measured = measure(load, warm_up_s=effort.warm_up_s, seconds=effort.seconds)
     finally:
@@ -94,6 +95,19 @@ def _rate_scenario(
     )
 
 
+def _mixed_scenario(qos: int) -> Scenario:
+    """What a bulk path for equal topics in a row cannot help with."""
+    run = partial(run_load, qos=qos, shape="mixed")
+    title = f"QoS {qos}, 50 pairs, ten topics each in turn"
+    return Scenario(
+        name=f"qos{qos}-mixed",
+        metrics=(Metric(name="rate", title=title, unit="msg/s"),),
+        run=run,
+        configuration="routing, no topic twice in a row",
+        ceiling=run,
+    )
+
+
 def _share_scenarios() -> Iterator[Scenario]:
     for transport, required in ((Transport.TLS, 0.6), (Transport.WEBSOCKET, 0.5)):
         for qos in (0, 1):
@@ -124,6 +138,8 @@ SCENARIOS = (
     _rate_scenario("qos1-pairs", "QoS 1, 50 pairs", times(1.5), times(3), qos=1),
     _rate_scenario("qos1-fan-in", "QoS 1, 50 to 1", times(2.5), times(5), qos=1, shape="fan-in"),
     _rate_scenario("qos1-fan-out", "QoS 1, 1 to 100", times(1.2), times(2), qos=1, shape="fan-out"),
+    _mixed_scenario(0),
+    _mixed_scenario(1),
     _rate_scenario("qos2-pairs", "QoS 2, 50 pairs", times(1.5), times(3), qos=2),
     Scenario(
         name="persistent-pairs",

@@ -98,7 +98,7 @@ async def test_a_full_disk_holds_publishers_until_there_is_space(
     await ledger.until(lambda: subscriber.subscribed, 5)
     for client in publishers:
         await client.connect(broker.tcp_port)
-
+@@
     (reason,) = json.loads(await until_ready(broker, 503))["reasons"]
     assert "the disk is full" in reason
     acknowledged = len(ledger.acknowledged)

@@ -4,7 +4,7 @@ import asyncio
 import os
 import random
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
 
@@ -161,11 +161,13 @@ class Run:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Iterator[Run]:
+async def run(tmp_path: Path) -> AsyncIterator[Run]:
     """A run whose broker is ended in any case."""
     run = Run(tmp_path)
     yield run
     run.broker.close()
+    for client in (*run.publishers, *run.subscribers, *run.newcomers):
+        await client.drop()
 
 
 async def test_nothing_acknowledged_is_lost_or_doubled_by_kills(run: Run) -> None:

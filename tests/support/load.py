@@ -6,13 +6,14 @@ message when an acknowledgement makes room for it. What they see they write into
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import cast
 
 from tests.support.broker import LOOPBACK
 from tests.support.ledger import Ledger, Message
-from tests.support.mqtt_client_frames import DISCONNECT, encode_publish, encode_subscribe
+from tests.support.mqtt_client_frames import encode_publish, encode_subscribe
 from tests.support.mqtt_peer import (
     Connack,
     ConnectOptions,
@@ -40,6 +41,7 @@ class _Line(asyncio.Protocol):
         self._client = client
         self._buffer = bytearray()
         self._transport: asyncio.Transport | None = None
+        self.ended = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -57,15 +59,16 @@ class _Line(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        self.ended.set()
         self._client.connection_lost(self)
 
     def write(self, data: bytes) -> None:
         if self._transport is not None:
             self._transport.write(data)
 
-    def close(self) -> None:
+    def abort(self) -> None:
         if self._transport is not None:
-            self._transport.close()
+            self._transport.abort()
 
 
 class PersistentClient(ABC):
@@ -82,7 +85,6 @@ class PersistentClient(ABC):
         self.has_session = False
         self.ledger = ledger
         self._line: _Line | None = None
-        self._accepted = False
 
     async def connect(self, port: int) -> None:
         """Connect; a broker that is not there, or no longer, is no error."""
@@ -93,22 +95,18 @@ class PersistentClient(ABC):
         except OSError:
             return
 
-    async def accepted(self, within_s: float = 10.0) -> None:
-        """Return once CONNACK has come."""
-        await self.ledger.until(lambda: self._accepted, within_s)
-
-    def disconnect(self) -> None:
-        """Say good-bye if there is a connection."""
+    async def drop(self) -> None:
+        """End the connection without a word, if there is one."""
         if self._line is not None:
-            self._line.write(DISCONNECT)
-            self._line.close()
+            line = self._line
+            line.abort()
+            await line.ended.wait()
 
     # -- what the line tells ---------------------------------------------------------------------
 
     def connected(self, line: _Line) -> None:
         """TCP is there: say CONNECT."""
         self._line = line
-        self._accepted = False
         self._send(connect_packet(self.client_id, ConnectOptions(clean=False)))
 
     def packet_received(self, packet: Packet) -> None:
@@ -118,7 +116,6 @@ class PersistentClient(ABC):
             if self.has_session and not packet.session_present:
                 self.ledger.violation(f"{self.client_id}: its session is gone")
             self.has_session = True
-            self._accepted = True
             self._resume()
         else:
             self._handle(packet)
@@ -128,7 +125,6 @@ class PersistentClient(ABC):
         """The connection is gone."""
         if self._line is line:
             self._line = None
-            self._accepted = False
 
     def _send(self, data: bytes) -> None:
         if self._line is not None:
@@ -142,6 +138,16 @@ class PersistentClient(ABC):
     @abstractmethod
     def _handle(self, packet: Packet) -> None:
         """Answer any other packet."""
+
+
+@asynccontextmanager
+async def on_stage(*clients: PersistentClient) -> AsyncIterator[None]:
+    """Drop the clients' connections in the end."""
+    try:
+        yield
+    finally:
+        for client in clients:
+            await client.drop()
 
 
 @dataclass(slots=True)

@@ -12,6 +12,9 @@ from monstermq_shared.sessions.local.persistent import QueuePolicy as SessionQue
 
 KIB = 1024
 
+WEBSOCKET_SLACK = 64 * KIB
+"""What a WebSocket message may hold beside the largest packet."""
+
 
 def engine_settings(config: BrokerConfig) -> EngineSettings:
     """What the session engine is told."""
@@ -59,7 +62,8 @@ def websocket_settings(config: BrokerConfig) -> WebSocketSettings:
     return WebSocketSettings(
         path=config.websocket.path,
         allowed_origins=frozenset(config.websocket.allowed_origins),
-        message_size_max=config.max_message_size_kb * KIB,
+        # A WebSocket message may hold several packets.
+        message_size_max=config.max_message_size_kb * KIB + WEBSOCKET_SLACK,
     )
 
 

@@ -8,9 +8,11 @@ from monstermq_edge.status import Status
 from monstermq_shared.config import Sys
 from monstermq_shared.messages import MessageRun
 from monstermq_shared.sessions.local import LocalEngine
+from monstermq_shared.sessions.local.session import Session
 from monstermq_shared.topics import matches
 
-CLIENTS_TREE = "$SYS/clients/"
+CLIENTS_MAX = 1_000
+"""Clients whose statistics are looked at in one tick, so that the loop gets its turn."""
 
 
 class SystemTopicPublisher:
@@ -33,38 +35,43 @@ class SystemTopicPublisher:
             started_us=hub.clock.wall_us(),
         )
         self._clients = ClientTopics()
+        self._remaining: list[Session] = []
 
     def tick(self, now_s: float) -> None:
-        """Once a second: publish what has changed, when the interval is over."""
+        """Once a second: publish what has changed, when somebody wants to know."""
         self._now_s = now_s
-        if now_s < self._next_s:
-            return
-        self._next_s = now_s + self._config.interval_s
-        self._topics.tick(now_s)
-        if not self._config.enabled:
-            return
-        filters = self._engine.system_filters
-        if not filters:
-            self._clients.clear()
-            return
-        changes = self._topics.changed(now_s)
+        due = now_s >= self._next_s
+        if due:
+            self._next_s = now_s + self._config.interval_s
+            self._topics.tick(now_s)
+        filters = self._engine.system_filters if self._config.enabled else []
+        changes = self._topics.changed(now_s) if due and filters else []
         if any(_reaches_clients(topic_filter) for topic_filter in filters):
-            changes += self._clients.changed(self._statistics())
+            changes += self._clients.changed(self._next_clients())
+        else:
+            self._clients.clear()
         for topic, payload in changes:
             self._engine.publish_system(MessageRun.single(topic.encode(), payload, 0))
 
     def values(self, topic_filter: str) -> list[tuple[str, bytes]]:
-        """Return what a new subscription to this filter is sent at once."""
+        """Return what a new subscription to this filter is sent at once.
+
+        The clients' statistics follow with the next ticks, a slice at a time.
+        """
         if not self._config.enabled:
             return []
-        values = list(self._topics.values(self._now_s).items())
         if _reaches_clients(topic_filter):
-            values += ClientTopics().changed(self._statistics())
+            self._clients.clear()
+        values = self._topics.values(self._now_s).items()
         return [(topic, payload) for topic, payload in values if matches(topic_filter, topic)]
 
-    def _statistics(self) -> Iterator[ClientStatistics]:
+    def _next_clients(self) -> Iterator[ClientStatistics]:
+        """Yield the next slice of clients; the first follow the last."""
+        if not self._remaining:
+            self._remaining = list(self._engine.sessions.values())
+        slice_, self._remaining = self._remaining[:CLIENTS_MAX], self._remaining[CLIENTS_MAX:]
         last_pings = self._status.last_pings()
-        for session in self._engine.sessions.values():
+        for session in slice_:
             yield ClientStatistics(
                 client_id=session.client_id,
                 connected=session.link is not None,

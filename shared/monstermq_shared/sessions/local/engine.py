@@ -395,7 +395,12 @@ class LocalEngine:
         for client_id, trimmed in result.trimmed.items():
             session = self.sessions.get(client_id)
             asked = turn.clients[client_id].trim
-            if isinstance(session, PersistentSession) and asked is not None:
+            # A session that began since then has not asked for it.
+            if (
+                isinstance(session, PersistentSession)
+                and asked is not None
+                and session.incarnation < turn.upto
+            ):
                 session.trimmed(asked, trimmed)
         self.retained.overlay.committed(turn.upto)
         self.journal.done()

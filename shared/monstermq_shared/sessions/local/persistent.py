@@ -70,13 +70,14 @@ class PersistentSession(Session):
     """
 
     __slots__ = (
+        "_asked",
         "_counters",
         "_cut",
         "_exactly_once",
         "_paged",
         "_policy",
         "_read",
-        "_reading",
+        "_readable",
         "_resumed",
         "_sizes",
         "_tail",
@@ -114,7 +115,8 @@ class PersistentSession(Session):
         self._policy = policy
         self._counters = counters
         self._read = read
-        self._reading = False
+        self._asked: QueueRead | None = None
+        self._readable = False
         self._paged = 0
         self._cut = 0
         self._resumed: dict[int, int] = {}
@@ -183,12 +185,23 @@ class PersistentSession(Session):
         changes = self.journal.changes(self.client_id)
         trim = changes.trim
         if trim is None:
-            # What has been sent, or read to be sent, is the client's to acknowledge.
-            after = max(self._paged, *self.in_flight.values(), 0)
-            trim = changes.trim = Trim(after, 0, 0)
+            trim = changes.trim = Trim(self._trim_after(), 0, 0)
         trim.messages += messages
         trim.size += size
         self._trimming = (self._trimming[0] + messages, self._trimming[1] + size)
+
+    def _trim_after(self) -> int:
+        """Return the offset up to which rows are in memory, or may be read before they are gone.
+
+        What has been sent, or read to be sent, is the client's to acknowledge. A tail goes back to
+        its rows, and if nothing is being read, what comes next is read after the trim.
+        """
+        if self.phase is Phase.PAGING:
+            self._lose_tail()
+            if self._asked is not None:
+                return self._cut - 1
+            self._begin_paging()
+        return max(self._paged, *self.in_flight.values(), 0)
 
     def trimmed(self, asked: Trim, result: Trimmed) -> None:
         """A commit has dropped the oldest rows."""
@@ -198,19 +211,28 @@ class PersistentSession(Session):
         self._counters.dropped[DropReason.QUEUE_FULL_OLDEST] += result.messages
 
     def _follow(self, run: MessageRun, qos: int, admitted: Sequence[Record]) -> None:
-        """Let a run wait behind the pages, unless too much waits: then it is paged as well."""
+        """Let a run wait behind the pages, unless too much waits: then it is paged as well.
+
+        What may be gone again with this turn's trim is not kept in memory either.
+        """
         if self._tail_lost:
             return
         fits = self._tail_count + run.count <= self._policy.tail_max
-        if not fits or len(admitted) < run.count:
-            self._tail.clear()
-            self._tail_count = 0
-            self._tail_lost = True
+        trimming = self.journal.changes(self.client_id).trim is not None
+        if not fits or trimming or len(admitted) < run.count:
+            self._lose_tail()
             return
         self._tail.append((run, 0, qos))
         self._tail_count += run.count
         for record in admitted:
             self._sizes[record.offset] = len(record.payload)
+
+    def _lose_tail(self) -> None:
+        """What waits behind the pages will be paged too."""
+        self._tail.clear()
+        self._tail_count = 0
+        self._tail_lost = True
+        self._sizes = {o: size for o, size in self._sizes.items() if o < self._cut}
 
     # -- sending ---------------------------------------------------------------------------------
 
@@ -250,24 +272,28 @@ class PersistentSession(Session):
         """PUBREC: the row goes, and PUBREL leaves once that is durable."""
         known = [i for i in packet_ids if i in self._exactly_once]
         if known:
-            self._receive(known)
+            for offset in self._mark_received(known):
+                self._resumed.pop(offset, None)
+                self._dequeue(offset)
+            self.answer(Answer.PUBREL, known, durable=True)
         if len(known) < len(packet_ids):
             unknown = [i for i in packet_ids if i not in self._exactly_once]
             self.answer(Answer.PUBREL, unknown, durable=False)
 
-    def _receive(self, packet_ids: Sequence[int]) -> None:
+    def _mark_received(self, packet_ids: Sequence[int]) -> list[int]:
+        """Note PUBRECs; return the offsets of what had not been received before."""
         received = self.received
         if received is None:
             received = self.received = set()
         in_flight = self.journal.changes(self.client_id).in_flight
+        offsets: list[int] = []
         for packet_id in packet_ids:
             if packet_id not in received:
                 offset = self.in_flight[packet_id]
                 received.add(packet_id)
                 in_flight[packet_id] = (offset, InFlightState.RECEIVED)
-                self._resumed.pop(offset, None)
-                self._dequeue(offset)
-        self.answer(Answer.PUBREL, packet_ids, durable=True)
+                offsets.append(offset)
+        return offsets
 
     def complete(self, packet_ids: Sequence[int]) -> None:
         """PUBCOMP: the id may be used again."""
@@ -321,14 +347,18 @@ class PersistentSession(Session):
 
     def disconnect(self) -> None:
         """Forget what belonged to the connection. What was not acknowledged stays a row."""
+        self._leave_memory()
+        self._paged = 0
+        self.phase = Phase.OFFLINE
+
+    def _leave_memory(self) -> None:
+        """Forget what waits in memory and what is being read: only rows and what was sent stay."""
         self.drop_pending()
         self._tail.clear()
         self._tail_count = 0
-        self._reading = False
-        self._paged = 0
-        self.phase = Phase.OFFLINE
-        kept = {o: self._sizes[o] for o in self.in_flight.values() if o in self._sizes}
-        self._sizes = kept
+        self._asked = None
+        sizes = self._sizes
+        self._sizes = {o: sizes[o] for o in self.in_flight.values() if o in sizes}
 
     def resume(self) -> None:
         """CONNACK is out: send what is owed, the oldest first."""
@@ -342,32 +372,42 @@ class PersistentSession(Session):
             link.answer(Answer.PUBREL, owed)
         self._resumed = {offset: i for offset, i in by_offset if i not in received}
         self._paged = 0
-        self._begin_paging()
+        if self.queued or self._resumed:
+            self._begin_paging()
+        else:
+            self.phase = Phase.LIVE
 
     def _begin_paging(self) -> None:
         """Cut: rows below are read, matches from here on wait behind them."""
         self.phase = Phase.PAGING
         self._cut = self.journal.log.next_offset
         self._tail_lost = False
-        if not self.queued and not self._resumed:
-            self._caught_up()
-            return
+        self._readable = False
         # Rows of the collecting turn are below the cut too: read them once they are there.
         durable = self.journal.is_waiting(self.client_id)
-        self.journal.after(self, durable, self._ask)
+        self.journal.after(self, durable, self._cut_committed, self._cut)
+
+    def _cut_committed(self, cut: int) -> None:
+        if cut == self._cut:
+            self._readable = True
+            self._ask()
 
     def _ask(self) -> None:
-        if self.phase is Phase.PAGING and not self._reading:
-            self._reading = True
-            self._read(QueueRead(self, self.attachment, self._paged, self._cut, PAGE_MESSAGES))
+        if self.phase is Phase.PAGING and self._readable and self._asked is None:
+            self._asked = QueueRead(self, self._paged, self._cut, PAGE_MESSAGES)
+            self._read(self._asked)
 
     def page(self, read: QueueRead, rows: Sequence[QueuedMessage]) -> None:
         """A page has come: resend what was in flight under its old id, offer the rest."""
-        if read.attachment != self.attachment or self.phase is not Phase.PAGING:
+        if read is not self._asked:
             return
-        self._reading = False
+        self._asked = None
+        # After a kill or a fall behind, rows may be read that overtook others and are on their way.
+        sent = set(self.in_flight.values()).difference(self._resumed)
         for row in rows:
-            self._page_row(row)
+            self._paged = row.record.offset
+            if self._paged not in sent:
+                self._page_row(row)
         if len(rows) < read.limit:
             self._caught_up()
         else:
@@ -375,7 +415,6 @@ class PersistentSession(Session):
 
     def _page_row(self, row: QueuedMessage) -> None:
         record = row.record
-        self._paged = record.offset
         self._sizes[record.offset] = len(record.payload)
         run = MessageRun.single(
             record.topic.encode(), record.payload, row.qos, retained_copy=record.retained
@@ -413,7 +452,8 @@ class PersistentSession(Session):
             if packet_id not in self._exactly_once:
                 del self.in_flight[packet_id]
         if finishing:
-            self._receive(finishing)
+            self._mark_received(finishing)
+            self.answer(Answer.PUBREL, finishing, durable=True)
 
     def _advance(self) -> None:
         """After an acknowledgement: send what waits, and read on when little is left."""
@@ -428,12 +468,11 @@ class PersistentSession(Session):
 
     def fall_behind(self) -> None:
         """It was too slow for too long: what waits in memory is dropped and paged later."""
-        if self.phase is not Phase.LIVE or not self.pending:
+        if not self.pending:
             return
         run, first, _ = self.pending[0]
         self._paged = run.first_offset + first - 1
-        self.drop_pending()
-        self._sizes = {o: self._sizes[o] for o in self.in_flight.values() if o in self._sizes}
+        self._leave_memory()
         self.phase = Phase.LAGGING
         self._counters.parked_sessions += 1
         self._advance()

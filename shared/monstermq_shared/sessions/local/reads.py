@@ -12,12 +12,11 @@ if TYPE_CHECKING:
 class QueueRead:
     """One page of a session's queue: ``after`` < offset < ``before``, oldest first.
 
-    All rows in that range are committed when the engine asks. ``attachment`` tells a page that
-    comes back after a reconnect from one the present connection asked for.
+    All rows in that range are committed when the engine asks. A session takes the page of its last
+    read only, so one that comes back after a reconnect is ignored.
     """
 
     session: "PersistentSession"
-    attachment: int
     after: int
     before: int
     limit: int

@@ -1,0 +1,107 @@
+# ruff: noqa: D102 - the names of the tests say what holds
+"""What every archive must do."""
+
+import pytest
+
+from monstermq_shared.stores.ports import ArchiveStore
+from monstermq_shared.testing.builders import (
+    ARCHIVE,
+    AWKWARD_PAYLOADS,
+    NOON_US,
+    StoreDatabase,
+    commit_archive,
+    make_record,
+)
+
+
+class ArchiveStoreContract:
+    """Subclass it with a fixture ``database`` that has an archive ``MCPArchive``."""
+
+    @pytest.fixture
+    def store(self, database: StoreDatabase) -> ArchiveStore:
+        return database.archive_store(ARCHIVE)
+
+    @pytest.mark.parametrize("payload", AWKWARD_PAYLOADS.values(), ids=AWKWARD_PAYLOADS)
+    async def test_a_record_comes_back_identical(
+        self, database: StoreDatabase, store: ArchiveStore, payload: bytes
+    ) -> None:
+        record = make_record(7, payload=payload)
+        await commit_archive(database, record)
+        (found,) = await store.history(record.topic)
+        assert found == record
+        assert found.id == record.id
+
+    async def test_equal_timestamps_survive_in_order_of_position(
+        self, database: StoreDatabase, store: ArchiveStore
+    ) -> None:
+        records = [make_record(i, timestamp_us=NOON_US) for i in range(2_500)]
+        await commit_archive(database, *records)
+        assert await store.history("plant/1", limit=9_999, newest_first=False) == records
+        assert await store.history("plant/1", limit=9_999) == records[::-1]
+
+    async def test_a_repeated_record_changes_nothing(
+        self, database: StoreDatabase, store: ArchiveStore
+    ) -> None:
+        await commit_archive(database, make_record(1, payload=b"first"))
+        await commit_archive(database, make_record(1, payload=b"again"), make_record(2))
+        found = await store.history("plant/1", newest_first=False)
+        assert [(at.offset, at.payload) for at in found] == [(1, b"first"), (2, b"23.5")]
+
+    async def test_history_is_that_of_one_topic(
+        self, database: StoreDatabase, store: ArchiveStore
+    ) -> None:
+        topics = ["a", "a/b", "A", "a "]
+        await commit_archive(database, *(make_record(i, at) for i, at in enumerate(topics)))
+        for offset, topic in enumerate(topics):
+            assert [record.offset for record in await store.history(topic)] == [offset]
+        assert await store.history("a/#") == []
+
+    async def test_both_ends_of_a_time_range_belong_to_it(
+        self, database: StoreDatabase, store: ArchiveStore
+    ) -> None:
+        # 11 and 20 microseconds: as text with a varying fraction they would sort wrongly.
+        moments = [NOON_US, NOON_US + 11, NOON_US + 20, NOON_US + 999_999, NOON_US + 1_000_000]
+        records = [make_record(i, timestamp_us=at) for i, at in enumerate(moments)]
+        await commit_archive(database, *records)
+        found = await store.history(
+            "plant/1", start_us=moments[1], end_us=moments[3], newest_first=False
+        )
+        assert found == records[1:4]
+        assert await store.history("plant/1", start_us=moments[3]) == records[:2:-1]
+        assert await store.history("plant/1", end_us=moments[1]) == records[1::-1]
+
+    async def test_the_time_decides_before_the_position(
+        self, database: StoreDatabase, store: ArchiveStore
+    ) -> None:
+        late, early = make_record(1, timestamp_us=NOON_US + 5), make_record(2, timestamp_us=NOON_US)
+        await commit_archive(database, late, early)
+        assert await store.history("plant/1", newest_first=False) == [early, late]
+
+    @pytest.mark.parametrize("timestamp_us", [0, 1, 999_999, 1_767_225_599_999_999, 2**51])
+    async def test_a_timestamp_is_kept_to_the_microsecond(
+        self, database: StoreDatabase, store: ArchiveStore, timestamp_us: int
+    ) -> None:
+        await commit_archive(database, make_record(1, timestamp_us=timestamp_us))
+        (found,) = await store.history("plant/1", start_us=timestamp_us, end_us=timestamp_us)
+        assert found.timestamp_us == timestamp_us
+
+    @pytest.mark.parametrize("limit", [1, 1_024, 1_025, 2_999])
+    async def test_a_limit_keeps_the_newest_or_the_oldest(
+        self, database: StoreDatabase, store: ArchiveStore, limit: int
+    ) -> None:
+        records = [make_record(i) for i in range(3_000)]
+        await commit_archive(database, *records)
+        assert await store.history("plant/1", limit=limit) == records[: -limit - 1 : -1]
+        oldest = await store.history("plant/1", limit=limit, newest_first=False)
+        assert oldest == records[:limit]
+
+    async def test_a_purge_deletes_the_oldest_up_to_its_limit(
+        self, database: StoreDatabase, store: ArchiveStore
+    ) -> None:
+        await commit_archive(database, *(make_record(i) for i in range(3_000)))
+        assert await store.purge(before_us=NOON_US + 2_000, limit=700) == 700
+        assert (await store.history("plant/1", limit=1, newest_first=False))[0].offset == 700
+        assert await store.purge(before_us=NOON_US + 2_000, limit=9_999) == 1_300
+        assert await store.purge(before_us=NOON_US + 2_000, limit=9_999) == 0
+        left = await store.history("plant/1", limit=9_999, newest_first=False)
+        assert [record.offset for record in left] == list(range(2_000, 3_000))

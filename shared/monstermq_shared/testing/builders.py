@@ -1,0 +1,107 @@
+"""Records and changes with everything filled in that a test does not care about."""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from monstermq_shared.records import Record
+from monstermq_shared.sessions.ports import Will
+from monstermq_shared.stores.ports import (
+    ArchiveStore,
+    ClientChanges,
+    Commit,
+    CommitResult,
+    Database,
+    MessageStore,
+    SessionRow,
+    SessionStore,
+)
+
+RETAINED = "RetainedMessages"
+"""The message store every database under test has."""
+
+ARCHIVE = "MCPArchive"
+"""The archive every database under test has."""
+
+NOON_US = 1_768_478_400_000_000
+"""2026-01-15T12:00:00Z."""
+
+AWKWARD_PAYLOADS = {
+    "empty": b"",
+    "not JSON": b"23.5 degrees",
+    "JSON": b'{"value": 23.5}',
+    "a NUL": b'"a\\u0000b"\x00',
+    "not UTF-8": b"\xff\xfe\x80",
+    "5 MB": b"\x00\xffabc" * 1_000_000,
+}
+"""What must come back as it was."""
+
+AWKWARD_TEXTS = ["'", '"', "\\", "\\u0041", "a b", "\u00e4\u20ac\U0001f600", "\x01", "{}", "%_*?["]
+"""Client ids and topics that a query must not stumble over."""
+
+
+class StoreDatabase(Database, Protocol):
+    """A database with stores, as the contracts use it."""
+
+    @property
+    def sessions(self) -> SessionStore:
+        """The session store."""
+        ...
+
+    def message_store(self, name: str) -> MessageStore:
+        """Return the message store of that name."""
+        ...
+
+    def archive_store(self, name: str) -> ArchiveStore:
+        """Return the archive of that name."""
+        ...
+
+
+def make_record(
+    offset: int,
+    topic: str = "plant/1",
+    payload: bytes = b"23.5",
+    *,
+    timestamp_us: int | None = None,
+    qos: int = 1,
+) -> Record:
+    """Make a record; later offsets are later by a microsecond unless the time is given."""
+    moment = NOON_US + offset if timestamp_us is None else timestamp_us
+    return Record(topic, payload, qos, True, "publisher", moment, offset)
+
+
+def make_session(
+    client_id: str, *, incarnation: int = 1, connected: bool = True, will: Will | None = None
+) -> SessionRow:
+    """Make the row of a persistent session."""
+    return SessionRow(
+        client_id=client_id,
+        incarnation=incarnation,
+        clean=False,
+        connected=connected,
+        updated_us=NOON_US,
+        information={"RemoteAddress": "192.0.2.1:4711", "SSL": False, "KeepAliveTimeSeconds": 60},
+        will=will,
+    )
+
+
+def make_queue(records: Iterable[Record], *, qos: int = 1) -> dict[int, tuple[Record, int]]:
+    """Make what ``ClientChanges.queued`` is."""
+    return {record.offset: (record, qos) for record in records}
+
+
+async def commit_sessions(database: Database, upto: int, **changes: ClientChanges) -> CommitResult:
+    """Commit changes of clients, whose ids are the names of the arguments."""
+    return await database.commit(Commit(upto=upto, projections=["queue"], sessions=changes))
+
+
+async def commit_messages(database: Database, *records: Record) -> None:
+    """Commit the records to the message store."""
+    changes = {record.topic: record for record in records}
+    upto = max(record.offset for record in records) + 1
+    await database.commit(Commit(upto=upto, projections=[RETAINED], messages={RETAINED: changes}))
+
+
+async def commit_archive(database: Database, *records: Record) -> None:
+    """Commit the records to the archive."""
+    upto = max(record.offset for record in records) + 1
+    await database.commit(Commit(upto=upto, projections=[ARCHIVE], archives={ARCHIVE: records}))

@@ -1,0 +1,187 @@
+# ruff: noqa: D102 - the names of the tests say what holds
+"""What every store of retained messages and last values must do."""
+
+from collections.abc import Sequence
+from itertools import count
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from monstermq_shared.records import Record
+from monstermq_shared.stores.ports import Commit, MessageStore
+from monstermq_shared.testing.builders import (
+    AWKWARD_PAYLOADS,
+    AWKWARD_TEXTS,
+    NOON_US,
+    RETAINED,
+    StoreDatabase,
+    commit_messages,
+    make_record,
+)
+from monstermq_shared.topics import matches
+
+_LEVELS = st.sampled_from(["", "a", "b", "a!", "a0", "$x", "\u00e4", "\U0010ffff", "0"])
+_TOPICS = st.lists(_LEVELS, min_size=1, max_size=11).map("/".join).filter(bool)
+_WILDCARD_LEVELS = st.lists(st.one_of(_LEVELS, st.just("+")), min_size=1, max_size=5)
+_FILTERS = st.builds(
+    lambda levels, tail: "/".join([*levels, *tail]) or "#",
+    _WILDCARD_LEVELS,
+    st.sampled_from([[], ["#"]]),
+) | st.just("#")
+
+
+async def find_all(store: MessageStore, topic_filter: str, *, limit: int) -> list[Record]:
+    """Page through everything a filter matches."""
+    found: list[Record] = []
+    while page := await store.find(
+        topic_filter, after=found[-1].topic if found else "", limit=limit
+    ):
+        assert len(page) <= limit
+        found += page
+        if len(page) < limit:
+            break
+    return found
+
+
+class MessageStoreContract:
+    """Subclass it with a fixture ``database`` that has a message store ``RetainedMessages``."""
+
+    @pytest.fixture
+    def store(self, database: StoreDatabase) -> MessageStore:
+        return database.message_store(RETAINED)
+
+    @pytest.fixture
+    def offsets(self) -> "count[int]":
+        """Offsets that go on from one example of a property to the next."""
+        return count(1)
+
+    @pytest.mark.parametrize("payload", AWKWARD_PAYLOADS.values(), ids=AWKWARD_PAYLOADS)
+    async def test_a_record_comes_back_identical(
+        self, database: StoreDatabase, store: MessageStore, payload: bytes
+    ) -> None:
+        record = make_record(7, payload=payload)
+        await commit_messages(database, record)
+        for found in (
+            await store.get(record.topic),
+            *await store.find("plant/#", after="", limit=10),
+            *await store.find("+/1", after="", limit=10),
+        ):
+            assert found == record
+            assert found is not None
+            assert found.id == record.id
+
+    async def test_payloads_of_all_kinds_share_a_page(
+        self, database: StoreDatabase, store: MessageStore
+    ) -> None:
+        payloads = enumerate(AWKWARD_PAYLOADS.values(), start=1)
+        records = [make_record(i, f"plant/{i}", payload) for i, payload in payloads]
+        await commit_messages(database, *records)
+        assert await store.find("plant/+", after="", limit=100) == records
+        assert await store.find("#", after="plant/2", limit=3) == records[2:5]
+
+    @pytest.mark.parametrize("text", AWKWARD_TEXTS)
+    async def test_a_topic_may_hold_any_text(
+        self, database: StoreDatabase, store: MessageStore, text: str
+    ) -> None:
+        record = make_record(1, f"plant/{text}/x")
+        await commit_messages(database, record, make_record(2, "plant/other/x"))
+        assert await store.get(record.topic) == record
+        assert await store.find(f"plant/{text}/#", after="", limit=9) == [record]
+        await database.commit(
+            Commit(upto=9, projections=[], messages={RETAINED: {record.topic: None}})
+        )
+        assert await store.get(record.topic) is None
+        assert await store.count() == 1
+
+    async def test_nothing_is_found_where_nothing_is(self, store: MessageStore) -> None:
+        assert await store.get("plant/1") is None
+        assert await store.find("#", after="", limit=10) == []
+        assert await store.count() == 0
+
+    async def test_the_newest_record_of_a_topic_stays(
+        self, database: StoreDatabase, store: MessageStore
+    ) -> None:
+        await commit_messages(database, make_record(1))
+        newer = make_record(5, payload=b"newer")
+        await commit_messages(database, newer)
+        await commit_messages(database, make_record(4, payload=b"older"))
+        assert await store.get(newer.topic) == newer
+        assert await store.count() == 1
+
+    async def test_a_cleared_topic_is_gone(
+        self, database: StoreDatabase, store: MessageStore
+    ) -> None:
+        await commit_messages(database, make_record(1, "a"), make_record(2, "b"))
+        await database.commit(Commit(upto=4, projections=[], messages={RETAINED: {"a": None}}))
+        assert await store.get("a") is None
+        assert [record.topic for record in await store.find("#", after="", limit=9)] == ["b"]
+
+    async def test_a_commit_does_not_clear_what_is_newer_than_itself(
+        self, database: StoreDatabase, store: MessageStore
+    ) -> None:
+        newer = make_record(9)
+        await commit_messages(database, newer)
+        await database.commit(
+            Commit(upto=5, projections=[], messages={RETAINED: {newer.topic: None}})
+        )
+        assert await store.get(newer.topic) == newer
+
+    async def test_an_exact_filter_finds_its_topic_once(
+        self, database: StoreDatabase, store: MessageStore
+    ) -> None:
+        await commit_messages(database, *(make_record(i, f"a{'/b' * i}") for i in range(3)))
+        assert [at.topic for at in await store.find("a/b", after="", limit=9)] == ["a/b"]
+        assert await store.find("a/b", after="a/b", limit=9) == []
+
+    async def test_a_wildcard_first_leaves_dollar_topics_alone(
+        self, database: StoreDatabase, store: MessageStore
+    ) -> None:
+        topics = ["!/x", "$SYS/x", "%/x"]
+        await commit_messages(database, *(make_record(i, at) for i, at in enumerate(topics)))
+        for topic_filter in ("#", "+/#", "+/x"):
+            found = await find_all(store, topic_filter, limit=9)
+            assert [record.topic for record in found] == ["!/x", "%/x"]
+        assert [at.topic for at in await store.find("$SYS/#", after="", limit=9)] == ["$SYS/x"]
+
+    @pytest.mark.parametrize("limit", [7, 1_000, 5_000])
+    async def test_pages_join_to_the_whole(
+        self, database: StoreDatabase, store: MessageStore, limit: int
+    ) -> None:
+        records = [make_record(i, f"plant/{i:05}/{i % 2}") for i in range(3_000)]
+        await commit_messages(database, *records)
+        assert await store.count() == len(records)
+        assert await find_all(store, "plant/#", limit=limit) == records
+        assert await find_all(store, "plant/+/1", limit=limit) == records[1::2]
+
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+    @given(
+        topics=st.sets(_TOPICS, min_size=1, max_size=12),
+        filters=st.lists(_FILTERS, min_size=1, max_size=6),
+        limit=st.integers(1, 5),
+    )
+    async def test_filters_agree_with_the_matcher(
+        self,
+        database: StoreDatabase,
+        store: MessageStore,
+        offsets: "count[int]",
+        topics: set[str],
+        filters: Sequence[str],
+        limit: int,
+    ) -> None:
+        await store.purge(before_us=NOON_US * 2, limit=1_000)
+        await commit_messages(database, *(make_record(next(offsets), at) for at in topics))
+        for topic_filter in filters:
+            found = await find_all(store, topic_filter, limit=limit)
+            expected = sorted(topic for topic in topics if matches(topic_filter, topic))
+            assert [record.topic for record in found] == expected
+
+    async def test_a_purge_deletes_what_is_older_up_to_its_limit(
+        self, database: StoreDatabase, store: MessageStore
+    ) -> None:
+        await commit_messages(database, *(make_record(i, f"a/{i}") for i in range(2_000)))
+        assert await store.purge(before_us=NOON_US + 1_500, limit=200) == 200
+        assert await store.purge(before_us=NOON_US + 1_500, limit=9_999) == 1_300
+        assert await store.purge(before_us=NOON_US + 1_500, limit=9_999) == 0
+        left = await find_all(store, "#", limit=1_000)
+        assert {record.offset for record in left} == set(range(1_500, 2_000))

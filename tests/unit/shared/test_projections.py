@@ -1,0 +1,112 @@
+"""Projections fold records into changes, and nothing else."""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monstermq_shared.projections import selection
+from monstermq_shared.projections.archive import ArchiveProjection
+from monstermq_shared.projections.last_value import LastValueProjection
+from monstermq_shared.projections.retained import RetainedProjection
+from monstermq_shared.records import Record
+
+
+def record(offset: int, topic: str, payload: bytes = b"x", *, retained: bool = True) -> Record:
+    return Record(topic, payload, 1, retained, "publisher", offset, offset)
+
+
+def test_the_last_retained_record_of_a_topic_wins() -> None:
+    last = record(3, "a")
+    changes = RetainedProjection().fold([record(1, "a"), record(2, "a", retained=False), last])
+    assert changes == {"a": last}
+
+
+def test_an_empty_retained_payload_clears() -> None:
+    fold = RetainedProjection().fold
+    assert fold([record(1, "a"), record(2, "a", b"")]) == {"a": None}
+    assert fold([record(1, "a", b""), record(2, "a", b"y")]) == {"a": record(2, "a", b"y")}
+
+
+def test_an_empty_payload_without_the_flag_clears_nothing() -> None:
+    assert RetainedProjection().fold([record(1, "a", b"", retained=False)]) == {}
+
+
+def test_dollar_topics_are_never_retained() -> None:
+    projection = RetainedProjection()
+    assert projection.fold([record(1, "$SYS/x"), record(2, "$x")]) == {}
+    assert not projection.wants("$SYS/x")
+    assert projection.wants("a$")
+
+
+def test_a_last_value_may_be_empty() -> None:
+    empty = record(2, "a", b"")
+    assert LastValueProjection("g", ["#"]).fold([record(1, "a"), empty]) == {"a": empty}
+
+
+def test_an_archive_keeps_every_record_in_order() -> None:
+    records = [record(1, "a"), record(2, "a", b""), record(3, "b"), record(4, "a")]
+    assert ArchiveProjection("g", ["a", "c/#"]).fold(records) == [*records[:2], records[3]]
+
+
+@pytest.mark.parametrize("kind", [LastValueProjection, ArchiveProjection])
+def test_retained_only_leaves_the_others_out(
+    kind: type[LastValueProjection] | type[ArchiveProjection],
+) -> None:
+    projection = kind("g", ["#"], retained_only=True)
+    folded = projection.fold([record(1, "a", retained=False), record(2, "b")])
+    assert len(folded) == 1
+    assert projection.retained_only
+
+
+@pytest.mark.parametrize(
+    ("filters", "wanted", "unwanted"),
+    [
+        ([], ["a", "a/b"], ["$SYS/a"]),
+        (["#"], ["a"], ["$SYS/a"]),
+        (["$SYS/#", "a/+"], ["$SYS/a", "a/b"], ["a", "a/b/c", "b"]),
+    ],
+)
+def test_filters_decide_what_a_group_wants(
+    filters: list[str], wanted: list[str], unwanted: list[str]
+) -> None:
+    for projection in (LastValueProjection("g", filters), ArchiveProjection("g", filters)):
+        assert all(projection.wants(topic) for topic in wanted)
+        assert not any(projection.wants(topic) for topic in unwanted)
+        folded = projection.fold([record(i, at) for i, at in enumerate(wanted + unwanted)])
+        assert len(folded) == len(wanted)
+
+
+def test_remembered_decisions_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selection, "DECISIONS_MAX", 10)
+    asked: list[str] = []
+
+    def decide(topic: str) -> bool:
+        asked.append(topic)
+        return topic.endswith("5")
+
+    topics = selection.TopicSelection(decide)
+    for number in range(25):
+        assert (str(number) in topics) == (number % 10 == 5)
+    assert "24" not in topics
+    assert len(asked) == 25, "the last one was remembered"
+    assert "0" not in topics
+    assert len(asked) == 26, "the first one was forgotten"
+
+
+@given(seed=st.integers(0, 2**32), cuts=st.lists(st.integers(0, 40), max_size=5))
+def test_batches_do_not_matter(seed: int, cuts: list[int]) -> None:
+    """Folding in pieces ends in the same state as folding at once."""
+    prng = random.Random(seed)
+    records = [
+        record(i, prng.choice("abc$"), prng.choice([b"", b"x"]), retained=prng.random() < 0.7)
+        for i in range(40)
+    ]
+    ends = sorted({*cuts, 40})
+    pieces = [records[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+    for projection in (RetainedProjection(), LastValueProjection("g", ["a", "b"])):
+        state: dict[str, Record | None] = {}
+        for piece in pieces:
+            state.update(projection.fold(piece))
+        assert state == projection.fold(records)
