@@ -94,9 +94,7 @@ class Neighbours:
 
 
 @asynccontextmanager
-async def undisturbed(
-    broker: BrokerProcess, *, growth_mib: int = 20
-) -> AsyncIterator[Neighbours]:
+async def undisturbed(broker: BrokerProcess, *, growth_mib: int = 20) -> AsyncIterator[Neighbours]:
     """Assert that two other clients notice nothing, and that memory stays bounded.
 
     They talk before and after; the block may let them talk in between.

@@ -3,16 +3,16 @@
 import json
 import sqlite3
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from tests.integration.observing import MIB, Neighbours, metric, until_ready
+from tests.integration.observing import MIB, metric, undisturbed, until_ready
 from tests.support.broker import RunningBroker
 from tests.support.ledger import Ledger, Message
-from tests.support.load import WINDOW, Publisher, Subscriber
-from tests.support.mqtt_peer import Connack, ConnectOptions, Peer, connect_packet
+from tests.support.load import WINDOW, Cast
+from tests.support.mqtt_peer import Connack, ConnectOptions, connect_packet
 
 from monstermq_shared.exit_codes import ExitCode
 
@@ -21,6 +21,7 @@ pytestmark = pytest.mark.integration
 DISK_MIB = 32
 BALLAST_MIB = 20
 PAYLOAD_SIZE = 4_096
+SETTLE_S = 30.0
 EXCHANGES = 20
 """Times that the neighbours talk while nothing can be committed."""
 
@@ -59,14 +60,6 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
         subprocess.run(["umount", "--lazy", str(path)], check=True)
 
 
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[RunningBroker]:
-    """A broker, not yet started."""
-    broker = RunningBroker(tmp_path)
-    yield broker
-    broker.close()
-
-
 def config(disk: SmallDisk) -> str:
     return f"""
 SQLite: {{Path: {disk.path}/monstermq.db}}
@@ -77,66 +70,65 @@ ArchiveGroups:
 """
 
 
-def publisher(qos: int, ledger: Ledger) -> Publisher:
-    def make(n: int) -> Message:
-        name = f"{qos} {n} ".encode()
-        return Message(f"load/{qos}", name.ljust(PAYLOAD_SIZE, b"."), qos)
+def add_publishers(cast: Cast) -> None:
+    """Add one at QoS 1 and one at QoS 2, with payloads that fill the disk."""
 
-    return Publisher(f"pub{qos}", ledger, make)
+    def message_maker(qos: int) -> Callable[[int], Message]:
+        def make(n: int) -> Message:
+            name = f"{qos} {n} ".encode()
+            return Message(f"load/{qos}", name.ljust(PAYLOAD_SIZE, b"."), qos)
+
+        return make
+
+    for qos in (1, 2):
+        cast.add_publisher(f"pub{qos}", message_maker(qos))
 
 
-async def test_a_full_disk_holds_publishers_until_there_is_space(
-    broker: RunningBroker, disk: SmallDisk
-) -> None:
-    disk.fill(BALLAST_MIB * MIB)
-    broker.start(config(disk))
-    neighbours = await Neighbours.settle_in(broker)
-    ledger = Ledger()
-    publishers = [publisher(qos, ledger) for qos in (1, 2)]
-    subscriber = Subscriber("sub", ledger, "load/#", 2)
-    await subscriber.connect(broker.tcp_port)
-    await ledger.until(lambda: subscriber.subscribed, 5)
-    for client in publishers:
-        await client.connect(broker.tcp_port)
-@@
-    (reason,) = json.loads(await until_ready(broker, 503))["reasons"]
-    assert "the disk is full" in reason
-    acknowledged = len(ledger.acknowledged)
-    late = await Peer.open(broker.tcp_port)
-    await late.send(connect_packet("late", ConnectOptions(clean=False)))
-    for _ in range(EXCHANGES):
-        await neighbours.exchange()
-    assert len(ledger.acknowledged) == acknowledged
-    assert any(client.unacknowledged == WINDOW for client in publishers)
-    assert await metric(broker, "monstermq_commit_failures_total") > 0
-    await until_ready(broker, 503)
-
-    disk.free()
-    await until_ready(broker, 200)
-    await ledger.until(lambda: len(ledger.acknowledged) > acknowledged + 10 * WINDOW, 20)
-    await late.expect(Connack())
-    for client in publishers:
-        client.stop()
-    await ledger.until(lambda: all(p.idle for p in publishers) and ledger.all_delivered(), 30)
-    ledger.assert_kept()
-    await neighbours.exchange()
-    neighbours.move_out()
-    late.drop()
-    broker.kill()
+def assert_archived(disk: SmallDisk, ledger: Ledger) -> None:
     with closing(sqlite3.connect(disk.path / "monstermq.db")) as database:
         rows = database.execute("SELECT payload_blob FROM mcparchive").fetchall()
     ledger.assert_archived(payload for (payload,) in rows)
 
 
-async def test_a_kill_on_a_full_disk_loses_nothing_that_was_acknowledged(
-    broker: RunningBroker, disk: SmallDisk
+async def test_a_full_disk_holds_publishers_until_there_is_space(
+    broker: RunningBroker, cast: Cast, disk: SmallDisk
 ) -> None:
     disk.fill(BALLAST_MIB * MIB)
-    broker.start(config(disk))
-    ledger = Ledger()
-    publishers = [publisher(qos, ledger) for qos in (1, 2)]
-    for client in publishers:
-        await client.connect(broker.tcp_port)
+    port = broker.start(config(disk)).tcp_port
+    add_publishers(cast)
+    cast.add_subscriber("sub", "load/#", 2)
+    await cast.subscribe(port)
+    async with undisturbed(broker, growth_mib=64) as neighbours:
+        await cast.connect(port, cast.publishers)
+        (reason,) = json.loads(await until_ready(broker, 503))["reasons"]
+        assert "the disk is full" in reason
+        acknowledged = len(cast.ledger.acknowledged)
+        late = await cast.peer(port)
+        await late.send(connect_packet("late", ConnectOptions(clean=False)))
+        for _ in range(EXCHANGES):
+            await neighbours.exchange()
+        assert len(cast.ledger.acknowledged) == acknowledged
+        assert any(publisher.unacknowledged == WINDOW for publisher in cast.publishers)
+        assert await metric(broker, "monstermq_commit_failures_total") > 0
+        await until_ready(broker, 503)
+
+    disk.free()
+    await until_ready(broker, 200)
+    await late.expect(Connack())
+    enough = acknowledged + 10 * WINDOW
+    await cast.ledger.until(lambda: len(cast.ledger.acknowledged) > enough, SETTLE_S)
+    await cast.settle(port, SETTLE_S)
+    broker.kill()
+    assert_archived(disk, cast.ledger)
+
+
+async def test_a_kill_on_a_full_disk_loses_nothing_that_was_acknowledged(
+    broker: RunningBroker, cast: Cast, disk: SmallDisk
+) -> None:
+    disk.fill(BALLAST_MIB * MIB)
+    port = broker.start(config(disk)).tcp_port
+    add_publishers(cast)
+    await cast.connect(port, cast.publishers)
     await until_ready(broker, 503)
     broker.kill()
     status, said = broker.run_to_end(config(disk))
@@ -144,14 +136,9 @@ async def test_a_kill_on_a_full_disk_loses_nothing_that_was_acknowledged(
 
     disk.free()
     broker.start(config(disk))
-    for client in publishers:
-        client.stop()
-        await client.connect(broker.tcp_port)
-    await ledger.until(lambda: all(client.idle for client in publishers), 30)
+    await cast.settle(port, SETTLE_S)
     broker.kill()
-    with closing(sqlite3.connect(disk.path / "monstermq.db")) as database:
-        rows = database.execute("SELECT payload_blob FROM mcparchive").fetchall()
-    ledger.assert_archived(payload for (payload,) in rows)
+    assert_archived(disk, cast.ledger)
 
 
 @pytest.mark.parametrize("has_run_before", [False, True])

@@ -4,15 +4,14 @@ import asyncio
 import os
 import random
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import Callable
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 from tests.support.broker import RunningBroker
 from tests.support.ledger import Ledger, Message
-from tests.support.load import Publisher, Subscriber
-from tests.support.mqtt_peer import WAIT_S, ConnectOptions, Peer, Publish
+from tests.support.load import Cast, Subscriber
+from tests.support.mqtt_peer import ConnectOptions, Publish
 
 pytestmark = pytest.mark.integration
 
@@ -36,81 +35,61 @@ SETTLE_S = 60.0
 """How long the broker may take to deliver all it owes."""
 
 
+def message_maker(name: str, qos: int) -> Callable[[int], Message]:
+    """Make the messages of a publisher, each unlike all others."""
+
+    def make(n: int) -> Message:
+        return Message(f"load/{name}/{n % 3}", f"{name} {n}".encode(), qos)
+
+    return make
+
+
+def retained_maker(name: str, qos: int) -> Callable[[int], Message]:
+    """Make retained messages on a few topics that nobody else writes to."""
+
+    def make(n: int) -> Message:
+        topic = f"load/retained/{name}/{n % RETAINED_TOPICS}"
+        return Message(topic, f"{name} {n}".encode(), qos, retain=True)
+
+    return make
+
+
 class Run:
-    """Publishers and subscribers around one broker, and the account of it all."""
+    """A broker under kills, its load, and subscriptions that were made shortly before one."""
 
-    def __init__(self, directory: Path) -> None:
-        self.broker = RunningBroker(directory)
-        self.ledger = Ledger()
-        self.publishers = [self._publisher(qos, number) for qos in (1, 2) for number in range(2)]
-        self.publishers += [self._retaining_publisher(qos) for qos in (1, 2)]
-        self.subscribers = [
-            Subscriber(f"sub{qos}-{number}", self.ledger, "load/#", qos)
-            for qos in (1, 2)
-            for number in range(2)
-        ]
+    def __init__(self, broker: RunningBroker, cast: Cast) -> None:
+        self.broker = broker
+        self.cast = cast
+        self.ledger = cast.ledger
         self.newcomers: list[Subscriber] = []
-
-    def _publisher(self, qos: int, number: int) -> Publisher:
-        name = f"pub{qos}-{number}"
-
-        def make(n: int) -> Message:
-            return Message(f"load/{name}/{n % 3}", f"{name} {n}".encode(), qos)
-
-        return Publisher(name, self.ledger, make)
-
-    def _retaining_publisher(self, qos: int) -> Publisher:
-        name = f"ret{qos}"
-
-        def make(n: int) -> Message:
-            topic = f"load/retained/{qos}/{n % RETAINED_TOPICS}"
-            return Message(topic, f"{name} {n}".encode(), qos, retain=True)
-
-        return Publisher(name, self.ledger, make)
-
-    async def begin(self) -> None:
-        """Subscribe everybody, before anything is published."""
-        self.broker.start(CONFIG)
-        await self.connect(self.subscribers)
-        await self.ledger.until(lambda: all(s.subscribed for s in self.subscribers), WAIT_S)
-
-    async def connect(self, clients: list[Subscriber] | list[Publisher]) -> None:
-        """Connect clients, all at once."""
-        await asyncio.gather(*(client.connect(self.broker.tcp_port) for client in clients))
+        for qos in (1, 2):
+            for name in (f"pub{qos}-a", f"pub{qos}-b"):
+                cast.add_publisher(name, message_maker(name, qos))
+            cast.add_publisher(f"ret{qos}", retained_maker(f"ret{qos}", qos))
+            for name in (f"sub{qos}-a", f"sub{qos}-b"):
+                cast.add_subscriber(name, "load/#", qos)
 
     async def play_round(self, rng: random.Random) -> None:
         """Start the broker again, load it, kill it."""
-        self.broker.start(CONFIG)
+        port = self.broker.start(CONFIG).tcp_port
         await self.check_retained()
-        newcomer = Subscriber(
-            f"newcomer{len(self.newcomers)}", Ledger(), f"newcomer/{len(self.newcomers)}", 1
-        )
+        number = len(self.newcomers)
+        newcomer = Subscriber(f"newcomer{number}", Ledger(), f"newcomer/{number}", 1)
         self.newcomers.append(newcomer)
-        present = [s for s in self.subscribers if rng.random() < 0.75]
-        begun = asyncio.gather(
-            self.connect(present), self.connect(self.publishers), self.connect([newcomer])
+        present = [s for s in self.cast.subscribers if rng.random() < 0.75]
+        begun = asyncio.create_task(
+            self.cast.connect(port, [*present, *self.cast.publishers, newcomer])
         )
         await self.ledger.packets(rng.randint(1, rng.choice(PACKETS_MAX)), ROUND_S)
         self.broker.kill()
         await begun
-        self.ledger.assert_kept()
-
-    async def settle(self) -> None:
-        """Bring everybody back, publish nothing new, and wait until nobody is owed anything."""
-        self.broker.start(CONFIG)
-        for publisher in self.publishers:
-            publisher.stop()
-        await self.connect(self.subscribers)
-        await self.connect(self.publishers)
-        await self.ledger.until(
-            lambda: all(p.idle for p in self.publishers) and self.ledger.all_delivered(), SETTLE_S
-        )
+        await newcomer.drop()
         self.ledger.assert_kept()
 
     async def check_retained(self) -> None:
         """Assert that a new subscription gets nothing older than what was acknowledged last."""
         floor = self.ledger.retained_floor()
-        reader = await Peer.open(self.broker.tcp_port)
+        reader = await self.cast.peer(self.broker.tcp_port)
         await reader.connect("reader")
         await reader.subscribe(("load/retained/#", 0))
         seen: dict[str, bytes] = {}
@@ -118,23 +97,20 @@ class Run:
             message = await reader.receive()
             assert message.retain, f"{message} while nobody publishes"
             seen[message.topic] = message.payload
-        reader.drop()
+        await reader.disconnect()
         self.ledger.assert_retained(floor, seen)
 
     async def check_newcomers(self) -> None:
         """Assert that every subscription that got its SUBACK survived."""
-        publisher = await Peer.open(self.broker.tcp_port)
+        publisher = await self.cast.peer(self.broker.tcp_port)
         await publisher.connect("postman")
-        for newcomer in self.newcomers:
+        for number, newcomer in enumerate(self.newcomers):
             if newcomer.subscribed:
-                number = newcomer.client_id.removeprefix("newcomer")
                 await publisher.publish(f"newcomer/{number}", b"welcome", qos=1)
-                peer = await Peer.open(self.broker.tcp_port)
+                peer = await self.cast.peer(self.broker.tcp_port)
                 connack = await peer.connect(newcomer.client_id, ConnectOptions(clean=False))
                 assert connack.session_present, newcomer.client_id
                 assert await peer.take() == Publish(f"newcomer/{number}", b"welcome", qos=1)
-                peer.drop()
-        publisher.drop()
 
     def check_database(self) -> None:
         """Assert that the tables of a killed broker hold what they should."""
@@ -160,25 +136,17 @@ class Run:
         assert last_values == last_writes
 
 
-@pytest.fixture
-async def run(tmp_path: Path) -> AsyncIterator[Run]:
-    """A run whose broker is ended in any case."""
-    run = Run(tmp_path)
-    yield run
-    run.broker.close()
-    for client in (*run.publishers, *run.subscribers, *run.newcomers):
-        await client.drop()
-
-
-async def test_nothing_acknowledged_is_lost_or_doubled_by_kills(run: Run) -> None:
-    rng = random.Random(ROUNDS)
-    await run.begin()
-    run.broker.kill()
+async def test_nothing_acknowledged_is_lost_or_doubled_by_kills(
+    broker: RunningBroker, cast: Cast
+) -> None:
+    run, rng = Run(broker, cast), random.Random(ROUNDS)
+    await cast.subscribe(broker.start(CONFIG).tcp_port)
+    broker.kill()
     for _ in range(ROUNDS):
         await run.play_round(rng)
-    await run.settle()
+    await cast.settle(broker.start(CONFIG).tcp_port, SETTLE_S)
     await run.check_retained()
     await run.check_newcomers()
-    run.broker.kill()
+    broker.kill()
     run.check_database()
     print(run.ledger.summary())

@@ -5,122 +5,103 @@ import signal
 import socket
 import sqlite3
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 from tests.support.broker import LOOPBACK, RunningBroker
-from tests.support.ledger import Ledger, Message
-from tests.support.load import Publisher, Subscriber
-from tests.support.mqtt_peer import ConnectOptions, Peer, Publish, Will
+from tests.support.ledger import Message
+from tests.support.load import Cast
+from tests.support.mqtt_peer import ConnectOptions, PeerClosed, Publish, Will
 
 from monstermq_shared.exit_codes import ExitCode
 
 pytestmark = pytest.mark.integration
 
 STOPS = 5
-STOP_S = 10.0
+ROUND_S = 20.0
+SETTLE_S = 30.0
 PERSISTENT = ConnectOptions(clean=False)
 
 
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[RunningBroker]:
-    """A broker, not yet started."""
-    broker = RunningBroker(tmp_path)
-    yield broker
-    broker.close()
-
-
-def publisher(qos: int, ledger: Ledger) -> Publisher:
+def message_maker(qos: int) -> Callable[[int], Message]:
     def make(n: int) -> Message:
         return Message(f"load/{qos}", f"{qos} {n}".encode(), qos)
 
-    return Publisher(f"pub{qos}", ledger, make)
+    return make
 
 
-async def begin_watching(broker: RunningBroker) -> None:
+async def begin_watching(broker: RunningBroker, cast: Cast) -> None:
     """Leave a persistent session behind that is owed the wills."""
-    watcher = await Peer.open(broker.tcp_port)
+    watcher = await cast.peer(broker.tcp_port)
     await watcher.connect("watcher", PERSISTENT)
     await watcher.subscribe(("wills/#", 1))
     await watcher.disconnect()
 
 
 async def test_sigterm_under_load_loses_nothing_that_was_acknowledged(
-    broker: RunningBroker,
+    broker: RunningBroker, cast: Cast
 ) -> None:
-    ledger, rng = Ledger(), random.Random(1)
-    publishers = [publisher(qos, ledger) for qos in (1, 2)]
-    subscribers = [Subscriber(f"sub{qos}", ledger, "load/#", qos) for qos in (1, 2)]
-    broker.start()
-    for subscriber in subscribers:
-        await subscriber.connect(broker.tcp_port)
-    await ledger.until(lambda: all(s.subscribed for s in subscribers), 5)
+    for qos in (1, 2):
+        cast.add_publisher(f"pub{qos}", message_maker(qos))
+        cast.add_subscriber(f"sub{qos}", "load/#", qos)
+    rng = random.Random(1)
+    port = broker.start().tcp_port
+    await cast.subscribe(port)
     for _ in range(STOPS):
-        for client in publishers:
-            await client.connect(broker.tcp_port)
-        await ledger.packets(rng.randint(1, 5_000), 20)
+        await cast.connect(port, cast.publishers)
+        await cast.ledger.packets(rng.randint(1, 5_000), ROUND_S)
         assert broker.stop() == ExitCode.OK, broker.log_text()
-        ledger.assert_kept()
+        cast.ledger.assert_kept()
         broker.start()
-        for subscriber in subscribers:
-            await subscriber.connect(broker.tcp_port)
-    for client in publishers:
-        client.stop()
-        await client.connect(broker.tcp_port)
-    await ledger.until(lambda: all(p.idle for p in publishers) and ledger.all_delivered(), 30)
-    ledger.assert_kept()
-    assert "nothing acknowledged is lost" not in broker.log_text()
+        await cast.connect(port, cast.subscribers)
+    await cast.settle(port, SETTLE_S)
+    assert "before everything was committed" not in broker.log_text()
 
 
-async def test_a_stop_publishes_the_wills_once_and_keeps_them(broker: RunningBroker) -> None:
-    broker.start()
-    await begin_watching(broker)
-    online = await Peer.open(broker.tcp_port)
+async def test_a_stop_publishes_the_wills_once_and_keeps_them(
+    broker: RunningBroker, cast: Cast
+) -> None:
+    port = broker.start().tcp_port
+    await begin_watching(broker, cast)
+    online = await cast.peer(port)
     await online.connect("online")
     await online.subscribe(("wills/#", 0))
-    mortal = await Peer.open(broker.tcp_port)
-    await mortal.connect(
-        "mortal", ConnectOptions(will=Will(topic="wills/mortal", qos=1, retain=True))
-    )
+    mortal = await cast.peer(port)
+    will = Will(topic="wills/mortal", qos=1, retain=True)
+    await mortal.connect("mortal", ConnectOptions(will=will))
     assert broker.stop() == ExitCode.OK
     await online.expect(Publish("wills/mortal", b"gone"))
     await online.closed()
     await mortal.closed()
 
     broker.start()
-    watcher = await Peer.open(broker.tcp_port)
+    watcher = await cast.peer(port)
     assert (await watcher.connect("watcher", PERSISTENT)).session_present
     # What the queue of an earlier process holds may have been sent by it: DUP says so.
     assert await watcher.take() == Publish("wills/mortal", b"gone", qos=1, dup=True)
     await watcher.subscribe(("wills/mortal", 1))
     assert await watcher.take() == Publish("wills/mortal", b"gone", qos=1, retain=True)
     assert await watcher.ping() == []
-    for peer in (online, mortal, watcher):
-        peer.drop()
 
 
-async def test_a_second_signal_ends_it_at_once(broker: RunningBroker) -> None:
-    broker.start()
+async def test_a_second_signal_ends_it_at_once(broker: RunningBroker, cast: Cast) -> None:
+    port = broker.start().tcp_port
     # It waits a moment for a client that does not take what it is still sent.
-    deaf = await Peer.open(broker.tcp_port)
+    deaf = await cast.peer(port)
     await deaf.connect("deaf")
     await deaf.subscribe(("noise", 0))
-    loud = await Peer.open(broker.tcp_port)
+    loud = await cast.peer(port)
     await loud.connect("loud")
     for _ in range(32):
         await loud.publish("noise", bytes(400_000))
     await loud.ping()
-    process = broker._running()
-    process.send_signal(signal.SIGTERM)
+    broker.send_signal(signal.SIGTERM)
     await loud.closed()
-    process.send_signal(signal.SIGTERM)
-    assert broker._reap() == ExitCode.FAILURE
+    broker.send_signal(signal.SIGTERM)
+    assert broker.wait() == ExitCode.FAILURE
     assert "a second signal ends at once" in broker.log_text()
     assert "INFO monstermq_edge.app stopped" not in broker.log_text()
-    deaf.drop()
-    loud.drop()
 
 
 @pytest.mark.parametrize("key", ["TCP", "WS", "Metrics"])
@@ -161,13 +142,14 @@ def test_a_folder_that_cannot_be_written_is_named(
     assert str(folder) in said
 
 
-async def test_a_damaged_database_is_refused_and_left_as_it_is(broker: RunningBroker) -> None:
+async def test_a_damaged_database_is_refused_and_left_as_it_is(
+    broker: RunningBroker, cast: Cast
+) -> None:
     broker.start()
-    peer = await Peer.open(broker.tcp_port)
+    peer = await cast.peer(broker.tcp_port)
     await peer.connect("a")
     for n in range(200):
         await peer.publish(f"topic/{n}", bytes(1_000), qos=1, retain=True)
-    peer.drop()
     assert broker.stop() == ExitCode.OK
     path = broker.directory / "monstermq.db"
     content = bytearray(path.read_bytes())
@@ -198,10 +180,10 @@ def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(broker: Running
     ],
 )
 async def test_rows_it_cannot_understand_end_the_start(
-    broker: RunningBroker, change: str, word: str
+    broker: RunningBroker, cast: Cast, change: str, word: str
 ) -> None:
     broker.start()
-    await begin_watching(broker)
+    await begin_watching(broker, cast)
     assert broker.stop() == ExitCode.OK
     with closing(sqlite3.connect(broker.directory / "monstermq.db")) as database:
         database.execute(change)
@@ -220,20 +202,21 @@ def test_a_second_broker_on_the_same_database_is_refused(broker: RunningBroker) 
     assert f"process {broker.pid}" in said
 
 
-async def test_a_broker_whose_database_was_taken_over_stops(broker: RunningBroker) -> None:
+async def test_a_broker_whose_database_was_taken_over_stops(
+    broker: RunningBroker, cast: Cast
+) -> None:
     broker.start()
     path = broker.directory / "monstermq.db"
     path.with_name("monstermq.db.lock").unlink()
     with closing(sqlite3.connect(path, timeout=5)) as database:
         database.execute("UPDATE monstermq_meta SET writer = 'another', version = version + 1")
         database.commit()
-    peer = await Peer.open(broker.tcp_port)
+    peer = await cast.peer(broker.tcp_port)
     await peer.connect("a")
-    with pytest.raises(AssertionError, match="closed"):
+    with pytest.raises(PeerClosed):
         await peer.publish("topic", b"payload", qos=1, retain=True)
-    assert broker._reap() == ExitCode.STORE_IN_USE, broker.log_text()
+    assert broker.wait() == ExitCode.STORE_IN_USE, broker.log_text()
     assert "another broker" in broker.log_text()
-    peer.drop()
 
 
 def test_the_database_of_the_original_is_recognized_and_left_as_it_is(

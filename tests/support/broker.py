@@ -125,6 +125,18 @@ class BrokerProcess(ABC):
             self.kill()
             raise BrokerFailed(f"no end after SIGTERM:\n{self.log_text()}") from None
 
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send it a signal, and wait for nothing."""
+        self._running().send_signal(number)
+
+    def wait(self) -> int:
+        """Return its exit status once it has ended by itself.
+
+        Raises:
+            subprocess.TimeoutExpired: It was still there after ``STOP_S``.
+        """
+        return self._reap()
+
     def close(self) -> None:
         """End it if it runs, however: for the end of a test."""
         if self._process is not None:

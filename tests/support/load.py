@@ -6,8 +6,7 @@ message when an acknowledgement makes room for it. What they see they write into
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -15,9 +14,11 @@ from tests.support.broker import LOOPBACK
 from tests.support.ledger import Ledger, Message
 from tests.support.mqtt_client_frames import encode_publish, encode_subscribe
 from tests.support.mqtt_peer import (
+    WAIT_S,
     Connack,
     ConnectOptions,
     Packet,
+    Peer,
     Puback,
     Pubcomp,
     Publish,
@@ -89,11 +90,14 @@ class PersistentClient(ABC):
     async def connect(self, port: int) -> None:
         """Connect; a broker that is not there, or no longer, is no error."""
         try:
-            await asyncio.get_running_loop().create_connection(
-                lambda: _Line(self), LOOPBACK, port
-            )
+            await asyncio.get_running_loop().create_connection(lambda: _Line(self), LOOPBACK, port)
         except OSError:
             return
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a network connection."""
+        return self._line is not None
 
     async def drop(self) -> None:
         """End the connection without a word, if there is one."""
@@ -138,16 +142,6 @@ class PersistentClient(ABC):
     @abstractmethod
     def _handle(self, packet: Packet) -> None:
         """Answer any other packet."""
-
-
-@asynccontextmanager
-async def on_stage(*clients: PersistentClient) -> AsyncIterator[None]:
-    """Drop the clients' connections in the end."""
-    try:
-        yield
-    finally:
-        for client in clients:
-            await client.drop()
 
 
 @dataclass(slots=True)
@@ -276,3 +270,65 @@ class Subscriber(PersistentClient):
             self._open_ids.add(packet_id)
             self.ledger.receive(self.client_id, packet.payload)
         self._send(Pubrec(packet_id).encode())
+
+
+class Cast:
+    """The clients of one test around one ledger.
+
+    Attributes:
+        ledger: What they all tell.
+        publishers: Those that publish.
+        subscribers: Those that take.
+    """
+
+    def __init__(self) -> None:
+        self.ledger = Ledger()
+        self.publishers: list[Publisher] = []
+        self.subscribers: list[Subscriber] = []
+        self._peers: list[Peer] = []
+
+    def add_publisher(self, client_id: str, make_message: Callable[[int], Message]) -> Publisher:
+        """Add a publisher of the messages that ``make_message`` makes from their numbers."""
+        publisher = Publisher(client_id, self.ledger, make_message)
+        self.publishers.append(publisher)
+        return publisher
+
+    def add_subscriber(self, client_id: str, topic_filter: str, qos: int) -> Subscriber:
+        """Add a subscriber; it must take everything the publishers send."""
+        subscriber = Subscriber(client_id, self.ledger, topic_filter, qos)
+        self.subscribers.append(subscriber)
+        return subscriber
+
+    async def peer(self, port: int) -> Peer:
+        """Open a connection that is dropped in the end."""
+        peer = await Peer.open(port)
+        self._peers.append(peer)
+        return peer
+
+    async def connect(self, port: int, clients: Sequence[PersistentClient]) -> None:
+        """Connect clients, all at once."""
+        await asyncio.gather(*(client.connect(port) for client in clients))
+
+    async def subscribe(self, port: int) -> None:
+        """Connect the subscribers and wait for their SUBACKs, before anything is published."""
+        await self.connect(port, self.subscribers)
+        await self.ledger.until(lambda: all(s.subscribed for s in self.subscribers), WAIT_S)
+
+    async def settle(self, port: int, within_s: float) -> None:
+        """Publish nothing new, bring everybody back, and wait until nobody is owed anything."""
+        for publisher in self.publishers:
+            publisher.stop()
+        absent = [c for c in (*self.subscribers, *self.publishers) if not c.is_connected]
+        await self.connect(port, absent)
+        await self.ledger.until(self._is_settled, within_s)
+        self.ledger.assert_kept()
+
+    def _is_settled(self) -> bool:
+        return all(p.idle for p in self.publishers) and self.ledger.all_delivered()
+
+    async def close(self) -> None:
+        """Drop all connections."""
+        for client in (*self.publishers, *self.subscribers):
+            await client.drop()
+        for peer in self._peers:
+            peer.drop()

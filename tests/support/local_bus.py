@@ -42,6 +42,7 @@ class LinkRecorder:
 
     def __init__(self) -> None:
         self.held = False
+        self.is_bridge = False
         self.payloads: list[bytes] = []
         self.answers: list[tuple[Answer, list[int]]] = []
 

@@ -68,7 +68,7 @@ class Broker:
             self._tls = ReloadableTls(tls)
             for warning in certificate_warnings(tls, now=datetime.now(UTC)):
                 logger.warning("%s", warning)
-        self.views = await open_views(self._config)
+        self.views = await open_views(self._config, self.counters)
         try:
             await self._start_engine()
             self._listeners = Listeners(self._config.bind_address, self._ports())

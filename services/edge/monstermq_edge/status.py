@@ -34,7 +34,7 @@ class Status:
         sessions = engine.sessions
         views = self._broker.views
         return Gauges(
-            clients_connected=lambda: sum(s.link is not None for s in sessions.values()),
+            clients_connected=lambda: engine.connected,
             connections_open=lambda: len(self._broker.hub.protocols),
             sessions=lambda: len(sessions),
             subscriptions=lambda: len(engine.router),
@@ -47,6 +47,8 @@ class Status:
             outbox_bytes=lambda: sum(c.waiting_size for c in self._connections()),
             commit_backlog_bytes=lambda: engine.journal.backlog_size,
             commit_backlog_bound_bytes=lambda: engine.settings.hold.backlog_size_max,
+            tap_readers=lambda: self._broker.bus.messages.readers,
+            tap_bytes=lambda: self._broker.bus.messages.kept.size,
             routing_cache_entries=lambda: engine.router.cached,
             database_bytes=lambda: views.database_size,
             resident_bytes=resident_bytes,

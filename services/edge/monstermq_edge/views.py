@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from monstermq_shared.config import ArchiveGroup, BrokerConfig, StoreType
+from monstermq_shared.counters import Counters
 from monstermq_shared.projections.archive import ArchiveProjection
 from monstermq_shared.projections.last_value import LastValueProjection
 from monstermq_shared.projections.retained import RetainedProjection
@@ -104,8 +105,9 @@ class Views:
         database_size: Bytes the database takes, as of the last ``measure``.
     """
 
-    def __init__(self, config: BrokerConfig, database: SqliteDatabase) -> None:
+    def __init__(self, config: BrokerConfig, database: SqliteDatabase, counters: Counters) -> None:
         self.database = database
+        self._counters = counters
         self._memory_database = MemoryDatabase()
         self._primary = ViewSet()
         self._memory = ViewSet()
@@ -184,7 +186,9 @@ class Views:
         commit.sessions = turn.clients
         if not (commit.sessions or commit.messages or commit.archives):
             return CommitResult({})
-        return await self.database.commit(commit)
+        result = await self.database.commit(commit)
+        self._counters.rows_written += _rows_in(commit)
+        return result
 
     async def measure(self) -> None:
         """Bring ``retained_count`` and ``database_size`` up to date."""
@@ -206,7 +210,7 @@ def archive_name(group: ArchiveGroup) -> str:
     return f"{group.name}Archive"
 
 
-async def open_views(config: BrokerConfig) -> Views:
+async def open_views(config: BrokerConfig, counters: Counters) -> Views:
     """Open the session store's database with the tables of every view in it.
 
     Raises:
@@ -219,7 +223,17 @@ async def open_views(config: BrokerConfig) -> Views:
         message_stores=_message_store_names(config, StoreType.SQLITE),
         archive_stores=[archive_name(g) for g in groups if g.archive_type is StoreType.SQLITE],
     )
-    return Views(config, database)
+    return Views(config, database, counters)
+
+
+def _rows_in(commit: Commit) -> int:
+    """Count the rows a commit inserts, replaces or deletes; those of ended sessions as one."""
+    rows = sum(map(len, commit.messages.values())) + sum(map(len, commit.archives.values()))
+    for changes in commit.sessions.values():
+        rows += len(changes.queued) + len(changes.dequeued) + len(changes.subscriptions)
+        rows += len(changes.open_ids) + len(changes.in_flight)
+        rows += changes.ended + (changes.session is not None)
+    return rows
 
 
 def _message_store_names(config: BrokerConfig, store_type: StoreType) -> list[str]:

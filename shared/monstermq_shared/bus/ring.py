@@ -17,15 +17,15 @@ from monstermq_shared.records import Record
 BATCH_RECORDS_MAX = 1000
 """Records a reader gets at a time; in between the event loop does other things."""
 
-RECORD_OVERHEAD = 400
-"""Bytes a kept record takes beside its payload, so that a bound in bytes bounds empty ones too."""
+ENTRY_OVERHEAD = 400
+"""Bytes a kept record takes beside its texts, so that a bound in bytes bounds empty ones too."""
 
 _offset_of = attrgetter("offset")
 
 
 def size_of(record: Record) -> int:
     """Return about how many bytes a record takes in memory."""
-    return len(record.payload) + RECORD_OVERHEAD
+    return len(record.payload) + len(record.topic) + ENTRY_OVERHEAD
 
 
 class RingEntry:

@@ -10,7 +10,7 @@ class RetainedProjection:
     """Folds records with the retain flag: the last one of a topic stays [MQTT-3.3.1-5].
 
     An empty payload clears the topic and is not kept itself [MQTT-3.3.1-10, 3.3.1-11]. Topics that
-    begin with ``$`` are the broker's own and never retained.
+    begin with ``$SYS`` are the broker's own and never retained.
 
     Args:
         name: What its watermark is stored under.

@@ -53,6 +53,13 @@ async def read_from(log: LogPort, positions: Mapping[int, int], count: int) -> l
     return [entry for partition in sorted(entries) for entry in entries[partition]]
 
 
+async def let_it_wait(task: "asyncio.Task[object]") -> None:
+    """Let a task run until it waits for what is to come."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not task.done()
+
+
 class BusContract:
     """The suite. A subclass gives a fixture ``bus`` and ``forget_oldest``.
 
@@ -160,8 +167,7 @@ class BusContract:
         partition = log.partition_of("a")
         async with aclosing(log.read(await log.end_positions())) as reader:
             waiting = asyncio.create_task(next_batch(reader))
-            await asyncio.sleep(0)
-            assert not waiting.done()
+            await let_it_wait(waiting)
             await log.append(partition, [a_record("a", b"now")], Stamp(WRITER, 1))
             assert payloads((await waiting).entries) == [b"now"]
 
@@ -251,6 +257,7 @@ class BusContract:
             await log.append(partition, [a_record("a", b"end")], Stamp(WRITER, 5))
             entries = (await read_entries(reader, 6))[partition]
         assert payloads(entries) == [b"0", b"1", b"2", b"3", b"4", b"end"]
+        assert [entry.stamp.sequence for entry in entries] == [0, 1, 2, 3, 4, 5]
 
     async def test_sequences_of_two_writers_have_nothing_to_do_with_each_other(
         self, log: LogPort
@@ -327,13 +334,14 @@ class BusContract:
 
     async def test_the_end_of_the_bus_ends_readers_and_refuses_appends(self, bus: BusPort) -> None:
         """Nobody waits for ever."""
-        for log in (bus.messages, bus.sessions):
-            reader = log.read(await log.end_positions())
-            waiting = asyncio.create_task(_rest(reader))
-            await asyncio.sleep(0)
-            await bus.close()
-            async with asyncio.timeout(PATIENCE_S):
-                assert await waiting == []
+        logs = (bus.messages, bus.sessions)
+        waiting = [asyncio.create_task(_rest(log.read(await log.end_positions()))) for log in logs]
+        for task in waiting:
+            await let_it_wait(task)
+        await bus.close()
+        async with asyncio.timeout(PATIENCE_S):
+            assert await asyncio.gather(*waiting) == [[], []]
+        for log in logs:
             with pytest.raises(BusUnavailable):
                 await log.append(log.partition_of("a"), [a_record("a")], Stamp(WRITER, 1))
 

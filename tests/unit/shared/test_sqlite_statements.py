@@ -51,8 +51,10 @@ def test_time_is_written_as_in_records(timestamp_us: int) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["", "a b", 'x"; DROP TABLE sessions; --', "a'b", "1st", "-a", "caf\u00e9", "a\0b", "a.b"]
-    + ["x" * 64, "sqlite_master", "SQLITE_x", "pg_toast", "a\n"],
+    [
+        *("", "a b", 'x"; DROP TABLE sessions; --', "a'b", "1st", "-a", "caf\u00e9", "a\0b", "a.b"),
+        *("x" * 64, "sqlite_master", "SQLITE_x", "pg_toast", "a\n"),
+    ],
 )
 def test_a_name_that_is_none_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=r"ArchiveGroups\[\]\.Name"):

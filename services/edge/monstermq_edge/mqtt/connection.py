@@ -24,6 +24,7 @@ from monstermq_edge.mqtt.packets import (
     Unsubscribe,
 )
 from monstermq_edge.mqtt.phases import NEXT_PHASE, Phase
+from monstermq_edge.mqtt.wire import PacketType
 from monstermq_shared.counters import Counters, DropReason, Refusal
 from monstermq_shared.errors import InvalidTopic
 from monstermq_shared.messages import MessageRun
@@ -224,6 +225,7 @@ class Connection:
 
     def _connect(self, packet: Connect, now: float) -> None:
         context = self._context
+        context.counters.packets_received[PacketType.CONNECT] += 1
         if packet.level not in {ProtocolLevel.MQTT_3_1, ProtocolLevel.MQTT_3_1_1}:
             self._refuse(
                 ConnectCode.UNACCEPTABLE_PROTOCOL,
@@ -307,18 +309,24 @@ class Connection:
             port.complete(session, answers.packet_ids)
 
     def _subscribe(self, packet: Subscribe) -> None:
+        self._context.counters.packets_received[PacketType.SUBSCRIBE] += 1
         assert self.session is not None
         self._context.port.subscribe(self.session, packet.packet_id, packet.filters)
 
     def _unsubscribe(self, packet: Unsubscribe) -> None:
+        self._context.counters.packets_received[PacketType.UNSUBSCRIBE] += 1
         assert self.session is not None
         self._context.port.unsubscribe(self.session, packet.packet_id, packet.filters)
 
     def _pingreq(self, _: Pingreq) -> None:
         self.last_ping_us = self._wall_us
+        counters = self._context.counters
+        counters.packets_received[PacketType.PINGREQ] += 1
+        counters.packets_sent[PacketType.PINGRESP] += 1
         self._append(encoder.PINGRESP)
 
     def _disconnect(self, _: Disconnect) -> None:
+        self._context.counters.packets_received[PacketType.DISCONNECT] += 1
         self._end(CloseReason.CLIENT_DISCONNECTED)
         self._context.wake(self)
 
@@ -370,6 +378,7 @@ class Connection:
         self._connack_due = False
         counters = self._context.counters
         counters.connections_total += 1
+        counters.packets_sent[PacketType.CONNACK] += 1
         # MQTT 3.1 has no session present flag; its bit is reserved there.
         present = session_present and self._decoder.level == ProtocolLevel.MQTT_3_1_1
         connack = encoder.encode_connack(present, ConnectCode.ACCEPTED)
@@ -425,11 +434,13 @@ class Connection:
     def subscribed(self, packet_id: int, codes: Sequence[int]) -> None:
         """See ``Link``."""
         if self.phase is Phase.CONNECTED:
+            self._context.counters.packets_sent[PacketType.SUBACK] += 1
             self._append(encoder.encode_suback(packet_id, codes))
 
     def unsubscribed(self, packet_id: int) -> None:
         """See ``Link``."""
         if self.phase is Phase.CONNECTED:
+            self._context.counters.packets_sent[PacketType.UNSUBACK] += 1
             self._append(encoder.encode_unsuback(packet_id))
 
     def hold(self) -> None:

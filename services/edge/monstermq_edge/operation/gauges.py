@@ -25,6 +25,8 @@ class Gauges:
         outbox_bytes: Bytes waiting in the outboxes of all connections.
         commit_backlog_bytes: Bytes of changes that wait for their commit.
         commit_backlog_bound_bytes: From which backlog on publishers are held.
+        tap_readers: Who reads the bus beside the views.
+        tap_bytes: Records kept for them.
         routing_cache_entries: Topics whose match is remembered.
         database_bytes: What the session store's database takes on disk, or in memory.
         resident_bytes: Physical memory of the process, see ``files.resident_bytes``.
@@ -45,6 +47,8 @@ class Gauges:
     outbox_bytes: Reading
     commit_backlog_bytes: Reading
     commit_backlog_bound_bytes: Reading
+    tap_readers: Reading
+    tap_bytes: Reading
     routing_cache_entries: Reading
     database_bytes: Reading
     resident_bytes: Reading

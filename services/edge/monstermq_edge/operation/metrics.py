@@ -95,6 +95,8 @@ _GAUGES: tuple[tuple[str, str, Callable[[Gauges], Callable[[], float]]], ...] = 
         "The backlog from which publishers are held.",
         lambda g: g.commit_backlog_bound_bytes,
     ),
+    ("tap_readers", "Readers of the bus beside the views.", lambda g: g.tap_readers),
+    ("tap_bytes", "Bytes of records kept for readers of the bus.", lambda g: g.tap_bytes),
     ("routing_cache_entries", "Topics in the routing cache.", lambda g: g.routing_cache_entries),
     ("database_bytes", "Size of the session store's database.", lambda g: g.database_bytes),
 )

@@ -73,6 +73,7 @@ class LocalEngine:
 
     Attributes:
         sessions: Client id -> session, connected or persistent.
+        connected: How many of them have a connection.
         retained: Replays and the overlay.
         journal: The collecting turn.
         router: All subscriptions.
@@ -88,11 +89,12 @@ class LocalEngine:
     ) -> None:
         self.settings = settings
         self.counters = counters
-        self.journal = Journal(log)
+        self.journal = Journal(log, counters)
         self.router: Router[Session] = Router(
             interest, levels_max=settings.topic_levels_max, cache_max=settings.route_cache_max
         )
         self.sessions: dict[str, Session] = {}
+        self.connected = 0
         self.backpressure = Backpressure(settings.hold, counters)
         self._system_subscribers: set[Session] = set()
         self._reads: list[Read] = []
@@ -130,6 +132,8 @@ class LocalEngine:
         self.sessions[request.client_id] = session
         session.link = link
         session.attachment += 1
+        self.connected += 1
+        self.counters.clients_maximum = max(self.counters.clients_maximum, self.connected)
         session.will = request.will
         if isinstance(session, PersistentSession):
             session.phase = Phase.ATTACHING
@@ -193,6 +197,7 @@ class LocalEngine:
         if link is None:
             return
         session.link = None
+        self.connected -= 1
         self.backpressure.forget(session, link)
         self.retained.forget(session)
         will, session.will = session.will, None

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from monstermq_shared.bus.internal import InternalLog
+from monstermq_shared.counters import Counters
 from monstermq_shared.records import Record
 from monstermq_shared.stores.ports import ClientChanges
 
@@ -49,17 +50,16 @@ class Journal:
         turn: The one that collects.
         committing: The one the driver has taken and not yet reported on.
         committed: The number of the last committed turn.
-        rows_elided: Queue rows that were acknowledged before they were ever written.
     """
 
-    __slots__ = ("committed", "committing", "log", "rows_elided", "turn")
+    __slots__ = ("_counters", "committed", "committing", "log", "turn")
 
-    def __init__(self, log: InternalLog) -> None:
+    def __init__(self, log: InternalLog, counters: Counters) -> None:
         self.log = log
         self.turn = Turn(1)
         self.committing: Turn | None = None
         self.committed = 0
-        self.rows_elided = 0
+        self._counters = counters
 
     def changes(self, client_id: str) -> ClientChanges:
         """Return what the collecting turn changes for a client, to add to."""
@@ -92,7 +92,7 @@ class Journal:
         if changes.queued.pop(offset, None) is None:
             changes.dequeued.append(offset)
         else:
-            self.rows_elided += 1
+            self._counters.rows_elided += 1
 
     def after(
         self, speaker: Speaker, durable: bool, call: Callable[..., None], *arguments: object

@@ -35,14 +35,16 @@ def translated(where: str) -> Iterator[None]:
 
 @contextmanager
 def translated_at_start(where: str) -> Iterator[None]:
-    """Like ``translated``, but what may pass later is a ``StartupError`` with its exit code."""
+    """Like ``translated``, but what may pass later is a ``StartupError`` with its exit code.
+
+    All else is damage: so SQLite answers to a header that makes no sense.
+    """
     try:
         yield
     except sqlite3.Error as exc:
-        error = _store_error(exc, where)
-        if isinstance(error, StoreDamaged):
-            raise error from exc
-        raise _startup_error(exc, where) from exc
+        if _primary_code(exc) in _UNAVAILABLE:
+            raise _startup_error(exc, where) from exc
+        raise damaged(where, str(exc)) from exc
 
 
 def _store_error(exc: sqlite3.Error, where: str) -> StoreError:
@@ -65,7 +67,6 @@ def damaged(where: str, finding: str) -> StoreDamaged:
 
 def _startup_error(exc: sqlite3.Error, where: str) -> StartupError:
     code = _primary_code(exc)
-    reason = _UNAVAILABLE.get(code, "it cannot be opened")
     if code == sqlite3.SQLITE_FULL:
         fix, exit_code = "free some space", ExitCode.STORE_FULL
     elif code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
@@ -73,7 +74,7 @@ def _startup_error(exc: sqlite3.Error, where: str) -> StartupError:
     else:
         fix, exit_code = "make file and folder writable", ExitCode.STORE_UNWRITABLE
     return StartupError(
-        f"{where}: {reason} ({exc}); {fix}, or set SQLite.Path to another place",
+        f"{where}: {_UNAVAILABLE[code]} ({exc}); {fix}, or set SQLite.Path to another place",
         exit_code=exit_code,
     )
 

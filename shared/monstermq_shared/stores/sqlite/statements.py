@@ -44,9 +44,10 @@ class RowsStatement:
 
     def _sizes(self, count: int) -> Iterator[int]:
         """Split a number into powers of two; the last one may be larger than what is left."""
+        padding_max = max(_PADDING_MIN, count // 4)
         while count > 0:
             size = min(1 << (count - 1).bit_length(), self._rows_max)
-            if size - count > max(_PADDING_MIN, count // 4):
+            if size - count > padding_max:
                 size //= 2
             yield size
             count -= size

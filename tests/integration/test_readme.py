@@ -1,0 +1,243 @@
+"""The README, taken at its word: its commands in order, its configurations, its links."""
+
+import asyncio
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+from tests.bench.report import table_lines
+from tests.support.broker import BrokerProcess
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+DOCUMENTS = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
+WEBSOCKET_PACKAGE = ROOT / "tests" / "integration" / "node" / "node_modules" / "ws"
+BOUND_S = 20.0
+
+FENCED = re.compile(r"^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+FIGURES = re.compile(r"<!-- bench:begin -->\n(.*?)<!-- bench:end -->", re.DOTALL)
+LINK = re.compile(r"\]\((?P<target>[^)#:]+)(?:#[^)]*)?\)")
+FILE = re.compile(r"`([\w./-]+\.(?:py|sql|json|md|toml|txt|service))`")
+
+# Every other command runs as it stands; these stand for what differs on the tests' machine.
+PRELUDE = """
+set -euo pipefail
+mosquitto_sub() { command mosquitto_sub -p "$MONSTERMQ_TCP" "$@"; }
+mosquitto_pub() { command mosquitto_pub -p "$MONSTERMQ_TCP" "$@"; }
+curl() { "$PYTHON" -c 'import sys, urllib.request as r; \
+print(r.urlopen(sys.argv[1]).read().decode())' "${@: -1}"; }
+"""
+
+pytestmark = pytest.mark.integration
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A fenced block: the language it names, its lines, and its section's heading."""
+
+    language: str
+    text: str
+    section: str
+
+
+def blocks() -> Iterator[Block]:
+    """Yield the README's fenced blocks in order."""
+    for chapter in README.read_text(encoding="utf-8").split("\n## ")[1:]:
+        section = chapter.partition("\n")[0]
+        for found in FENCED.finditer(chapter):
+            yield Block(found["language"], found["text"], section)
+
+
+def of_language(language: str) -> list[str]:
+    return [block.text for block in blocks() if block.language == language]
+
+
+class DefaultBroker(BrokerProcess):
+    """The broker as ``make run`` starts it: no file, data below the working directory."""
+
+    def _prepare(self, config_yaml: str | None) -> list[str]:
+        assert config_yaml is None, "without a file there is nothing to set"
+        return [sys.executable, "-m", "monstermq"]
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What takes it to free ports."""
+        return {
+            "MONSTERMQ_TCP": str(self.tcp_port),
+            "MONSTERMQ_WS": str(self.ws_port),
+            "MONSTERMQ_METRICS__PORT": str(self.metrics_port),
+            "PYTHON": sys.executable,
+        }
+
+
+@pytest.fixture
+def broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DefaultBroker]:
+    """The default broker on free ports, not yet started."""
+    for name in [name for name in os.environ if name.startswith(("MONSTERMQ_", "GATEWAY_"))]:
+        monkeypatch.delenv(name)
+    broker = DefaultBroker(tmp_path)
+    yield broker
+    broker.close()
+
+
+def with_ports(text: str, broker: DefaultBroker) -> str:
+    """Put this machine's free ports, and this environment's command, for the README's."""
+    return (
+        text.replace(":9000", f":{broker.ws_port}")
+        .replace(":9464", f":{broker.metrics_port}")
+        .replace(".venv/bin/monstermq", '"$PYTHON" -m monstermq')
+    )
+
+
+def shell(text: str, broker: DefaultBroker) -> str:
+    """Run a block to its end and return what it printed."""
+    return subprocess.run(
+        ["bash", "-c", PRELUDE + with_ports(text, broker)],
+        cwd=broker.directory,
+        env={**os.environ, **broker.variables},
+        capture_output=True,
+        text=True,
+        timeout=BOUND_S,
+        check=True,
+    ).stdout
+
+
+async def watch(text: str, broker: DefaultBroker) -> asyncio.subprocess.Process:
+    """Start a block that goes on until it is killed."""
+    return await asyncio.create_subprocess_exec(
+        "bash",
+        "-c",
+        PRELUDE + text,
+        cwd=broker.directory,
+        env={**os.environ, **broker.variables},
+        stdout=asyncio.subprocess.PIPE,
+        start_new_session=True,
+    )
+
+
+class Tour:
+    """Somebody who types what the README says."""
+
+    def __init__(self, broker: DefaultBroker) -> None:
+        self._broker = broker
+        self._watcher: asyncio.subprocess.Process | None = None
+        self._printed = ""
+        self.seen: list[str] = []
+        """What the watcher saw before the plug was pulled."""
+
+    async def follow(self, block: Block) -> None:
+        """Type a block of commands, or compare what the last one printed."""
+        broker = self._broker
+        if block.language == "text":
+            assert self._printed == block.text
+        elif block.text == "make run\n":
+            broker.start(env=broker.variables)
+        elif "-t '#' -v" in block.text:
+            self._watcher = await watch(block.text, broker)
+        elif block.text.startswith("kill -9"):
+            shell(block.text, broker)
+            assert psutil.Process(broker.pid).wait(BOUND_S) == -signal.SIGKILL
+            broker.kill()  # it is dead; this lets it be started again
+        else:
+            self._printed = await asyncio.to_thread(shell, block.text, broker)
+            await self._look(block.text.count("mosquitto_pub"))
+
+    async def _look(self, messages: int) -> None:
+        """Wait until the watcher has seen so many messages more."""
+        watcher = self._watcher
+        assert watcher is not None
+        assert watcher.stdout is not None
+        async with asyncio.timeout(BOUND_S):
+            self.seen += [(await watcher.stdout.readline()).decode() for _ in range(messages)]
+
+    async def end(self) -> None:
+        """Close the watcher's terminal."""
+        if self._watcher is not None:
+            os.killpg(self._watcher.pid, signal.SIGKILL)
+            await self._watcher.wait()
+
+
+async def test_the_tour_goes_as_the_readme_tells(broker: DefaultBroker) -> None:
+    typed = [block for block in blocks() if block.language in {"sh", "text"}]
+    assert {block.section for block in typed} == {"Five minutes", "Operation"}
+    tour = Tour(broker)
+    try:
+        for block in typed:
+            await tour.follow(block)
+    finally:
+        await tour.end()
+    assert tour.seen == [
+        "plant/line1/state running\n",
+        "plant/line1/temperature 21.5\n",
+        "plant/line1/temperature 23.5\n",
+    ]
+    assert (broker.directory / "backup.db").stat().st_size > 0
+
+
+@pytest.mark.skipif(
+    shutil.which("node") is None or not WEBSOCKET_PACKAGE.exists(),
+    reason="Node.js or its WebSocket package is missing: scripts/install-test-tools",
+)
+def test_the_browser_hears_what_is_retained(broker: DefaultBroker) -> None:
+    (script,) = of_language("js")
+    page = broker.directory / "page.js"
+    page.write_text(
+        f'globalThis.WebSocket = require("{WEBSOCKET_PACKAGE}");\n'
+        "let heard = '';\n"
+        "console.log = (data) => {\n"
+        "  heard += data;\n"
+        "  if (heard.includes('running')) { process.stdout.write(heard); process.exit(0); }\n"
+        "};\n" + with_ports(script, broker),
+        encoding="utf-8",
+    )
+    broker.start(env=broker.variables)
+    shell("mosquitto_pub -t plant/line1/state -m running -r -q 1", broker)
+    heard = subprocess.run(
+        ["node", page], capture_output=True, text=True, timeout=BOUND_S, check=True
+    ).stdout
+    assert "plant/line1/state" in heard
+
+
+@pytest.mark.parametrize("text", of_language("yaml"))
+def test_a_configuration_of_the_readme_would_start(text: str, broker: DefaultBroker) -> None:
+    (broker.directory / "config.yaml").write_text(text, encoding="utf-8")
+    assert shell('"$PYTHON" -m monstermq -config config.yaml --check', broker).startswith("OK: ")
+
+
+def test_the_table_of_figures_is_the_one_the_benchmark_prints() -> None:
+    found = FIGURES.search(README.read_text(encoding="utf-8"))
+    assert found is not None
+    assert "\n".join(table_lines([])) + "\n" in found[1]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_leads_somewhere(document: Path) -> None:
+    text = FENCED.sub("", document.read_text(encoding="utf-8"))
+    targets = [found["target"] for found in LINK.finditer(text)]
+    assert [target for target in targets if not (document.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("name", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"])
+def test_every_file_a_document_names_is_there(name: str) -> None:
+    named = FILE.findall((ROOT / name).read_text(encoding="utf-8"))
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    paths = [f"/{path}" for path in listed]
+    missing = {file for file in named if not any(path.endswith(f"/{file}") for path in paths)}
+    assert missing == set()

@@ -1,0 +1,310 @@
+"""SQLite beyond the contract: what the file looks like, and what survives when things go wrong."""
+
+import asyncio
+import sqlite3
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from monstermq_shared.errors import ConfigError, StoreConflict, StoreUnavailable
+from monstermq_shared.stores.ports import Commit
+from monstermq_shared.stores.sqlite import SqliteDatabase
+from monstermq_shared.stores.sqlite.ownership import Ownership
+from monstermq_shared.testing.builders import (
+    ARCHIVE,
+    NOON_US,
+    RETAINED,
+    commit_archive,
+    commit_messages,
+    make_record,
+)
+from monstermq_shared.testing.database_contract import full_commit, rows_of
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "monstermq.db"
+
+
+@pytest.fixture
+async def database(path: Path) -> AsyncIterator[SqliteDatabase]:
+    database = await SqliteDatabase.open(
+        str(path), session_store=True, message_stores=[RETAINED], archive_stores=[ARCHIVE]
+    )
+    yield database
+    await database.close()
+
+
+def query(path: Path, sql: str) -> list[tuple[object, ...]]:
+    """Ask as the ``sqlite3`` command would."""
+    connection = sqlite3.connect(path)
+    try:
+        return connection.execute(sql).fetchall()
+    finally:
+        connection.close()
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+async def run_on_writer(database: SqliteDatabase, sql: str) -> None:
+    await database._writer.submit(lambda connection: connection.execute(sql).fetchall())
+
+
+async def test_the_originals_columns_show_the_levels(database: SqliteDatabase, path: Path) -> None:
+    topics = ["one", 'q"\\/x', "a//c", "1/2/3/4/5/6/7/8/9/ten/eleven"]
+    await commit_messages(database, *(make_record(i, at) for i, at in enumerate(topics)))
+    columns = "topic_1, topic_2, topic_3, topic_9, topic_r, topic_l"
+    rows = query(path, f"SELECT {columns} FROM retainedmessages ORDER BY position")
+    assert rows == [
+        ("one", "", "", "", "[]", "one"),
+        ('q"\\', "x", "", "", "[]", "x"),
+        ("a", "", "c", "", "[]", "c"),
+        ("1", "2", "3", "9", '["ten","eleven"]', "eleven"),
+    ]
+
+
+async def test_payloads_show_as_text_and_json_where_they_are(
+    database: SqliteDatabase, path: Path
+) -> None:
+    payloads = [b"23.5", b"warm", b"", b"\xff", b'"\x00"', '{"\u00e4":1}'.encode()]
+    await commit_archive(database, *(make_record(i, payload=at) for i, at in enumerate(payloads)))
+    rows = query(path, "SELECT payload_blob, payload, payload_json FROM mcparchive")
+    assert rows == [
+        (b"23.5", "23.5", "23.5"),
+        (b"warm", "warm", None),
+        (b"", "", None),
+        (b"\xff", None, None),
+        (b'"\x00"', None, None),
+        ('{"\u00e4":1}'.encode(), '{"\u00e4":1}', '{"\u00e4":1}'),
+    ]
+    average = "SELECT avg(CAST(payload AS REAL)) FROM mcparchive WHERE position = 0"
+    assert query(path, average) == [(23.5,)]
+
+
+async def test_time_is_text_that_sorts(database: SqliteDatabase, path: Path) -> None:
+    await commit_archive(database, make_record(1, timestamp_us=NOON_US + 5))
+    assert query(path, "SELECT time FROM mcparchive") == [("2026-01-15T12:00:00.000005Z",)]
+
+
+async def test_history_is_read_through_an_index(database: SqliteDatabase, path: Path) -> None:
+    del database
+    sql = "SELECT 1 FROM mcparchive WHERE topic = 'a' AND time > '2026' ORDER BY time DESC"
+    ((*_, plan),) = query(path, f"EXPLAIN QUERY PLAN {sql}")
+    assert "mcparchive_topic_time_idx (topic=? AND time>?)" in str(plan)
+
+
+async def test_two_commits_at_once_are_a_mistake(database: SqliteDatabase) -> None:
+    first = asyncio.ensure_future(database.commit(full_commit(1)))
+    await asyncio.sleep(0)
+    with pytest.raises(RuntimeError, match="one commit at a time"):
+        await database.commit(full_commit(2))
+    await first
+    await database.commit(full_commit(3))
+
+
+async def test_a_full_disk_refuses_the_commit_and_nothing_else(database: SqliteDatabase) -> None:
+    await database.commit(full_commit(1))
+    await run_on_writer(database, "PRAGMA max_page_count = 1")  # that is: as large as it is now
+    large = full_commit(2)
+    large.archives = {ARCHIVE: [make_record(i, payload=b"x" * 100_000) for i in range(2, 50)]}
+    for _ in range(3):
+        with pytest.raises(StoreUnavailable, match="full"):
+            await database.commit(large)
+        assert await rows_of(database) == (1, 1, 1)
+        assert (await database.watermarks())["queue"] == 2
+    await run_on_writer(database, "PRAGMA max_page_count = 1000000")
+    await database.commit(large)
+    assert await rows_of(database) == (2, 1, 49)
+    assert (await database.watermarks())["queue"] == 3
+
+
+async def test_a_lock_held_by_another_program_is_worth_repeating(
+    database: SqliteDatabase, path: Path
+) -> None:
+    await run_on_writer(database, "PRAGMA busy_timeout = 0")
+    shell = sqlite3.connect(path, isolation_level=None)
+    shell.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreUnavailable, match="lock"):
+        await database.commit(full_commit(1))
+    shell.close()
+    await database.commit(full_commit(1))
+    assert await rows_of(database) == (1, 1, 1)
+
+
+async def test_a_backup_is_the_whole_database_as_it_was(
+    database: SqliteDatabase, tmp_path: Path
+) -> None:
+    await database.commit(full_commit(1))
+    copy = tmp_path / "copies of today.db"
+    copy.write_text("an older copy")
+
+    async def go_on() -> None:
+        for offset in range(2, 30):
+            await database.commit(full_commit(offset))
+
+    await asyncio.gather(go_on(), database.backup(copy))
+    assert not any(name.endswith(".partial") for name in names_in(tmp_path))
+    restored = await SqliteDatabase.open(
+        str(copy), session_store=True, message_stores=[RETAINED], archive_stores=[ARCHIVE]
+    )
+    queue, retained, archive = await rows_of(restored)
+    assert queue == archive
+    assert (await restored.watermarks())["queue"] == archive + 1
+    assert retained == 1
+    await restored.close()
+    assert (await rows_of(database))[0] == 29
+
+
+async def test_a_memory_database_can_be_backed_up(tmp_path: Path) -> None:
+    database = await SqliteDatabase.open(
+        ":memory:", session_store=True, message_stores=[RETAINED], archive_stores=[ARCHIVE]
+    )
+    await database.commit(full_commit(1))
+    await database.backup(tmp_path / "copy.db")
+    await database.close()
+    assert query(tmp_path / "copy.db", "SELECT count(*) FROM mcparchive") == [(1,)]
+
+
+async def test_a_backup_that_fails_leaves_no_trace(
+    database: SqliteDatabase, path: Path, tmp_path: Path
+) -> None:
+    before = names_in(tmp_path)
+    with pytest.raises(ConfigError, match="itself"):
+        await database.backup(path)
+    with pytest.raises(StoreUnavailable):
+        await database.backup(tmp_path / "missing" / "copy.db")
+    with pytest.raises(StoreUnavailable):
+        await database.backup(path / "copy.db")
+    assert names_in(tmp_path) == before
+    await database.commit(full_commit(1))
+
+
+async def test_a_purge_gives_the_space_back(database: SqliteDatabase) -> None:
+    records = [make_record(i, payload=bytes(5_000)) for i in range(4_000)]
+    await commit_archive(database, *records)
+    await run_on_writer(database, "PRAGMA wal_checkpoint(TRUNCATE)")
+    before = await database.size()
+    archive = database.archive_store(ARCHIVE)
+    assert await archive.purge(before_us=NOON_US + 3_900, limit=10_000) == 3_900
+    for _ in range(200):  # each purge gives back what fits into one short job
+        await commit_archive(database, make_record(0))
+        assert await archive.purge(before_us=NOON_US + 1, limit=10) == 1
+    await run_on_writer(database, "PRAGMA wal_checkpoint(TRUNCATE)")
+    assert await database.size() < before / 4
+
+
+async def test_a_killed_process_keeps_what_was_committed_and_nothing_more(path: Path) -> None:
+    """The process dies inside a transaction, between two of its statements."""
+    script = Path(__file__).with_name("sqlite_victim.py")
+    killed = await asyncio.create_subprocess_exec(sys.executable, script, path)
+    assert await killed.wait() == 9
+    database = await SqliteDatabase.open(
+        str(path), session_store=True, message_stores=[RETAINED], archive_stores=[ARCHIVE]
+    )
+    assert await rows_of(database) == (5, 1, 5)
+    assert await database.watermarks() == {"queue": 5, RETAINED: 5, ARCHIVE: 5}
+    await database.close()
+
+
+class UncertainConnection(sqlite3.Connection):
+    """A driver whose COMMIT fails, before or after it took effect; reads may fail as well."""
+
+    fails_commit = False
+    applies_it = False
+    fails_reads = False
+
+    def execute(self, sql: str, parameters: object = (), /) -> sqlite3.Cursor:
+        if self.fails_reads and sql.startswith("SELECT"):
+            raise sqlite3.OperationalError("disk I/O error")
+        if self.fails_commit and sql == "COMMIT":
+            if self.applies_it:
+                super().execute(sql)
+            raise sqlite3.OperationalError("disk I/O error")
+        return super().execute(sql, parameters)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def uncertain(path: Path) -> UncertainConnection:
+    connection = sqlite3.connect(path, isolation_level=None, factory=UncertainConnection)
+    connection.execute("CREATE TABLE monstermq_meta (writer TEXT, version INTEGER)")
+    connection.execute("CREATE TABLE rows (x)")
+    connection.execute("INSERT INTO monstermq_meta VALUES ('me', 1)")
+    return connection
+
+
+def count_rows(connection: sqlite3.Connection) -> int:
+    ((count,),) = connection.execute("SELECT count(*) FROM rows").fetchall()
+    return int(count)
+
+
+def test_a_commit_that_failed_after_it_took_effect_is_a_success(
+    uncertain: UncertainConnection,
+) -> None:
+    ownership = Ownership("me", 1)
+    uncertain.fails_commit = uncertain.applies_it = True
+    with ownership.transaction(uncertain):
+        uncertain.execute("INSERT INTO rows VALUES (1)")
+    uncertain.fails_commit = False
+    with ownership.transaction(uncertain):
+        uncertain.execute("INSERT INTO rows VALUES (2)")
+    assert count_rows(uncertain) == 2
+    uncertain.close()
+
+
+def test_a_commit_that_failed_without_effect_can_be_repeated(
+    uncertain: UncertainConnection,
+) -> None:
+    ownership = Ownership("me", 1)
+    uncertain.fails_commit = True
+    with (
+        pytest.raises(sqlite3.OperationalError, match="disk"),
+        ownership.transaction(uncertain),
+    ):
+        uncertain.execute("INSERT INTO rows VALUES (1)")
+    uncertain.fails_commit = False
+    assert count_rows(uncertain) == 0
+    with ownership.transaction(uncertain):
+        uncertain.execute("INSERT INTO rows VALUES (1)")
+    assert count_rows(uncertain) == 1
+    uncertain.close()
+
+
+@pytest.mark.parametrize("applied", [True, False])
+def test_an_unknown_outcome_is_settled_before_anything_else_is_written(
+    uncertain: UncertainConnection, applied: bool
+) -> None:
+    ownership = Ownership("me", 1)
+    uncertain.fails_commit = uncertain.fails_reads = True
+    uncertain.applies_it = applied
+    with (
+        pytest.raises(sqlite3.OperationalError, match="disk"),
+        ownership.transaction(uncertain),
+    ):
+        uncertain.execute("INSERT INTO rows VALUES (1)")
+    assert ownership.uncertain
+    with pytest.raises(StoreUnavailable), ownership.transaction(uncertain):
+        pytest.fail("the body must not run")
+    uncertain.fails_commit = uncertain.fails_reads = False
+    assert ownership.settle(uncertain) is applied
+    assert count_rows(uncertain) == applied
+    with ownership.transaction(uncertain):
+        uncertain.execute("INSERT INTO rows VALUES (2)")
+    assert count_rows(uncertain) == 1 + applied
+    uncertain.close()
+
+
+def test_another_writers_version_is_not_taken_for_ours(uncertain: UncertainConnection) -> None:
+    uncertain.execute("UPDATE monstermq_meta SET writer = 'other', version = 1")
+    with pytest.raises(StoreConflict), Ownership("me", 1).transaction(uncertain):
+        pytest.fail("the body must not run")
+    assert not uncertain.in_transaction
+    uncertain.close()
+
+
+async def test_a_commit_of_nothing_moves_the_watermark(database: SqliteDatabase) -> None:
+    await database.commit(Commit(upto=7, projections=["queue"]))
+    assert await database.watermarks() == {"queue": 7}

@@ -1,0 +1,202 @@
+"""What a start says to a database it cannot use, and that it leaves it as it is."""
+
+import os
+import sqlite3
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from monstermq_shared.errors import ConfigError, StartupError, StoreConflict, StoreDamaged
+from monstermq_shared.exit_codes import ExitCode
+from monstermq_shared.stores.ports import Commit
+from monstermq_shared.stores.sqlite import SqliteDatabase
+from monstermq_shared.testing.builders import ARCHIVE, RETAINED
+from monstermq_shared.testing.database_contract import full_commit, rows_of
+
+Opener = Callable[..., Awaitable[SqliteDatabase]]
+
+
+async def open_at(path: Path, archives: tuple[str, ...] = (ARCHIVE,)) -> SqliteDatabase:
+    return await SqliteDatabase.open(
+        str(path), session_store=True, message_stores=[RETAINED], archive_stores=archives
+    )
+
+
+def write(path: Path, *statements: str) -> bytes:
+    """Make a database that is not ours; return the bytes of the file."""
+    connection = sqlite3.connect(path)
+    for statement in statements:
+        connection.execute(statement)
+    connection.commit()
+    connection.close()
+    return path.read_bytes()
+
+
+async def test_every_opening_is_a_new_boot_of_the_same_generation(tmp_path: Path) -> None:
+    seen = []
+    for _ in range(3):
+        database = await open_at(tmp_path / "x.db")
+        seen.append((database.boot, database.generation))
+        await database.close()
+        await database.close()
+    generation = seen[0][1]
+    assert seen == [(1, generation), (2, generation), (3, generation)]
+
+
+async def test_what_was_committed_is_there_after_a_restart(tmp_path: Path) -> None:
+    database = await open_at(tmp_path / "deep" / "er" / "x.db")
+    await database.commit(full_commit(1))
+    await database.close()
+    database = await open_at(tmp_path / "deep" / "er" / "x.db")
+    assert await rows_of(database) == (1, 1, 1)
+    assert (await database.watermarks())["queue"] == 2
+    await database.close()
+
+
+async def test_a_group_that_is_added_later_gets_its_tables(tmp_path: Path) -> None:
+    await (await open_at(tmp_path / "x.db")).close()
+    database = await open_at(tmp_path / "x.db", (ARCHIVE, "my-groupArchive"))
+    assert await database.archive_store("my-groupArchive").history("a") == []
+    await database.close()
+
+
+async def test_a_second_broker_is_refused_and_the_first_goes_on(tmp_path: Path) -> None:
+    first = await open_at(tmp_path / "x.db")
+    with pytest.raises(StartupError, match=rf"x\.db is in use .*{os.getpid()}.*SQLite\.Path") as at:
+        await open_at(tmp_path / "x.db")
+    assert at.value.exit_code == ExitCode.STORE_IN_USE
+    await first.commit(full_commit(1))
+    assert first.boot == 1
+    await first.close()
+
+
+async def test_who_lost_the_database_cannot_commit(tmp_path: Path) -> None:
+    """The lock file is gone, a second broker starts all the same: the first must stop."""
+    first = await open_at(tmp_path / "x.db")
+    (tmp_path / "x.db.lock").unlink()
+    second = await open_at(tmp_path / "x.db")
+    for _ in range(2):
+        with pytest.raises(StoreConflict):
+            await first.commit(full_commit(1))
+    assert await rows_of(second) == (0, 0, 0)
+    assert await second.watermarks() == {}
+    await second.commit(full_commit(2))
+    assert await rows_of(second) == (1, 1, 1)
+    await first.close()
+    await second.close()
+
+
+async def test_a_memory_database_is_one_and_each_is_its_own(tmp_path: Path) -> None:
+    first, second = await open_at(Path(":memory:")), await open_at(Path(":memory:"))
+    await first.commit(full_commit(1))
+    assert await rows_of(first) == (1, 1, 1)
+    assert await rows_of(second) == (0, 0, 0)
+    await first.close()
+    await second.close()
+
+
+async def test_the_originals_file_is_recognized_and_left_alone(tmp_path: Path) -> None:
+    before = write(tmp_path / "x.db", "CREATE TABLE mcparchive (topic TEXT, time TEXT)")
+    with pytest.raises(StartupError, match=r"original MonsterMQ.*SQLite\.Path"):
+        await open_at(tmp_path / "x.db")
+    assert (tmp_path / "x.db").read_bytes() == before
+
+
+async def test_another_programs_file_is_left_alone(tmp_path: Path) -> None:
+    before = write(tmp_path / "x.db", "CREATE TABLE bookmarks (url TEXT)")
+    with pytest.raises(StartupError, match=r"another program.*SQLite\.Path"):
+        await open_at(tmp_path / "x.db")
+    assert (tmp_path / "x.db").read_bytes() == before
+
+
+@pytest.mark.parametrize("version", [0, 2, 99])
+async def test_an_unknown_schema_version_is_refused(tmp_path: Path, version: int) -> None:
+    await (await open_at(tmp_path / "x.db")).close()
+    before = write(tmp_path / "x.db", f"PRAGMA user_version = {version}")
+    with pytest.raises(StoreDamaged, match=rf"schema version {version}\b.*Nothing was changed"):
+        await open_at(tmp_path / "x.db")
+    assert (tmp_path / "x.db").read_bytes() == before
+
+
+@pytest.mark.parametrize("offset", [0, 40, 4096])
+async def test_a_damaged_file_is_refused_with_the_way_to_rescue_it(
+    tmp_path: Path, offset: int
+) -> None:
+    path = tmp_path / "x.db"
+    database = await open_at(path)
+    await database.commit(full_commit(1))
+    await database.close()
+    content = bytearray(path.read_bytes())
+    content[offset : offset + 8_192] = b"\xa5" * len(content[offset : offset + 8_192])
+    path.write_bytes(content)
+    with pytest.raises(StoreDamaged, match=r'sqlite3 .*x\.db "\.recover"'):
+        await open_at(path)
+    assert path.read_bytes() == content
+    with pytest.raises(StoreDamaged):  # and it is not the lock that keeps us out now
+        await open_at(path)
+
+
+async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.db").write_text("Dear diary, " * 1_000)
+    with pytest.raises(StoreDamaged):
+        await open_at(tmp_path / "x.db")
+
+
+async def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StartupError, match=r"file/x\.db.*SQLite\.Path") as at:
+        await open_at(tmp_path / "file" / "x.db")
+    assert at.value.exit_code == ExitCode.STORE_UNWRITABLE
+
+
+async def test_a_folder_in_the_place_of_the_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.db").mkdir()
+    with pytest.raises(StartupError, match=r"x\.db.*SQLite\.Path") as at:
+        await open_at(tmp_path / "x.db")
+    assert at.value.exit_code == ExitCode.STORE_UNWRITABLE
+
+
+async def test_another_programs_lock_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monstermq_shared.stores.sqlite.opening._BUSY_TIMEOUT_S", 0.0)
+    await (await open_at(tmp_path / "x.db")).close()
+    shell = sqlite3.connect(tmp_path / "x.db", isolation_level=None)
+    shell.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StartupError, match="end that program") as at:
+        await open_at(tmp_path / "x.db")
+    assert at.value.exit_code == ExitCode.STORE_IN_USE
+    shell.close()
+    await (await open_at(tmp_path / "x.db")).close()
+
+
+async def test_a_library_that_is_too_old_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 37, 2))
+    with pytest.raises(StartupError, match=r"3\.38\.0 or newer"):
+        await open_at(tmp_path / "x.db")
+
+
+@pytest.mark.parametrize(
+    "archives",
+    [
+        ('x" (a); DROP TABLE sessions; --Archive',),
+        ("sessions",),
+        ("Watermarks",),
+        ("aArchive", "AArchive"),
+        ("RetainedMessages",),
+    ],
+)
+async def test_hostile_group_names_make_no_table(tmp_path: Path, archives: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError, match=r"ArchiveGroups\[\]\.Name"):
+        await open_at(tmp_path / "x.db", archives)
+    assert not (tmp_path / "x.db").exists()
+
+
+async def test_a_word_of_sql_is_a_name_like_any_other(tmp_path: Path) -> None:
+    database = await open_at(tmp_path / "x.db", ("select", "drop-table", ARCHIVE))
+    await database.commit(Commit(upto=1, projections=[], archives={"select": []}))
+    assert await database.archive_store("drop-table").history("a") == []
+    await database.close()
