@@ -36,7 +36,7 @@ set -euo pipefail
 mosquitto_sub() { command mosquitto_sub -p "$MONSTERMQ_TCP" "$@"; }
 mosquitto_pub() { command mosquitto_pub -p "$MONSTERMQ_TCP" "$@"; }
 curl() { "$PYTHON" -c 'import sys, urllib.request as r; \
-print(r.urlopen(sys.argv[1]).read().decode())' "${@: -1}"; }
+print(r.urlopen(sys.argv[1]).read().decode(), end="")' "${@: -1}"; }
 """
 
 pytestmark = pytest.mark.integration

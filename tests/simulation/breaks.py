@@ -1,8 +1,10 @@
-"""Brokers that break one rule each (``design.md`` 5): the simulation must find every one of them."""
+"""Brokers that break one rule each (``design.md`` 5); the simulation must find each of them."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
+
+from tests.simulation.broker import Build
 
 from monstermq_shared.messages import MessageRun
 from monstermq_shared.records import Record
@@ -12,7 +14,6 @@ from monstermq_shared.sessions.local.retained import RetainedMessages, RetainedR
 from monstermq_shared.sessions.local.turn import Journal, Speaker
 from monstermq_shared.sessions.ports import Answer
 from monstermq_shared.stores.ports import StoredSession
-from tests.simulation.broker import Build
 
 Change = Callable[[Build], Build]
 

@@ -3,6 +3,11 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from tests.simulation.clients import Pipe
+from tests.simulation.disk import Disk
+from tests.simulation.ledger import Ledger
+from tests.simulation.witness import Witness
+
 from monstermq_edge.mqtt.bodies import DecoderLimits
 from monstermq_edge.mqtt.connection import Connection, ConnectionContext, Peer
 from monstermq_edge.mqtt.phases import Phase
@@ -14,10 +19,6 @@ from monstermq_shared.sessions.local import LocalEngine, QueueRead, RetainedRead
 from monstermq_shared.sessions.local.engine import EngineSettings
 from monstermq_shared.sessions.local.reads import Read
 from monstermq_shared.stores.ports import CommitResult, QueuedMessage
-from tests.simulation.clients import Pipe
-from tests.simulation.disk import Disk
-from tests.simulation.ledger import Ledger
-from tests.simulation.witness import Witness
 
 CONGESTED_AT = 400
 """Bytes under way to a client at which the network takes no more for now."""

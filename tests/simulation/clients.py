@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Protocol
 
-from monstermq_edge.mqtt.connection import Connection
 from tests.simulation.ledger import Ledger, Message, Violation
 from tests.support.mqtt_client_frames import (
     DISCONNECT,
@@ -28,6 +27,8 @@ from tests.support.mqtt_peer import (
     Unsuback,
     split_packet,
 )
+
+from monstermq_edge.mqtt.connection import Connection
 
 OUTSTANDING_MAX = 5
 """Publishes a client has under way at once; small, so that packet ids are used again soon."""

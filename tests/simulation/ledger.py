@@ -51,7 +51,15 @@ class Ledger:
         self._next = 0
 
     def write(
-        self, publisher: str, topic: str, qos: int, *, retain: bool, clear: bool, size: int, step: int
+        self,
+        publisher: str,
+        topic: str,
+        qos: int,
+        *,
+        retain: bool,
+        clear: bool,
+        size: int,
+        step: int,
     ) -> Message:
         """Make a new message."""
         self._next += 1

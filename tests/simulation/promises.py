@@ -17,12 +17,15 @@ d, f, g and j are checked by ``clients``, h by ``witness``, w by ``ledger`` and 
 """
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from monstermq_shared.sessions.local.persistent import PAGE_MESSAGES, PersistentSession
-from monstermq_shared.topics import matches
 from tests.simulation.clients import Client, Period, Receipt
 from tests.simulation.ledger import Message, Violation
+
+from monstermq_shared.sessions.local import persistent
+from monstermq_shared.sessions.local.persistent import PersistentSession
+from monstermq_shared.topics import matches
 
 if TYPE_CHECKING:
     from tests.simulation.world import Simulation
@@ -36,7 +39,7 @@ def check_bounds(world: "Simulation") -> None:
     engine = world.broker.engine
     settings = world.build.settings
     waiting_max = settings.hold.pending_max + settings.queue.tail_max
-    waiting_max += 2 * PAGE_MESSAGES + CHUNK_MESSAGES_MAX
+    waiting_max += 2 * persistent.PAGE_MESSAGES + CHUNK_MESSAGES_MAX
     for session in engine.sessions.values():
         if len(session.in_flight) > world.window:
             raise Violation(f"j: {len(session.in_flight)} in flight in {session.client_id}")
@@ -61,10 +64,12 @@ def check_at_rest(world: "Simulation") -> None:
     _check_retained(world)
 
 
-def _check_delivery(client: Client, messages) -> None:
+def _check_delivery(client: Client, messages: Iterable[Message]) -> None:
     counts = client.counts()
     held = [
-        p for p in client.periods if p.on is not None and not p.ended and p.generation == client.generation
+        p
+        for p in client.periods
+        if p.on is not None and not p.ended and p.generation == client.generation
     ]
     for message in messages:
         if message.acknowledged and message.qos and message.payload and not counts[message.number]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 
-from monstermq_shared.stores.ports import InFlightState
 from tests.simulation.clients import Pipe
 from tests.simulation.disk import ClientRows, Disk
 from tests.simulation.ledger import Ledger, Violation
@@ -18,6 +17,8 @@ from tests.support.mqtt_peer import (
     Unsuback,
     split_packet,
 )
+
+from monstermq_shared.stores.ports import InFlightState
 
 
 class Witness:

@@ -4,15 +4,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from monstermq_shared.sessions.local.backpressure import HoldLimits
-from monstermq_shared.sessions.local.engine import EngineSettings
-from monstermq_shared.sessions.local.persistent import QueuePolicy
 from tests.simulation import promises
 from tests.simulation.broker import Broker, Build
 from tests.simulation.clients import Client, Pipe, Role
 from tests.simulation.disk import Disk
 from tests.simulation.ledger import Ledger, Violation
 from tests.simulation.witness import Witness
+
+from monstermq_shared.sessions.local.backpressure import HoldLimits
+from monstermq_shared.sessions.local.engine import EngineSettings
+from monstermq_shared.sessions.local.persistent import QueuePolicy
 
 TOPICS = ("a/0", "a/1", "b/0", "c/0", "r/0", "r/1", "r/2", "r/3")
 

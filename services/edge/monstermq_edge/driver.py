@@ -68,6 +68,21 @@ class EngineDriver:
         self._tasks += [
             asyncio.create_task(self._read_pages(), name=f"reads-{i}") for i in range(READERS)
         ]
+        for task in self._tasks:
+            task.add_done_callback(self._task_ended)
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        """A bug must end the process: without its commits it would hold everybody, and say nothing."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            logger.critical("%s failed", task.get_name(), exc_info=error)
+            self._give_up(StoreError(f"{task.get_name()} ended by a fault of the broker: {error!r}"))
+
+    def _give_up(self, error: StoreError) -> None:
+        """Nothing can be committed any more: whoever drains need not wait for it."""
+        self._broken = True
+        self._idle.set()
+        self._fail(error)
 
     async def drain(self, *, within_s: float) -> bool:
         """Commit all there is, for at most so long; return whether that was enough."""
@@ -113,10 +128,7 @@ class EngineDriver:
             try:
                 result = await self._commit(turn)
             except StoreError as exc:
-                # Nothing can be committed any more: whoever drains need not wait for it.
-                self._broken = True
-                self._idle.set()
-                self._fail(exc)
+                self._give_up(exc)
                 return
             self._turn = None
             self._idle.set()

@@ -43,6 +43,21 @@ class Document:
             path = path[:-1]
         return self.origins.get(path, "")
 
+    def decides(self, path: Path) -> bool:
+        """Whether, merged over others, it says what is at ``path``.
+
+        Mappings are merged, so their absent keys are the others' to say; anything else replaces
+        what the others have, with all below it.
+        """
+        value: Value = self.values
+        for key in path:
+            if not isinstance(value, dict):
+                return True
+            if key not in value:
+                return False
+            value = value[str(key)]
+        return True
+
 
 def read_document(text: str, name: str) -> Document:
     """Read a YAML mapping; ``name`` stands before the line number in errors and origins.

@@ -2,77 +2,73 @@
 
 Names are case-insensitive and may have single underscores between the words of a key; two
 underscores go down into a section. Text is taken as it is, everything else is read as YAML.
+
+pydantic-settings merges what is read here. Its own environment source does not read it: that one
+passes over what it does not know, lets one of two spellings win in silence, and forgets the name
+by which a wrong value was given.
 """
 
 from collections.abc import Mapping
 from enum import Enum
 from typing import get_args, get_origin
 
-from monstermq_shared.config.document import Document, Path, Value, read_value
-from monstermq_shared.config.fields import Section, nearest, suggestion
+from monstermq_shared.config.document import Document, Value, read_value
+from monstermq_shared.config.fields import Section, keys_of, nearest, suggestion
+from monstermq_shared.config.sections import BrokerConfig
 from monstermq_shared.errors import ConfigError
 
 PREFIX = "MONSTERMQ_"
 
 
-def override(document: Document, environ: Mapping[str, str], model: type[Section]) -> list[str]:
-    """Write the values of ``MONSTERMQ_...`` variables over those of ``document``.
+def read_environment(environ: Mapping[str, str]) -> tuple[list[Document], list[str]]:
+    """Return a document for each ``MONSTERMQ_...`` variable, the one that wins first, and warnings.
 
     An empty variable counts as absent. One whose first part is no key is none of ours (Kubernetes
-    sets MONSTERMQ_SERVICE_HOST for a service called monstermq): it is ignored with a warning,
-    which is returned.
+    sets MONSTERMQ_SERVICE_HOST for a service called monstermq): it is ignored with a warning.
 
     Raises:
         ConfigError: A variable names no key of its section, or the key of another variable.
     """
     warnings = []
-    claimed: dict[Path, str] = {}
+    found: dict[tuple[str, ...], Document] = {}
     for name in sorted(environ):
         if not name.upper().startswith(PREFIX) or not environ[name]:
             continue
         parts = name[len(PREFIX) :].split("__")
-        if _find_key(parts[0], model) is None:
-            meant = nearest(parts[0], _keys(model))
+        if _find_key(parts[0], BrokerConfig) is None:
+            meant = nearest(parts[0], keys_of(BrokerConfig))
             hint = f"; did you mean {PREFIX}{meant.upper()}?" if meant else ""
             warnings.append(f"{name} is ignored: {parts[0]} is not a key{hint}")
             continue
-        path, annotation = _resolve(name, parts, model)
-        if path in claimed:
-            raise ConfigError(f"{claimed[path]} and {name} set the same key; remove one of them")
-        claimed[path] = name
-        _write(document, path, _read(environ[name], name, annotation), name)
-    return warnings
+        path, annotation = _resolve(name, parts)
+        if path in found:
+            other = found[path].origin(path)
+            raise ConfigError(f"{other} and {name} set the same key; remove one of them")
+        value = read_value(environ[name], name) if _is_yaml(annotation) else environ[name]
+        found[path] = _document(path, value, name)
+    # A variable for one key wins over one for its whole section.
+    return [found[path] for path in sorted(found, key=len, reverse=True)], warnings
 
 
-def _keys(model: type[Section]) -> dict[str, object]:
-    """Return YAML key -> type of a section's fields."""
-    return {str(field.alias): field.annotation for field in model.model_fields.values()}
-
-
-def _find_key(part: str, model: type[Section]) -> str | None:
+def _find_key(part: str, section: type[Section]) -> str | None:
     wanted = part.replace("_", "").casefold()
-    return next((key for key in _keys(model) if key.casefold() == wanted), None)
+    return next((key for key in keys_of(section) if key.casefold() == wanted), None)
 
 
-def _resolve(name: str, parts: list[str], model: type[Section]) -> tuple[Path, object]:
+def _resolve(name: str, parts: list[str]) -> tuple[tuple[str, ...], object]:
     """Return the path a variable names, and the type of the value there."""
-    path: Path = ()
-    annotation: object = model
+    path: tuple[str, ...] = ()
+    annotation: object = BrokerConfig
     for part in parts:
         if not (isinstance(annotation, type) and issubclass(annotation, Section)):
-            raise ConfigError(f"{name}: {'.'.join(map(str, path))} has no keys of its own")
+            raise ConfigError(f"{name}: {'.'.join(path)} has no keys of its own")
         key = _find_key(part, annotation)
         if key is None:
-            where = ".".join(map(str, path))
-            hint = suggestion(part, _keys(annotation))
-            raise ConfigError(f"{name}: {part} is not a key of {where}{hint}")
-        annotation = _keys(annotation)[key]
+            hint = suggestion(part, keys_of(annotation))
+            raise ConfigError(f"{name}: {part} is not a key of {'.'.join(path)}{hint}")
+        annotation = keys_of(annotation)[key]
         path = (*path, key)
     return path, annotation
-
-
-def _read(text: str, name: str, annotation: object) -> Value:
-    return read_value(text, name) if _is_yaml(annotation) else text
 
 
 def _is_yaml(annotation: object) -> bool:
@@ -85,15 +81,8 @@ def _is_yaml(annotation: object) -> bool:
     return any(_is_yaml(member) for member in get_args(annotation))
 
 
-def _write(document: Document, path: Path, value: Value, name: str) -> None:
-    section = document.values
-    for key in path[:-1]:
-        child = section.setdefault(str(key), {})
-        if not isinstance(child, dict):
-            raise ConfigError(f"{document.origin(path)}: {key} must be keys and values")
-        section = child
-    section[str(path[-1])] = value
-    document.origins = {
-        known: origin for known, origin in document.origins.items() if known[: len(path)] != path
-    }
-    document.origins[path] = name
+def _document(path: tuple[str, ...], value: Value, name: str) -> Document:
+    values: dict[str, Value] = {path[-1]: value}
+    for key in reversed(path[:-1]):
+        values = {key: values}
+    return Document(values, {path: name})

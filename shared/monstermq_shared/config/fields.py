@@ -56,6 +56,11 @@ class Section(BaseModel):
     )
 
 
+def keys_of(section: type[Section]) -> dict[str, Any]:
+    """Return YAML key -> type of a section's fields."""
+    return {str(field.alias): field.annotation for field in section.model_fields.values()}
+
+
 def nearest(word: str, candidates: Iterable[str]) -> str | None:
     """Return the candidate that ``word`` was probably meant to be, whatever its case."""
     folded = {candidate.casefold(): candidate for candidate in candidates}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from monstermq_shared.config.checks import check_consistent, warnings_of
 from monstermq_shared.config.document import FILE_SIZE_MAX, Document, Value, read_document
-from monstermq_shared.config.environment import override
+from monstermq_shared.config.environment import read_environment
 from monstermq_shared.config.limits import fitted
 from monstermq_shared.config.sections import LOOPBACK, BrokerConfig
 from monstermq_shared.config.validation import validate
@@ -54,10 +54,10 @@ def load_config(
     file, source = _choose_file(path, environ)
     document = _embedded_document() if file is None else _read_file(file)
     warnings = _rename_tpcs(document)
-    warnings += override(document, environ, BrokerConfig)
-    config = _fit(validate(document))
+    variables, ignored = read_environment(environ)
+    config = _fit(validate(*variables, document))
     check_consistent(config, cluster=cluster)
-    warnings += warnings_of(config)
+    warnings += ignored + warnings_of(config)
     return LoadedConfig(config=config, source=source, warnings=tuple(warnings), cluster=cluster)
 
 

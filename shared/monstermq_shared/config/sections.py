@@ -1,9 +1,14 @@
-"""The configuration as models: the original's YAML keys, and what this broker adds to them."""
+"""The configuration as models: the original's YAML keys, and what this broker adds to them.
 
+pydantic-settings merges what the environment and the file say into one ``BrokerConfig``.
+"""
+
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Any, Self
 
 from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
 
 from monstermq_shared.config.durations import Duration
 from monstermq_shared.config.fields import (
@@ -30,6 +35,9 @@ from monstermq_shared.config.limits import MAX_MESSAGE_SIZE_KB, Limits
 
 ALL_INTERFACES = "0.0.0.0"  # noqa: S104 - the original's behaviour; loading warns about it
 LOOPBACK = "127.0.0.1"
+
+# What carries the layers to the sources: the hook sees nothing but the constructor's arguments.
+_LAYERS = "layers"
 
 
 class Postgres(Section):
@@ -212,7 +220,7 @@ class Log(Section):
     """One line of text, or one JSON object, per entry."""
 
 
-class BrokerConfig(Section):
+class BrokerConfig(BaseSettings, Section):
     """Everything one configuration file says."""
 
     tcp: Port = 1883
@@ -263,3 +271,31 @@ class BrokerConfig(Section):
     """The $SYS topics."""
     log: Log = Log()
     """What is logged."""
+
+    @classmethod
+    def from_layers(cls, *layers: Mapping[str, Any]) -> Self:
+        """Merge values by their YAML keys, section by section; the first layer wins.
+
+        Raises:
+            pydantic.ValidationError: What they say together is not a configuration.
+        """
+        return cls.model_validate({_LAYERS: layers})
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take the layers, or what code gives, and nothing implicit.
+
+        The stock sources of the environment, ``.env`` and secrets are left out: ``load_config``
+        alone decides what is read.
+        """
+        layers = init_settings().get(_LAYERS)
+        if layers is None:
+            return (init_settings,)
+        return tuple(InitSettingsSource(settings_cls, dict(layer)) for layer in layers)

@@ -1,4 +1,4 @@
-"""From plain values to a ``BrokerConfig``, with errors a person can act on."""
+"""From documents to a ``BrokerConfig``, with errors a person can act on."""
 
 from collections.abc import Iterator
 from typing import get_args
@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from monstermq_shared.config.document import Document, Path, Value
-from monstermq_shared.config.fields import Section, suggestion
+from monstermq_shared.config.fields import Section, keys_of, suggestion
 from monstermq_shared.config.sections import BrokerConfig
 from monstermq_shared.errors import ConfigError
 
@@ -26,24 +26,29 @@ _EXPLANATIONS = {
     "string_too_short": "is empty; write a value or leave the key out",
     "tuple_type": 'must be a list, such as [ "a", "b" ]',
     "dict_type": "must be keys and values",
-    "model_type": "must be keys and values",
-    "model_attributes_type": "must be keys and values",
 }
 
 
-def validate(document: Document) -> BrokerConfig:
-    """Build the configuration from the values of a document.
+def validate(*documents: Document) -> BrokerConfig:
+    """Build the configuration from documents, of which the first wins, key by key.
 
     Raises:
         ConfigError: A key is unknown or missing, or a value is of the wrong type or out of its
             range; one line for each, with where it is written.
     """
-    refuse(list(_unknown_keys(document, document.values, BrokerConfig, ())))
+    # Each by itself: merging would hide what a later one has in the place of a section.
+    refuse(
+        [
+            problem
+            for document in documents
+            for problem in _misplaced(document, document.values, BrokerConfig, ())
+        ]
+    )
     try:
-        return BrokerConfig.model_validate(document.values)
+        return BrokerConfig.from_layers(*(document.values for document in documents))
     except ValidationError as exc:
         errors = exc.errors(include_url=False, include_input=False)
-        refuse([_explained(document, error) for error in errors])
+        refuse([_explained(documents, error) for error in errors])
         raise
 
 
@@ -66,31 +71,32 @@ def path_text(path: Path) -> str:
     return text.removeprefix(".")
 
 
-def _unknown_keys(
-    document: Document, values: Value, model: type[Section], path: Path
+def _misplaced(
+    document: Document, values: Value, section: type[Section], path: Path
 ) -> Iterator[str]:
+    """Yield the keys that ``section`` and those below it do not have, and sections that are none.
+
+    Python names are no keys here, though pydantic takes them.
+    """
     if not isinstance(values, dict):
-        return  # pydantic says so
-    fields = {str(field.alias): field.annotation for field in model.model_fields.values()}
+        yield f"{_prefix(document, path)}{path_text(path)} must be keys and values"
+        return
+    keys = keys_of(section)
     for key, value in values.items():
         here = (*path, key)
-        if key not in fields:
-            hint = suggestion(key[:80], fields)
+        if key not in keys:
+            hint = suggestion(key[:80], keys)
             yield f"{_prefix(document, here)}{path_text(here)[:200]} is not a key{hint}"
-        elif (section := _section(fields[key])) is not None:
-            if isinstance(value, list):
-                for index, item in enumerate(value):
-                    yield from _unknown_keys(document, item, section, (*here, index))
-            else:
-                yield from _unknown_keys(document, value, section, here)
+        elif _is_section(keys[key]):
+            yield from _misplaced(document, value, keys[key], here)
+        elif isinstance(value, list):
+            for item in filter(_is_section, get_args(keys[key])):
+                for index, child in enumerate(value):
+                    yield from _misplaced(document, child, item, (*here, index))
 
 
-def _section(annotation: object) -> type[Section] | None:
-    """Return the model of a section, or of a list of sections."""
-    for candidate in (annotation, *get_args(annotation)):
-        if isinstance(candidate, type) and issubclass(candidate, Section):
-            return candidate
-    return None
+def _is_section(annotation: object) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Section)
 
 
 def _prefix(document: Document, path: Path) -> str:
@@ -98,13 +104,15 @@ def _prefix(document: Document, path: Path) -> str:
     return f"{origin}: " if origin else ""
 
 
-def _explained(document: Document, error: ErrorDetails) -> str:
+def _explained(documents: tuple[Document, ...], error: ErrorDetails) -> str:
     path: Path = error["loc"]
     kind = error["type"]
     if kind == "missing":
         problem = _MISSING[str(path[-1])]
     else:
         problem = _EXPLANATIONS.get(kind) or _in_our_words(error["msg"])
+    # What nobody says is missing in the last one, which is the file.
+    document = next((known for known in documents if known.decides(path)), documents[-1])
     return f"{_prefix(document, path)}{path_text(path)} {problem}"
 
 

@@ -1,0 +1,60 @@
+"""The session engine under chosen chaos: kills, lost connections, slow disks, slow clients.
+
+A seed decides everything, so a failure is repeated by its number. More seeds than the default:
+``MONSTERMQ_SIM_SEEDS=5000``, or a range such as ``MONSTERMQ_SIM_SEEDS=5000-9000``.
+"""
+
+import os
+
+import pytest
+from tests.simulation.breaks import BREAKS, Change
+from tests.simulation.world import simulate
+
+from monstermq_shared.sessions.local import persistent, retained
+
+SEEDS_VARIABLE = "MONSTERMQ_SIM_SEEDS"
+
+BREAK_SEEDS = 120
+"""A broken rule must be found within so many seeds; most are in the first few."""
+
+
+def _seeds() -> range:
+    first, _, end = os.environ.get(SEEDS_VARIABLE, "60").rpartition("-")
+    return range(int(first or 0), int(end))
+
+
+@pytest.fixture(autouse=True)
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make pages so small that short queues have several."""
+    monkeypatch.setattr(persistent, "PAGE_MESSAGES", 3)
+    monkeypatch.setattr(retained, "PAGE_TOPICS", 2)
+
+
+@pytest.mark.parametrize("seed", _seeds())
+def test_every_promise_is_kept(seed: int) -> None:
+    simulate(seed)
+
+
+def _is_found(change: Change, seed: int) -> bool:
+    try:
+        simulate(seed, change=change)
+    except AssertionError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("change", BREAKS.values(), ids=BREAKS.keys())
+def test_a_broken_rule_is_found(change: Change) -> None:
+    assert any(_is_found(change, seed) for seed in range(BREAK_SEEDS))
+
+
+def test_a_seed_decides_everything() -> None:
+    """The same seed breaks the same rule at the same place."""
+    change = BREAKS["open ids are not stored"]
+    seed = next(seed for seed in range(BREAK_SEEDS) if _is_found(change, seed))
+    outcomes = set()
+    for _ in range(2):
+        with pytest.raises(AssertionError) as caught:
+            simulate(seed, change=change)
+        outcomes.add(str(caught.value))
+    assert len(outcomes) == 1
