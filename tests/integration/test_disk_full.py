@@ -131,6 +131,8 @@ async def test_a_kill_on_a_full_disk_loses_nothing_that_was_acknowledged(
     await cast.connect(port, cast.publishers)
     await until_ready(broker, 503)
     broker.kill()
+    await cast.gone()
+    disk.fill()
     status, said = broker.run_to_end(config(disk))
     assert status == ExitCode.STORE_FULL, said
 

@@ -83,7 +83,8 @@ class Run:
         await self.ledger.packets(rng.randint(1, rng.choice(PACKETS_MAX)), ROUND_S)
         self.broker.kill()
         await begun
-        await newcomer.drop()
+        await self.cast.gone()
+        await newcomer.gone()
         self.ledger.assert_kept()
 
     async def check_retained(self) -> None:
@@ -142,6 +143,7 @@ async def test_nothing_acknowledged_is_lost_or_doubled_by_kills(
     run, rng = Run(broker, cast), random.Random(ROUNDS)
     await cast.subscribe(broker.start(CONFIG).tcp_port)
     broker.kill()
+    await cast.gone()
     for _ in range(ROUNDS):
         await run.play_round(rng)
     await cast.settle(broker.start(CONFIG).tcp_port, SETTLE_S)

@@ -52,6 +52,7 @@ async def test_sigterm_under_load_loses_nothing_that_was_acknowledged(
         await cast.connect(port, cast.publishers)
         await cast.ledger.packets(rng.randint(1, 5_000), ROUND_S)
         assert broker.stop() == ExitCode.OK, broker.log_text()
+        await cast.gone()
         cast.ledger.assert_kept()
         broker.start()
         await cast.connect(port, cast.subscribers)

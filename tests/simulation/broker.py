@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tests.simulation.clients import Pipe
-from tests.simulation.disk import Disk
 from tests.simulation.ledger import Ledger
 from tests.simulation.witness import Witness
+from tests.support.disk import Disk
 
 from monstermq_edge.mqtt.bodies import DecoderLimits
 from monstermq_edge.mqtt.connection import Connection, ConnectionContext, Peer

@@ -276,10 +276,13 @@ class Client:
         )
 
     def subscribe(self, filters: list[tuple[str, int]]) -> None:
-        """Subscribe; one request at a time."""
+        """Subscribe; one request at a time. QoS 0 ends what was promised for the filter."""
         self._request_id += 1
         periods = [Period(f, qos, self.generation) for f, qos in filters]
         self.request = Request(self._request_id, periods, [])
+        for topic_filter, qos in filters:
+            if not qos:
+                self._end(topic_filter)
         self._send(encode_subscribe(self._request_id, filters))
 
     def unsubscribe(self, topic_filter: str) -> None:

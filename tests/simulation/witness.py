@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator
 
 from tests.simulation.clients import Pipe
-from tests.simulation.disk import ClientRows, Disk
 from tests.simulation.ledger import Ledger, Violation
+from tests.support.disk import ClientRows, Disk
 from tests.support.mqtt_peer import (
     Connack,
     Packet,

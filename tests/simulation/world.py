@@ -7,9 +7,9 @@ from random import Random
 from tests.simulation import promises
 from tests.simulation.broker import Broker, Build
 from tests.simulation.clients import Client, Pipe, Role
-from tests.simulation.disk import Disk
 from tests.simulation.ledger import Ledger, Violation
 from tests.simulation.witness import Witness
+from tests.support.disk import Disk
 
 from monstermq_shared.sessions.local.backpressure import HoldLimits
 from monstermq_shared.sessions.local.engine import EngineSettings
@@ -241,7 +241,7 @@ class Simulation:
         random = self.random
         count = random.choice((1, 1, 2)) if client.role.persistent else 1
         filters = random.sample(client.role.filters, count)
-        client.subscribe([(f, random.choice((1, 2, 2))) for f in filters])
+        client.subscribe([(f, random.choice((0, 1, 2, 2))) for f in filters])
 
     def _chaos_choices(self, client: Client, choices: list[Choice]) -> None:
         choices.append((0.05, lambda: setattr(client, "stalled", not client.stalled)))

@@ -94,6 +94,12 @@ class PersistentClient(ABC):
         except OSError:
             return
 
+    async def gone(self) -> None:
+        """Return once the broker's end has been noticed, and all it said before."""
+        if self._line is not None:
+            async with asyncio.timeout(WAIT_S):
+                await self._line.ended.wait()
+
     @property
     def is_connected(self) -> bool:
         """Whether there is a network connection."""
@@ -313,6 +319,11 @@ class Cast:
         """Connect the subscribers and wait for their SUBACKs, before anything is published."""
         await self.connect(port, self.subscribers)
         await self.ledger.until(lambda: all(s.subscribed for s in self.subscribers), WAIT_S)
+
+    async def gone(self) -> None:
+        """Return once everybody has noticed that the broker has ended."""
+        for client in (*self.publishers, *self.subscribers):
+            await client.gone()
 
     async def settle(self, port: int, within_s: float) -> None:
         """Publish nothing new, bring everybody back, and wait until nobody is owed anything."""

@@ -72,11 +72,11 @@ class EngineDriver:
             task.add_done_callback(self._task_ended)
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
-        """A bug must end the process: without its commits it would hold everybody, and say nothing."""
+        """A fault of ours ends the process: without commits it would hold everybody, in silence."""
         error = None if task.cancelled() else task.exception()
         if error is not None:
             logger.critical("%s failed", task.get_name(), exc_info=error)
-            self._give_up(StoreError(f"{task.get_name()} ended by a fault of the broker: {error!r}"))
+            self._give_up(StoreError(f"a fault in the broker ended its {task.get_name()}"))
 
     def _give_up(self, error: StoreError) -> None:
         """Nothing can be committed any more: whoever drains need not wait for it."""

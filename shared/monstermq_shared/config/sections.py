@@ -8,7 +8,12 @@ from datetime import timedelta
 from typing import Annotated, Any, Self
 
 from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from monstermq_shared.config.durations import Duration
 from monstermq_shared.config.fields import (
@@ -36,7 +41,7 @@ from monstermq_shared.config.limits import MAX_MESSAGE_SIZE_KB, Limits
 ALL_INTERFACES = "0.0.0.0"  # noqa: S104 - the original's behaviour; loading warns about it
 LOOPBACK = "127.0.0.1"
 
-# What carries the layers to the sources: the hook sees nothing but the constructor's arguments.
+# The argument that takes the layers to the sources: their hook sees no other way in.
 _LAYERS = "layers"
 
 
@@ -223,6 +228,9 @@ class Log(Section):
 class BrokerConfig(BaseSettings, Section):
     """Everything one configuration file says."""
 
+    # As in every other section; BaseSettings begins otherwise.
+    model_config = SettingsConfigDict(case_sensitive=True, validate_default=False)
+
     tcp: Port = 1883
     """Port of plain MQTT; 0 is off."""
     ws: Port = 0
@@ -279,7 +287,8 @@ class BrokerConfig(BaseSettings, Section):
         Raises:
             pydantic.ValidationError: What they say together is not a configuration.
         """
-        return cls.model_validate({_LAYERS: layers})
+        arguments: dict[str, Any] = {_LAYERS: layers}
+        return cls(**arguments)
 
     @classmethod
     def settings_customise_sources(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from monstermq_shared.config import LoadedConfig, StoreType, load_config
+from monstermq_shared.config import BrokerConfig, LoadedConfig, StoreType, load_config
 from monstermq_shared.errors import ConfigError
 
 
@@ -36,6 +36,44 @@ def test_a_variable_overrides_the_file_and_leaves_its_other_keys(tmp_path: Path)
     file.write_text("TCP: 1\nSessionStoreType: SQLITE\nQueue: {MaxMessages: 5, MaxBytes: 6}\n")
     queue = load_config(file, {"MONSTERMQ_QUEUE__MAXMESSAGES": "7"}).config.queue
     assert (queue.max_messages, queue.max_bytes) == (7, 6)
+
+
+def test_a_variable_for_a_section_leaves_its_other_keys_and_gives_way_to_one_for_a_key(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("SessionStoreType: SQLITE\nQueue: {MaxMessages: 5, MaxBytes: 6, Policy: x}\n")
+    environ = {
+        "MONSTERMQ_QUEUE__MAXMESSAGES": "8",
+        "monstermq_queue": "{Policy: DROP_NEWEST, MaxMessages: 7}",
+    }
+    queue = load_config(file, environ).config.queue
+    assert (queue.max_messages, queue.max_bytes, queue.policy) == (8, 6, "DROP_NEWEST")
+
+
+def test_a_list_replaces_the_files(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("SessionStoreType: SQLITE\nArchiveGroups: [{Name: a}, {Name: b}]\n")
+    groups = load_config(file, {"MONSTERMQ_ARCHIVEGROUPS": "[{Name: c}]"}).config.archive_groups
+    assert [group.name for group in groups] == ["c"]
+
+
+def test_a_configuration_made_in_code_is_what_the_code_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("TCP", "tcp", "MONSTERMQ_TCP", "MONSTERMQ_MCP__PORT"):
+        monkeypatch.setenv(name, "7")
+    monkeypatch.setenv("MONSTERMQ_WEBSOCKET", "{Path: /x}")
+    (tmp_path / ".env").write_text("WS=7\nMONSTERMQ_WS=7\n")
+    config = BrokerConfig(session_store_type=StoreType.SQLITE, tcps=8883)
+    assert config.model_fields_set == {"session_store_type", "tcps"}
+    assert (config.tcp, config.ws, config.mcp.port, config.websocket.path) == (
+        1883,
+        0,
+        3000,
+        "/mqtt",
+    )
+    assert load_config(None, {}).config.tcp == 1883
 
 
 @pytest.mark.parametrize(
@@ -106,6 +144,36 @@ def test_a_wrong_value_is_refused_with_the_variable() -> None:
     assert refusal(MONSTERMQ_TCP="x") == "MONSTERMQ_TCP: TCP must be a whole number"
     assert refusal(MONSTERMQ_ARCHIVEGROUPS="[{").startswith("MONSTERMQ_ARCHIVEGROUPS:1: is not")
     assert "Nmae is not a key; did you mean Name?" in refusal(MONSTERMQ_ARCHIVEGROUPS="[{Nmae: a}]")
+
+
+def test_what_is_wrong_is_told_where_it_is_written_whatever_a_variable_says_beside_it(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(
+        "SessionStoreType: SQLITE\nMetrics:\n  Port: x\n  Enabled: 5\nArchiveGroups:\n- Name: a\n"
+    )
+    with pytest.raises(ConfigError) as caught:
+        load_config(
+            file,
+            {
+                "MONSTERMQ_METRICS": "{Port: y}",
+                "MONSTERMQ_ARCHIVEGROUPS": "[{Enabled: true}]",
+                "MONSTERMQ_METRICS__BINDADDRESS": "a b",
+            },
+        )
+    lines = [line.partition(" ")[0] for line in str(caught.value).splitlines()]
+    assert lines == [
+        "MONSTERMQ_ARCHIVEGROUPS:",
+        f"{file}:4:",
+        "MONSTERMQ_METRICS:",
+        "MONSTERMQ_METRICS__BINDADDRESS:",
+    ]
+
+
+def test_a_section_that_is_none_in_another_variable_is_refused() -> None:
+    message = refusal(MONSTERMQ_QUEUE="[1]", MONSTERMQ_QUEUE__MAXBYTES="5")
+    assert message == "MONSTERMQ_QUEUE: Queue must be keys and values"
 
 
 def test_a_section_that_is_none_in_the_file_is_refused_with_its_line(tmp_path: Path) -> None:

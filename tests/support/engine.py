@@ -1,0 +1,172 @@
+"""The local engine on a simulated disk, one step at a time."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from tests.support.disk import Disk
+from tests.support.links import RecordingLink
+
+from monstermq_shared.bus.internal import InternalLog
+from monstermq_shared.counters import Counters
+from monstermq_shared.messages import MessageRun
+from monstermq_shared.routing import Interest
+from monstermq_shared.sessions.local import LocalEngine, QueueRead, RetainedRead
+from monstermq_shared.sessions.local.backpressure import HoldLimits
+from monstermq_shared.sessions.local.engine import EngineSettings
+from monstermq_shared.sessions.local.persistent import PersistentSession, QueuePolicy
+from monstermq_shared.sessions.local.session import Session
+from monstermq_shared.sessions.ports import AttachRequest, CloseReason, Will
+
+QUEUE = QueuePolicy(
+    enabled=True, messages_max=1_000, size_max=1_000_000, drop_oldest=True, tail_max=1_000
+)
+
+HOLD = HoldLimits(
+    pending_max=1_000, pending_size_max=1_000_000, backlog_size_max=1_000_000, patience_s=5.0
+)
+
+SETTINGS = EngineSettings(
+    in_flight_max=10,
+    open_ids_max=100,
+    subscriptions_max=100,
+    topic_levels_max=10,
+    route_cache_max=100,
+    queue=QUEUE,
+    hold=HOLD,
+    session_expiry_us=None,
+    retained_durable=True,
+)
+
+
+def settings(
+    *,
+    window: int = SETTINGS.in_flight_max,
+    queue: QueuePolicy = QUEUE,
+    hold: HoldLimits = HOLD,
+) -> EngineSettings:
+    """Return settings with room for everything a test does not say."""
+    return replace(SETTINGS, in_flight_max=window, queue=queue, hold=hold)
+
+
+def run_of(
+    topic: str, payloads: Sequence[bytes], qos: int, first_id: int = 1, *, retain: bool = False
+) -> MessageRun:
+    """Make a run as the decoder does; packet ids count up from ``first_id``."""
+    ends = [sum(map(len, payloads[: i + 1])) for i in range(len(payloads))]
+    starts = [end - len(payload) for end, payload in zip(ends, payloads, strict=True)]
+    ids = range(first_id, first_id + len(payloads)) if qos else ()
+    return MessageRun(topic.encode(), qos, retain, b"".join(payloads), starts, ends, ids)
+
+
+def session_of(link: RecordingLink) -> Session:
+    """Return the session a link is attached to."""
+    assert link.session is not None
+    return link.session
+
+
+class Bench:
+    """A broker without network, whose turns end when a test says so.
+
+    Topics below ``stored`` have a durable view, no others.
+    """
+
+    def __init__(self, using: EngineSettings = SETTINGS, disk: Disk | None = None) -> None:
+        self.disk = disk or Disk()
+        self.disk.boot += 1
+        self.counters = Counters()
+        self.wall_us = 0
+        self.system_values: dict[str, bytes] = {}
+        self.engine = LocalEngine(
+            InternalLog(self.disk.boot),
+            using,
+            self._interest,
+            self.counters,
+            lambda _: [*self.system_values.items()],
+        )
+        self.engine.restore(self.disk.load(), self.wall_us)
+
+    @staticmethod
+    def _interest(topic: str) -> Interest:
+        stored = topic.startswith("stored/")
+        return Interest(wanted=stored, durable=stored)
+
+    def killed(self, using: EngineSettings = SETTINGS) -> "Bench":
+        """Return the next process on the same disk."""
+        return Bench(using, self.disk)
+
+    # -- the driver ------------------------------------------------------------------------------
+
+    def commit(self) -> None:
+        """Commit what there is; nothing is read."""
+        turn = self.engine.take_turn()
+        if turn is not None:
+            self.engine.committed(self.disk.apply(turn))
+
+    def answer_reads(self) -> int:
+        """Answer the reads that were asked for; return how many there were."""
+        reads = self.engine.take_reads()
+        for read in reads:
+            if isinstance(read, QueueRead):
+                self.engine.queue_page(read, self.disk.queue_page(read))
+            elif isinstance(read, RetainedRead):
+                self.engine.retained_page(read, self.disk.retained_page(read))
+        return len(reads)
+
+    def settle(self) -> None:
+        """Commit and read until there is nothing left to do."""
+        while True:
+            turn = self.engine.take_turn()
+            if turn is not None:
+                self.engine.committed(self.disk.apply(turn))
+            elif not self.answer_reads():
+                return
+
+    # -- clients ---------------------------------------------------------------------------------
+
+    def attach(
+        self,
+        client_id: str,
+        *,
+        clean: bool = False,
+        will: Will | None = None,
+        link: RecordingLink | None = None,
+    ) -> RecordingLink:
+        """Connect, and let CONNACK wait for its commit."""
+        link = link or RecordingLink()
+        request = AttachRequest(client_id=client_id, clean=clean, will=will, information={})
+        link.session = self.engine.attach(link, request, self.wall_us)
+        return link
+
+    def connect(
+        self, client_id: str, *filters: tuple[str, int], clean: bool = False
+    ) -> RecordingLink:
+        """Connect, subscribe, and see it all through; what was said is forgotten."""
+        link = self.attach(client_id, clean=clean)
+        if filters:
+            self.engine.subscribe(session_of(link), 1, filters)
+        self.settle()
+        link.take()
+        return link
+
+    def drop(self, link: RecordingLink, reason: CloseReason = CloseReason.TRANSPORT_CLOSED) -> None:
+        """End the connection."""
+        self.engine.detach(session_of(link), reason, self.wall_us)
+
+    def publish(
+        self,
+        link: RecordingLink,
+        topic: str,
+        *payloads: bytes,
+        qos: int = 1,
+        first_id: int = 1,
+        retain: bool = False,
+    ) -> None:
+        """Publish a run."""
+        run = run_of(topic, payloads, qos, first_id, retain=retain)
+        self.engine.publish(session_of(link), run, self.wall_us)
+
+    def persistent(self, client_id: str) -> PersistentSession:
+        """Return a persistent session."""
+        session = self.engine.sessions[client_id]
+        assert isinstance(session, PersistentSession)
+        return session
