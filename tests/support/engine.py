@@ -148,6 +148,12 @@ class Bench:
         link.take()
         return link
 
+    def connect_again(self, client_id: str) -> RecordingLink:
+        """Connect with the session there is, and see it all through; nothing is forgotten."""
+        link = self.attach(client_id)
+        self.settle()
+        return link
+
     def drop(self, link: RecordingLink, reason: CloseReason = CloseReason.TRANSPORT_CLOSED) -> None:
         """End the connection."""
         self.engine.detach(session_of(link), reason, self.wall_us)

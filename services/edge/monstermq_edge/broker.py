@@ -71,7 +71,11 @@ class Broker:
         self.views = await open_views(self._config, self.counters)
         try:
             await self._start_engine()
-            self._listeners = Listeners(self._config.bind_address, self._ports())
+            self._listeners = Listeners(
+                self._config.bind_address,
+                self._ports(),
+                handshake_s=self._config.limits.connect_timeout_s,
+            )
             await self._start_operation()
             await self._listeners.open()
         except BaseException:

@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from monstermq_edge.hub import LINGER_S
 from monstermq_shared.errors import StartupError
 from monstermq_shared.exit_codes import ExitCode
 
@@ -33,9 +34,16 @@ class Port:
 
 
 class Listeners:
-    """Opens all ports or none."""
+    """Opens all ports or none.
 
-    def __init__(self, host: str, ports: list[Port]) -> None:
+    Args:
+        host: ``BindAddress``.
+        ports: What to open.
+        handshake_s: How long a TLS handshake may take.
+    """
+
+    def __init__(self, host: str, ports: list[Port], *, handshake_s: float) -> None:
+        self._handshake_s = handshake_s
         self._host = host
         self._ports = ports
         self._servers: list[asyncio.Server] = []
@@ -50,7 +58,13 @@ class Listeners:
         for port in self._ports:
             try:
                 server = await loop.create_server(
-                    port.protocol, self._host, port.number, ssl=port.tls, backlog=BACKLOG
+                    port.protocol,
+                    self._host,
+                    port.number,
+                    ssl=port.tls,
+                    ssl_handshake_timeout=self._handshake_s if port.tls else None,
+                    ssl_shutdown_timeout=LINGER_S if port.tls else None,
+                    backlog=BACKLOG,
                 )
             except OSError as exc:
                 await self.close()

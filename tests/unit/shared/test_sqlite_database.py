@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from tests.support import sqlite_victim
 
 from monstermq_shared.errors import ConfigError, StoreConflict, StoreUnavailable
 from monstermq_shared.stores.ports import Commit
@@ -199,7 +200,7 @@ async def test_a_purge_gives_the_space_back(database: SqliteDatabase) -> None:
 
 async def test_a_killed_process_keeps_what_was_committed_and_nothing_more(path: Path) -> None:
     """The process dies inside a transaction, between two of its statements."""
-    script = Path(__file__).with_name("sqlite_victim.py")
+    script = Path(sqlite_victim.__file__)
     killed = await asyncio.create_subprocess_exec(sys.executable, script, path)
     assert await killed.wait() == 9
     database = await SqliteDatabase.open(

@@ -47,8 +47,12 @@ def queue_row(record: Record) -> tuple[object, ...]:
     )
 
 
+@lru_cache(maxsize=1024)
 def time_text(timestamp_us: int) -> str:
-    """Write a moment as ``records.format_timestamp`` does, made for one call per row."""
+    """Write a moment as ``records.format_timestamp`` does, but for one call per row.
+
+    Remembered, since what arrives together has one timestamp, and may go to several tables.
+    """
     second, microsecond = divmod(timestamp_us, 1_000_000)
     return f"{_second_text(second)}{microsecond:06d}Z"
 

@@ -30,4 +30,5 @@ async def main(path: str) -> None:
     await database.commit(full_commit(5))
 
 
-asyncio.run(main(sys.argv[1]))
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1]))

@@ -1,0 +1,271 @@
+"""The queue of a persistent session: rows, pages, and the limits on both."""
+
+from dataclasses import replace
+
+import pytest
+from tests.support.engine import QUEUE, Bench, session_of, settings
+from tests.support.links import RecordingLink, Told
+
+from monstermq_shared.counters import DropReason
+from monstermq_shared.sessions.local import persistent
+from monstermq_shared.sessions.local.persistent import Phase
+from monstermq_shared.sessions.ports import Answer
+
+
+def acknowledge_everything(bench: Bench, link: RecordingLink) -> list[bytes]:
+    """Acknowledge QoS 1 messages until no more come; return their payloads."""
+    payloads: list[bytes] = []
+    while publishes := link.publishes():
+        payloads += [publish.payload for publish in publishes]
+        bench.engine.acknowledge(session_of(link), [p.packet_id for p in publishes])
+        bench.settle()
+    return payloads
+
+
+def numbered(first: int, end: int) -> list[bytes]:
+    return [b"%03d" % i for i in range(first, end)]
+
+
+def test_what_came_while_away_is_sent_in_order() -> None:
+    bench = Bench(settings(window=3))
+    bench.drop(bench.connect("s", ("t", 1)))
+    publisher = bench.connect("p", clean=True)
+    bench.publish(publisher, "t", *numbered(0, 5))
+    bench.publish(publisher, "t", *numbered(5, 10))
+    bench.settle()
+    subscriber = bench.connect_again("s")
+    assert acknowledge_everything(bench, subscriber) == numbered(0, 10)
+    assert not bench.disk.client("s").queue
+    assert bench.persistent("s").queued == bench.persistent("s").queued_size == 0
+
+
+def test_a_queue_longer_than_a_page_is_read_page_by_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(persistent, "PAGE_MESSAGES", 4)
+    bench = Bench(settings(window=2))
+    bench.drop(bench.connect("s", ("t", 1)))
+    bench.publish(bench.connect("p", clean=True), "t", *numbered(0, 23))
+    bench.settle()
+    subscriber = bench.connect_again("s")
+    waiting_max = 0
+    received = []
+    while publishes := subscriber.publishes():
+        waiting_max = max(waiting_max, session_of(subscriber).pending_count)
+        received += [publish.payload for publish in publishes]
+        bench.engine.acknowledge(session_of(subscriber), [p.packet_id for p in publishes])
+        bench.settle()
+    assert received == numbered(0, 23)
+    assert waiting_max < 2 * 4
+
+
+def test_what_comes_while_pages_are_read_follows_them() -> None:
+    bench = Bench()
+    bench.drop(bench.connect("s", ("t", 1)))
+    publisher = bench.connect("p", clean=True)
+    bench.publish(publisher, "t", b"row")
+    bench.settle()
+    subscriber = bench.attach("s")
+    bench.commit()
+    bench.publish(publisher, "t", b"live")
+    assert subscriber.payloads() == []
+    bench.settle()
+    assert acknowledge_everything(bench, subscriber) == [b"row", b"live"]
+
+
+def test_a_tail_that_grows_too_long_is_paged() -> None:
+    bench = Bench(settings(queue=replace(QUEUE, tail_max=2)))
+    bench.drop(bench.connect("s", ("t", 1)))
+    publisher = bench.connect("p", clean=True)
+    bench.publish(publisher, "t", *numbered(0, 1))
+    bench.settle()
+    subscriber = bench.attach("s")
+    bench.commit()
+    for number in range(1, 5):
+        bench.publish(publisher, "t", *numbered(number, number + 1))
+    assert bench.persistent("s").phase is Phase.PAGING
+    bench.settle()
+    assert acknowledge_everything(bench, subscriber) == numbered(0, 5)
+    assert bench.persistent("s").phase is Phase.LIVE
+
+
+def test_rows_are_not_read_before_they_are_committed() -> None:
+    """An acknowledgement that comes while the first read waits for its commit starts nothing."""
+    bench = Bench()
+    subscriber = bench.connect("s", ("t", 2))
+    publisher = bench.connect("p", clean=True)
+    bench.publish(publisher, "t", b"done", qos=2)
+    bench.settle()
+    bench.engine.receive(session_of(subscriber), [1])
+    bench.settle()
+    bench.drop(subscriber)
+    bench.publish(publisher, "t", b"early")
+    bench.settle()
+    subscriber = bench.attach("s")
+    turn = bench.engine.take_turn()
+    assert turn is not None
+    # Below the cut, and not in the turn that CONNACK waits for.
+    bench.publish(publisher, "t", b"late")
+    bench.engine.committed(bench.disk.apply(turn))
+    bench.engine.complete(session_of(subscriber), [1])
+    bench.answer_reads()
+    bench.settle()
+    assert acknowledge_everything(bench, subscriber) == [b"early", b"late"]
+
+
+def test_a_row_acknowledged_in_its_turn_is_never_written() -> None:
+    bench = Bench()
+    subscriber = bench.connect("s", ("t", 1))
+    publisher = bench.connect("p", clean=True)
+    bench.publish(publisher, "t", b"a")
+    bench.engine.acknowledge(session_of(subscriber), [1])
+    turn = bench.engine.take_turn()
+    assert turn is not None
+    assert not turn.clients["s"].queued
+    assert not turn.clients["s"].dequeued
+    assert bench.engine.journal.rows_elided == 1
+    assert publisher.take() == []
+    bench.engine.committed(bench.disk.apply(turn))
+    assert publisher.take() == [Told(Answer.PUBACK, 1)]
+
+
+def test_a_row_acknowledged_later_is_deleted() -> None:
+    bench = Bench()
+    subscriber = bench.connect("s", ("t", 1))
+    bench.publish(bench.connect("p", clean=True), "t", b"a")
+    bench.commit()
+    assert bench.disk.client("s").queue
+    bench.engine.acknowledge(session_of(subscriber), [1])
+    bench.commit()
+    assert not bench.disk.client("s").queue
+
+
+def test_a_page_that_comes_after_a_reconnect_is_ignored() -> None:
+    bench = Bench()
+    bench.drop(bench.connect("s", ("t", 1)))
+    bench.publish(bench.connect("p", clean=True), "t", b"a")
+    bench.settle()
+    first = bench.attach("s")
+    bench.commit()
+    second = bench.attach("s")
+    bench.commit()
+    bench.settle()
+    assert first.payloads() == []
+    assert second.payloads() == [b"a"]
+
+
+def limited(*, drop_oldest: bool, messages: int = 3, size: int = 1_000) -> Bench:
+    queue = replace(QUEUE, messages_max=messages, size_max=size, drop_oldest=drop_oldest)
+    return Bench(settings(queue=queue))
+
+
+@pytest.mark.parametrize(
+    ("drop_oldest", "kept", "reason"),
+    [
+        (True, numbered(3, 6), DropReason.QUEUE_FULL_OLDEST),
+        (False, numbered(0, 3), DropReason.QUEUE_FULL_NEWEST),
+    ],
+    ids=["oldest", "newest"],
+)
+@pytest.mark.parametrize("limits", [{}, {"messages": 100, "size": 9}], ids=["messages", "bytes"])
+def test_a_full_queue_drops_by_its_policy_and_counts(
+    drop_oldest: bool, kept: list[bytes], reason: DropReason, limits: dict[str, int]
+) -> None:
+    bench = limited(drop_oldest=drop_oldest, **limits)
+    bench.drop(bench.connect("s", ("t", 1)))
+    publisher = bench.connect("p", clean=True)
+    bench.publish(publisher, "t", *numbered(0, 2))
+    bench.publish(publisher, "t", *numbered(2, 4))
+    bench.settle()
+    bench.publish(publisher, "t", *numbered(4, 6))
+    bench.settle()
+    assert bench.counters.dropped[reason] == 3
+    assert sum(bench.counters.dropped) == 3
+    assert bench.persistent("s").queued == 3
+    subscriber = bench.connect_again("s")
+    assert acknowledge_everything(bench, subscriber) == kept
+
+
+def test_publishers_are_acknowledged_whatever_a_full_queue_drops() -> None:
+    bench = limited(drop_oldest=False)
+    bench.drop(bench.connect("s", ("t", 1)))
+    publisher = bench.connect("p", clean=True)
+    bench.publish(publisher, "t", *numbered(0, 9))
+    bench.settle()
+    assert [told.packet_id for told in publisher.take() if isinstance(told, Told)] == [*range(1, 10)]
+
+
+def test_what_is_in_flight_is_not_dropped_by_a_limit() -> None:
+    bench = limited(drop_oldest=True, messages=2)
+    subscriber = bench.connect("s", ("t", 2))
+    publisher = bench.connect("p", clean=True)
+    bench.publish(publisher, "t", b"in flight", qos=2)
+    bench.settle()
+    bench.drop(subscriber)
+    for number in range(5):
+        bench.publish(publisher, "t", b"%d" % number)
+        bench.settle()
+    subscriber = bench.connect_again("s")
+    assert subscriber.payloads() == [b"in flight", b"4"]
+
+
+def test_a_trim_while_pages_are_read_spares_what_is_read() -> None:
+    bench = limited(drop_oldest=True)
+    bench.drop(bench.connect("s", ("t", 1)))
+    publisher = bench.connect("p", clean=True)
+    bench.publish(publisher, "t", *numbered(0, 3))
+    bench.settle()
+    subscriber = bench.attach("s")
+    bench.commit()
+    (read,) = bench.engine.take_reads()
+    rows = bench.disk.queue_page(read)  # type: ignore[arg-type]  # there is but one kind here
+    bench.publish(publisher, "t", *numbered(3, 6))
+    bench.commit()
+    bench.engine.queue_page(read, rows)  # type: ignore[arg-type]
+    bench.settle()
+    assert acknowledge_everything(bench, subscriber)[:3] == numbered(0, 3)
+    assert not bench.disk.client("s").queue
+    assert bench.persistent("s").queued == 0
+
+
+def test_a_trim_of_an_ended_session_does_not_count_for_its_successor() -> None:
+    bench = limited(drop_oldest=True, messages=2)
+    bench.drop(bench.connect("s", ("t", 1)))
+    publisher = bench.connect("p", clean=True)
+    bench.publish(publisher, "t", *numbered(0, 5))
+    turn = bench.engine.take_turn()
+    assert turn is not None
+    bench.drop(bench.attach("s", clean=True))
+    bench.attach("s")
+    bench.engine.committed(bench.disk.apply(turn))
+    bench.settle()
+    assert bench.persistent("s").queued == 0
+    assert sum(bench.counters.dropped) == 0
+
+
+def test_without_queues_only_connected_clients_are_served() -> None:
+    bench = Bench(settings(queue=replace(QUEUE, enabled=False)))
+    subscriber = bench.connect("s", ("t", 1))
+    publisher = bench.connect("p", clean=True)
+    bench.publish(publisher, "t", b"connected")
+    assert subscriber.payloads() == [b"connected"]
+    assert publisher.take() == [Told(Answer.PUBACK, 1)]
+    bench.drop(subscriber)
+    bench.publish(publisher, "t", b"away")
+    bench.settle()
+    assert bench.counters.dropped[DropReason.QUEUEING_DISABLED] == 1
+    subscriber = bench.connect_again("s")
+    assert subscriber.payloads() == []
+    assert not session_of(subscriber).in_flight
+    assert not bench.disk.client("s").queue
+
+
+def test_without_queues_a_qos_2_exchange_is_finished_after_a_reconnect() -> None:
+    bench = Bench(settings(queue=replace(QUEUE, enabled=False)))
+    subscriber = bench.connect("s", ("t", 2))
+    bench.publish(bench.connect("p", clean=True), "t", b"a", qos=2)
+    bench.settle()
+    bench.drop(subscriber)
+    subscriber = bench.connect_again("s")
+    assert Told(Answer.PUBREL, 1) in subscriber.take()
+    bench.engine.complete(session_of(subscriber), [1])
+    bench.settle()
+    assert not bench.disk.client("s").in_flight
