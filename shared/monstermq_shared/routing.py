@@ -24,7 +24,7 @@ class Interest(NamedTuple):
     Attributes:
         wanted: A view wants them, so records have to be made.
         durable: One of these views lives in the session store's database, so that an
-            acknowledgement waits for its commit (design 11.6).
+            acknowledgement waits for its commit (ARCHITECTURE 11.6).
     """
 
     wanted: bool

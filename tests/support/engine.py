@@ -148,6 +148,12 @@ class Bench:
         link.take()
         return link
 
+    def connect_without_commit(self, client_id: str) -> RecordingLink:
+        """Connect with a clean session; what is not committed yet stays so."""
+        link = self.attach(client_id, clean=True)
+        link.take()
+        return link
+
     def connect_again(self, client_id: str) -> RecordingLink:
         """Connect with the session there is, and see it all through; nothing is forgotten."""
         link = self.attach(client_id)
@@ -176,3 +182,13 @@ class Bench:
         session = self.engine.sessions[client_id]
         assert isinstance(session, PersistentSession)
         return session
+
+
+def acknowledge_everything(bench: Bench, link: RecordingLink) -> list[bytes]:
+    """Acknowledge QoS 1 messages until no more come; return their payloads."""
+    payloads: list[bytes] = []
+    while publishes := link.publishes():
+        payloads += [publish.payload for publish in publishes]
+        bench.engine.acknowledge(session_of(link), [p.packet_id for p in publishes])
+        bench.settle()
+    return payloads

@@ -80,8 +80,8 @@ class Hub:
 
     def wake(self, connection: Connection) -> None:
         """A connection has something to send, or is to be held, resumed or closed."""
-        protocol: StreamProtocol = connection.driver  # type: ignore[assignment]  # set by us
-        if not protocol.dirty:
+        protocol: StreamProtocol | None = connection.driver  # type: ignore[assignment]  # set by us
+        if protocol is not None and not protocol.dirty:
             protocol.dirty = True
             self._dirty.append(protocol)
             if not self._scheduled:

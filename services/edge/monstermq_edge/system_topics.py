@@ -1,4 +1,7 @@
-"""Publishes the ``$SYS`` tree to those who subscribe to it, and to nobody else (design 11.17)."""
+"""Publishes the ``$SYS`` tree to those who subscribe to it, and to nobody else.
+
+It is in no log and no table (ARCHITECTURE 11.17).
+"""
 
 from collections.abc import Iterator
 

@@ -1,7 +1,7 @@
 """The views of this process: which projections there are, and where their changes are committed.
 
 What lives in the session store's database is committed with the sessions, in one transaction and
-before the acknowledgement (design 11.6). Memory views belong to the process.
+before the acknowledgement (ARCHITECTURE 11.6). Memory views belong to the process.
 """
 
 from collections.abc import Callable, Sequence

@@ -2,7 +2,7 @@
 
 What is durable are the views; the log holds only what they have not committed yet, and counts. An
 offset is ``boot << 40 | counter``: the boot number is committed at start, so an offset that a
-reader elsewhere may have seen is never used again for another message (design 11.2).
+reader elsewhere may have seen is never used again for another message (ARCHITECTURE 11.2).
 
 ``InternalLog`` is the engine's side and the hot path. ``InternalBus`` is the bus port over it, for
 readers beside the engine (a *tap*: an archive elsewhere, ``tail``) and for writers that are no MQTT
@@ -216,7 +216,7 @@ class InternalMessages(RingLog):
 class InternalSessions(RingLog):
     """The sessions log of the internal bus: the newest facts, as durable as the process.
 
-    The local engine has no use for it, since its facts are rows (``design.md`` 5).
+    The local engine has no use for it, since its facts are rows (``ARCHITECTURE.md`` 5).
     """
 
     def __init__(self, boot: int, *, size_max: int) -> None:

@@ -4,7 +4,7 @@ A bus is two logs. ``messages`` has what clients publish, keyed by topic, and co
 every partition they concern; ``sessions`` has claims and session facts, keyed by client id, kept
 by time and never compacted. Both are used in the same way. Every record carries its writer's run
 and a sequence, so that what is appended twice counts once, and a writer knows its own records when
-it reads them back (design 11.25).
+it reads them back (ARCHITECTURE 11.25).
 """
 
 import asyncio
@@ -165,7 +165,7 @@ class BusPort(Protocol):
 
     Attributes:
         generation: Which log positions belong to; those of another generation mean nothing here
-            (design 11.3).
+            (ARCHITECTURE 11.3).
     """
 
     generation: str

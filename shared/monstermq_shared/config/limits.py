@@ -49,8 +49,8 @@ class Limits(Section):
     """Seconds from the opening of a connection to its complete CONNECT."""
     takeovers_per_minute: Annotated[int, _count(1, 1_000_000)] = 60
     """How often a client id may be taken over by a new connection; faster ones are refused."""
-    keep_alive_max_s: Annotated[int, _count(1, 65_535)] = 65_535
-    """The longest keep-alive that is honoured; a client that asks for more gets it."""
+    keep_alive_max_s: Annotated[int, _count(0, 65_535)] = 0
+    """Clients with a longer keep-alive, or none, get this one; 0: any is honoured."""
     routing_cache_entries: Annotated[int, _count(1, 100_000_000)] = 65_536
     """Distinct topics whose receivers are remembered."""
     commit_backlog_kb: Kilobytes = 16_384

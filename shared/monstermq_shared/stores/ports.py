@@ -21,6 +21,15 @@ ArchiveChanges = Sequence[Record]
 """Records to append, in order of position."""
 
 
+PAGE_SIZE_MAX = 1024 * 1024
+"""Payload bytes at which a page ends."""
+
+
+def is_last_page(records: Sequence[Record], *, limit: int, size_max: int = PAGE_SIZE_MAX) -> bool:
+    """Whether nothing follows a page that was asked for with these bounds."""
+    return len(records) < limit and sum(len(record.payload) for record in records) < size_max
+
+
 class InFlightState(IntEnum):
     """How far an outbound QoS 2 exchange is."""
 
@@ -35,7 +44,8 @@ class SessionRow:
     """One row of ``sessions``.
 
     ``incarnation`` is the offset at which the session began; rows of an older one never count.
-    ``disconnected_us`` is None while connected, else when it went, for the session expiry.
+    ``updated_us`` is when the row last changed: while it is not connected, when it went, for the
+    session expiry.
     """
 
     client_id: str

@@ -76,6 +76,9 @@ class StreamProtocol(asyncio.Protocol):
         if connection is not None:
             self._hub.leave(self)
             connection.connection_lost(self._hub.clock.wall_us())
+            # They refer to each other: let both go now, not at the next full collection.
+            connection.driver = None
+            self.connection = None
             self._hub.touch()
 
     def pause_writing(self) -> None:

@@ -1,7 +1,7 @@
 """Holding publishers back: what is acknowledged is never dropped, so it must not come too fast.
 
 Two reasons to stop reading a publisher's socket: a subscriber whose window and memory are full
-(design 11.14), and a database that is behind. TCP's flow control does the rest.
+(ARCHITECTURE 11.14), and a database that is behind. TCP's flow control does the rest.
 """
 
 from collections.abc import Iterator

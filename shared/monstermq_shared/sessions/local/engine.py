@@ -1,4 +1,4 @@
-"""The local engine: implements the session port for one process (``design.md`` 5 and 11)."""
+"""The local engine: implements the session port for one process (``ARCHITECTURE.md`` 5 and 11)."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -234,6 +234,12 @@ class LocalEngine:
         durable = self.publisher.publish(session.client_id, run, wall_us, session.link)
         if qos == 1:
             session.answer(Answer.PUBACK, run.packet_ids, durable=durable)
+            self._bound(session)
+
+    def _bound(self, session: Session) -> None:
+        """Answers that wait for a commit count too: whoever asks for more has to wait."""
+        if session.link is not None:
+            self.backpressure.check_backlog(session.link, self.journal.turn.size)
 
     def _publish_exactly_once(self, session: Session, run: MessageRun, wall_us: int) -> None:
         # Refuse before an id is opened: an open id says that its message is in the log.
@@ -249,9 +255,10 @@ class LocalEngine:
             fresh = run if len(new) == run.count else run.only(new)
             durable |= self.publisher.publish(session.client_id, fresh, wall_us, session.link)
         session.answer(Answer.PUBREC, run.packet_ids, durable=durable)
+        self._bound(session)
 
     def publish_system(self, run: MessageRun) -> None:
-        """Publish a ``$SYS`` message: to subscribers only, without a position (design 11.17)."""
+        """Publish a ``$SYS`` message: to subscribers only, without a position."""
         for session, _ in self.router.route(run.topic).targets:
             if session.link is not None:
                 session.link.forward(run)
@@ -285,13 +292,14 @@ class LocalEngine:
         for topic_filter, qos in granted:
             self.retained.begin(session, topic_filter, qos)
         self.journal.after(session, durable, self._subscribed, session, link, packet_id, codes)
+        self._bound(session)
 
     def _subscribed(
         self, session: Session, link: Link, packet_id: int, codes: Sequence[int]
     ) -> None:
         link.subscribed(packet_id, codes)
         if session.link is link:
-            self.retained.start(session)
+            self.retained.advance(session)
 
     def unsubscribe(self, session: Session, packet_id: int, filters: Sequence[str]) -> None:
         """See ``SessionPort.unsubscribe``."""
@@ -301,11 +309,13 @@ class LocalEngine:
         for topic_filter in filters:
             if session.subscriptions.pop(topic_filter, None) is not None:
                 self.router.remove(topic_filter, session)
+                self.retained.cancel(session, topic_filter)
                 removed[topic_filter] = None
         if session.persistent and removed:
             self.journal.changes(session.client_id).subscriptions.update(removed)
         durable = session.persistent and bool(removed)
         self.journal.after(session, durable, link.unsubscribed, packet_id)
+        self._bound(session)
 
     # -- acknowledgements ------------------------------------------------------------------------
 
@@ -317,10 +327,12 @@ class LocalEngine:
     def receive(self, session: Session, packet_ids: Sequence[int]) -> None:
         """See ``SessionPort.receive``."""
         session.receive(packet_ids)
+        self._bound(session)
 
     def release(self, session: Session, packet_ids: Sequence[int]) -> None:
         """See ``SessionPort.release``."""
         session.release(packet_ids)
+        self._bound(session)
 
     def complete(self, session: Session, packet_ids: Sequence[int]) -> None:
         """See ``SessionPort.complete``."""
@@ -360,7 +372,7 @@ class LocalEngine:
     def restore(self, stored: Iterable[StoredSession], wall_us: int) -> None:
         """Take over what the database holds, before anybody connects.
 
-        The wills of connections that ended with the process are published now (design 11.10).
+        The wills of connections that ended with the process are published now (ARCHITECTURE 11.10).
         """
         wills: list[tuple[str, Will]] = []
         for item in stored:

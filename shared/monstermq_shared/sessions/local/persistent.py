@@ -17,7 +17,13 @@ from monstermq_shared.sessions.local.reads import QueueRead
 from monstermq_shared.sessions.local.session import Segment, Session
 from monstermq_shared.sessions.local.turn import Journal
 from monstermq_shared.sessions.ports import Answer
-from monstermq_shared.stores.ports import InFlightState, QueuedMessage, Trim, Trimmed
+from monstermq_shared.stores.ports import (
+    InFlightState,
+    QueuedMessage,
+    Trim,
+    Trimmed,
+    is_last_page,
+)
 
 PAGE_MESSAGES = 500
 """Rows read at once; two pages at most wait in memory for the window."""
@@ -408,7 +414,7 @@ class PersistentSession(Session):
             self._paged = row.record.offset
             if self._paged not in sent:
                 self._page_row(row)
-        if len(rows) < read.limit:
+        if is_last_page([row.record for row in rows], limit=read.limit):
             self._caught_up()
         else:
             self._advance()

@@ -22,7 +22,7 @@ Origin = tuple[str, str, int]
 
 
 class Publisher:
-    """The hot path from a publisher to its subscribers, a run at a time (design 11.1)."""
+    """The hot path from a publisher to its subscribers, a run at a time (ARCHITECTURE 11.1)."""
 
     __slots__ = (
         "_backpressure",

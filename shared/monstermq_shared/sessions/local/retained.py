@@ -2,10 +2,9 @@
 
 A message retained a millisecond ago is in the overlay, not in the table. A table is read in pages,
 by topic, while messages flow; a stored message that is older than what was already delivered live
-on its topic is skipped (design 11.12).
+on its topic is skipped (ARCHITECTURE 11.12).
 """
 
-from collections import deque
 from collections.abc import Callable, Sequence
 
 from monstermq_shared.messages import MessageRun
@@ -15,6 +14,8 @@ from monstermq_shared.sessions.local.persistent import PersistentSession
 from monstermq_shared.sessions.local.reads import RetainedRead
 from monstermq_shared.sessions.local.session import Session
 from monstermq_shared.sessions.ports import CloseReason
+from monstermq_shared.stores.ports import is_last_page
+from monstermq_shared.topics import matches
 
 PAGE_TOPICS = 500
 """Retained messages read at once; as many may wait for a client's window."""
@@ -29,24 +30,24 @@ SystemValues = Callable[[str], Sequence[tuple[str, bytes]]]
 class RetainedReplay:
     """Sends what is retained to one new subscription, a page at a time."""
 
-    __slots__ = ("after", "attachment", "noted", "qos", "session", "topic_filter")
+    __slots__ = ("after", "begun_at", "noted", "qos", "session", "started", "topic_filter")
 
-    def __init__(self, session: Session, topic_filter: str, qos: int) -> None:
+    def __init__(self, session: Session, topic_filter: str, qos: int, begun_at: int) -> None:
         self.session = session
-        self.attachment = session.attachment
         self.topic_filter = topic_filter
         self.qos = qos
         self.after = ""
+        self.started = False
+        # What has this offset or a higher one was delivered live.
+        self.begun_at = begun_at
         # Topics of which a newer message was delivered than the table may show.
         self.noted: set[str] = set()
-
-    def is_current(self) -> bool:
-        """Whether the connection that subscribed is still there."""
-        return self.session.link is not None and self.session.attachment == self.attachment
 
 
 class RetainedMessages:
     """All replays that are going on, and the overlay of what is not in the table yet.
+
+    A session has at most one replay per subscription; they run one after the other.
 
     Args:
         read: Asks the driver for a page; ``page`` brings it back.
@@ -64,7 +65,7 @@ class RetainedMessages:
         self._read = read
         self._system_values = system_values
         self._too_slow = too_slow
-        self._replays: dict[Session, deque[RetainedReplay]] = {}
+        self._replays: dict[Session, dict[str, RetainedReplay]] = {}
         self._reading: set[RetainedReplay] = set()
 
     @property
@@ -76,24 +77,32 @@ class RetainedMessages:
         """A retained message was published: it is in force from now on, in the table later."""
         self.overlay.put(record.topic, record if record.payload else None, record.offset + 1)
         if self._replays:
-            self._note_live(record)
+            self._note_live(record.topic)
 
-    def _note_live(self, record: Record) -> None:
+    def _note_live(self, topic: str) -> None:
         for replays in list(self._replays.values()):
-            for replay in replays:
-                replay.noted.add(record.topic)
-            if len(replays[0].noted) > NOTED_TOPICS_MAX:
-                self._too_slow(replays[0].session, CloseReason.SLOW_CONSUMER)
+            replay = _first(replays)
+            if replay.started and matches(replay.topic_filter, topic):
+                replay.noted.add(topic)
+                if len(replay.noted) > NOTED_TOPICS_MAX:
+                    self._too_slow(replay.session, CloseReason.SLOW_CONSUMER)
 
-    def begin(self, session: Session, topic_filter: str, qos: int) -> RetainedReplay:
-        """A subscription holds from now on: note what is delivered live until the replay runs."""
-        replay = RetainedReplay(session, topic_filter, qos)
-        self._replays.setdefault(session, deque()).append(replay)
-        return replay
+    def begin(self, session: Session, topic_filter: str, qos: int) -> None:
+        """A subscription holds from now on; ``advance`` sends what was retained before.
 
-    def start(self, session: Session) -> None:
-        """SUBACK is out: send what is retained, filter by filter."""
-        self.advance(session)
+        If the subscription is repeated, its replay begins anew: each SUBSCRIBE is answered with
+        what is retained [MQTT-3.8.4-3].
+        """
+        replays = self._replays.setdefault(session, {})
+        replays.pop(topic_filter, None)
+        begun_at = session.journal.log.next_offset
+        replays[topic_filter] = RetainedReplay(session, topic_filter, qos, begun_at)
+
+    def cancel(self, session: Session, topic_filter: str) -> None:
+        """A subscription has ended, and with it what it was still to be sent."""
+        replays = self._replays.get(session)
+        if replays is not None and replays.pop(topic_filter, None) is not None and not replays:
+            del self._replays[session]
 
     def forget(self, session: Session) -> None:
         """The connection has gone, and with it what it was still to be sent."""
@@ -106,10 +115,11 @@ class RetainedMessages:
             return
         link = session.link
         assert link is not None
-        replay = replays[0]
+        replay = _first(replays)
         if replay in self._reading or session.pending_count >= PAGE_TOPICS or not link.has_room():
             return
-        if not replay.after:
+        if not replay.started:
+            replay.started = True
             self._send_unwritten(replay)
         self._reading.add(replay)
         self._read(RetainedRead(replay, replay.topic_filter, replay.after, PAGE_TOPICS))
@@ -122,27 +132,24 @@ class RetainedMessages:
             link.forward_stored(self._system_values(replay.topic_filter))
         newest: list[Record] = []
         for topic, record in self.overlay.matching(replay.topic_filter):
-            if topic not in replay.noted:
-                replay.noted.add(topic)
-                if record is not None:
-                    newest.append(record)
+            replay.noted.add(topic)
+            if record is not None and record.offset < replay.begun_at:
+                newest.append(record)
         self._send(replay, newest)
 
     def page(self, read: RetainedRead, records: Sequence[Record]) -> None:
         """A page has come: send it, and go on or finish."""
         replay = read.replay
-        self._reading.discard(replay)
-        if not replay.is_current():
-            return
         session = replay.session
-        replays = self._replays[session]
+        self._reading.discard(replay)
+        replays = self._replays.get(session, {})
+        if replays.get(replay.topic_filter) is not replay:
+            return
         noted = replay.noted
-        self._send(replay, [r for r in records if r.topic not in noted] if noted else records)
-        if len(records) < read.limit:
-            replays.popleft()
-            if not replays:
-                del self._replays[session]
-                return
+        begun_at = replay.begun_at
+        self._send(replay, [r for r in records if r.topic not in noted and r.offset < begun_at])
+        if is_last_page(records, limit=read.limit):
+            self.cancel(session, replay.topic_filter)
         else:
             replay.after = records[-1].topic
         self.advance(session)
@@ -180,3 +187,8 @@ class RetainedMessages:
             offset,
         )
         session.enqueue(run, qos, (copy,))
+
+
+def _first(replays: dict[str, RetainedReplay]) -> RetainedReplay:
+    """Return the replay that runs, or runs next."""
+    return next(iter(replays.values()))

@@ -1,7 +1,7 @@
 """Turns: the facts that one commit makes durable, and what may be said once it has.
 
-One turn is being committed while the next collects what arrives meanwhile (design 11.4), so the
-slower the disk, the larger the turns: group commit without a timer.
+One turn is being committed while the next collects what arrives meanwhile, so the slower the disk,
+the larger the turns: group commit without a timer (ARCHITECTURE 11.4).
 """
 
 from collections.abc import Callable
@@ -11,6 +11,9 @@ from monstermq_shared.bus.internal import InternalLog
 from monstermq_shared.counters import Counters
 from monstermq_shared.records import Record
 from monstermq_shared.stores.ports import ClientChanges
+
+ANSWER_SIZE = 300
+"""Bytes that an answer takes while it waits for a commit, about."""
 
 
 class Speaker(Protocol):
@@ -27,7 +30,7 @@ class Turn:
         clients: Client id -> session facts.
         records: Records the views want, in order of offset.
         after: Calls to make once this is committed, in order.
-        size: Bytes of the records and rows in it, for the bound on the backlog.
+        size: Bytes of the records, rows and answers in it, for the bound on the backlog.
         upto: The next offset when the turn was taken.
     """
 
@@ -103,8 +106,10 @@ class Journal:
         waits: PUBACKs leave in the order of their PUBLISHes [MQTT-4.6.0-2].
         """
         if durable or speaker.held_turn > self.committed:
-            speaker.held_turn = self.turn.number
-            self.turn.after.append((call, arguments))
+            turn = self.turn
+            speaker.held_turn = turn.number
+            turn.after.append((call, arguments))
+            turn.size += ANSWER_SIZE
         else:
             call(*arguments)
 

@@ -1,0 +1,171 @@
+"""Who is held, for how long, and what becomes of subscribers that are too slow."""
+
+from dataclasses import replace
+
+import pytest
+from tests.support.engine import HOLD, QUEUE, Bench, acknowledge_everything, session_of, settings
+from tests.support.links import Closed, RecordingLink
+
+from monstermq_shared.counters import DropReason
+from monstermq_shared.sessions.local import persistent
+from monstermq_shared.sessions.local.persistent import Phase
+from monstermq_shared.sessions.ports import CloseReason
+
+SMALL = settings(window=1, hold=replace(HOLD, pending_max=4))
+
+
+def stuck(bench: Bench, *, clean: bool) -> tuple[RecordingLink, RecordingLink]:
+    """Return a subscriber that acknowledges nothing, and a publisher that is held for it."""
+    subscriber = bench.connect("s", ("t", 1), clean=clean)
+    publisher = bench.connect("p", clean=True)
+    bench.publish(publisher, "t", *(b"%d" % i for i in range(6)))
+    return subscriber, publisher
+
+
+def wait(bench: Bench, seconds: float) -> None:
+    """Tick every second for so long, from second 1 on."""
+    for second in range(1, int(seconds) + 2):
+        bench.engine.tick(float(second), second * 1_000_000)
+
+
+def test_a_publisher_is_held_while_too_much_waits_and_resumed_at_half() -> None:
+    bench = Bench(SMALL)
+    subscriber, publisher = stuck(bench, clean=True)
+    assert publisher.holds == 1
+    assert bench.counters.held_publishers == 1
+    for packet_id in (1, 2):
+        bench.engine.acknowledge(session_of(subscriber), [packet_id])
+        assert publisher.holds == 1
+    bench.engine.acknowledge(session_of(subscriber), [3])
+    assert publisher.holds == 0
+
+
+def test_bytes_that_wait_hold_a_publisher_too() -> None:
+    bench = Bench(settings(window=1, hold=replace(HOLD, pending_size_max=100)))
+    bench.connect("s", ("t", 1), clean=True)
+    publisher = bench.connect("p", clean=True)
+    bench.publish(publisher, "t", b"x")
+    bench.publish(publisher, "t", b"x" * 150)
+    assert publisher.holds == 1
+
+
+def test_a_slow_clean_session_is_closed_when_patience_ends() -> None:
+    bench = Bench(SMALL)
+    subscriber, publisher = stuck(bench, clean=True)
+    wait(bench, 4.9)
+    assert publisher.holds == 1
+    wait(bench, 5)
+    assert subscriber.take()[-1] == Closed(CloseReason.SLOW_CONSUMER)
+    assert publisher.holds == 0
+    assert bench.counters.dropped[DropReason.SLOW_CONSUMER] == 6
+
+
+def test_a_slow_persistent_session_goes_on_from_its_rows() -> None:
+    bench = Bench(SMALL)
+    subscriber, publisher = stuck(bench, clean=False)
+    wait(bench, 5)
+    assert publisher.holds == 0
+    assert bench.counters.parked_sessions == 1
+    assert bench.persistent("s").phase is Phase.LAGGING
+    assert session_of(subscriber).pending_count == 0
+    assert acknowledge_everything(bench, subscriber) == [b"%d" % i for i in range(6)]
+    assert bench.persistent("s").phase is Phase.LIVE
+    assert not bench.disk.client("s").queue
+
+
+def test_patience_ends_for_a_session_that_is_still_reading_its_pages_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(persistent, "PAGE_MESSAGES", 4)
+    bench = Bench(SMALL)
+    bench.drop(bench.connect("s", ("t", 1)))
+    publisher = bench.connect("p", clean=True)
+    bench.publish(publisher, "t", *(b"%d" % i for i in range(20)))
+    bench.settle()
+    subscriber = bench.connect_again("s")
+    assert bench.persistent("s").phase is Phase.PAGING
+    bench.publish(publisher, "t", b"20")
+    bench.settle()
+    assert publisher.holds == 1
+    wait(bench, 5)
+    assert publisher.holds == 0
+    assert bench.counters.parked_sessions == 1
+    assert acknowledge_everything(bench, subscriber) == [b"%d" % i for i in range(21)]
+
+
+def test_a_slow_persistent_session_without_queues_is_closed() -> None:
+    bench = Bench(
+        settings(window=1, hold=replace(HOLD, pending_max=4), queue=replace(QUEUE, enabled=False))
+    )
+    subscriber, publisher = stuck(bench, clean=False)
+    wait(bench, 5)
+    assert subscriber.take()[-1] == Closed(CloseReason.SLOW_CONSUMER)
+    assert publisher.holds == 0
+
+
+def test_the_clock_stands_still_while_the_subscriber_itself_is_held() -> None:
+    bench = Bench(SMALL)
+    subscriber, publisher = stuck(bench, clean=True)
+    subscriber.hold()
+    wait(bench, 20)
+    assert publisher.holds == 1
+    assert Closed(CloseReason.SLOW_CONSUMER) not in subscriber.take()
+
+
+def test_two_that_publish_to_each_other_do_not_hold_each_other() -> None:
+    bench = Bench(SMALL)
+    one = bench.connect("one", ("to/one", 1), clean=True)
+    two = bench.connect("two", ("to/two", 1), clean=True)
+    bench.publish(one, "to/two", *(b"x" for _ in range(6)))
+    bench.publish(two, "to/one", *(b"x" for _ in range(6)))
+    assert one.holds == 1
+    assert two.holds == 0
+
+
+def test_a_client_that_publishes_to_itself_is_not_held() -> None:
+    bench = Bench(SMALL)
+    client = bench.connect("c", ("t", 1), clean=True)
+    bench.publish(client, "t", *(b"x" for _ in range(6)))
+    assert client.holds == 0
+    wait(bench, 5)
+    assert client.take()[-1] == Closed(CloseReason.SLOW_CONSUMER)
+
+
+def test_a_subscriber_that_leaves_lets_its_publishers_go() -> None:
+    bench = Bench(SMALL)
+    subscriber, publisher = stuck(bench, clean=False)
+    bench.drop(subscriber)
+    assert publisher.holds == 0
+    assert not bench.engine.backpressure.slow
+
+
+def test_a_publisher_that_leaves_is_not_resumed() -> None:
+    bench = Bench(SMALL)
+    subscriber, publisher = stuck(bench, clean=True)
+    bench.drop(publisher)
+    bench.engine.acknowledge(session_of(subscriber), [1])
+    for packet_id in range(2, 7):
+        bench.engine.acknowledge(session_of(subscriber), [packet_id])
+    assert publisher.holds == 1
+
+
+def test_a_database_that_is_behind_holds_publishers_until_it_has_caught_up() -> None:
+    bench = Bench(settings(hold=replace(HOLD, backlog_size_max=2_000)))
+    bench.drop(bench.connect("s", ("t", 1)))
+    publisher = bench.connect("p", clean=True)
+    bench.publish(publisher, "t", b"x" * 400)
+    assert publisher.holds == 0
+    bench.publish(publisher, "t", b"x" * 400)
+    assert publisher.holds == 1
+    assert bench.engine.backpressure.backlogged == 1
+    bench.commit()
+    assert publisher.holds == 0
+    assert bench.engine.backpressure.backlogged == 0
+
+
+def test_qos_0_that_nobody_stores_is_never_held() -> None:
+    bench = Bench(settings(hold=replace(HOLD, backlog_size_max=10)))
+    bench.connect("s", ("t", 1))
+    publisher = bench.connect("p", clean=True)
+    bench.publish(publisher, "t", b"x" * 400, qos=0)
+    assert publisher.holds == 0

@@ -1,0 +1,132 @@
+"""Routes: cached by the topic's bytes, bounded, and forgotten exactly when they change."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monstermq_shared.errors import InvalidTopic
+from monstermq_shared.routing import Interest, Router
+
+LEVELS = st.sampled_from(["a", "b", "$x"])
+TOPICS = st.lists(LEVELS, min_size=1, max_size=3).map("/".join)
+FILTERS = st.builds(
+    lambda levels, end: "/".join([*levels, end]),
+    st.lists(LEVELS | st.just("+"), max_size=2),
+    st.sampled_from(["#", "+", "a", "b"]),
+)
+
+
+def router(*, cache_max: int = 10) -> Router[str]:
+    return Router(
+        lambda topic: Interest(wanted=topic == "stored", durable=False),
+        levels_max=5,
+        cache_max=cache_max,
+    )
+
+
+def targets(routes: Router[str], topic: str) -> dict[str, int]:
+    return dict(routes.route(topic.encode()).targets)
+
+
+def warmed(routes: Router[str], *topics: str) -> Router[str]:
+    """Meet topics twice, so that their routes are cached."""
+    for topic in topics:
+        for _ in range(2):
+            routes.route(topic.encode())
+    return routes
+
+
+def test_a_route_is_cached_when_its_topic_comes_again() -> None:
+    routes = router()
+    first = routes.route(b"a")
+    assert routes.cached == 0
+    second = routes.route(b"a")
+    assert second is not first
+    assert routes.cached == 1
+    assert routes.route(b"a") is second
+
+
+def test_topics_that_come_once_do_not_empty_the_cache() -> None:
+    routes = warmed(router(cache_max=2), "a")
+    kept = routes.route(b"a")
+    for number in range(50):
+        routes.route(b"once/%d" % number)
+    assert routes.route(b"a") is kept
+
+
+def test_the_cache_is_bounded_and_the_oldest_route_goes_first() -> None:
+    routes = warmed(router(cache_max=2), "a", "b")
+    kept = routes.route(b"b")
+    warmed(routes, "c")
+    assert routes.cached == 2
+    assert routes.route(b"b") is kept
+    routes.add("a", "s", 1)
+    assert targets(routes, "a") == {"s": 1}
+
+
+@pytest.mark.parametrize("topic_filter", ["a/b", "a/+", "#", "+/b", "a/#", "a/b/#"])
+def test_a_changed_subscription_drops_the_routes_it_matches(topic_filter: str) -> None:
+    routes = warmed(router(), "a/b")
+    routes.add(topic_filter, "s", 1)
+    assert targets(routes, "a/b") == {"s": 1}
+    warmed(routes, "a/b")
+    routes.add(topic_filter, "s", 2)
+    assert targets(routes, "a/b") == {"s": 2}
+    warmed(routes, "a/b")
+    assert routes.remove(topic_filter, "s")
+    assert targets(routes, "a/b") == {}
+
+
+def test_routes_it_does_not_match_stay() -> None:
+    routes = warmed(router(), "a/b", "c")
+    kept = routes.route(b"c")
+    routes.add("a/#", "s", 1)
+    routes.remove("unknown", "s")
+    assert routes.route(b"c") is kept
+    assert routes.cached == 1
+
+
+def test_a_route_says_who_else_wants_the_topic() -> None:
+    routes = router()
+    assert routes.route(b"stored").wanted
+    assert not routes.route(b"other").wanted
+    assert routes.route(b"$SYS/uptime").reserved
+    assert not routes.route(b"other").reserved
+
+
+@pytest.mark.parametrize("topic", [b"", b"a/#", b"+", b"\xff", b"a\x00", b"1/2/3/4/5/6"])
+def test_what_is_no_topic_name_is_refused_each_time(topic: bytes) -> None:
+    routes = router()
+    for _ in range(3):
+        with pytest.raises(InvalidTopic):
+            routes.route(topic)
+    assert routes.cached == 0
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("route"), TOPICS, st.just("")),
+            st.tuples(st.just("add"), FILTERS, st.sampled_from("xyz")),
+            st.tuples(st.just("remove"), FILTERS, st.sampled_from("xyz")),
+        ),
+        max_size=40,
+    )
+)
+def test_a_cached_route_is_always_what_a_new_one_would_be(
+    steps: list[tuple[str, str, str]],
+) -> None:
+    routes = router(cache_max=3)
+    fresh = router(cache_max=3)
+    for step, text, subscriber in steps:
+        if step == "add":
+            assert routes.add(text, subscriber, 1) == fresh.add(text, subscriber, 1)
+        elif step == "remove":
+            assert routes.remove(text, subscriber) == fresh.remove(text, subscriber)
+        else:
+            warmed(routes, text)
+            unused: Router[str] = router()
+            unused._index = fresh._index
+            assert targets(routes, text) == targets(unused, text)
+        assert routes.cached <= 3
+        assert len(routes) == len(fresh)
