@@ -142,16 +142,15 @@ class RetainedMessages:
         replay = read.replay
         session = replay.session
         self._reading.discard(replay)
-        replays = self._replays.get(session, {})
-        if replays.get(replay.topic_filter) is not replay:
-            return
-        noted = replay.noted
-        begun_at = replay.begun_at
-        self._send(replay, [r for r in records if r.topic not in noted and r.offset < begun_at])
-        if is_last_page(records, limit=read.limit):
-            self.cancel(session, replay.topic_filter)
-        else:
-            replay.after = records[-1].topic
+        if self._replays.get(session, {}).get(replay.topic_filter) is replay:
+            noted = replay.noted
+            begun_at = replay.begun_at
+            self._send(replay, [r for r in records if r.topic not in noted and r.offset < begun_at])
+            if is_last_page(records, limit=read.limit):
+                self.cancel(session, replay.topic_filter)
+            else:
+                replay.after = records[-1].topic
+        # Else the subscription was repeated or has ended; the next one may have waited for this.
         self.advance(session)
 
     def _send(self, replay: RetainedReplay, records: Sequence[Record]) -> None:
