@@ -5,7 +5,7 @@ and archives keep everything in plain dictionaries. ``MemoryMessageStore`` is al
 store for ``RetainedStoreType: MEMORY`` and ``LastValType: MEMORY``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -13,6 +13,8 @@ from typing import TypeVar
 from monstermq_shared.errors import StoreError
 from monstermq_shared.records import Record
 from monstermq_shared.stores.ports import (
+    HISTORY_SIZE_MAX,
+    PAGE_SIZE_MAX,
     ArchiveChanges,
     ClientChanges,
     Commit,
@@ -62,9 +64,12 @@ class MemoryMessageStore:
         """Return the topic's record, or None if there is none."""
         return self._records.get(topic)
 
-    async def find(self, topic_filter: str, *, after: str, limit: int) -> list[Record]:
-        """Return up to ``limit`` matching records after that topic, in order of topic."""
-        return [record for _, record in self._records.find(topic_filter, after=after, limit=limit)]
+    async def find(
+        self, topic_filter: str, *, after: str, limit: int, size_max: int = PAGE_SIZE_MAX
+    ) -> list[Record]:
+        """Return a page of the matching records after that topic, in order of topic."""
+        found = [at for _, at in self._records.find(topic_filter, after=after, limit=limit)]
+        return found[: _count_within(found, size_max)]
 
     async def count(self) -> int:
         """Return how many topics it holds."""
@@ -108,6 +113,7 @@ class MemoryArchiveStore:
         end_us: int | None = None,
         limit: int = 1000,
         newest_first: bool = True,
+        size_max: int = HISTORY_SIZE_MAX,
     ) -> list[Record]:
         """Return a topic's records with start <= time <= end, ordered by (time, position)."""
         found = [
@@ -118,7 +124,7 @@ class MemoryArchiveStore:
             and (end_us is None or record.timestamp_us <= end_us)
         ]
         found.sort(key=_time_and_position, reverse=newest_first)
-        return found[:limit]
+        return found[: _count_within(found[:limit], size_max)]
 
     async def purge(self, *, before_us: int, limit: int) -> int:
         """Delete up to ``limit`` records older than that; return how many there were."""
@@ -160,15 +166,22 @@ class MemorySessionStore:
         return [client.stored() for client in self._clients.values()]
 
     async def page(
-        self, client_id: str, *, after: int, before: int, limit: int
+        self,
+        client_id: str,
+        *,
+        after: int,
+        before: int,
+        limit: int,
+        size_max: int = PAGE_SIZE_MAX,
     ) -> list[QueuedMessage]:
-        """Return up to ``limit`` queue rows with after < offset < before, oldest first."""
+        """Return a page of the queue rows with after < offset < before, oldest first."""
         client = self._clients.get(client_id)
         if client is None:
             return []
         offsets = sorted(offset for offset in client.queue if after < offset < before)
-        page = (client.queue[offset] for offset in offsets[:limit])
-        return [QueuedMessage(record=record, qos=qos) for record, qos in page]
+        page = [client.queue[offset] for offset in offsets[:limit]]
+        count = _count_within((record for record, _ in page), size_max)
+        return [QueuedMessage(record=record, qos=qos) for record, qos in page[:count]]
 
 
 class MemoryDatabase:
@@ -268,6 +281,17 @@ class _Client:
             queued_messages=len(self.queue),
             queued_size=sum(len(record.payload) for record, _ in self.queue.values()),
         )
+
+
+def _count_within(records: Iterable[Record], size_max: int) -> int:
+    """Return how many records a page takes until their payloads have that size."""
+    count = size = 0
+    for record in records:
+        count += 1
+        size += len(record.payload)
+        if size >= size_max:
+            break
+    return count
 
 
 def _time_and_position(record: Record) -> tuple[int, int]:

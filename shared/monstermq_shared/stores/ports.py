@@ -20,14 +20,11 @@ MessageChanges = Mapping[str, Record | None]
 ArchiveChanges = Sequence[Record]
 """Records to append, in order of position."""
 
-
 PAGE_SIZE_MAX = 1024 * 1024
-"""Payload bytes at which a page ends."""
+"""Bytes of payload after which a page ends: rows can be large, and pages are held in memory."""
 
-
-def is_last_page(records: Sequence[Record], *, limit: int, size_max: int = PAGE_SIZE_MAX) -> bool:
-    """Whether nothing follows a page that was asked for with these bounds."""
-    return len(records) < limit and sum(len(record.payload) for record in records) < size_max
+HISTORY_SIZE_MAX = 16 * 1024 * 1024
+"""The same for a history, which is read for one answer, and by few at a time."""
 
 
 class InFlightState(IntEnum):
@@ -156,6 +153,18 @@ class StoredSession:
     queued_size: int
 
 
+def is_last_page(records: Sequence[Record], *, limit: int, size_max: int = PAGE_SIZE_MAX) -> bool:
+    """Tell whether nothing follows a page, given the bounds it was read with.
+
+    Every page is bounded by rows and by bytes: it ends with the row that brings it to ``limit``
+    rows, or its payloads to ``size_max`` bytes or more. So it holds at least one row if there is
+    one, however large, and only where nothing follows does it reach neither bound.
+    """
+    if not records:
+        return True
+    return len(records) < limit and sum(len(at.payload) for at in records) < size_max
+
+
 class SessionStore(Protocol):
     """Sessions, subscriptions, queue, open ids, in-flight. Written through ``Commit.sessions``."""
 
@@ -164,9 +173,18 @@ class SessionStore(Protocol):
         ...
 
     async def page(
-        self, client_id: str, *, after: int, before: int, limit: int
+        self,
+        client_id: str,
+        *,
+        after: int,
+        before: int,
+        limit: int,
+        size_max: int = PAGE_SIZE_MAX,
     ) -> list[QueuedMessage]:
-        """Return up to ``limit`` queue rows with after < offset < before, oldest first."""
+        """Return a page of the queue rows with after < offset < before, oldest first.
+
+        Call again with the offset of the last row, until ``is_last_page`` for their records.
+        """
         ...
 
 
@@ -179,12 +197,14 @@ class MessageStore(Protocol):
         """Return the topic's record, or None if there is none."""
         ...
 
-    async def find(self, topic_filter: str, *, after: str, limit: int) -> list[Record]:
-        """Return up to ``limit`` records whose topic matches, in order of topic, after ``after``.
+    async def find(
+        self, topic_filter: str, *, after: str, limit: int, size_max: int = PAGE_SIZE_MAX
+    ) -> list[Record]:
+        """Return a page of the records whose topic matches, in order of topic, after ``after``.
 
-        Pages are by key and hold no transaction open: call again with the last topic; ``""``
-        begins. Agrees with ``topics.matches`` on every filter and topic, ``$``-topics included.
-        A page is shorter than ``limit`` only at the end.
+        Pages are by key and hold no transaction open: call again with the last topic, until
+        ``is_last_page``; ``""`` begins. Agrees with ``topics.matches`` on every filter and topic,
+        ``$``-topics included.
         """
         ...
 
@@ -210,8 +230,13 @@ class ArchiveStore(Protocol):
         end_us: int | None = None,
         limit: int = 1000,
         newest_first: bool = True,
+        size_max: int = HISTORY_SIZE_MAX,
     ) -> list[Record]:
-        """Return a topic's records with start <= time <= end, ordered by (time, position)."""
+        """Return a topic's records with start <= time <= end, ordered by (time, position).
+
+        It is a page: unless ``is_last_page`` there are more. They begin at the time of the last
+        record, so that one, and others of the same microsecond, come again.
+        """
         ...
 
     async def purge(self, *, before_us: int, limit: int) -> int:

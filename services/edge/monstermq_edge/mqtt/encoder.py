@@ -26,6 +26,7 @@ PINGRESP = bytes((PacketType.PINGRESP << 4, 0))
 """PINGRESP."""
 
 _RETAIN = 0x01
+_BYTES = tuple(bytes((number,)) for number in range(0x100))
 _PACKET_ID_BYTES = tuple(number.to_bytes(2, "big") for number in range(0x10000))
 _packet_id_bytes = _PACKET_ID_BYTES.__getitem__
 _ANSWER_HEADS = {
@@ -125,6 +126,9 @@ def encode_run(
 def _parts(run: MessageRun, first_byte: int) -> list[bytes]:
     """Return head, room for the packet id, and payload of every message in one flat list."""
     payloads = run.payloads
+    if run.count == 1:
+        payload = payloads[0]
+        return [_head(run, first_byte, len(payload)), b"", payload]
     heads = _heads(run, first_byte)
     parts = [b""] * (3 * run.count)
     parts[0::3] = [heads[len(payload)] for payload in payloads]
@@ -134,10 +138,13 @@ def _parts(run: MessageRun, first_byte: int) -> list[bytes]:
 
 def _heads(run: MessageRun, first_byte: int) -> dict[int, bytes]:
     """Return what precedes packet id and payload, by the payload's length."""
-    topic_field = len(run.topic).to_bytes(2, "big") + run.topic
-    fixed = len(topic_field) + (0 if first_byte == QOS0 else 2)
-    first = bytes((first_byte | (_RETAIN if run.retained_copy else 0),))
-    return {
-        length: first + encode_remaining_length(fixed + length) + topic_field
-        for length in set(map(len, run.payloads))
-    }
+    return {size: _head(run, first_byte, size) for size in set(map(len, run.payloads))}
+
+
+def _head(run: MessageRun, first_byte: int, payload_size: int) -> bytes:
+    """Return the fixed header and the topic of a message with a payload of that length."""
+    topic = run.topic
+    size = len(topic)
+    rest = 2 + size + payload_size + (0 if first_byte == QOS0 else 2)
+    first = first_byte | _RETAIN if run.retained_copy else first_byte
+    return b"".join((_BYTES[first], encode_remaining_length(rest), _PACKET_ID_BYTES[size], topic))

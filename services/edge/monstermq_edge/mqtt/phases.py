@@ -4,7 +4,7 @@ Everything that decides whether a packet may come now lives in this file. A miss
 protocol error: the connection is closed [MQTT-4.8.0-1].
 """
 
-from enum import Enum, auto
+from enum import IntEnum, auto
 
 from monstermq_edge.mqtt.packets import (
     Answers,
@@ -18,8 +18,8 @@ from monstermq_edge.mqtt.packets import (
 from monstermq_shared.messages import MessageRun
 
 
-class Phase(Enum):
-    """Where a connection is in its life."""
+class Phase(IntEnum):
+    """Where a connection is in its life. An integer, since it is looked up for every run."""
 
     AWAITING_CONNECT = auto()
     """The transport is open; nothing but CONNECT may come [MQTT-3.1.0-1]."""

@@ -11,6 +11,13 @@ from monstermq_shared.counters import Refusal
 
 NEVER = 1 << 62
 
+FAIR_READ_SIZE = 64 * 1024
+"""After a chunk of this size the other connections have their turn.
+
+The event loop reads a socket that fills its buffer up to 32 times in a row, 8 MB in all: long
+enough for one client to hold up everybody for seconds, with small packets at least.
+"""
+
 
 class StreamProtocol(asyncio.Protocol):
     """Feeds what the transport reads, and writes what the connection wants to say once per turn.
@@ -64,6 +71,15 @@ class StreamProtocol(asyncio.Protocol):
             clock = self._hub.clock
             connection.receive_data(data, clock.monotonic(), clock.wall_us())
             self._hub.touch()
+            if len(data) >= FAIR_READ_SIZE:
+                self._read_no_more_this_turn(connection)
+
+    def _read_no_more_this_turn(self, connection: Connection) -> None:
+        """Pause until the turn's end, when ``flush`` finds that nothing holds the connection."""
+        if self._transport is not None and not self._paused:
+            self._paused = True
+            self._transport.pause_reading()
+            self._context.wake(connection)
 
     def eof_received(self) -> bool:
         """The peer has finished sending: so have we."""
@@ -148,9 +164,8 @@ class StreamProtocol(asyncio.Protocol):
 
     def quiesce(self) -> None:
         """The broker is about to stop: read nothing more."""
-        if self._transport is not None and not self._paused:
-            self._paused = True
-            self._transport.pause_reading()
+        if self.connection is not None:
+            self.connection.hold()
 
     def shut_down(self) -> None:
         """The broker stops."""

@@ -127,6 +127,9 @@ class Session:
         """Give out packet ids that are not in flight [MQTT-2.3.1-4]; the window leaves enough."""
         in_flight = self.in_flight
         last = self.last_id
+        if count == 1 and last < PACKET_ID_MAX and last + 1 not in in_flight:
+            self.last_id = last + 1
+            return (last + 1,)
         packet_ids: list[int] = []
         while len(packet_ids) < count:
             last = last % PACKET_ID_MAX + 1

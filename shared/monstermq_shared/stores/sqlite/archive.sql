@@ -33,20 +33,20 @@ SELECT {record}
 FROM "{table}" WHERE position = ?;
 
 -- oldest_first --
--- From (time, position) ?3, ?4 on, up to time ?2. Columns as JSON arrays, see pages.py.
+-- From (time, position) ?3, ?4 on, up to time ?2. Columns as JSON arrays, see rows.py.
 SELECT {page}
 FROM (
-    SELECT topic, time, payload_blob, qos, retained, client_id, message_uuid, position
+    SELECT topic, time, {payload_hex}, qos, retained, client_id, message_uuid, position
     FROM "{table}"
     WHERE topic = ?1 AND time <= ?2 AND (time, position) > (?3, ?4)
     ORDER BY time, position LIMIT ?5
 );
 
 -- newest_first --
--- From (time, position) ?3, ?4 back, down to time ?2. Columns as JSON arrays, see pages.py.
+-- From (time, position) ?3, ?4 back, down to time ?2. Columns as JSON arrays, see rows.py.
 SELECT {page}
 FROM (
-    SELECT topic, time, payload_blob, qos, retained, client_id, message_uuid, position
+    SELECT topic, time, {payload_hex}, qos, retained, client_id, message_uuid, position
     FROM "{table}"
     WHERE topic = ?1 AND time >= ?2 AND (time, position) < (?3, ?4)
     ORDER BY time DESC, position DESC LIMIT ?5

@@ -4,14 +4,13 @@ import sqlite3
 from collections.abc import Sequence
 
 from monstermq_shared.records import Record
-from monstermq_shared.stores.ports import ArchiveChanges
+from monstermq_shared.stores.ports import HISTORY_SIZE_MAX, ArchiveChanges
 from monstermq_shared.stores.sql import fill_in, load_queries
 from monstermq_shared.stores.sqlite.maintenance import Maintenance
 from monstermq_shared.stores.sqlite.readers import Readers
 from monstermq_shared.stores.sqlite.rows import (
     FRAGMENTS,
-    PAGE_ROWS_MAX,
-    complete,
+    Page,
     message_row,
     read_page,
     read_record,
@@ -60,6 +59,7 @@ class SqliteArchiveStore:
         end_us: int | None = None,
         limit: int = 1000,
         newest_first: bool = True,
+        size_max: int = HISTORY_SIZE_MAX,
     ) -> list[Record]:
         """Return a topic's records with start <= time <= end, ordered by (time, position)."""
         start = _FIRST_TIME if start_us is None else time_text(start_us)
@@ -68,19 +68,15 @@ class SqliteArchiveStore:
             query, until, at = "newest_first", start, (end, _POSITION_MAX)
         else:
             query, until, at = "oldest_first", end, (start, -1)
-        found: list[Record] = []
-        while len(found) < limit:
-            rows_max = min(limit - len(found), PAGE_ROWS_MAX)
+        page = Page(limit, size_max)
+        while rows_max := page.rows_max:
             (row,) = await self._readers.fetch(self._queries[query], (topic, until, *at, rows_max))
             records, left_out = read_page(row)
-            at_end = len(records) < rows_max
-            if not at_end:
-                at = (time_text(records[-1].timestamp_us), records[-1].offset)
-            await complete(records, left_out, self._fetch)
-            found += records
-            if at_end:
+            await page.add(records, left_out, self._fetch)
+            if len(records) < rows_max:
                 break
-        return found
+            at = (time_text(records[-1].timestamp_us), records[-1].offset)
+        return page.records
 
     async def purge(self, *, before_us: int, limit: int) -> int:
         """Delete up to ``limit`` records older than that; return how many there were."""

@@ -1,18 +1,23 @@
 -- record --
--- What pages.decode_record reads.
+-- What rows.read_record reads.
     topic, payload_blob, qos, retained, client_id,
     unixepoch(substr(time, 1, 19)) * 1000000 + substr(time, 21, 6),
     position, message_uuid
 
 -- page --
--- What pages.decode_page reads: a page is one row whose columns are JSON arrays, because the
+-- What rows.read_page reads: a page is one row whose columns are JSON arrays, because the
 -- driver lets go of the interpreter lock, and waits for it again, for every row it fetches: with a
--- busy event loop that is up to 5 ms each. Large payloads are left out and fetched one by one.
+-- busy event loop that is up to 5 ms each.
     json_group_array(topic),
-    json_group_array(CASE WHEN length(payload_blob) <= 4096 THEN hex(payload_blob) END),
+    json_group_array(payload_hex),
     json_group_array(qos),
     json_group_array(retained),
     json_group_array(client_id),
     json_group_array(unixepoch(substr(time, 1, 19)) * 1000000 + substr(time, 21, 6)),
     json_group_array(position),
     json_group_array(message_uuid)
+
+-- payload_hex --
+-- For the select that `page` is read from. Large payloads are left out and fetched one by one. To
+-- be told the length, SQLite need not read the payload, but only where it selects from the table.
+    CASE WHEN length(payload_blob) <= 4096 THEN hex(payload_blob) END AS payload_hex

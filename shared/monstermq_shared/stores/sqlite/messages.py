@@ -6,14 +6,14 @@ from collections.abc import Sequence
 import orjson
 
 from monstermq_shared.records import Record
-from monstermq_shared.stores.ports import MessageChanges
+from monstermq_shared.stores.ports import PAGE_SIZE_MAX, MessageChanges
 from monstermq_shared.stores.sql import fill_in, load_queries
 from monstermq_shared.stores.sqlite.maintenance import Maintenance
 from monstermq_shared.stores.sqlite.readers import Readers
 from monstermq_shared.stores.sqlite.rows import (
     FRAGMENTS,
     PAGE_ROWS_MAX,
-    complete,
+    Page,
     message_row,
     read_page,
     read_record,
@@ -25,6 +25,7 @@ from monstermq_shared.topics import is_wildcard, matches
 
 _QUERIES = fill_in(load_queries(__package__, "messages.sql"), FRAGMENTS)
 _END_OF_TOPICS = b""  # SQLite sorts every blob after every text
+_STRETCH_ROWS_MIN = 16
 
 
 class SqliteMessageStore:
@@ -43,6 +44,7 @@ class SqliteMessageStore:
         self._maintenance = maintenance
         self._queries = fill_in(_QUERIES, {"table": table})
         self._upsert = RowsStatement(self._queries["upsert"], 9)
+        self._stretch = _Stretch()
 
     @staticmethod
     def schema(table: str) -> Sequence[str]:
@@ -65,21 +67,21 @@ class SqliteMessageStore:
         rows = await self._readers.fetch(self._queries["get"], (topic,))
         return read_record(rows[0]) if rows else None
 
-    async def find(self, topic_filter: str, *, after: str, limit: int) -> list[Record]:
-        """Return up to ``limit`` matching records after that topic, in order of topic."""
+    async def find(
+        self, topic_filter: str, *, after: str, limit: int, size_max: int = PAGE_SIZE_MAX
+    ) -> list[Record]:
+        """Return a page of the matching records after that topic, in order of topic."""
         if not is_wildcard(topic_filter):
             record = await self.get(topic_filter) if topic_filter > after and limit > 0 else None
             return [] if record is None else [record]
         # In the ranges of a filter without +, everything matches.
         scan = self._scan_some if "+" in topic_filter else self._scan_all
-        found: list[Record] = []
+        page = Page(limit, size_max)
         for low, high in topic_ranges(topic_filter):
             start: str | None = max(low, first_after(after)) if after else low
-            while start is not None and len(found) < limit:
-                rows_max = min(limit - len(found), PAGE_ROWS_MAX)
-                records, start = await scan(topic_filter, start, high, rows_max)
-                found += records
-        return found
+            while start is not None and page.rows_max:
+                start = await scan(page, topic_filter, start, high)
+        return page.records
 
     async def count(self) -> int:
         """Return how many topics it holds."""
@@ -103,35 +105,58 @@ class SqliteMessageStore:
             await self._maintenance.give_space_back()
         return deleted
 
-    async def _scan_all(
-        self, _: str, low: str, high: str | None, rows_max: int
-    ) -> tuple[list[Record], str | None]:
-        """Return the first records of a range, and where it goes on, None at its end."""
+    async def _scan_all(self, page: Page, _: str, low: str, high: str | None) -> str | None:
+        """Add the first records of a range; return where it goes on, None at its end."""
         end = _END_OF_TOPICS if high is None else high
+        rows_max = min(page.rows_max, self._stretch.rows)
         (row,) = await self._readers.fetch(self._queries["page"], (low, end, rows_max))
         records, left_out = read_page(row)
-        at = first_after(records[-1].topic) if len(records) == rows_max else None
-        await complete(records, left_out, self._fetch)
-        return records, at
+        taken = await page.add(records, left_out, self._fetch)
+        self._stretch.adapt(len(records), taken)
+        return first_after(records[-1].topic) if len(records) == rows_max else None
 
     async def _scan_some(
-        self, topic_filter: str, low: str, high: str | None, rows_max: int
-    ) -> tuple[list[Record], str | None]:
+        self, page: Page, topic_filter: str, low: str, high: str | None
+    ) -> str | None:
         """Like ``_scan_all``, for a range where not everything matches: topics come first."""
         end = _END_OF_TOPICS if high is None else high
-        ((found,),) = await self._readers.fetch(self._queries["topics"], (low, end, PAGE_ROWS_MAX))
+        rows_max = self._stretch.rows
+        ((found,),) = await self._readers.fetch(self._queries["topics"], (low, end, rows_max))
         topics = orjson.loads(found)
-        at = first_after(topics[-1]) if len(topics) == PAGE_ROWS_MAX else None
+        at = first_after(topics[-1]) if len(topics) == rows_max else None
         matching = [topic for topic in topics if matches(topic_filter, topic)]
-        if len(matching) > rows_max:
-            del matching[rows_max:]
+        if len(matching) > page.rows_max:
+            del matching[page.rows_max :]
             at = first_after(matching[-1])
-        if not matching:
-            return [], at
-        (row,) = await self._readers.fetch(self._queries["page_of_topics"], (to_json(matching),))
-        records, left_out = read_page(row)
-        await complete(records, left_out, self._fetch)
-        return records, at
+        taken = len(topics)
+        if matching:
+            (row,) = await self._readers.fetch(
+                self._queries["page_of_topics"], (to_json(matching),)
+            )
+            records, left_out = read_page(row)
+            count = await page.add(records, left_out, self._fetch)
+            if count < len(records):
+                taken = topics.index(records[count].topic)
+        self._stretch.adapt(len(topics), taken)
+        return at
 
     async def _fetch(self, record: Record) -> Record | None:
         return await self.get(record.topic)
+
+
+class _Stretch:
+    """How many rows a statement should read, going by the last one.
+
+    SQLite reads a row of this table as a whole, whatever is selected of it; so of large rows, a
+    statement should not read many more than a page takes.
+    """
+
+    def __init__(self) -> None:
+        self.rows = PAGE_ROWS_MAX
+
+    def adapt(self, read: int, taken: int) -> None:
+        """Learn that so many of the rows that were read went into a page before it was full."""
+        if taken < read:
+            self.rows = max(_STRETCH_ROWS_MIN, 2 * taken)
+        elif read == self.rows:
+            self.rows = min(2 * self.rows, PAGE_ROWS_MAX)

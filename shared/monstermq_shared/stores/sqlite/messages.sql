@@ -59,10 +59,10 @@ SELECT {record}
 FROM "{table}" WHERE topic = ?;
 
 -- page --
--- Columns as JSON arrays, see pages.py.
+-- Columns as JSON arrays, see rows.py.
 SELECT {page}
 FROM (
-    SELECT topic, time, payload_blob, qos, retained, client_id, message_uuid, position
+    SELECT topic, time, {payload_hex}, qos, retained, client_id, message_uuid, position
     FROM "{table}" WHERE topic >= ?1 AND topic < ?2 ORDER BY topic LIMIT ?3
 );
 
@@ -74,7 +74,7 @@ FROM (SELECT topic FROM "{table}" WHERE topic >= ?1 AND topic < ?2 ORDER BY topi
 -- Like page, for the topics of a JSON array.
 SELECT {page}
 FROM (
-    SELECT topic, time, payload_blob, qos, retained, client_id, message_uuid, position
+    SELECT topic, time, {payload_hex}, qos, retained, client_id, message_uuid, position
     FROM "{table}" WHERE topic IN (SELECT value FROM json_each(?1)) ORDER BY topic LIMIT -1
 );
 

@@ -13,6 +13,8 @@ from monstermq_shared.stores.sql import load_queries
 PAGE_ROWS_MAX = 1024
 """Rows a single statement reads; more are read by several, so that the loop is never held long."""
 
+Fetch = Callable[[Record], Awaitable[Record | None]]
+
 FRAGMENTS = load_queries(__package__, "fragments.sql")
 """The column lists that ``read_record`` and ``read_page`` read, for use in other statements."""
 
@@ -67,7 +69,7 @@ def read_page(row: Sequence[str]) -> tuple[list[Record], list[int]]:
     """Read the row of the fragment ``page``.
 
     Returns:
-        The records, and the indexes of those whose payload was left out, for ``complete``.
+        The records, and the indexes of those whose payload was left out, for ``Page.add``.
     """
     topics, texts, qos, retained, client_ids, times, offsets, ids = map(orjson.loads, row[:8])
     left_out = [index for index, text in enumerate(texts) if text is None]
@@ -79,18 +81,51 @@ def read_page(row: Sequence[str]) -> tuple[list[Record], list[int]]:
     return records, left_out
 
 
-async def complete(
-    records: list[Record],
-    left_out: Sequence[int],
-    fetch: Callable[[Record], Awaitable[Record | None]],
-) -> None:
-    """Replace the records whose payload was left out; remove those that have gone meanwhile."""
-    for index in reversed(left_out):
-        record = await fetch(records[index])
-        if record is None:
-            del records[index]
-        else:
-            records[index] = record
+class Page:
+    """A page that is being filled, by as many statements as it takes.
+
+    Args:
+        limit: Records it holds at most.
+        size_max: Bytes of payload after which it takes no more.
+
+    Attributes:
+        records: What it holds so far, in order.
+    """
+
+    def __init__(self, limit: int, size_max: int) -> None:
+        self.records: list[Record] = []
+        self._limit = limit
+        self._size_max = size_max
+        self._size = 0
+
+    @property
+    def rows_max(self) -> int:
+        """How many rows the next statement may read: 0 if the page is full."""
+        if self.records and self._size >= self._size_max:
+            return 0
+        return min(self._limit - len(self.records), PAGE_ROWS_MAX)
+
+    async def add(self, records: Sequence[Record], left_out: Sequence[int], fetch: Fetch) -> int:
+        """Take what ``read_page`` returned, until the page is full.
+
+        Args:
+            records: No more than ``rows_max``, which must not be 0.
+            left_out: Indexes of those whose payload is still to be fetched.
+            fetch: Returns such a record with its payload, or None if it has gone meanwhile.
+
+        Returns:
+            How many it looked at; fewer than all only if the size was reached.
+        """
+        missing = set(left_out)
+        for index, record in enumerate(records):
+            found = await fetch(record) if index in missing else record
+            if found is None:
+                continue
+            self.records.append(found)
+            self._size += len(found.payload)
+            if self._size >= self._size_max:
+                return index + 1
+        return len(records)
 
 
 @lru_cache(maxsize=256)

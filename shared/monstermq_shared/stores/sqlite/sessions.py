@@ -1,5 +1,6 @@
 """Sessions, subscriptions, queue, open ids and in-flight messages in SQLite."""
 
+import logging
 import sqlite3
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +11,7 @@ from monstermq_shared.errors import StoreDamaged
 from monstermq_shared.records import Record
 from monstermq_shared.sessions.ports import Will
 from monstermq_shared.stores.ports import (
+    PAGE_SIZE_MAX,
     ClientChanges,
     InFlightState,
     QueuedMessage,
@@ -23,14 +25,15 @@ from monstermq_shared.stores.sql import fill_in, load_queries
 from monstermq_shared.stores.sqlite.readers import Readers
 from monstermq_shared.stores.sqlite.rows import (
     FRAGMENTS,
-    PAGE_ROWS_MAX,
-    complete,
+    Page,
     queue_row,
     read_page,
     read_record,
     time_text,
 )
 from monstermq_shared.stores.sqlite.statements import RowsStatement, to_json
+
+logger = logging.getLogger(__name__)
 
 _QUERIES = fill_in(load_queries(__package__, "sessions.sql"), FRAGMENTS)
 
@@ -89,12 +92,15 @@ class SqliteSessionStore:
     async def load(self) -> list[StoredSession]:
         """Return every session there is.
 
+        Rows of clients that have no session are left where they are, with a warning: only another
+        hand can have made them.
+
         Raises:
             StoreDamaged: Somebody else has written a row that makes no sense.
         """
         try:
             return await self._load()
-        except (LookupError, ValueError) as exc:
+        except ValueError as exc:
             raise StoreDamaged(
                 f"a row of the session tables ({', '.join(TABLES)}) cannot be understood: "
                 f"{exc!r}. Nothing was changed; correct or delete the row, or restore a backup"
@@ -112,40 +118,56 @@ class SqliteSessionStore:
             )
             for row in await self._readers.fetch(_QUERIES["load_sessions"])
         }
-        for client_id, topic_filter, qos in await self._readers.fetch(
-            _QUERIES["load_subscriptions"]
-        ):
-            sessions[client_id].subscriptions[topic_filter] = qos
-        for client_id, packet_id, offset in await self._readers.fetch(_QUERIES["load_open_ids"]):
-            sessions[client_id].open_ids[packet_id] = offset
-        for client_id, packet_id, offset, state in await self._readers.fetch(
-            _QUERIES["load_inflight"]
-        ):
-            sessions[client_id].in_flight[packet_id] = (offset, InFlightState(state))
-        for client_id, messages, size in await self._readers.fetch(_QUERIES["load_totals"]):
-            sessions[client_id].queued_messages = messages
-            sessions[client_id].queued_size = size
+        for session, topic_filter, qos in await self._load_rows("subscriptions", sessions):
+            session.subscriptions[topic_filter] = qos
+        for session, packet_id, offset in await self._load_rows("open_ids", sessions):
+            session.open_ids[packet_id] = offset
+        for session, packet_id, offset, state in await self._load_rows("inflight", sessions):
+            session.in_flight[packet_id] = (offset, InFlightState(state))
+        for session, messages, size in await self._load_rows("queuedmessagesclients", sessions):
+            session.queued_messages = messages
+            session.queued_size = size
         return [*sessions.values()]
 
+    async def _load_rows(
+        self, table: str, sessions: Mapping[str, StoredSession]
+    ) -> list[tuple[Any, ...]]:
+        """Return the rows of a table, each with its session in the place of the client."""
+        rows = await self._readers.fetch(_QUERIES[f"load_{table}"])
+        known = [(sessions[row[0]], *row[1:]) for row in rows if row[0] in sessions]
+        if len(known) < len(rows):
+            clients = {row[0] for row in rows if row[0] not in sessions}
+            logger.warning(
+                "table %s has rows of %d clients that have no row in sessions; they are ignored",
+                table,
+                len(clients),
+            )
+        return known
+
     async def page(
-        self, client_id: str, *, after: int, before: int, limit: int
+        self,
+        client_id: str,
+        *,
+        after: int,
+        before: int,
+        limit: int,
+        size_max: int = PAGE_SIZE_MAX,
     ) -> list[QueuedMessage]:
-        """Return up to ``limit`` queue rows with after < offset < before, oldest first."""
-        page: list[QueuedMessage] = []
-        while len(page) < limit:
-            rows_max = min(limit - len(page), PAGE_ROWS_MAX)
+        """Return a page of the queue rows with after < offset < before, oldest first."""
+        page = Page(limit, size_max)
+        delivery_qos: dict[int, int] = {}
+        while rows_max := page.rows_max:
             ((*columns, qos_column),) = await self._readers.fetch(
                 _QUERIES["page"], (client_id, after, before, rows_max)
             )
             records, left_out = read_page(columns)
             offsets = [record.offset for record in records]
-            delivery_qos = dict(zip(offsets, orjson.loads(qos_column), strict=True))
-            await complete(records, left_out, self._fetch)
-            page += [QueuedMessage(record=at, qos=delivery_qos[at.offset]) for at in records]
-            if len(offsets) < rows_max:
+            delivery_qos.update(zip(offsets, orjson.loads(qos_column), strict=True))
+            await page.add(records, left_out, self._fetch)
+            if len(records) < rows_max:
                 break
             after = offsets[-1]
-        return page
+        return [QueuedMessage(record=at, qos=delivery_qos[at.offset]) for at in page.records]
 
     async def _fetch(self, record: Record) -> Record | None:
         rows = await self._readers.fetch(_QUERIES["get_message"], (record.offset,))

@@ -211,7 +211,8 @@ SELECT client_id, packet_id, position FROM open_ids;
 -- load_inflight --
 SELECT client_id, packet_id, position, state FROM inflight;
 
--- load_totals --
+-- load_queuedmessagesclients --
+-- Not the rows, but how many there are, and the bytes of their payloads.
 SELECT client_id, count(*), sum(size) FROM queuedmessagesclients GROUP BY client_id;
 
 -- get_message --
@@ -219,16 +220,17 @@ SELECT {record}
 FROM (SELECT *, payload AS payload_blob FROM queuedmessages) WHERE position = ?;
 
 -- page --
--- Columns as JSON arrays, see pages.py; the last one is the QoS of the delivery.
+-- Columns as JSON arrays, see rows.py; the last one is the QoS of the delivery.
 SELECT {page},
     json_group_array(delivery_qos)
 FROM (
     SELECT
-        message.topic, message.time, message.payload AS payload_blob, message.qos,
+        message.topic, message.time, {payload_hex}, message.qos,
         message.retained, message.client_id, message.message_uuid, message.position,
         link.qos AS delivery_qos
     FROM queuedmessagesclients AS link
-    CROSS JOIN queuedmessages AS message ON message.position = link.position
+    CROSS JOIN (SELECT *, payload AS payload_blob FROM queuedmessages) AS message
+        ON message.position = link.position
     WHERE link.client_id = ?1 AND link.position > ?2 AND link.position < ?3
     ORDER BY link.position LIMIT ?4
 );
