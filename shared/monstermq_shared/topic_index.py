@@ -126,6 +126,10 @@ class _Node(Generic[S]):
         self.multi: _Leaf[S] | None = None
         self.ending: _Leaf[S] | None = None
 
+    def is_empty(self) -> bool:
+        """Whether nothing is there."""
+        return not self.levels and self.single is None and self.multi is None
+
     def get(self, key: str) -> "_Child[S] | None":
         """Return what is there."""
         slot = _SLOTS.get(key)
@@ -228,6 +232,8 @@ class TopicIndex(Generic[S]):
         exact = self._exact.get(topic)
         if exact is not None:
             exact.collect(found)
+        if self._root.is_empty():
+            return found
         nodes = [self._literal_root(topic) if topic.startswith("$") else self._root]
         end = -1
         for level in topic.split("/"):

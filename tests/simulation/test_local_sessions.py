@@ -14,7 +14,7 @@ from monstermq_shared.sessions.local import persistent, retained
 
 SEEDS_VARIABLE = "MONSTERMQ_SIM_SEEDS"
 
-BREAK_SEEDS = 120
+BREAK_SEEDS = 400
 """A broken rule must be found within so many seeds; most are in the first few."""
 
 
