@@ -34,7 +34,7 @@ def body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 
 
 @pytest.mark.parametrize("path", tracked_files(".py"), ids=lambda p: str(p.relative_to(ROOT)))
-def test_modules_and_functions_stay_short(path: Path):
+def test_modules_and_functions_stay_short(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= MODULE_LINES_MAX
     for node in ast.walk(ast.parse(text)):
@@ -42,13 +42,13 @@ def test_modules_and_functions_stay_short(path: Path):
             assert body_lines(node) <= FUNCTION_LINES_MAX, f"{node.name} in line {node.lineno}"
 
 
-def test_no_package_marker_hides_a_dependency():
+def test_no_package_marker_hides_a_dependency() -> None:
     # A lone tests/unit/mcp/__init__.py would make pytest import it as the top-level mcp.
     stray = [p for p in tracked_files(".py") if p.name == "__init__.py" and "tests" in p.parts]
     assert stray == []
 
 
-def test_no_registry_is_named():
+def test_no_registry_is_named() -> None:
     # Split, so that this file does not name one itself.
     hosts = ["pypi." + "org", "pythonhosted." + "org", "registry.npmjs." + "org"]
     suffixes = (".py", ".toml", ".md", ".txt", ".yaml", ".yml", ".json", ".sh", "")
@@ -57,6 +57,6 @@ def test_no_registry_is_named():
         assert not [host for host in hosts if host in text], path
 
 
-def test_nothing_is_left_for_later():
+def test_nothing_is_left_for_later() -> None:
     marker = "TO" + "DO"
     assert [p for p in tracked_files(".py", ".sql", ".md") if marker in p.read_text("utf-8")] == []

@@ -7,8 +7,10 @@ from monstermq_shared.stores.ports import ArchiveStore
 from monstermq_shared.testing.builders import (
     ARCHIVE,
     AWKWARD_PAYLOADS,
+    LARGE_PAYLOADS,
     NOON_US,
     StoreDatabase,
+    check_page,
     commit_archive,
     make_record,
 )
@@ -94,6 +96,20 @@ class ArchiveStoreContract:
         assert await store.history("plant/1", limit=limit) == records[: -limit - 1 : -1]
         oldest = await store.history("plant/1", limit=limit, newest_first=False)
         assert oldest == records[:limit]
+
+    @pytest.mark.parametrize("newest_first", [True, False])
+    async def test_a_history_of_large_payloads_is_bounded(
+        self, database: StoreDatabase, store: ArchiveStore, newest_first: bool
+    ) -> None:
+        records = [make_record(i, payload=at) for i, at in enumerate(LARGE_PAYLOADS)]
+        await commit_archive(database, *records)
+        expected = records[::-1] if newest_first else records
+        size_max = 1_000_000
+        found = await store.history("plant/1", newest_first=newest_first, size_max=size_max)
+        assert found == expected[:4]
+        assert not check_page(found, limit=1_000, size_max=size_max)
+        assert await store.history("plant/1", newest_first=newest_first, size_max=1) == expected[:1]
+        assert await store.history("plant/1", newest_first=newest_first) == expected
 
     async def test_a_purge_deletes_the_oldest_up_to_its_limit(
         self, database: StoreDatabase, store: ArchiveStore

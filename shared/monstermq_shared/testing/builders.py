@@ -1,11 +1,12 @@
 """Records and changes with everything filled in that a test does not care about."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from monstermq_shared.records import Record
 from monstermq_shared.sessions.ports import Will
 from monstermq_shared.stores.ports import (
+    PAGE_SIZE_MAX,
     ArchiveStore,
     ClientChanges,
     Commit,
@@ -14,6 +15,7 @@ from monstermq_shared.stores.ports import (
     MessageStore,
     SessionRow,
     SessionStore,
+    is_last_page,
 )
 
 RETAINED = "RetainedMessages"
@@ -37,6 +39,10 @@ AWKWARD_PAYLOADS = {
 
 AWKWARD_TEXTS = ["'", '"', "\\", "\\u0041", "a b", "\u00e4\u20ac\U0001f600", "\x01", "{}", "%_*?["]
 """Client ids and topics that a query must not stumble over."""
+
+
+LARGE_PAYLOADS = [bytes([number]) * 300_000 for number in range(20)]
+"""Four of them are a page; together they are no multiple of its size."""
 
 
 class StoreDatabase(Database, Protocol):
@@ -105,3 +111,10 @@ async def commit_archive(database: Database, *records: Record) -> None:
     """Commit the records to the archive."""
     upto = max(record.offset for record in records) + 1
     await database.commit(Commit(upto=upto, projections=[ARCHIVE], archives={ARCHIVE: records}))
+
+
+def check_page(records: Sequence[Record], *, limit: int, size_max: int = PAGE_SIZE_MAX) -> bool:
+    """Check that a page is no larger than it may be; return whether it is the last one."""
+    assert len(records) <= limit
+    assert sum(len(record.payload) for record in records[:-1]) < size_max
+    return is_last_page(records, limit=limit, size_max=size_max)

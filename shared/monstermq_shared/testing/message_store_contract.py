@@ -2,20 +2,22 @@
 """What every store of retained messages and last values must do."""
 
 from collections.abc import Sequence
-from itertools import count
+from itertools import chain, count
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from monstermq_shared.records import Record
-from monstermq_shared.stores.ports import Commit, MessageStore
+from monstermq_shared.stores.ports import PAGE_SIZE_MAX, Commit, MessageStore
 from monstermq_shared.testing.builders import (
     AWKWARD_PAYLOADS,
     AWKWARD_TEXTS,
+    LARGE_PAYLOADS,
     NOON_US,
     RETAINED,
     StoreDatabase,
+    check_page,
     commit_messages,
     make_record,
 )
@@ -23,6 +25,7 @@ from monstermq_shared.topics import matches
 
 _LEVELS = st.sampled_from(["", "a", "b", "a!", "a0", "$x", "\u00e4", "\U0010ffff", "0"])
 _TOPICS = st.lists(_LEVELS, min_size=1, max_size=11).map("/".join).filter(bool)
+_SIZES = st.sampled_from([0, 100, 4_096, 4_097, 9_000])
 _WILDCARD_LEVELS = st.lists(st.one_of(_LEVELS, st.just("+")), min_size=1, max_size=5)
 _FILTERS = st.builds(
     lambda levels, tail: "/".join([*levels, *tail]) or "#",
@@ -31,17 +34,26 @@ _FILTERS = st.builds(
 ) | st.just("#")
 
 
-async def find_all(store: MessageStore, topic_filter: str, *, limit: int) -> list[Record]:
-    """Page through everything a filter matches."""
-    found: list[Record] = []
-    while page := await store.find(
-        topic_filter, after=found[-1].topic if found else "", limit=limit
-    ):
-        assert len(page) <= limit
-        found += page
-        if len(page) < limit:
-            break
-    return found
+async def find_pages(
+    store: MessageStore, topic_filter: str, *, limit: int, size_max: int = PAGE_SIZE_MAX
+) -> list[list[Record]]:
+    """Page through everything a filter matches, as long as a page says that more may follow."""
+    pages: list[list[Record]] = []
+    after = ""
+    while True:
+        page = await store.find(topic_filter, after=after, limit=limit, size_max=size_max)
+        pages.append(page)
+        if check_page(page, limit=limit, size_max=size_max):
+            return pages
+        after = page[-1].topic
+
+
+async def find_all(
+    store: MessageStore, topic_filter: str, *, limit: int, size_max: int = PAGE_SIZE_MAX
+) -> list[Record]:
+    """Return everything a filter matches, page after page."""
+    pages = await find_pages(store, topic_filter, limit=limit, size_max=size_max)
+    return list(chain.from_iterable(pages))
 
 
 class MessageStoreContract:
@@ -154,25 +166,55 @@ class MessageStoreContract:
         assert await find_all(store, "plant/#", limit=limit) == records
         assert await find_all(store, "plant/+/1", limit=limit) == records[1::2]
 
+    @pytest.mark.parametrize("topic_filter", ["#", "a/#", "a/+/c", "+/+/c/#"])
+    async def test_pages_of_large_payloads_are_bounded_and_lose_nothing(
+        self, database: StoreDatabase, store: MessageStore, topic_filter: str
+    ) -> None:
+        records = [make_record(i, f"a/{i:02}/c", at) for i, at in enumerate(LARGE_PAYLOADS)]
+        await commit_messages(database, *records, make_record(99, "$a/0/c"))
+        pages = await find_pages(store, topic_filter, limit=500)
+        assert list(chain.from_iterable(pages)) == records
+        assert [len(page) for page in pages] == [4, 4, 4, 4, 4, 0]
+
+    async def test_an_exact_filter_finds_a_large_payload(
+        self, database: StoreDatabase, store: MessageStore
+    ) -> None:
+        records = [make_record(i, f"a/{i:02}/c", at) for i, at in enumerate(LARGE_PAYLOADS)]
+        await commit_messages(database, *records)
+        assert await find_all(store, "a/07/c", limit=500) == [records[7]]
+        assert await find_all(store, "a/07/c", limit=500, size_max=1) == [records[7]]
+
+    @pytest.mark.parametrize("topic_filter", ["#", "a/+"])
+    async def test_a_payload_above_the_size_of_a_page_is_a_page(
+        self, database: StoreDatabase, store: MessageStore, topic_filter: str
+    ) -> None:
+        payloads = [b"", AWKWARD_PAYLOADS["5 MB"], AWKWARD_PAYLOADS["5 MB"], b"last"]
+        records = [make_record(i, f"a/{i}", at) for i, at in enumerate(payloads)]
+        await commit_messages(database, *records)
+        pages = await find_pages(store, topic_filter, limit=500)
+        assert pages == [records[:2], records[2:3], records[3:]]
+
     @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
     @given(
-        topics=st.sets(_TOPICS, min_size=1, max_size=12),
+        topics=st.dictionaries(_TOPICS, _SIZES, min_size=1, max_size=12),
         filters=st.lists(_FILTERS, min_size=1, max_size=6),
-        limit=st.integers(1, 5),
+        bounds=st.tuples(st.integers(1, 5), st.sampled_from([1, 4_196, 10_000, PAGE_SIZE_MAX])),
     )
     async def test_filters_agree_with_the_matcher(
         self,
         database: StoreDatabase,
         store: MessageStore,
         offsets: "count[int]",
-        topics: set[str],
+        topics: dict[str, int],
         filters: Sequence[str],
-        limit: int,
+        bounds: tuple[int, int],
     ) -> None:
         await store.purge(before_us=NOON_US * 2, limit=1_000)
-        await commit_messages(database, *(make_record(next(offsets), at) for at in topics))
+        records = [make_record(next(offsets), at, bytes(size)) for at, size in topics.items()]
+        await commit_messages(database, *records)
+        limit, size_max = bounds
         for topic_filter in filters:
-            found = await find_all(store, topic_filter, limit=limit)
+            found = await find_all(store, topic_filter, limit=limit, size_max=size_max)
             expected = sorted(topic for topic in topics if matches(topic_filter, topic))
             assert [record.topic for record in found] == expected
 

@@ -8,6 +8,7 @@ from monstermq_shared.stores.ports import (
     ClientChanges,
     Commit,
     InFlightState,
+    QueuedMessage,
     StoredSession,
     Trim,
     Trimmed,
@@ -15,7 +16,9 @@ from monstermq_shared.stores.ports import (
 from monstermq_shared.testing.builders import (
     AWKWARD_PAYLOADS,
     AWKWARD_TEXTS,
+    LARGE_PAYLOADS,
     StoreDatabase,
+    check_page,
     commit_sessions,
     make_queue,
     make_record,
@@ -36,6 +39,20 @@ async def queued_offsets(database: StoreDatabase, client_id: str) -> list[int]:
     """Return what waits for a client."""
     page = await database.sessions.page(client_id, after=-1, before=_EVERYTHING, limit=100_000)
     return [message.record.offset for message in page]
+
+
+async def queue_pages(
+    database: StoreDatabase, client_id: str, *, limit: int
+) -> list[list[QueuedMessage]]:
+    """Page through a queue, as long as a page says that more may follow."""
+    pages: list[list[QueuedMessage]] = []
+    after = -1
+    while True:
+        page = await database.sessions.page(client_id, after=after, before=_EVERYTHING, limit=limit)
+        pages.append(page)
+        if check_page([message.record for message in page], limit=limit):
+            return pages
+        after = page[-1].record.offset
 
 
 class SessionStoreContract:
@@ -134,6 +151,32 @@ class SessionStoreContract:
         page = await sessions.page("a", after=2_999, before=_EVERYTHING, limit=3_000)
         assert [at.record for at in page] == records[3_000:]
         assert await sessions.page("nobody", after=-1, before=_EVERYTHING, limit=9) == []
+
+    async def test_pages_of_large_payloads_are_bounded_and_lose_nothing(
+        self, database: StoreDatabase
+    ) -> None:
+        records = [make_record(i, payload=at) for i, at in enumerate(LARGE_PAYLOADS)]
+        queued = {at.offset: (at, at.offset % 3) for at in records}
+        await commit_sessions(
+            database, 99, a=ClientChanges(session=make_session("a"), queued=queued)
+        )
+        pages = await queue_pages(database, "a", limit=500)
+        found = [(message.record, message.qos) for page in pages for message in page]
+        assert found == [(at, at.offset % 3) for at in records]
+        assert [len(page) for page in pages] == [4, 4, 4, 4, 4, 0]
+        assert len(await queue_pages(database, "a", limit=3)) == 7
+        (message,) = await database.sessions.page("a", after=4, before=9, limit=9, size_max=1)
+        assert message.record == records[5]
+
+    async def test_a_payload_above_the_size_of_a_page_is_a_page(
+        self, database: StoreDatabase
+    ) -> None:
+        payloads = [b"", AWKWARD_PAYLOADS["5 MB"], AWKWARD_PAYLOADS["5 MB"], b"last"]
+        records = [make_record(i, payload=at) for i, at in enumerate(payloads)]
+        changes = ClientChanges(session=make_session("a"), queued=make_queue(records))
+        await commit_sessions(database, 9, a=changes)
+        pages = await queue_pages(database, "a", limit=500)
+        assert [[at.record.offset for at in page] for page in pages] == [[0, 1], [2], [3]]
 
     async def test_a_message_queued_twice_is_there_once(self, database: StoreDatabase) -> None:
         changes = ClientChanges(session=make_session("a"), queued=make_queue([make_record(1)]))

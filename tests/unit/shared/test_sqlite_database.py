@@ -3,14 +3,21 @@
 import asyncio
 import sqlite3
 import sys
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from tests.support import sqlite_victim
 
-from monstermq_shared.errors import ConfigError, StoreConflict, StoreUnavailable
-from monstermq_shared.stores.ports import Commit
+from monstermq_shared.errors import (
+    ConfigError,
+    StoreConflict,
+    StoreDamaged,
+    StoreError,
+    StoreUnavailable,
+)
+from monstermq_shared.stores.ports import ClientChanges, Commit, InFlightState
 from monstermq_shared.stores.sqlite import SqliteDatabase
 from monstermq_shared.stores.sqlite.ownership import Ownership
 from monstermq_shared.testing.builders import (
@@ -19,7 +26,10 @@ from monstermq_shared.testing.builders import (
     RETAINED,
     commit_archive,
     commit_messages,
+    commit_sessions,
+    make_queue,
     make_record,
+    make_session,
 )
 from monstermq_shared.testing.database_contract import full_commit, rows_of
 
@@ -309,3 +319,107 @@ def test_another_writers_version_is_not_taken_for_ours(uncertain: UncertainConne
 async def test_a_commit_of_nothing_moves_the_watermark(database: SqliteDatabase) -> None:
     await database.commit(Commit(upto=7, projections=["queue"]))
     assert await database.watermarks() == {"queue": 7}
+
+
+def change(path: Path, *statements: str) -> None:
+    """Write as the ``sqlite3`` command would."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    for statement in statements:
+        connection.execute(statement)
+    connection.close()
+
+
+async def test_rows_of_clients_without_a_session_are_ignored_with_a_warning(
+    database: SqliteDatabase, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for client_id in ("a", "b"):
+        changes = ClientChanges(
+            session=make_session(client_id),
+            subscriptions={"x/#": 1, "y": 2},
+            queued=make_queue([make_record(7)]),
+            open_ids={1: 7},
+            in_flight={1: (7, InFlightState.SENT)},
+        )
+        await commit_sessions(database, 9, **{client_id: changes})
+    change(path, "DELETE FROM sessions WHERE client_id = 'a'")
+    (stored,) = await database.sessions.load()
+    assert stored.row.client_id == "b"
+    assert (len(stored.subscriptions), stored.queued_messages) == (2, 1)
+    said = [record.getMessage() for record in caplog.records]
+    tables = ["subscriptions", "open_ids", "inflight", "queuedmessagesclients"]
+    assert [text.split()[1] for text in said] == tables
+    assert all("1 clients" in text for text in said)
+
+
+async def test_a_session_that_cannot_be_understood_is_damage(
+    database: SqliteDatabase, path: Path
+) -> None:
+    await commit_sessions(database, 1, a=ClientChanges(session=make_session("a")))
+    change(path, "UPDATE sessions SET information = 'none'")
+    with pytest.raises(StoreDamaged, match="session tables.*Nothing was changed"):
+        await database.sessions.load()
+
+
+def reader_threads() -> list[threading.Thread]:
+    """Return the threads that end with the process only if somebody ends them, or not at all."""
+    mine = threading.current_thread()
+    pool = "asyncio_"  # the loop's own, which it ends
+    return [at for at in threading.enumerate() if at is not mine and not at.name.startswith(pool)]
+
+
+async def test_a_database_that_is_closed_reads_nothing_and_leaves_no_thread(path: Path) -> None:
+    """Also when a reader is being opened at that moment."""
+    before = reader_threads()
+    database = await SqliteDatabase.open(
+        str(path), session_store=True, message_stores=[], archive_stores=[]
+    )
+    reading = asyncio.ensure_future(database.watermarks())
+    await asyncio.sleep(0)
+    await database.close()
+    assert await reading == {}
+    with pytest.raises(StoreError, match="closed"):
+        await database.watermarks()
+    assert reader_threads() == before
+
+
+async def test_an_opening_that_fails_leaves_no_thread(path: Path) -> None:
+    path.write_text("Dear diary, " * 1_000)
+    before = reader_threads()
+    with pytest.raises(StoreDamaged):
+        await SqliteDatabase.open(
+            str(path), session_store=True, message_stores=[], archive_stores=[]
+        )
+    assert reader_threads() == before
+
+
+_DIES_AFTER_READING = """
+import asyncio, sys
+from monstermq_shared.stores.sqlite import SqliteDatabase
+
+async def main():
+    database = await SqliteDatabase.open(
+        sys.argv[1], session_store=True, message_stores=[], archive_stores=[]
+    )
+    kept.append(database)
+    await database.sessions.load()
+    raise RuntimeError("of all things")
+
+kept = []
+asyncio.run(main())
+"""
+
+
+async def test_a_process_that_dies_without_closing_ends(path: Path) -> None:
+    arguments = ("-c", _DIES_AFTER_READING, str(path))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *arguments, stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        async with asyncio.timeout(30):
+            _, said = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode == 1
+    assert b"of all things" in said

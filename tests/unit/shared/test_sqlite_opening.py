@@ -98,15 +98,17 @@ async def test_a_memory_database_is_one_and_each_is_its_own(tmp_path: Path) -> N
 
 async def test_the_originals_file_is_recognized_and_left_alone(tmp_path: Path) -> None:
     before = write(tmp_path / "x.db", "CREATE TABLE mcparchive (topic TEXT, time TEXT)")
-    with pytest.raises(StartupError, match=r"original MonsterMQ.*SQLite\.Path"):
+    with pytest.raises(StartupError, match=r"original MonsterMQ.*SQLite\.Path") as at:
         await open_at(tmp_path / "x.db")
+    assert at.value.exit_code == ExitCode.STORE_DAMAGED
     assert (tmp_path / "x.db").read_bytes() == before
 
 
 async def test_another_programs_file_is_left_alone(tmp_path: Path) -> None:
     before = write(tmp_path / "x.db", "CREATE TABLE bookmarks (url TEXT)")
-    with pytest.raises(StartupError, match=r"another program.*SQLite\.Path"):
+    with pytest.raises(StartupError, match=r"another program.*SQLite\.Path") as at:
         await open_at(tmp_path / "x.db")
+    assert at.value.exit_code == ExitCode.STORE_DAMAGED
     assert (tmp_path / "x.db").read_bytes() == before
 
 

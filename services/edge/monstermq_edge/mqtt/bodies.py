@@ -35,6 +35,7 @@ _PROTOCOL_NAMES = {
     b"MQTT": frozenset({ProtocolLevel.MQTT_3_1_1, ProtocolLevel.MQTT_5}),
 }
 _BRIDGE_BIT = 0x80
+_BRIDGE_STATE_PREFIX = "$SYS/broker/connection/"  # every mosquitto bridge has its will there
 _CLEAN_SESSION = 0x02
 _WILL = 0x04
 _WILL_RETAIN = 0x20
@@ -205,7 +206,8 @@ def _read_will(body: _Body, flags: int, limits: DecoderLimits) -> Will:
         topic = decode_topic_name(raw_topic, levels_max=limits.topic_levels_max)
     except InvalidTopic as exc:
         raise RemoteProtocolError(f"the will's topic: {exc}", clause=exc.clause) from exc
-    if topic.split("/", 1)[0] in {"$SYS", "$CONTROL"}:
+    reserved = topic.split("/", 1)[0] in {"$SYS", "$CONTROL"}
+    if reserved and not topic.startswith(_BRIDGE_STATE_PREFIX):
         raise RemoteProtocolError(
             f"a will on the broker's own topic {topic}", reason=ConnectCode.NOT_AUTHORIZED
         )

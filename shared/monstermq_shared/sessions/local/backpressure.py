@@ -29,11 +29,16 @@ class HoldLimits:
     patience_s: float
 
 
+OVERFLOW = 8
+"""With so many times its bound waiting, a session is too slow at once: nobody can be held for it."""
+
+
 class Backpressure:
     """Who is held, and because of whom.
 
     Attributes:
         slow: Sessions that hold publishers now.
+        overflowing: Sessions whose memory is full although nobody can be held for them.
     """
 
     def __init__(self, limits: HoldLimits, counters: Counters) -> None:
@@ -41,6 +46,7 @@ class Backpressure:
         self._counters = counters
         self._backlog: dict[Link, None] = {}
         self.slow: dict[Session, None] = {}
+        self.overflowing: list[Session] = []
 
     @property
     def backlogged(self) -> int:
@@ -79,11 +85,18 @@ class Backpressure:
             session.waiters = {}
         waiters = session.waiters
         assert waiters is not None
-        if publisher is None or publisher in waiters or self._is_waited_for(publisher):
+        if publisher in waiters:
             return
-        waiters[publisher] = None
-        self._counters.held_publishers += 1
-        publisher.hold()
+        if publisher is None or self._is_waited_for(publisher):
+            if (
+                session.pending_count > OVERFLOW * limits.pending_max
+                or session.pending_size > OVERFLOW * limits.pending_size_max
+            ):
+                self.overflowing.append(session)
+        else:
+            waiters[publisher] = None
+            self._counters.held_publishers += 1
+            publisher.hold()
 
     def _is_waited_for(self, link: Link) -> bool:
         return any(session.link is link for session in self.slow)

@@ -237,7 +237,11 @@ class LocalEngine:
             self._bound(session)
 
     def _bound(self, session: Session) -> None:
-        """Answers that wait for a commit count too: whoever asks for more has to wait."""
+        """Keep what waits within its bounds; answers that wait for a commit count too."""
+        overflowing = self.backpressure.overflowing
+        if overflowing:
+            self.backpressure.overflowing = []
+            self._give_up_on(overflowing, self._wall_us)
         if session.link is not None:
             self.backpressure.check_backlog(session.link, self.journal.turn.size)
 
@@ -441,7 +445,13 @@ class LocalEngine:
     def tick(self, now: float, wall_us: int) -> None:
         """Do what time causes: end the patience with slow consumers. Call it once a second."""
         self._wall_us = wall_us
-        for session in self.backpressure.overdue(now):
+        self._give_up_on(self.backpressure.overdue(now), wall_us)
+
+    def _give_up_on(self, sessions: Iterable[Session], wall_us: int) -> None:
+        """End the patience with sessions: one goes on from its rows, or is disconnected."""
+        for session in sessions:
+            if session.link is None:
+                continue
             if isinstance(session, PersistentSession) and self.settings.queue.enabled:
                 session.fall_behind()
                 self.backpressure.release_waiters(session)

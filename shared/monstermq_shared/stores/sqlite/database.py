@@ -46,7 +46,7 @@ class SqliteDatabase:
         self._ownership = opened.ownership
         self._writer = Writer(opened.connection, path)
         self._readers: Readers = (
-            WriterReaders(self._writer) if path == MEMORY else FileReaders(Path(path))
+            WriterReaders(self._writer) if path == MEMORY else FileReaders(Path(path), self._writer)
         )
         maintenance = Maintenance(self._writer, self._ownership)
         self.sessions = SqliteSessionStore(self._readers)

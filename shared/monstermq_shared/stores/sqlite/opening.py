@@ -188,7 +188,8 @@ def _check_origin(tables: set[str], path: str) -> None:
     if tables & _ORIGINAL_TABLES or any(name.endswith(("lastval", "archive")) for name in tables):
         maker = "the original MonsterMQ, whose tables are laid out differently,"
     raise StartupError(
-        f"{path} was made by {maker} and is left as it is; set SQLite.Path to a new file"
+        f"{path} was made by {maker} and is left as it is; set SQLite.Path to a new file",
+        exit_code=ExitCode.STORE_DAMAGED,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import aiosqlite
 
+from monstermq_shared.errors import StoreError
 from monstermq_shared.stores.sqlite.errors import translated
 from monstermq_shared.stores.sqlite.writer import Writer
 
@@ -37,32 +38,52 @@ class FileReaders:
 
     Args:
         path: The database file; it is open for writing already.
+        writer: Its writer, which is closed after the readers.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, writer: Writer) -> None:
         self._path = path
+        self._writer = writer
+        self._closed = False
         self._slots = [_Slot() for _ in range(_READERS)]
         self._turns = cycle(self._slots)
 
     async def fetch(self, query: str, parameters: Sequence[object] = ()) -> list[Row]:
-        """Return the rows."""
+        """Return the rows.
+
+        Raises:
+            StoreError: The readers are closed, or see ``translated``.
+        """
         slot = next(self._turns)
         with translated(str(self._path)):
             async with slot.lock:
+                if self._closed:
+                    raise StoreError(f"{self._path} has been closed")
                 if slot.connection is None:
                     slot.connection = await self._connect()
             return [tuple(row) for row in await slot.connection.execute_fetchall(query, parameters)]
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections, also those that are just being opened; and open no more."""
+        self._closed = True
         for slot in self._slots:
-            if slot.connection is not None:
-                await slot.connection.close()
+            async with slot.lock:
+                if slot.connection is not None:
+                    await slot.connection.close()
 
     async def _connect(self) -> aiosqlite.Connection:
-        connection = await aiosqlite.connect(self._path, isolation_level=None)
-        for pragma in _READER_PRAGMAS:
-            await connection.execute_fetchall(pragma)
+        # A thread is a daemon if the one that makes it is: as the writer's, it must not keep a
+        # process alive that dies of an error.
+        connection = await self._writer.submit(
+            lambda _: aiosqlite.connect(self._path, isolation_level=None)
+        )
+        await connection
+        try:
+            for pragma in _READER_PRAGMAS:
+                await connection.execute_fetchall(pragma)
+        except BaseException:
+            await connection.close()
+            raise
         return connection
 
 

@@ -169,3 +169,20 @@ def test_qos_0_that_nobody_stores_is_never_held() -> None:
     publisher = bench.connect("p", clean=True)
     bench.publish(publisher, "t", b"x" * 400, qos=0)
     assert publisher.holds == 0
+
+
+@pytest.mark.parametrize("clean", [True, False])
+def test_a_client_that_outruns_its_own_subscription_is_given_up_on_at_once(clean: bool) -> None:
+    bench = Bench(SMALL)
+    client = bench.connect("s", ("t", 1), clean=clean)
+    for number in range(40):
+        if client.take()[-1:] == [Closed(CloseReason.SLOW_CONSUMER)]:
+            break
+        bench.publish(client, "t", b"%d" % number)
+    session = session_of(client)
+    assert client.holds == 0
+    assert session.pending_count <= 8 * 4 + 1
+    if clean:
+        assert session.link is None
+    else:
+        assert bench.counters.parked_sessions > 0

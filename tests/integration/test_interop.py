@@ -1,0 +1,225 @@
+"""One story, told by the clients people use; and a mosquitto that is bridged to us."""
+
+import asyncio
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from tests.support.broker import LOOPBACK, RunningBroker, free_ports
+from tests.support.interop import TELLER_WAIT_S, TELLERS, Teller, Told
+from tests.support.load import Cast
+from tests.support.mqtt_peer import ConnectOptions, Peer, Publish
+
+pytestmark = pytest.mark.integration
+
+LARGE = bytes(range(256)) * 1_600
+
+
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBroker]:
+    """One broker for all stories."""
+    process = RunningBroker(tmp_path_factory.mktemp("ours"))
+    try:
+        yield process.start()
+    finally:
+        process.close()
+
+
+@pytest.fixture(params=TELLERS)
+async def teller(ours: RunningBroker, request: pytest.FixtureRequest) -> AsyncIterator[Teller]:
+    """A client of each make."""
+    teller = TELLERS[request.param](ours)
+    yield teller
+    await teller.vanish()
+
+
+@pytest.fixture
+async def friends(ours: RunningBroker) -> AsyncIterator[Cast]:
+    """Connections that are dropped in the end."""
+    cast = Cast()
+    yield cast
+    await cast.close()
+
+
+@pytest.fixture
+async def friend(ours: RunningBroker, friends: Cast) -> Peer:
+    """The other side of each conversation."""
+    peer = await friends.peer(ours.tcp_port)
+    await peer.connect("")
+    return peer
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest) -> str:
+    """Begin the topics and the client ids of one test."""
+    return str(request.node.name).replace(" ", "-").replace("[", "-").strip("]")
+
+
+async def test_messages_of_every_qos_go_both_ways(teller: Teller, friend: Peer, name: str) -> None:
+    await teller.connect(name)
+    assert await teller.subscribe(f"{name}/to", 2) in {2, None}
+    await friend.subscribe((f"{name}/from", 2))
+    for qos in range(3):
+        payload = f"at {qos}".encode()
+        await friend.publish(f"{name}/to", payload, qos)
+        assert await teller.receive() == Told(f"{name}/to", payload, qos)
+        await teller.publish(Told(f"{name}/from", payload, qos))
+        assert await friend.take() == Publish(f"{name}/from", payload, qos)
+    await teller.disconnect()
+
+
+async def test_retained_messages_are_kept_and_cleared(
+    teller: Teller, friend: Peer, name: str
+) -> None:
+    await friend.publish(f"{name}/a", b"before", 1, retain=True)
+    await teller.connect(name)
+    await teller.subscribe(f"{name}/+", 1)
+    assert await teller.receive() == Told(f"{name}/a", b"before", 1, retain=True)
+    await teller.publish(Told(f"{name}/b", b"kept", 1, retain=True))
+    assert await teller.receive() == Told(f"{name}/b", b"kept", 1)
+    await teller.publish(Told(f"{name}/a", b"", 1, retain=True))
+    assert await teller.receive() == Told(f"{name}/a", b"", 1)
+    await friend.subscribe((f"{name}/#", 0))
+    assert await friend.receive() == Publish(f"{name}/b", b"kept", retain=True)
+    await friend.publish("another", b"")
+    assert await friend.ping() == []
+    await teller.disconnect()
+
+
+async def test_the_will_follows_a_client_that_vanishes(
+    teller: Teller, friend: Peer, name: str
+) -> None:
+    await friend.subscribe((f"{name}/will", 2))
+    await teller.connect(name, will=Told(f"{name}/will", b"gone", 1, retain=True))
+    await teller.subscribe(f"{name}/x", 0)
+    await teller.vanish()
+    assert await friend.take() == Publish(f"{name}/will", b"gone", 1)
+
+
+async def test_no_will_follows_a_client_that_says_good_bye(
+    ours: RunningBroker, teller: Teller, friend: Peer, friends: Cast, name: str
+) -> None:
+    await friend.subscribe((f"{name}/#", 2))
+    await teller.connect(name, will=Told(f"{name}/will", b"gone", 1))
+    await teller.subscribe(f"{name}/x", 0)
+    await teller.disconnect()
+    # A takeover of its client id comes after whatever its end has caused.
+    successor = await friends.peer(ours.tcp_port)
+    await successor.connect(name)
+    await successor.publish(f"{name}/last", b"x", 1)
+    assert await friend.take() == Publish(f"{name}/last", b"x", 1)
+
+
+async def test_a_persistent_session_gets_what_came_while_it_was_away(
+    teller: Teller, friend: Peer, name: str
+) -> None:
+    assert await teller.connect(name, clean=False) in {False, None}
+    await teller.subscribe(f"{name}/#", 2)
+    await teller.disconnect()
+    for n in range(50):
+        await friend.publish(f"{name}/{n % 5}", str(n).encode(), 1 + n % 2)
+    assert await teller.connect(name, clean=False) in {True, None}
+    await teller.subscribe(f"{name}/#", 2)
+    received = [await teller.receive() for _ in range(50)]
+    expected = [Told(f"{name}/{n % 5}", str(n).encode(), 1 + n % 2) for n in range(50)]
+    assert sorted(received, key=lambda told: int(told.payload)) == expected
+    await teller.disconnect()
+
+
+async def test_large_payloads_of_any_bytes_go_both_ways(
+    teller: Teller, friend: Peer, name: str
+) -> None:
+    await teller.connect(name)
+    await teller.subscribe(f"{name}/to", 2)
+    await friend.subscribe((f"{name}/from", 2))
+    for qos in range(3):
+        await friend.publish(f"{name}/to", LARGE, qos)
+        assert await teller.receive() == Told(f"{name}/to", LARGE, qos)
+        await teller.publish(Told(f"{name}/from", LARGE, qos))
+        assert await friend.take() == Publish(f"{name}/from", LARGE, qos)
+    await teller.disconnect()
+
+
+# -- a bridge ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bridged(ours: RunningBroker, tmp_path: Path) -> Iterator[int]:
+    """A mosquitto that is bridged to our broker; its port."""
+    (port,) = free_ports(1)
+    config = tmp_path / "mosquitto.conf"
+    config.write_text(
+        f"listener {port} {LOOPBACK}\n"
+        "allow_anonymous true\n"
+        "connection ours\n"
+        f"address {LOOPBACK}:{ours.tcp_port}\n"
+        "remote_clientid bridge\n"
+        "bridge_protocol_version mqttv311\n"
+        "try_private true\n"
+        "cleansession false\n"
+        "restart_timeout 1\n"
+        "topic out/# out 2\n"
+        "topic in/# in 2\n"
+        "topic both/# both 2\n",
+        encoding="utf-8",
+    )
+    process = subprocess.Popen(["mosquitto", "-c", str(config)], stderr=subprocess.DEVNULL)
+    try:
+        yield port
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def until_bridged(port: int, friends: Cast) -> Peer:
+    """Return a client of the other broker once the bridge stands, which it says itself."""
+    async with asyncio.timeout(TELLER_WAIT_S):
+        while True:
+            try:
+                local = await friends.peer(port)
+                await local.connect("local")
+                break
+            except OSError:
+                continue
+    await local.subscribe(("$SYS/broker/connection/bridge/state", 1))
+    while (await local.take()).payload != b"1":
+        pass
+    return local
+
+
+async def test_a_mosquitto_bridge_carries_messages_both_ways_and_no_loop(
+    ours: RunningBroker, bridged: int, friend: Peer, friends: Cast
+) -> None:
+    local = await until_bridged(bridged, friends)
+    await friend.subscribe(("out/#", 2), ("both/#", 2))
+    await local.subscribe(("in/#", 2), ("both/#", 2))
+    for qos in range(3):
+        payload = f"at {qos}".encode()
+        await local.publish("out/x", payload, qos)
+        assert await friend.take() == Publish("out/x", payload, qos)
+        await friend.publish("in/x", payload, qos)
+        assert await local.take() == Publish("in/x", payload, qos)
+        for sender, other in ((local, friend), (friend, local)):
+            await sender.publish("both/x", payload, qos)
+            assert await sender.take() == Publish("both/x", payload, qos)
+            assert await other.take() == Publish("both/x", payload, qos)
+    # A loop would have sent each message round once more before these come back.
+    for sender, other, topic in ((local, friend, "out/end"), (friend, local, "in/end")):
+        await sender.publish(topic, b"end", 1)
+        assert await other.take() == Publish(topic, b"end", 1)
+
+
+async def test_a_bridge_gets_from_its_session_what_came_while_it_was_away(
+    ours: RunningBroker, bridged: int, friend: Peer, friends: Cast
+) -> None:
+    local = await until_bridged(bridged, friends)
+    await local.subscribe(("in/#", 2))
+    # Another client with the bridge's id ends its connection, without its session.
+    thief = await friends.peer(ours.tcp_port)
+    await thief.connect("bridge", ConnectOptions(clean=False))
+    for n in range(20):
+        await friend.publish("in/x", str(n).encode(), 1)
+    thief.drop()
+    received = {(await local.take()).payload for _ in range(20)}
+    assert received == {str(n).encode() for n in range(20)}
