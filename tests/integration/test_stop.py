@@ -172,7 +172,6 @@ def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(broker: Running
     [
         ("PRAGMA user_version = 99", "schema version 99"),
         ("UPDATE sessions SET information = '{'", "sessions"),
-        ("UPDATE subscriptions SET client_id = 'nobody'", "nobody"),
     ],
 )
 async def test_rows_it_cannot_understand_end_the_start(
@@ -187,6 +186,21 @@ async def test_rows_it_cannot_understand_end_the_start(
     status, said = broker.run_to_end()
     assert status == ExitCode.STORE_DAMAGED, said
     assert word in said
+
+
+async def test_rows_of_nobody_do_not_keep_it_from_starting(
+    broker: RunningBroker, cast: Cast
+) -> None:
+    broker.start()
+    await begin_watching(broker, cast)
+    assert broker.stop() == ExitCode.OK
+    with closing(sqlite3.connect(broker.directory / "monstermq.db")) as database:
+        database.execute("UPDATE subscriptions SET client_id = 'nobody'")
+        database.commit()
+    broker.start()
+    assert "subscriptions has rows of 1 clients that have no row" in broker.log_text()
+    assert broker.stop() == ExitCode.OK
+    assert "table subscriptions has rows of 1 clients" in broker.log_text()
 
 
 def test_a_second_broker_on_the_same_database_is_refused(broker: RunningBroker) -> None:

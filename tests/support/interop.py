@@ -74,6 +74,14 @@ class Teller(ABC):
             return await self._inbox.get()
 
 
+def _cut(client: paho.Client) -> None:
+    """End a client's connection without DISCONNECT, if there is one."""
+    connection = client.socket()
+    if isinstance(connection, socket.socket):
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
+
+
 class PahoTeller(Teller):
     """paho-mqtt with its own thread."""
 
@@ -130,9 +138,7 @@ class PahoTeller(Teller):
         await asyncio.to_thread(self._client.loop_stop)
 
     async def vanish(self) -> None:
-        connection = self._client.socket()
-        if isinstance(connection, socket.socket):
-            connection.shutdown(socket.SHUT_RDWR)
+        _cut(self._client)
         await asyncio.to_thread(self._client.loop_stop)
 
 
@@ -175,10 +181,8 @@ class AiomqttTeller(Teller):
         await self._client.__aexit__(None, None, None)
 
     async def vanish(self) -> None:
-        connection = self._client._client.socket()
-        if isinstance(connection, socket.socket):
-            connection.shutdown(socket.SHUT_RDWR)
-            await self._reading
+        _cut(self._client._client)
+        await asyncio.wait({self._reading}, timeout=TELLER_WAIT_S)
         with contextlib.suppress(aiomqtt.MqttError):
             await self._client.__aexit__(None, None, None)
 
@@ -211,16 +215,15 @@ class ProcessTeller(Teller):
         """Take a line of its output."""
 
     async def _end(self, number: signal.Signals) -> None:
-        if self._process is None:
+        process, reading, self._process = self._process, self._reading, None
+        if process is None or reading is None:
             return
-        if self._process.returncode is None:
-            self._process.send_signal(number)
+        if process.returncode is None:
+            process.send_signal(number)
         async with asyncio.timeout(TELLER_WAIT_S):
             # Not wait() first: a process that writes more than a pipe holds does not end.
-            assert self._reading is not None
-            await self._reading
-            await self._process.wait()
-        self._process = None
+            await reading
+            await process.wait()
 
     async def vanish(self) -> None:
         await self._end(signal.SIGKILL)
@@ -300,7 +303,7 @@ class MosquittoTeller(ProcessTeller):
     async def connect(
         self, client_id: str, *, clean: bool = True, will: Told | None = None
     ) -> bool | None:
-        self._subscribed = asyncio.Event()
+        self._granted: asyncio.Queue[int] = asyncio.Queue()
         self._options = ["-h", LOOPBACK, "-p", str(self._broker.tcp_port)]
         self._identity = ["-i", client_id] if clean else ["-i", client_id, "-c"]
         if will is not None:
@@ -314,16 +317,15 @@ class MosquittoTeller(ProcessTeller):
             said = json.loads(line)
             payload = bytes.fromhex(said["payload"])
             self._inbox.put_nowait(Told(said["topic"], payload, said["qos"], bool(said["retain"])))
-        elif "received SUBACK" in line:
-            self._subscribed.set()
+        elif line.startswith("Subscribed"):
+            self._granted.put_nowait(int(line.rpartition(":")[2]))
 
     async def subscribe(self, topic_filter: str, qos: int) -> int | None:
         line = '{"topic":"%t","qos":%q,"retain":%r,"payload":"%x"}'
         command = ["stdbuf", "-oL", "mosquitto_sub", *self._options, *self._identity, "-d"]
         await self._start(*command, "-q", str(qos), "-t", topic_filter, "-F", line)
         async with asyncio.timeout(TELLER_WAIT_S):
-            await self._subscribed.wait()
-        return None
+            return await self._granted.get()
 
     async def publish(self, message: Told) -> None:
         command = ["mosquitto_pub", *self._options, "-t", message.topic, "-q", str(message.qos)]
@@ -338,6 +340,8 @@ class MosquittoTeller(ProcessTeller):
         assert process.returncode == 0, complaint
 
     async def disconnect(self) -> None:
+        # Its handler logs. A signal that comes while it logs, as it does after every packet of an
+        # exchange, would have it wait for itself: so not while messages are coming.
         await self._end(signal.SIGTERM)
 
 

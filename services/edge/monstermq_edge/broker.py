@@ -138,6 +138,8 @@ class Broker:
             asyncio.create_task(self._tick(), name="ticks"),
             *maintenance.start(config.archive_groups),
         ]
+        for task in self._background:
+            task.add_done_callback(self._background_ended)
 
     def _ports(self) -> list[Port]:
         config = self._config
@@ -219,6 +221,13 @@ class Broker:
 
     def _touch(self) -> None:
         self.hub.touch()
+
+    def _background_ended(self, task: asyncio.Task[None]) -> None:
+        """A fault of ours ends the process: without ticks nobody is timed out, and nobody told."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            logger.critical("%s failed", task.get_name(), exc_info=error)
+            self._fail(MonsterError(f"a fault in the broker ended its {task.get_name()}"))
 
     def _fail(self, exc: MonsterError) -> None:
         if not self.failed.done():

@@ -12,6 +12,7 @@ from tests.support import sqlite_victim
 
 from monstermq_shared.errors import (
     ConfigError,
+    StartupError,
     StoreConflict,
     StoreDamaged,
     StoreError,
@@ -356,12 +357,12 @@ async def test_a_session_that_cannot_be_understood_is_damage(
 ) -> None:
     await commit_sessions(database, 1, a=ClientChanges(session=make_session("a")))
     change(path, "UPDATE sessions SET information = 'none'")
-    with pytest.raises(StoreDamaged, match="session tables.*Nothing was changed"):
+    with pytest.raises(StoreDamaged, match=r"session tables.*Nothing was changed"):
         await database.sessions.load()
 
 
-def reader_threads() -> list[threading.Thread]:
-    """Return the threads that end with the process only if somebody ends them, or not at all."""
+def store_threads() -> list[threading.Thread]:
+    """Return the writers and readers there are."""
     mine = threading.current_thread()
     pool = "asyncio_"  # the loop's own, which it ends
     return [at for at in threading.enumerate() if at is not mine and not at.name.startswith(pool)]
@@ -369,7 +370,7 @@ def reader_threads() -> list[threading.Thread]:
 
 async def test_a_database_that_is_closed_reads_nothing_and_leaves_no_thread(path: Path) -> None:
     """Also when a reader is being opened at that moment."""
-    before = reader_threads()
+    before = store_threads()
     database = await SqliteDatabase.open(
         str(path), session_store=True, message_stores=[], archive_stores=[]
     )
@@ -379,17 +380,17 @@ async def test_a_database_that_is_closed_reads_nothing_and_leaves_no_thread(path
     assert await reading == {}
     with pytest.raises(StoreError, match="closed"):
         await database.watermarks()
-    assert reader_threads() == before
+    assert store_threads() == before
 
 
 async def test_an_opening_that_fails_leaves_no_thread(path: Path) -> None:
-    path.write_text("Dear diary, " * 1_000)
-    before = reader_threads()
-    with pytest.raises(StoreDamaged):
+    change(path, "CREATE TABLE recipes (name TEXT)")
+    before = store_threads()
+    with pytest.raises(StartupError):
         await SqliteDatabase.open(
             str(path), session_store=True, message_stores=[], archive_stores=[]
         )
-    assert reader_threads() == before
+    assert store_threads() == before
 
 
 _DIES_AFTER_READING = """

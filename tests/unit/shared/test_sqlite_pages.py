@@ -117,7 +117,8 @@ async def test_of_large_rows_no_more_are_scanned_than_pages_take(
     scans: list[object] = []
 
     async def note(query: str, parameters: Sequence[object]) -> None:
-        if is_scan(query) and len(parameters) == 3:
+        below_dollar = "$"  # the other range of the filter #, where nothing is
+        if is_scan(query) and len(parameters) == 3 and parameters[1] != below_dollar:
             scans.append(parameters[2])
 
     records = [make_record(i, f"a/{i:03}/c", LARGE) for i in range(200)]

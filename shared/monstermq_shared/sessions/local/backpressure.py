@@ -30,7 +30,7 @@ class HoldLimits:
 
 
 OVERFLOW = 8
-"""With so many times its bound waiting, a session is too slow at once: nobody can be held for it."""
+"""A session with so many times its bound waiting is too slow at once: nobody can be held for it."""
 
 
 class Backpressure:

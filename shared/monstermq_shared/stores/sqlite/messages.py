@@ -78,7 +78,10 @@ class SqliteMessageStore:
         scan = self._scan_some if "+" in topic_filter else self._scan_all
         page = Page(limit, size_max)
         for low, high in topic_ranges(topic_filter):
-            start: str | None = max(low, first_after(after)) if after else low
+            first = max(low, first_after(after)) if after else low
+            if high is not None and first >= high:
+                continue  # earlier pages have had this range
+            start: str | None = first
             while start is not None and page.rows_max:
                 start = await scan(page, topic_filter, start, high)
         return page.records
