@@ -1,22 +1,25 @@
 # `make run` starts the broker; `make test` installs what the tests need and runs all of them.
 VENV := .venv
 PY := $(VENV)/bin/python
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PYTHON ?= $(or $(shell command -v python3.11 || command -v python3),python3)
+# What the Python that makes the virtual environment has to get through.
+FIT := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 
-.PHONY: run setup test test-faults check lint types layers format bench lock build clean
+.PHONY: run setup test test-faults tools check lint types layers format bench lock build clean
 
 run: $(VENV)/.run
 	$(VENV)/bin/monstermq $(ARGS)
 
 setup: $(VENV)/.dev
 
-test: setup check
-	scripts/install-test-tools
+test: setup check tools
 	$(PY) -m pytest
 
-test-faults: setup
-	scripts/install-test-tools
+test-faults: setup tools
 	MONSTERMQ_FAULT_ROUNDS=200 $(PY) -m pytest tests/integration -k "kill"
+
+tools:
+	scripts/install-test-tools
 
 check: lint types layers
 
@@ -34,8 +37,7 @@ format: $(VENV)/.dev
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
-bench: setup
-	scripts/install-test-tools
+bench: setup tools
 	MONSTERMQ_BENCH=1 $(PY) -m tests.bench
 
 lock: $(VENV)/.dev
@@ -51,8 +53,10 @@ clean:
 	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 
 $(VENV)/.pip:
+	@$(PYTHON) -c "$(FIT)" || { echo "$(PYTHON) is not Python 3.11 or newer with venv and ensurepip:" \
+		"apt install python3.11-venv, or say which one is: make PYTHON=..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip -q install --upgrade "pip>=25.1"
+	$(VENV)/bin/pip -q install "pip>=25.1"
 	touch $@
 
 $(VENV)/.run: $(VENV)/.pip pyproject.toml constraints.txt

@@ -1,27 +1,18 @@
 """Rules of the house that no linter knows."""
 
 import ast
-import subprocess
 from pathlib import Path
 
 import pytest
+from tests.support.repository import ROOT, repository_files, walked_files
 
-ROOT = Path(__file__).parent.parent
 FUNCTION_LINES_MAX = 60
 MODULE_LINES_MAX = 500
 
 
-def tracked_files(*suffixes: str) -> list[Path]:
-    """Return the files git knows or would know, with one of the suffixes."""
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.splitlines()
-    paths = [ROOT / name for name in listed]
-    return [path for path in paths if path.suffix in suffixes and path.is_file()]
+def files(*suffixes: str) -> list[Path]:
+    """Return the repository's files with one of the suffixes."""
+    return [path for path in repository_files() if path.suffix in suffixes]
 
 
 def body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
@@ -33,7 +24,7 @@ def body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     return lines
 
 
-@pytest.mark.parametrize("path", tracked_files(".py"), ids=lambda p: str(p.relative_to(ROOT)))
+@pytest.mark.parametrize("path", files(".py"), ids=lambda p: str(p.relative_to(ROOT)))
 def test_modules_and_functions_stay_short(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= MODULE_LINES_MAX
@@ -44,7 +35,7 @@ def test_modules_and_functions_stay_short(path: Path) -> None:
 
 def test_no_package_marker_hides_a_dependency() -> None:
     # A lone tests/unit/mcp/__init__.py would make pytest import it as the top-level mcp.
-    stray = [p for p in tracked_files(".py") if p.name == "__init__.py" and "tests" in p.parts]
+    stray = [p for p in files(".py") if p.name == "__init__.py" and "tests" in p.parts]
     assert stray == []
 
 
@@ -52,11 +43,15 @@ def test_no_registry_is_named() -> None:
     # Split, so that this file does not name one itself.
     hosts = ["pypi." + "org", "pythonhosted." + "org", "registry.npmjs." + "org"]
     suffixes = (".py", ".toml", ".md", ".txt", ".yaml", ".yml", ".json", ".sh", "")
-    for path in tracked_files(*suffixes):
+    for path in files(*suffixes):
         text = path.read_text(encoding="utf-8", errors="ignore")
         assert not [host for host in hosts if host in text], path
 
 
 def test_nothing_is_left_for_later() -> None:
     marker = "TO" + "DO"
-    assert [p for p in tracked_files(".py", ".sql", ".md") if marker in p.read_text("utf-8")] == []
+    assert [p for p in files(".py", ".sql", ".md") if marker in p.read_text("utf-8")] == []
+
+
+def test_without_git_the_same_files_are_looked_at() -> None:
+    assert set(repository_files()) <= set(walked_files())

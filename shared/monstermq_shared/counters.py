@@ -40,16 +40,15 @@ class Refusal(IntEnum):
     IDENTIFIER_REJECTED = 1
     """An empty client id together with clean session 0, or one that is too long (CONNACK 2)."""
     SERVER_UNAVAILABLE = 2
-    """The broker stops, or its store does not answer (CONNACK 3)."""
-    BAD_CREDENTIALS = 3
-    """User name or password are wrong (CONNACK 4)."""
-    NOT_AUTHORIZED = 4
-    """The client may not connect, or its will may not be published (CONNACK 5)."""
-    CONNECTIONS_MAX = 5
+    """Too much waits for the database to take on more (CONNACK 3)."""
+    NOT_AUTHORIZED = 3
+    """Its will may not be published, as it is on one of the broker's own topics (CONNACK 5)."""
+    CONNECTIONS_MAX = 4
     """As many connections as ``Limits`` allows are open."""
-    TAKEOVER_RATE = 6
-    """Connections with one client id replace each other faster than ``Limits`` allows."""
-    WEBSOCKET_REFUSED = 7
+    TAKEOVER_RATE = 5
+    """Connections with one client id replace each other faster than ``Limits`` allows (CONNACK
+    3)."""
+    WEBSOCKET_REFUSED = 6
     """The WebSocket handshake was wrong: path, subprotocol, origin or version."""
 
 
@@ -90,7 +89,8 @@ class Counters:
         sockets_opened: Network connections accepted, whatever became of them.
         connections_total: Connections that got CONNACK with code 0.
         connections_refused: Those that did not, by ``Refusal``.
-        disconnects: Connections that ended after their CONNACK, by ``CloseReason``.
+        disconnects: Connections that ended after their CONNECT, or since none came, by
+            ``CloseReason``.
         takeovers: Of these, the ones replaced by a newer connection with the same client id.
         clients_maximum: The most clients that were connected at the same time.
         sessions_expired: Persistent sessions removed by ``Queue.SessionExpiry``.
@@ -109,6 +109,8 @@ class Counters:
         rows_written: Rows those commits inserted, replaced or deleted.
         rows_elided: Rows never written, as they were acknowledged before their batch left.
         rows_purged: Rows deleted by retention.
+        faults: Bugs of the broker that came up and were contained; each ended one connection, or
+            one run of a maintenance job.
     """
 
     __slots__ = (
@@ -123,6 +125,7 @@ class Counters:
         "disconnects",
         "dropped",
         "duplicates_ignored",
+        "faults",
         "held_publishers",
         "malformed_packets",
         "packets_received",
@@ -174,6 +177,7 @@ class Counters:
         self.rows_written = 0
         self.rows_elided = 0
         self.rows_purged = 0
+        self.faults = 0
 
     @property
     def messages_received(self) -> int:

@@ -90,6 +90,19 @@ class Record:
         return f"Record({self.topic!r}, {len(self.payload)} bytes, offset={self.offset})"
 
 
+def size_of(record: Record) -> int:
+    """Return the bytes of a record's texts and payload, which is what bounds in bytes count.
+
+    Those of topic, publisher and payload: each may be 64 KiB and more, so none can be left out.
+    """
+    return text_size(record.topic) + text_size(record.client_id) + len(record.payload)
+
+
+def text_size(text: str) -> int:
+    """Return how many bytes a text takes as UTF-8."""
+    return len(text) if text.isascii() else len(text.encode())
+
+
 def uuid7(timestamp_us: int) -> str:
     """Return a UUID version 7 for that moment: sortable by millisecond, random below (RFC 9562)."""
     bits = _random_bits(74)

@@ -5,30 +5,41 @@ against every subscription, and whether a view wants its records. A changed subs
 the routes its filter matches, so a client that subscribes does not slow the others down.
 """
 
-from collections.abc import Callable
-from typing import Generic, NamedTuple, TypeVar
+from collections.abc import Callable, Sequence
+from itertools import islice
+from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 from monstermq_shared.topic_index import TopicIndex
 from monstermq_shared.topic_tree import TopicTree
-from monstermq_shared.topics import decode_topic_name
+from monstermq_shared.topics import decode_topic_name, is_system_topic, memory_size
 
 S = TypeVar("S")
 
-SYSTEM_PREFIX = "$SYS"
-"""Topics below it are the broker's own: what clients publish there is acknowledged and ignored."""
+SIZE_PER_ROUTE = 512
+"""Bytes of topics and targets that the cache may hold for each route it may have, on average."""
+
+CACHED_TOPIC_SIZE_MAX = 1_024
+"""Bytes of the longest topic whose route is cached. Who uses longer ones pays for each match."""
+
+_TARGET_SIZE = 64
+"""Bytes a target takes: a pair, and its place in a tuple."""
 
 
 class Interest(NamedTuple):
     """Who besides subscribers wants the records of a topic.
 
     Attributes:
-        wanted: A view wants them, so records have to be made.
+        wanted: A view wants those of messages without the retain flag, so they have to be made.
         durable: One of these views lives in the session store's database, so that an
             acknowledgement waits for its commit (ARCHITECTURE 11.6).
+        wanted_retained: ``wanted``, for messages with the retain flag.
+        durable_retained: ``durable``, for messages with the retain flag.
     """
 
     wanted: bool
     durable: bool
+    wanted_retained: bool
+    durable_retained: bool
 
 
 class Route(Generic[S]):
@@ -39,17 +50,27 @@ class Route(Generic[S]):
         targets: Each matching subscriber once, with its highest granted QoS [MQTT-3.3.5-1].
         wanted: See ``Interest``.
         durable: See ``Interest``.
-        reserved: The topic is the broker's own (``$SYS``).
+        wanted_retained: See ``Interest``.
+        durable_retained: See ``Interest``.
+        reserved: The topic is the broker's own (``$SYS``): what clients publish there is
+            acknowledged and ignored.
     """
 
-    __slots__ = ("durable", "reserved", "targets", "topic", "wanted")
+    __slots__ = (
+        "durable",
+        "durable_retained",
+        "reserved",
+        "targets",
+        "topic",
+        "wanted",
+        "wanted_retained",
+    )
 
-    def __init__(self, topic: str, targets: list[tuple[S, int]], interest: Interest) -> None:
+    def __init__(self, topic: str, targets: Sequence[tuple[S, int]], interest: Interest) -> None:
         self.topic = topic
         self.targets = targets
-        self.wanted = interest.wanted
-        self.durable = interest.durable
-        self.reserved = topic.startswith(SYSTEM_PREFIX)
+        self.wanted, self.durable, self.wanted_retained, self.durable_retained = interest
+        self.reserved = is_system_topic(topic)
 
 
 class Router(Generic[S]):
@@ -58,7 +79,8 @@ class Router(Generic[S]):
     Args:
         interest: Says who besides subscribers wants a topic's records; asked once per cached route.
         levels_max: More levels than this in a topic name are refused.
-        cache_max: How many routes are kept. The oldest goes first.
+        cache_max: How many routes are kept, and ``SIZE_PER_ROUTE`` times as many bytes of topics
+            and targets. The oldest goes first.
     """
 
     def __init__(
@@ -67,12 +89,13 @@ class Router(Generic[S]):
         self._index: TopicIndex[S] = TopicIndex()
         self._interest = interest
         self._levels_max = levels_max
-        self._cache_max = cache_max
-        self._routes: dict[bytes, Route[S]] = {}
-        self._cached_topics: TopicTree[bytes] = TopicTree()
+        self._cache = _RouteCache[S](cache_max)
+        self._cached_routes = self._cache.routes
         # A route is cached when its topic is met a second time: a flood of topics that are used
-        # once (a first retained ingest, say) neither pays for the cache nor empties it.
-        self._met: set[bytes] = set()
+        # once (a first retained ingest, say) neither pays for the cache nor empties it. Only hashes
+        # are kept: where two topics have the same, one is cached too early, which is no harm.
+        self._met: set[int] = set()
+        self._met_max = cache_max
 
     def __len__(self) -> int:
         """Return the number of subscriptions."""
@@ -81,7 +104,7 @@ class Router(Generic[S]):
     @property
     def cached(self) -> int:
         """How many routes are cached."""
-        return len(self._routes)
+        return len(self._cached_routes)
 
     def route(self, topic: bytes) -> Route[S]:
         """Return the route of a topic name as it stood on the wire.
@@ -89,40 +112,103 @@ class Router(Generic[S]):
         Raises:
             InvalidTopic: It is not UTF-8, too deep, empty, or holds a wildcard or NUL.
         """
-        return self._routes.get(topic) or self._find(topic)
+        return self._cached_routes.get(topic) or self._find(topic)
 
     def _find(self, topic: bytes) -> Route[S]:
         name = decode_topic_name(topic, levels_max=self._levels_max)
         targets = self._index.match(name)
-        route = Route(name, [*targets.items()] if targets else [], self._interest(name))
-        met = self._met
-        if topic not in met:
-            if len(met) >= self._cache_max:
-                met.clear()
-            met.add(topic)
+        route = Route(name, tuple(targets.items()), self._interest(name))
+        if len(topic) > CACHED_TOPIC_SIZE_MAX:
             return route
-        met.discard(topic)
-        if len(self._routes) >= self._cache_max:
-            oldest = next(iter(self._routes))
-            self._cached_topics.pop(self._routes.pop(oldest).topic)
-        self._routes[topic] = route
-        self._cached_topics.set(name, topic)
+        mark = hash(topic)
+        met = self._met
+        if mark in met:
+            met.discard(mark)
+            self._cache.put(topic, route)
+            return route
+        if len(met) >= self._met_max:
+            met.clear()
+        met.add(mark)
         return route
 
     def add(self, topic_filter: str, subscriber: S, qos: int) -> bool:
         """Subscribe, or change the QoS; return whether the subscription is new."""
         new = self._index.add(topic_filter, subscriber, qos)
-        self._forget(topic_filter)
+        self._cache.forget(topic_filter)
         return new
 
     def remove(self, topic_filter: str, subscriber: S) -> bool:
         """Unsubscribe; return whether there was such a subscription."""
         removed = self._index.remove(topic_filter, subscriber)
         if removed:
-            self._forget(topic_filter)
+            self._cache.forget(topic_filter)
         return removed
 
-    def _forget(self, topic_filter: str) -> None:
-        for name, topic in list(self._cached_topics.find(topic_filter)):
-            self._cached_topics.pop(name)
-            del self._routes[topic]
+
+_Targets: TypeAlias = Sequence[tuple[S, int]]
+
+
+class _RouteCache(Generic[S]):
+    """Routes by topic bytes, bounded in number and in bytes; the oldest go first.
+
+    Routes with the same targets share them, so that a subscriber of everything is one target, not
+    one per topic.
+    """
+
+    def __init__(self, count_max: int) -> None:
+        self.routes: dict[bytes, Route[S]] = {}
+        self._names: TopicTree[bytes] = TopicTree()
+        self._count_max = count_max
+        self._size_max = count_max * SIZE_PER_ROUTE
+        self._size = 0
+        self._shared: dict[_Targets[S], _Targets[S]] = {}
+        # By identity: to hash targets costs as much as there are, and all routes may go at once.
+        self._users: dict[int, int] = {}
+
+    def put(self, topic: bytes, route: Route[S]) -> None:
+        """Take a route that is not there, unless it alone is more than all may be."""
+        size = _size_of(topic, route.topic)
+        if size + _TARGET_SIZE * len(route.targets) > self._size_max:
+            return
+        route.targets = self._share(route.targets)
+        self.routes[topic] = route
+        self._names.set(route.topic, topic)
+        self._size += size
+        while len(self.routes) > self._count_max or self._size > self._size_max:
+            # Several at a time, since a dictionary is slow to find its first key after removals.
+            for oldest in list(islice(self.routes, 1 + len(self.routes) // 64)):
+                self._drop(oldest)
+
+    def forget(self, topic_filter: str) -> None:
+        """Drop the routes of the topics that a filter matches."""
+        for _, topic in self._names.find(topic_filter):
+            self._drop(topic)
+
+    def _drop(self, topic: bytes) -> None:
+        route = self.routes.pop(topic)
+        self._names.pop(route.topic)
+        self._size -= _size_of(topic, route.topic)
+        self._unshare(route.targets)
+
+    def _share(self, targets: _Targets[S]) -> _Targets[S]:
+        """Return the targets in use that equal these, or these."""
+        shared = self._shared.setdefault(targets, targets)
+        users = self._users.get(id(shared), 0)
+        self._users[id(shared)] = users + 1
+        if not users:
+            self._size += _TARGET_SIZE * len(shared)
+        return shared
+
+    def _unshare(self, shared: _Targets[S]) -> None:
+        users = self._users[id(shared)] - 1
+        if users:
+            self._users[id(shared)] = users
+            return
+        del self._users[id(shared)]
+        del self._shared[shared]
+        self._size -= _TARGET_SIZE * len(shared)
+
+
+def _size_of(topic: bytes, name: str) -> int:
+    """Return about how many bytes a topic takes, as it was on the wire and as text."""
+    return len(topic) + memory_size(name)

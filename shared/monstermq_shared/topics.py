@@ -117,6 +117,19 @@ def is_wildcard(topic_filter: str) -> bool:
     return "+" in topic_filter or "#" in topic_filter
 
 
+def is_system_topic(topic: str) -> bool:
+    """Tell whether a valid topic, or all that a valid filter matches, is the broker's own.
+
+    That is ``$SYS`` and everything below it, but not ``$SYSTEM``.
+    """
+    return topic == "$SYS" or topic.startswith("$SYS/")
+
+
+def memory_size(topic: str) -> int:
+    """Return about how many bytes the characters of a topic take in memory, at most."""
+    return len(topic) if topic.isascii() else 4 * len(topic)
+
+
 def escape_level(text: str) -> str:
     """Percent-escape a text, such as a client id, for use as one level of a topic.
 

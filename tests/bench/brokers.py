@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from tests.bench.channels import Transport
+from tests.support.machine import program
 
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 30.0
@@ -170,7 +171,8 @@ class Mosquitto(Broker):
 
     def version(self) -> str:
         """See ``Broker``."""
-        told = subprocess.run(["mosquitto", "-h"], capture_output=True, text=True, check=False)
+        command = [program("mosquitto"), "-h"]
+        told = subprocess.run(command, capture_output=True, text=True, check=False)
         return told.stdout.splitlines()[0]
 
     def supports(self, profile: Profile) -> bool:
@@ -199,7 +201,7 @@ protocol websockets
 """,
             encoding="utf-8",
         )
-        return ["mosquitto", "-c", str(path)]
+        return [program("mosquitto"), "-c", str(path)]
 
 
 class NullBroker(Broker):

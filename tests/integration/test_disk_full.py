@@ -2,7 +2,6 @@
 
 import json
 import sqlite3
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -12,6 +11,7 @@ from tests.integration.observing import MIB, metric, undisturbed, until_ready
 from tests.support.broker import RunningBroker
 from tests.support.ledger import Ledger, Message
 from tests.support.load import WINDOW, Cast
+from tests.support.machine import mounted
 from tests.support.mqtt_peer import Connack, ConnectOptions, connect_packet
 
 from monstermq_shared.exit_codes import ExitCode
@@ -52,12 +52,8 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
     """A mounted small disk."""
     path = tmp_path / "disk"
     path.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "tmpfs", str(path)]
-    subprocess.run(mount, check=True)
-    try:
+    with mounted(path, ["-t", "tmpfs", "-o", f"size={DISK_MIB}m", "tmpfs"]):
         yield SmallDisk(path)
-    finally:
-        subprocess.run(["umount", "--lazy", str(path)], check=True)
 
 
 def config(disk: SmallDisk) -> str:

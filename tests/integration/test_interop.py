@@ -7,6 +7,7 @@ import pytest
 from tests.support.broker import LOOPBACK, BrokerProcess, RunningBroker
 from tests.support.interop import TELLERS, Teller, Told
 from tests.support.load import Cast
+from tests.support.machine import program
 from tests.support.mqtt_peer import Peer, Publish
 
 pytestmark = pytest.mark.integration
@@ -162,7 +163,7 @@ class BridgedMosquitto(BrokerProcess):
             "topic both/# both 2\n",
             encoding="utf-8",
         )
-        return ["mosquitto", "-v", "-c", str(config)]
+        return [program("mosquitto"), "-v", "-c", str(config)]
 
 
 @pytest.fixture

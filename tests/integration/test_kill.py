@@ -9,6 +9,7 @@ from contextlib import closing
 
 import pytest
 from tests.support.broker import RunningBroker
+from tests.support.chance import drawn_random
 from tests.support.ledger import Ledger, Message
 from tests.support.load import Cast, Subscriber
 from tests.support.mqtt_peer import ConnectOptions, Publish
@@ -140,7 +141,7 @@ class Run:
 async def test_nothing_acknowledged_is_lost_or_doubled_by_kills(
     broker: RunningBroker, cast: Cast
 ) -> None:
-    run, rng = Run(broker, cast), random.Random(ROUNDS)
+    run, rng = Run(broker, cast), drawn_random()
     await cast.subscribe(broker.start(CONFIG).tcp_port)
     broker.kill()
     await cast.gone()

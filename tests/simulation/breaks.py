@@ -106,13 +106,13 @@ class _WindowOneTooWide(PersistentSession):
 
 
 class _OpenIdsForgotten(LocalEngine):
-    def restore(self, stored: Iterable[StoredSession], wall_us: int) -> None:
-        super().restore([replace(item, open_ids={}) for item in stored], wall_us)
+    def restore(self, stored: Iterable[StoredSession], wall_us: int) -> list[str]:
+        return super().restore([replace(item, open_ids={}) for item in stored], wall_us)
 
 
 class _InFlightForgotten(LocalEngine):
-    def restore(self, stored: Iterable[StoredSession], wall_us: int) -> None:
-        super().restore([replace(item, in_flight={}) for item in stored], wall_us)
+    def restore(self, stored: Iterable[StoredSession], wall_us: int) -> list[str]:
+        return super().restore([replace(item, in_flight={}) for item in stored], wall_us)
 
 
 class _NoOverlay(RetainedMessages):
@@ -122,7 +122,7 @@ class _NoOverlay(RetainedMessages):
 
 class _NothingNoted(RetainedMessages):
     def note(self, record: Record) -> None:
-        self.overlay.apply({record.topic: record if record.payload else None}, record.offset + 1)
+        self.overlay.put(record.topic, record if record.payload else None, record.offset + 1)
 
 
 def _with_retained(kind: type[RetainedMessages]) -> Change:

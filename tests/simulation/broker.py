@@ -9,7 +9,8 @@ from tests.simulation.witness import Witness
 from tests.support.disk import Disk
 
 from monstermq_edge.mqtt.bodies import DecoderLimits
-from monstermq_edge.mqtt.connection import Connection, ConnectionContext, Peer
+from monstermq_edge.mqtt.connection import Connection
+from monstermq_edge.mqtt.context import ConnectionContext, Peer
 from monstermq_edge.mqtt.phases import Phase
 from monstermq_shared.bus.internal import InternalLog
 from monstermq_shared.counters import Counters
@@ -62,7 +63,8 @@ class Build:
 
 def interest(topic: str) -> Interest:
     """Topics below ``a``, ``r`` and ``w`` have a durable view, below ``b`` one in memory."""
-    return Interest(wanted=topic[0] in "arwb", durable=topic[0] in "arw")
+    wanted, durable = topic[0] in "arwb", topic[0] in "arw"
+    return Interest(wanted, durable, wanted_retained=True, durable_retained=True)
 
 
 class Broker:

@@ -33,6 +33,9 @@ from monstermq_edge.mqtt.connection import Connection
 OUTSTANDING_MAX = 5
 """Publishes a client has under way at once; small, so that packet ids are used again soon."""
 
+SERVER_UNAVAILABLE = 3
+"""The one code, beside 0, that a CONNACK may have here."""
+
 
 @dataclass(slots=True, eq=False)
 class Pipe:
@@ -340,7 +343,9 @@ class Client:
     def _connected(self, packet: Connack) -> None:
         pipe = self.pipe
         assert pipe is not None
-        assert packet.code == 0
+        if packet.code:
+            self._refused(packet)
+            return
         known = False if pipe.clean else self.has_session
         if known is not None and packet.session_present is not known:
             raise Violation(f"f: session present {packet.session_present}, but it is {known}")
@@ -356,6 +361,15 @@ class Client:
             else:
                 outgoing.message.transmissions += 1
                 self._transmit(packet_id, outgoing.message, dup=True)
+
+    def _refused(self, packet: Connack) -> None:
+        """Too much waits for the disk: nothing of this CONNECT counts, the next one may do."""
+        assert self.pipe is not None
+        if packet.code != SERVER_UNAVAILABLE:
+            raise Violation(f"{packet} was not asked for")
+        if self.pipe.will is not None:
+            self.pipe.will.revoked = True
+        self.drop()
 
     def _published(self, packet: Publish) -> None:
         assert self.pipe is not None

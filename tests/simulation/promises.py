@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from tests.simulation.clients import Client, Period, Receipt
 from tests.simulation.ledger import Message, Violation
 
-from monstermq_shared.sessions.local import persistent
+from monstermq_shared.sessions.local import reads
 from monstermq_shared.sessions.local.persistent import PersistentSession
 from monstermq_shared.topics import matches
 
@@ -39,7 +39,7 @@ def check_bounds(world: "Simulation") -> None:
     engine = world.broker.engine
     settings = world.build.settings
     waiting_max = settings.hold.pending_max + settings.queue.tail_max
-    waiting_max += 2 * persistent.PAGE_MESSAGES + CHUNK_MESSAGES_MAX
+    waiting_max += 2 * reads.PAGE_MESSAGES + CHUNK_MESSAGES_MAX
     for session in engine.sessions.values():
         if len(session.in_flight) > world.window:
             raise Violation(f"j: {len(session.in_flight)} in flight in {session.client_id}")
@@ -135,7 +135,7 @@ def _check_engine(world: "Simulation") -> None:
     engine = world.broker.engine
     if engine.retained.active or len(engine.retained.overlay):
         raise Violation("e: a replay or the overlay is left")
-    if engine.backpressure.slow or engine.backpressure.backlogged:
+    if engine.backpressure.slow:
         raise Violation("e: publishers are held for ever")
     for session in engine.sessions.values():
         if session.in_flight or session.pending_count or session.open_ids:
@@ -144,7 +144,7 @@ def _check_engine(world: "Simulation") -> None:
             raise Violation(f"e: {session.client_id} counts {session.queued} rows of none")
     for pipe in world.broker.pipes:
         assert pipe.connection is not None
-        if pipe.client.pipe is not pipe or pipe.connection.held:
+        if pipe.client.pipe is not pipe or pipe.connection.stops_reading:
             raise Violation(f"e: a connection of {pipe.client.role.client_id} hangs")
 
 

@@ -10,7 +10,7 @@ import pytest
 from tests.simulation.breaks import BREAKS, Change
 from tests.simulation.world import simulate
 
-from monstermq_shared.sessions.local import persistent, retained
+from monstermq_shared.sessions.local import reads
 
 SEEDS_VARIABLE = "MONSTERMQ_SIM_SEEDS"
 
@@ -26,8 +26,7 @@ def _seeds() -> range:
 @pytest.fixture(autouse=True)
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make pages so small that short queues have several."""
-    monkeypatch.setattr(persistent, "PAGE_MESSAGES", 3)
-    monkeypatch.setattr(retained, "PAGE_TOPICS", 2)
+    monkeypatch.setattr(reads, "PAGE_MESSAGES", 3)
 
 
 @pytest.mark.parametrize("seed", _seeds())

@@ -27,7 +27,7 @@ class Witness:
     Args:
         disk: What is committed.
         ledger: What was published.
-        queueing: Queues are enabled, so a QoS 2 PUBLISH has a row.
+        queueing: Queues are always enabled, so a QoS 2 PUBLISH has a row.
         watching: Off, only what a client would notice later counts.
     """
 
@@ -90,7 +90,8 @@ def _split(data: bytes) -> Iterator[Packet]:
 
 
 def _connack(pipe: Pipe, rows: ClientRows, packet: Packet) -> bool:
-    return rows.row is not None and not rows.row.clean
+    assert isinstance(packet, Connack)
+    return bool(packet.code) or (rows.row is not None and not rows.row.clean)
 
 
 def _suback(pipe: Pipe, rows: ClientRows, packet: Packet) -> bool:

@@ -1,7 +1,7 @@
 """The simulation: one generator of pseudo-random numbers chooses what happens next."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from tests.simulation import promises
@@ -13,7 +13,7 @@ from tests.support.disk import Disk
 
 from monstermq_shared.sessions.local.backpressure import HoldLimits
 from monstermq_shared.sessions.local.engine import EngineSettings
-from monstermq_shared.sessions.local.persistent import QueuePolicy
+from monstermq_shared.sessions.local.queue import QueueLimits
 
 TOPICS = ("a/0", "a/1", "b/0", "c/0", "r/0", "r/1", "r/2", "r/3")
 
@@ -43,12 +43,14 @@ class Plan:
         build: The broker.
         lossless: No limit of the plan lets the broker drop what it acknowledged.
         kills: How often the process may be killed.
+        switching: Each process may find queues enabled that were not, and the other way round.
         budget: How many messages are published before the world settles.
     """
 
     build: Build
     lossless: bool
     kills: int
+    switching: bool
     budget: int
 
 
@@ -56,7 +58,7 @@ def make_plan(random: Random) -> Plan:
     """Draw limits small enough to be met all the time."""
     choice = random.choice
     lossless = random.random() < 0.75
-    queue = QueuePolicy(
+    queue = QueueLimits(
         enabled=lossless or random.random() < 0.7,
         messages_max=1_000 if lossless else choice((3, 6)),
         size_max=1_000_000 if lossless else choice((60, 1_000_000)),
@@ -84,6 +86,7 @@ def make_plan(random: Random) -> Plan:
         build=Build(settings=settings, outbox_size_max=choice((200, 100_000))),
         lossless=lossless,
         kills=choice((0, 2, 6)),
+        switching=not lossless and random.random() < 0.5,
         budget=choice((40, 120)),
     )
 
@@ -107,7 +110,7 @@ class Simulation:
         self.settling = False
         self.ledger = Ledger()
         self.disk = Disk()
-        queueing = self.build.settings.queue.enabled
+        queueing = self.build.settings.queue.enabled and not self.plan.switching
         self._witness = Witness(self.disk, self.ledger, queueing=queueing, watching=watching)
         self._kills = self.plan.kills
         self._budget = self.plan.budget
@@ -200,7 +203,7 @@ class Simulation:
         assert connection is not None
         if not pipe.broker_open:
             return
-        if pipe.to_broker and not connection.held:
+        if pipe.to_broker and not connection.stops_reading:
             choices.append((3, lambda: self._receive(pipe)))
         elif not pipe.to_broker and not pipe.client_open:
             choices.append((2, lambda: broker.lost(pipe, self._wall_us)))
@@ -285,7 +288,14 @@ class Simulation:
         self._kills -= 1
         for pipe in self._pipes:
             pipe.broker_open = False
+        if self.plan.switching and self.random.random() < 0.5:
+            self._switch_queues()
         self.broker = self._start()
+
+    def _switch_queues(self) -> None:
+        settings = self.build.settings
+        queue = replace(settings.queue, enabled=not settings.queue.enabled)
+        self.build = replace(self.build, settings=replace(settings, queue=queue))
 
 
 def simulate(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import yaml
+from tests.support.machine import program
 
 LOOPBACK = "127.0.0.1"
 PEER_VARIABLE = "MONSTERMQ_TEST_BROKER"
@@ -211,7 +212,7 @@ class RunningMosquitto(BrokerProcess):
             "persistence false\n",
             encoding="utf-8",
         )
-        return ["mosquitto", "-c", str(config_path)]
+        return [program("mosquitto"), "-c", str(config_path)]
 
 
 def broker_under_test(directory: Path) -> BrokerProcess:

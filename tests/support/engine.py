@@ -13,11 +13,12 @@ from monstermq_shared.routing import Interest
 from monstermq_shared.sessions.local import LocalEngine, QueueRead, RetainedRead
 from monstermq_shared.sessions.local.backpressure import HoldLimits
 from monstermq_shared.sessions.local.engine import EngineSettings
-from monstermq_shared.sessions.local.persistent import PersistentSession, QueuePolicy
+from monstermq_shared.sessions.local.persistent import PersistentSession
+from monstermq_shared.sessions.local.queue import QueueLimits
 from monstermq_shared.sessions.local.session import Session
 from monstermq_shared.sessions.ports import AttachRequest, CloseReason, Will
 
-QUEUE = QueuePolicy(
+QUEUE = QueueLimits(
     enabled=True, messages_max=1_000, size_max=1_000_000, drop_oldest=True, tail_max=1_000
 )
 
@@ -41,7 +42,7 @@ SETTINGS = EngineSettings(
 def settings(
     *,
     window: int = SETTINGS.in_flight_max,
-    queue: QueuePolicy = QUEUE,
+    queue: QueueLimits = QUEUE,
     hold: HoldLimits = HOLD,
 ) -> EngineSettings:
     """Return settings with room for everything a test does not say."""
@@ -67,7 +68,8 @@ def session_of(link: RecordingLink) -> Session:
 class Bench:
     """A broker without network, whose turns end when a test says so.
 
-    Topics below ``stored`` have a durable view, no others.
+    Topics below ``stored`` have a durable view, those below ``flagged`` one that takes messages
+    with the retain flag only; no others have any.
     """
 
     def __init__(self, using: EngineSettings = SETTINGS, disk: Disk | None = None) -> None:
@@ -88,7 +90,8 @@ class Bench:
     @staticmethod
     def _interest(topic: str) -> Interest:
         stored = topic.startswith("stored/")
-        return Interest(wanted=stored, durable=stored)
+        retained = stored or topic.startswith("flagged/")
+        return Interest(stored, stored, wanted_retained=retained, durable_retained=retained)
 
     def killed(self, using: EngineSettings = SETTINGS) -> "Bench":
         """Return the next process on the same disk."""

@@ -84,7 +84,7 @@ class RecordingLink:
         return [publish.payload for publish in self.publishes()]
 
     @property
-    def held(self) -> bool:
+    def is_held(self) -> bool:
         """See ``Link``."""
         return self.holds > 0
 

@@ -11,7 +11,7 @@ from monstermq_shared.sessions.local import LocalEngine
 from monstermq_shared.sessions.local.appending import RecordAppender
 from monstermq_shared.sessions.local.backpressure import HoldLimits
 from monstermq_shared.sessions.local.engine import EngineSettings
-from monstermq_shared.sessions.local.persistent import QueuePolicy
+from monstermq_shared.sessions.local.queue import QueueLimits
 from monstermq_shared.sessions.local.session import Session
 from monstermq_shared.sessions.ports import Answer, AttachRequest, CloseReason
 from monstermq_shared.stores.ports import CommitResult
@@ -26,7 +26,7 @@ SETTINGS = EngineSettings(
     subscriptions_max=100,
     topic_levels_max=10,
     route_cache_max=100,
-    queue=QueuePolicy(
+    queue=QueueLimits(
         enabled=True, messages_max=1000, size_max=1_000_000, drop_oldest=True, tail_max=100
     ),
     hold=HoldLimits(
@@ -41,7 +41,7 @@ class LinkRecorder:
     """A connection that keeps what its engine gives it."""
 
     def __init__(self) -> None:
-        self.held = False
+        self.is_held = False
         self.is_bridge = False
         self.payloads: list[bytes] = []
         self.answers: list[tuple[Answer, list[int]]] = []
@@ -75,11 +75,11 @@ class LinkRecorder:
 
     def hold(self) -> None:
         """Be held."""
-        self.held = True
+        self.is_held = True
 
     def resume(self) -> None:
         """Be held no more."""
-        self.held = False
+        self.is_held = False
 
     def has_room(self) -> bool:
         """There is always room."""
@@ -146,4 +146,4 @@ def a_run(topic: str, payloads: Sequence[bytes], *, qos: int = 0, first_id: int 
 
 def _interest(topic: str) -> Interest:
     stored = topic.startswith("stored/")
-    return Interest(wanted=stored, durable=stored)
+    return Interest(stored, stored, wanted_retained=True, durable_retained=True)

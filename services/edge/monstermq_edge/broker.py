@@ -8,10 +8,12 @@ from datetime import UTC, datetime
 
 from monstermq_edge import settings
 from monstermq_edge.driver import EngineDriver
+from monstermq_edge.faults import Faults
 from monstermq_edge.hub import TICK_S, Hub
 from monstermq_edge.listeners import Listeners, Port
 from monstermq_edge.maintenance import Maintenance
-from monstermq_edge.mqtt.connection import Connection, ConnectionContext
+from monstermq_edge.mqtt.connection import Connection
+from monstermq_edge.mqtt.context import ConnectionContext
 from monstermq_edge.operation.health import OperationServer
 from monstermq_edge.operation.logging import LimitedLog
 from monstermq_edge.operation.metrics import build_registry
@@ -55,34 +57,60 @@ class Broker:
         self._limited_log = LimitedLog(logging.getLogger("monstermq_edge.clients"))
         self._tls: ReloadableTls | None = None
         self._operation: OperationServer | None = None
+        self._faults = Faults(self.counters, self._clock)
         self._background: list[asyncio.Task[None]] = []
+        self._unready: str | None = "the broker is starting"
+        # What is to be ended, in the opposite order of its start.
+        self._ending = contextlib.AsyncExitStack()
 
     async def start(self) -> None:
         """Open the database, restore the sessions, listen.
 
         Raises:
-            StartupError, ConfigError, StoreError: It cannot; nothing is left open.
+            StartupError, ConfigError, StoreError: It cannot; nothing is left open or running.
         """
-        if self._config.tcps or self._config.wss:
-            tls = settings.tls_settings(self._config.tls)
+        try:
+            await self._start()
+        except BaseException:
+            await self._ending.aclose()
+            raise
+        self._unready = None
+
+    async def _start(self) -> None:
+        config = self._config
+        ending = self._ending
+        if config.tcps or config.wss:
+            tls = settings.tls_settings(config.tls)
             self._tls = ReloadableTls(tls)
             for warning in certificate_warnings(tls, now=datetime.now(UTC)):
                 logger.warning("%s", warning)
-        self.views = await open_views(self._config, self.counters)
-        try:
-            await self._start_engine()
-            self._listeners = Listeners(
-                self._config.bind_address,
-                self._ports(),
-                handshake_s=self._config.limits.connect_timeout_s,
-            )
-            await self._start_operation()
-            await self._listeners.open()
-        except BaseException:
-            await self._close_database()
-            raise
+        self.views = await open_views(config, self.counters)
+        ending.push_async_callback(self.views.close)
+        self._build_engine()
+        self._context = self._connection_context()
+        self.status = Status(self)
+        self._system_topics = SystemTopicPublisher(
+            self.engine, self.hub, self.status, config.sys, self._version
+        )
+        self._maintenance = Maintenance(
+            self.views, self.engine, self._clock, self.counters, self._faults
+        )
+        self._listeners = Listeners(
+            config.bind_address, self._ports(), handshake_s=config.limits.connect_timeout_s
+        )
+        self.engine.restore(await self.views.database.sessions.load(), self._clock.wall_us())
+        await self._start_operation()
+        ending.push_async_callback(self._part_from_clients)
+        ending.push_async_callback(self.bus.close)
+        ending.push_async_callback(self._driver.stop)
+        self._driver.start()
+        self._driver.end_turn()
+        ending.push_async_callback(self._end_background)
+        self._start_background()
+        ending.push_async_callback(self._listeners.close)
+        await self._listeners.open()
 
-    async def _start_engine(self) -> None:
+    def _build_engine(self) -> None:
         config = self._config
         views = self.views
         log = InternalLog(views.database.boot)
@@ -112,31 +140,29 @@ class Broker:
             self._clock,
             self._driver.end_turn,
             config.limits.connections,
+            self._faults,
         )
-        takeovers = TakeoverLimit(config.limits.takeovers_per_minute, self.engine.is_connected)
-        self._context = ConnectionContext(
+
+    def _connection_context(self) -> ConnectionContext:
+        limits = self._config.limits
+        takeovers = TakeoverLimit(limits.takeovers_per_minute, self.engine.is_connected)
+        return ConnectionContext(
             port=self.engine,
             counters=self.counters,
-            decoder_limits=settings.decoder_limits(config),
-            outbox_size_max=config.limits.outbox_kb * settings.KIB,
-            connect_timeout_s=config.limits.connect_timeout_s,
-            keep_alive_max_s=config.limits.keep_alive_max_s,
+            decoder_limits=settings.decoder_limits(self._config),
+            outbox_size_max=limits.outbox_kb * settings.KIB,
+            connect_timeout_s=limits.connect_timeout_s,
+            keep_alive_max_s=limits.keep_alive_max_s,
             new_client_id=_new_client_id,
             admit=takeovers.admit,
             wake=self.hub.wake,
             report=self._report,
         )
-        self.status = Status(self)
-        self._system_topics = SystemTopicPublisher(
-            self.engine, self.hub, self.status, config.sys, self._version
-        )
-        self.engine.restore(await views.database.sessions.load(), self._clock.wall_us())
-        self._driver.start()
-        self._driver.end_turn()
-        maintenance = Maintenance(views, self.engine, self._clock, self.counters)
+
+    def _start_background(self) -> None:
         self._background = [
             asyncio.create_task(self._tick(), name="ticks"),
-            *maintenance.start(config.archive_groups),
+            *self._maintenance.start(self._config.archive_groups),
         ]
         for task in self._background:
             task.add_done_callback(self._background_ended)
@@ -172,6 +198,7 @@ class Broker:
             self._operation = OperationServer(
                 metrics.bind_address, metrics.port, registry, self.readiness
             )
+            self._ending.push_async_callback(self._operation.stop)
             await self._operation.start()
 
     # -- while it runs ---------------------------------------------------------------------------
@@ -187,8 +214,11 @@ class Broker:
 
     def readiness(self) -> list[str]:
         """Return why clients should not be sent here now."""
-        failing = self._driver.failing
-        return [] if failing is None else [f"the database does not take commits: {failing}"]
+        reasons = [] if self._unready is None else [self._unready]
+        if self._driver.failing is not None:
+            reasons.append(f"the database does not take commits: {self._driver.failing}")
+        failing = self._maintenance.failing
+        return reasons + [f"{job} fails: {fault}" for job, fault in failing.items()]
 
     def wall_us(self) -> int:
         """Return the time, microseconds since 1970-01-01 UTC."""
@@ -249,35 +279,32 @@ class Broker:
 
     async def stop(self) -> None:
         """Accept nobody, read nothing more, answer what was read, publish the wills, close."""
+        self._unready = "the broker is stopping"
         await self._listeners.close()
-        for task in self._background:
-            task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
+        await self._end_background()
         for protocol in self.hub.protocols:
             protocol.quiesce()
         clean = await self._driver.drain(within_s=DRAIN_S)
-        for protocol in list(self.hub.protocols):
-            protocol.shut_down()
+        self._shut_down_clients()
         if not (await self._driver.drain(within_s=DRAIN_S) and clean):
             logger.error("stopped before everything was committed; nothing acknowledged is lost")
-        await self._driver.stop()
-        await self.bus.close()
-        await self._wait_for_clients()
-        if self._operation is not None:
-            await self._operation.stop()
-        await self.views.close()
+        await self._ending.aclose()
 
-    async def _wait_for_clients(self) -> None:
+    async def _end_background(self) -> None:
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+
+    def _shut_down_clients(self) -> None:
+        for protocol in list(self.hub.protocols):
+            protocol.shut_down()
+
+    async def _part_from_clients(self) -> None:
+        """Give clients, those of a failed start too, a moment to accept what they were sent."""
+        self._shut_down_clients()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_S):
                 await self.hub.emptied()
-
-    async def _close_database(self) -> None:
-        for task in self._background:
-            task.cancel()
-        if self._operation is not None:
-            await self._operation.stop()
-        await self.views.close()
 
 
 def _new_client_id() -> str:

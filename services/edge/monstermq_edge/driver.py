@@ -106,7 +106,19 @@ class EngineDriver:
     # -- commits ---------------------------------------------------------------------------------
 
     def end_turn(self) -> None:
-        """Hand the facts of this loop turn over, unless a commit is still running."""
+        """Hand the facts of this loop turn over, unless a commit is still running.
+
+        A fault in that ends the process: what the engine thinks is under way would never be.
+        """
+        if self._broken:
+            return
+        try:
+            self._hand_over()
+        except Exception as exc:
+            logger.critical("the end of a turn failed", exc_info=exc)
+            self._give_up(StoreError("a fault in the broker ended its commits"))
+
+    def _hand_over(self) -> None:
         engine = self._engine
         while (turn := engine.take_turn()) is not None:
             if self._views.has_work(turn):
@@ -175,7 +187,7 @@ class EngineDriver:
                     await asyncio.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
                     attempt += 1
                 except StoreError as exc:
-                    self._fail(exc)
+                    self._give_up(exc)
                     return
             self._touch()
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from monstermq_edge.faults import Faults
 from monstermq_edge.mqtt.connection import Connection
 from monstermq_shared.clock import Clock
 
@@ -21,12 +22,18 @@ TICK_S = 0.25
 LINGER_S = 5.0
 """How long a closed connection may take to accept what it was still sent."""
 
+WATCH_MAX_S = 60.0
+"""The wheel looks no further ahead, and so keeps what has gone no longer."""
+
+_WATCH_TICKS_MAX = int(WATCH_MAX_S / TICK_S)
+
 
 class Hub:
     """The turn's end, and the wheel that finds silent connections.
 
     Attributes:
         clock: Where the time comes from.
+        faults: Where bugs are noted that end one connection.
         protocols: All open network connections.
 
     Args:
@@ -34,6 +41,7 @@ class Hub:
         clock: See above.
         end_of_turn: Called once per turn before the outboxes are written.
         connections_max: More than these are refused.
+        faults: See above.
     """
 
     def __init__(
@@ -42,8 +50,10 @@ class Hub:
         clock: Clock,
         end_of_turn: Callable[[], None],
         connections_max: int,
+        faults: Faults,
     ) -> None:
         self.clock = clock
+        self.faults = faults
         self.protocols: set[StreamProtocol] = set()
         self._loop = loop
         self._end_of_turn = end_of_turn
@@ -90,16 +100,27 @@ class Hub:
 
     def _finish_turn(self) -> None:
         self._scheduled = False
-        self._end_of_turn()
-        dirty, self._dirty = self._dirty, []
-        for protocol in dirty:
-            protocol.flush()
+        try:
+            self._end_of_turn()
+        finally:
+            dirty, self._dirty = self._dirty, []
+            for protocol in dirty:
+                try:
+                    protocol.flush()
+                except Exception as exc:  # noqa: BLE001 - a bug in one must not mute the others
+                    protocol.fail(exc)
 
     # -- the wheel -------------------------------------------------------------------------------
 
     def watch(self, protocol: "StreamProtocol", deadline: float) -> int:
-        """Look at a connection once its deadline has passed; return the wheel's tick for that."""
-        tick = max(math.ceil(deadline / TICK_S), self._wheel_at + 1)
+        """Look at a connection once its deadline has passed, or ``WATCH_MAX_S`` before.
+
+        Returns:
+            The wheel's tick for that.
+        """
+        last = self._wheel_at + _WATCH_TICKS_MAX
+        tick = last if deadline >= last * TICK_S else math.ceil(deadline / TICK_S)
+        tick = max(tick, self._wheel_at + 1)
         self._wheel.setdefault(tick, []).append(protocol)
         return tick
 
@@ -109,4 +130,7 @@ class Hub:
         while self._wheel_at < int(now / TICK_S):
             self._wheel_at += 1
             for protocol in self._wheel.pop(self._wheel_at, ()):
-                protocol.check_deadline(self._wheel_at, now)
+                try:
+                    protocol.check_deadline(self._wheel_at, now)
+                except Exception as exc:  # noqa: BLE001 - a bug in one must not spare the others
+                    protocol.fail(exc)

@@ -1,14 +1,13 @@
 """The four ports: TCP, TLS, WebSocket and secure WebSocket."""
 
 import asyncio
-import errno
+import contextlib
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from monstermq_edge.binding import listen, url_host
 from monstermq_edge.hub import LINGER_S
-from monstermq_shared.errors import StartupError
-from monstermq_shared.exit_codes import ExitCode
 
 BACKLOG = 4_096
 """Connections the kernel holds until we accept them: a whole site reconnects at once."""
@@ -55,20 +54,22 @@ class Listeners:
             StartupError: A port is taken, or may not be opened; names the key.
         """
         loop = asyncio.get_running_loop()
-        for port in self._ports:
-            try:
-                server = await loop.create_server(
-                    port.protocol,
-                    self._host,
-                    port.number,
-                    ssl=port.tls,
-                    ssl_handshake_timeout=self._handshake_s if port.tls else None,
-                    ssl_shutdown_timeout=LINGER_S if port.tls else None,
-                    backlog=BACKLOG,
-                )
-            except OSError as exc:
-                await self.close()
-                raise _unusable(port, self._host, exc) from exc
+        with contextlib.ExitStack() as opened:
+            listeners = []
+            for port in self._ports:
+                for listener in listen(port.key, self._host, port.number, backlog=BACKLOG):
+                    opened.callback(listener.close)
+                    listeners.append((port, listener))
+            opened.pop_all()
+        for port, listener in listeners:
+            server = await loop.create_server(
+                port.protocol,
+                sock=listener,
+                ssl=port.tls,
+                ssl_handshake_timeout=self._handshake_s if port.tls else None,
+                ssl_shutdown_timeout=LINGER_S if port.tls else None,
+                backlog=BACKLOG,
+            )
             self._servers.append(server)
 
     async def close(self) -> None:
@@ -79,19 +80,6 @@ class Listeners:
 
     def urls(self) -> list[str]:
         """Return what clients can connect to."""
-        host = "localhost" if self._host in {"127.0.0.1", "::1"} else self._host
+        # Not for ::1: the first address of localhost may be the other one.
+        host = "localhost" if self._host == "127.0.0.1" else url_host(self._host)
         return [port.url.format(host=host, port=port.number) for port in self._ports]
-
-
-def _unusable(port: Port, host: str, exc: OSError) -> StartupError:
-    if exc.errno == errno.EADDRINUSE:
-        why = "is used by another process: stop it, or write another number"
-    elif exc.errno == errno.EACCES:
-        why = "may not be opened by this user: ports below 1024 need a capability"
-    elif exc.errno == errno.EADDRNOTAVAIL:
-        why = "cannot be opened: BindAddress is no address of this machine"
-    else:
-        why = f"cannot be opened: {exc.strerror or exc}"
-    return StartupError(
-        f"{port.key}: port {port.number} on {host} {why}", exit_code=ExitCode.PORT_IN_USE
-    )

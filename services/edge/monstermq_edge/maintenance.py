@@ -2,9 +2,13 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
 from typing import Protocol
 
+from monstermq_edge.faults import Faults
 from monstermq_edge.views import Views
 from monstermq_shared.clock import Clock
 from monstermq_shared.config import ArchiveGroup
@@ -35,63 +39,92 @@ class Purgeable(Protocol):
         ...
 
 
-class Maintenance:
-    """One task per group and kind, and one for the sessions."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """Something done again and again.
 
-    def __init__(self, views: Views, engine: LocalEngine, clock: Clock, counters: Counters) -> None:
+    Attributes:
+        name: What it is, for logs and ``/ready``.
+        run: Does it once.
+        interval_s: Seconds from the end of one run to the next.
+        delay_s: Seconds before the first run.
+    """
+
+    name: str
+    run: Callable[[], Awaitable[None]]
+    interval_s: float
+    delay_s: float = 0.0
+
+
+class Maintenance:
+    """One task per group and kind, and one for the sessions. A job that fails ends no other.
+
+    Attributes:
+        failing: Job -> the fault that ended its last run.
+    """
+
+    def __init__(
+        self, views: Views, engine: LocalEngine, clock: Clock, counters: Counters, faults: Faults
+    ) -> None:
         self._views = views
         self._engine = engine
         self._clock = clock
         self._counters = counters
+        self._faults = faults
+        self.failing: dict[str, str] = {}
 
     def start(self, groups: tuple[ArchiveGroup, ...]) -> list[asyncio.Task[None]]:
         """Begin; return the tasks, for the caller to cancel."""
-        work: list[Coroutine[None, None, None]] = []
-        for group in groups:
-            if not group.enabled:
-                continue
-            last_values = self._views.last_values.get(group.name)
-            archive = self._views.archives.get(group.name)
-            interval_s = group.purge_interval.total_seconds()
-            if last_values is not None and group.last_val_retention is not None:
-                retention_s = group.last_val_retention.total_seconds()
-                work.append(self._purge(last_values, retention_s, interval_s))
-            if archive is not None and group.archive_retention is not None:
-                retention_s = group.archive_retention.total_seconds()
-                work.append(self._purge(archive, retention_s, interval_s))
+        jobs = [job for group in groups if group.enabled for job in self._purges(group)]
         if self._engine.settings.session_expiry_us is not None:
-            work.append(_every(EXPIRY_CHECK_S, self._expire_sessions))
-        work.append(self._measure())
-        return [asyncio.create_task(job) for job in work]
+            every_s = EXPIRY_CHECK_S
+            jobs.append(
+                Job(
+                    name="session expiry",
+                    run=self._expire_sessions,
+                    interval_s=every_s,
+                    delay_s=every_s,
+                )
+            )
+        jobs.append(Job(name="measuring", run=self._views.measure, interval_s=MEASURE_S))
+        return [asyncio.create_task(self.repeat(job), name=job.name) for job in jobs]
 
-    async def _measure(self) -> None:
-        """Count what costs a query to count, for metrics and ``$SYS``."""
+    async def repeat(self, job: Job) -> None:
+        """Do a job for ever, whatever comes up in one run of it."""
+        await asyncio.sleep(job.delay_s)
         while True:
             try:
-                await self._views.measure()
+                await job.run()
             except StoreError as exc:
-                logger.warning("could not measure the database: %s", exc)
-            await asyncio.sleep(MEASURE_S)
+                logger.warning("%s failed, again in %.0f s: %s", job.name, job.interval_s, exc)
+            except Exception as exc:  # noqa: BLE001 - a bug can be any exception, and is noted
+                self._faults.note(job.name, exc)
+                self.failing[job.name] = repr(exc)
+            else:
+                self.failing.pop(job.name, None)
+            await asyncio.sleep(job.interval_s)
 
-    async def _purge(self, store: Purgeable, retention_s: float, interval_s: float) -> None:
-        """Delete what is past its retention, in slices, for ever."""
-        while True:
-            before_us = self._clock.wall_us() - int(retention_s * 1_000_000)
-            try:
-                while purged := await store.purge(before_us=before_us, limit=PURGE_ROWS):
-                    self._counters.rows_purged += purged
-                    await asyncio.sleep(PURGE_PAUSE_S)
-            except StoreError as exc:
-                logger.warning("purge failed, tried again in %.0f s: %s", interval_s, exc)
-            await asyncio.sleep(interval_s)
+    def _purges(self, group: ArchiveGroup) -> Iterator[Job]:
+        stores: list[tuple[str, Purgeable | None, timedelta | None]] = [
+            ("last values", self._views.last_values.get(group.name), group.last_val_retention),
+            ("archive", self._views.archives.get(group.name), group.archive_retention),
+        ]
+        for what, store, retention in stores:
+            if store is not None and retention is not None:
+                yield Job(
+                    name=f"the purge of {group.name}'s {what}",
+                    run=partial(self._purge, store, retention.total_seconds()),
+                    interval_s=group.purge_interval.total_seconds(),
+                )
 
-    def _expire_sessions(self) -> None:
+    async def _purge(self, store: Purgeable, retention_s: float) -> None:
+        """Delete what is past its retention, in slices."""
+        before_us = self._clock.wall_us() - int(retention_s * 1_000_000)
+        while purged := await store.purge(before_us=before_us, limit=PURGE_ROWS):
+            self._counters.rows_purged += purged
+            await asyncio.sleep(PURGE_PAUSE_S)
+
+    async def _expire_sessions(self) -> None:
         expired = self._engine.expire_sessions(self._clock.wall_us())
         if expired:
             logger.info("%d sessions expired", expired)
-
-
-async def _every(interval_s: float, job: Callable[[], None]) -> None:
-    while True:
-        await asyncio.sleep(interval_s)
-        job()

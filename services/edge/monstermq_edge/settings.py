@@ -8,7 +8,7 @@ from monstermq_edge.transport.websocket import WebSocketSettings
 from monstermq_shared.config import BrokerConfig, QueuePolicy, StoreType, Tls
 from monstermq_shared.sessions.local.backpressure import HoldLimits
 from monstermq_shared.sessions.local.engine import EngineSettings
-from monstermq_shared.sessions.local.persistent import QueuePolicy as SessionQueuePolicy
+from monstermq_shared.sessions.local.queue import QueueLimits
 
 KIB = 1024
 
@@ -26,7 +26,7 @@ def engine_settings(config: BrokerConfig) -> EngineSettings:
         subscriptions_max=limits.subscriptions_per_client,
         topic_levels_max=limits.topic_levels,
         route_cache_max=limits.routing_cache_entries,
-        queue=SessionQueuePolicy(
+        queue=QueueLimits(
             enabled=config.queued_messages_enabled,
             messages_max=config.queue.max_messages,
             size_max=config.queue.max_bytes,

@@ -12,10 +12,13 @@ from monstermq_shared.config import Sys
 from monstermq_shared.messages import MessageRun
 from monstermq_shared.sessions.local import LocalEngine
 from monstermq_shared.sessions.local.session import Session
-from monstermq_shared.topics import matches
+from monstermq_shared.topics import is_system_topic, matches
 
 CLIENTS_MAX = 1_000
 """Clients whose statistics are looked at in one tick, so that the loop gets its turn."""
+
+_CLIENT_LEVELS = (["clients"], ["+"], ["#"])
+"""The second level, if any, of filters that can match a client's statistics."""
 
 
 class SystemTopicPublisher:
@@ -85,5 +88,4 @@ class SystemTopicPublisher:
 
 
 def _reaches_clients(topic_filter: str) -> bool:
-    first, second = (*topic_filter.split("/"), "#")[:2]
-    return first == "$SYS" and second in {"clients", "+", "#"}
+    return is_system_topic(topic_filter) and topic_filter.split("/")[1:2] in _CLIENT_LEVELS

@@ -6,33 +6,59 @@ before the acknowledgement (ARCHITECTURE 11.6). Memory views belong to the proce
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from monstermq_shared.config import ArchiveGroup, BrokerConfig, StoreType
 from monstermq_shared.counters import Counters
 from monstermq_shared.projections.archive import ArchiveProjection
 from monstermq_shared.projections.last_value import LastValueProjection
+from monstermq_shared.projections.ports import Projection
 from monstermq_shared.projections.retained import RetainedProjection
+from monstermq_shared.projections.selection import GroupSelection
 from monstermq_shared.records import Record
 from monstermq_shared.routing import Interest
 from monstermq_shared.sessions.local import Turn
 from monstermq_shared.stores.memory import MemoryDatabase
-from monstermq_shared.stores.ports import ArchiveStore, Commit, CommitResult, MessageStore
+from monstermq_shared.stores.ports import (
+    ArchiveChanges,
+    ArchiveStore,
+    Commit,
+    CommitResult,
+    MessageChanges,
+    MessageStore,
+)
 from monstermq_shared.stores.sqlite import SqliteDatabase
 
 RETAINED = "RetainedMessages"
 """The retained store's logical name; tables are called after it in lower case."""
 
+_Wants: TypeAlias = Callable[[str], bool]
 
-_DURABLE = Interest(wanted=True, durable=True)
-_VOLATILE = Interest(wanted=True, durable=False)
-_NONE = Interest(wanted=False, durable=False)
+
+# Plain numbers, since an enumeration's members are slow to read for every new topic.
+TAKES_NONE, TAKES_RETAINED, TAKES_EVERY = _TAKES = range(3)
+"""Which messages of a topic some views take: none, those with the retain flag, or every one."""
+
+_INTERESTS = [
+    [
+        Interest(
+            wanted=TAKES_EVERY in {durable, volatile},
+            durable=durable == TAKES_EVERY,
+            wanted_retained=max(durable, volatile) != TAKES_NONE,
+            durable_retained=durable != TAKES_NONE,
+        )
+        for volatile in _TAKES
+    ]
+    for durable in _TAKES
+]
+"""What the router is told, by what the session store's database and Memory views take."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageView:
     """A projection whose rows are one record per topic."""
 
-    projection: RetainedProjection | LastValueProjection
+    projection: Projection[MessageChanges]
     store: MessageStore
 
 
@@ -40,7 +66,7 @@ class MessageView:
 class ArchiveView:
     """A projection whose rows are all records."""
 
-    projection: ArchiveProjection
+    projection: Projection[ArchiveChanges]
     store: ArchiveStore
 
 
@@ -50,18 +76,22 @@ class ViewSet:
     def __init__(self) -> None:
         self.messages: list[MessageView] = []
         self.archives: list[ArchiveView] = []
-        self._selective: list[Callable[[str], bool]] = []
+        self._of_every: list[_Wants] = []
+        self._of_retained: list[_Wants] = []
 
     def add_messages(self, view: MessageView) -> None:
         """Add a view of one record per topic."""
         self.messages.append(view)
-        if isinstance(view.projection, LastValueProjection):
-            self._selective.append(view.projection.wants)
+        self._ask(view.projection)
 
     def add_archive(self, view: ArchiveView) -> None:
         """Add a view of all records."""
         self.archives.append(view)
-        self._selective.append(view.projection.wants)
+        self._ask(view.projection)
+
+    def _ask(self, projection: Projection[object]) -> None:
+        asked = self._of_retained if projection.retained_only else self._of_every
+        asked.append(projection.wants)
 
     @property
     def names(self) -> list[str]:
@@ -69,16 +99,16 @@ class ViewSet:
         messages = [view.projection.name for view in self.messages]
         return messages + [view.projection.name for view in self.archives]
 
-    def wants(self, topic: str) -> bool:
-        """Whether one of them takes records of this topic.
-
-        The retained projection is not asked: it takes what the retain flag marks, on any topic.
-        """
+    def takes(self, topic: str) -> int:
+        """Return ``TAKES_EVERY`` if one of them does on this topic, and so on."""
         # Not by any(): this is asked for every topic that is met for the first time.
-        for wants in self._selective:  # noqa: SIM110 - see above
+        for wants in self._of_every:
             if wants(topic):
-                return True
-        return False
+                return TAKES_EVERY
+        for wants in self._of_retained:
+            if wants(topic):
+                return TAKES_RETAINED
+        return TAKES_NONE
 
     def fold(self, turn: Turn) -> Commit:
         """Fold a turn's records into a commit."""
@@ -126,7 +156,7 @@ class Views:
         self,
         name: str,
         store_type: StoreType,
-        projection: RetainedProjection | LastValueProjection,
+        projection: Projection[MessageChanges],
     ) -> MessageStore:
         in_memory = store_type is StoreType.MEMORY
         database = self._memory_database if in_memory else self.database
@@ -136,24 +166,16 @@ class Views:
         return store
 
     def _add_group(self, group: ArchiveGroup) -> None:
-        filters = group.topic_filter or ("#",)
+        selection = GroupSelection(group.topic_filter, retained_only=group.retained_only)
         if group.last_val_type is not StoreType.NONE:
             self.last_values[group.name] = self._add_messages(
                 last_value_name(group),
                 group.last_val_type,
-                LastValueProjection(
-                    last_value_name(group),
-                    topic_filters=filters,
-                    retained_only=group.retained_only,
-                ),
+                LastValueProjection(last_value_name(group), selection),
             )
         if group.archive_type is not StoreType.NONE:
             store = self.database.archive_store(archive_name(group))
-            projection = ArchiveProjection(
-                archive_name(group),
-                topic_filters=filters,
-                retained_only=group.retained_only,
-            )
+            projection = ArchiveProjection(archive_name(group), selection)
             self._primary.add_archive(ArchiveView(projection=projection, store=store))
             self.archives[group.name] = store
 
@@ -164,9 +186,7 @@ class Views:
 
     def interest(self, topic: str) -> Interest:
         """Say who wants a topic's records; see ``Interest``."""
-        if self._primary.wants(topic):
-            return _DURABLE
-        return _VOLATILE if self._memory.wants(topic) else _NONE
+        return _INTERESTS[self._primary.takes(topic)][self._memory.takes(topic)]
 
     def has_work(self, turn: Turn) -> bool:
         """Whether a turn has anything to write."""

@@ -4,7 +4,8 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 
-from monstermq.cli import BackUp, Check, Run, Show, back_up, check, parse_arguments
+from monstermq.cli import Check, Run, Show, check, parse_arguments
+from monstermq.databases import BackUp, Recover, Restore, back_up, recover, restore
 from monstermq_edge.app import exit_status, run_broker
 from monstermq_shared.config import load_config
 from monstermq_shared.errors import MonsterError
@@ -31,6 +32,10 @@ def _execute(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
             return check(invocation, environ, sys.stdout)
         case BackUp():
             return back_up(invocation, environ, sys.stdout)
+        case Restore():
+            return restore(invocation, environ, sys.stdout)
+        case Recover():
+            return recover(invocation, sys.stdout)
         case Run():
             loaded = load_config(invocation.config, environ, cluster=invocation.cluster)
             level = invocation.log_level

@@ -4,18 +4,29 @@ import argparse
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import NoReturn, TextIO
+from typing import Any, NoReturn, TextIO
 
-from monstermq_shared.config import LoadedConfig, check_runnable, load_config, parse_log_level
+from monstermq.databases import BackUp, Recover, Restore
+from monstermq_edge.settings import tls_settings
+from monstermq_edge.transport.tls import build_ssl_context, certificate_warnings
+from monstermq_shared.config import (
+    BrokerConfig,
+    LoadedConfig,
+    check_runnable,
+    load_config,
+    parse_log_level,
+)
 from monstermq_shared.errors import ConfigError
 from monstermq_shared.exit_codes import ExitCode
-from monstermq_shared.stores.sqlite.backup import backup_file
 
 HELP = """\
 usage: monstermq [-config FILE] [-log LEVEL] [-cluster] [--check]
-       monstermq db backup FILE [-config FILE]
+       monstermq db backup FILE [--force] [-config FILE]
+       monstermq db restore BACKUP [-config FILE]
+       monstermq db recover FILE NEWFILE
        monstermq -help | --version
 
   -config FILE       the configuration; else the file GATEWAY_CONFIG names, else
@@ -24,12 +35,20 @@ usage: monstermq [-config FILE] [-log LEVEL] [-cluster] [--check]
   -log LEVEL         ALL, FINEST, FINER, FINE, CONFIG, INFO (default), WARNING, SEVERE,
                      OFF, or a number of java.util.logging
   -cluster           run as a node of a cluster
-  --check            check the configuration and exit: 0 if the broker would start, else 2
+  --check            check the configuration and its certificates, without starting, and
+                     exit with 0, 2 (configuration) or 8 (certificates); whether the
+                     ports are free and the database opens, only a start tells
   --version          print the version and exit
   -h, -help          print this and exit
 
   db backup FILE     write a consistent copy of the SQLite database, also while the
-                     broker runs
+                     broker runs; an older MonsterMQ database there is replaced, any
+                     other file only with --force
+  db restore BACKUP  put a copy of a backup in the database's place, while no broker
+                     runs; the old database is kept under another name
+  db recover FILE NEWFILE
+                     copy what can be read of a damaged database into a new one; exit
+                     with 0 if that is everything, 1 if something is missing
 
 Every option may be written with one dash or two. Environment variables MONSTERMQ_<KEY>
 override the configuration, two underscores before a section's key: MONSTERMQ_SQLITE__PATH.
@@ -54,21 +73,13 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BackUp:
-    """Copy the database to ``target``."""
-
-    config: Path | None
-    target: Path
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Show:
     """Print a text and exit."""
 
     text: str
 
 
-Invocation = Run | Check | BackUp | Show
+Invocation = Run | Check | BackUp | Restore | Recover | Show
 """What a command line asks for."""
 
 
@@ -85,15 +96,18 @@ def parse_arguments(arguments: Sequence[str]) -> Invocation:
     if not {"-version", "--version"}.isdisjoint(arguments):
         return Show(text=f"monstermq {version('monstermq')}\n")
     if arguments and arguments[0] == "db":
-        return _parse_backup(arguments[1:])
+        return _parse_database_command(arguments[1:])
     return _parse_run(arguments)
 
 
 def check(invocation: Check, environ: Mapping[str, str], output: TextIO) -> ExitCode:
     """Say whether the broker would start with this configuration, and what it would warn of.
 
+    Certificates are loaded; no port and no database is opened.
+
     Raises:
         ConfigError: It would not.
+        StartupError: A certificate, key or CA file cannot be used.
     """
     loaded = load_config(invocation.config, environ, cluster=invocation.cluster)
     try:
@@ -102,25 +116,20 @@ def check(invocation: Check, environ: Mapping[str, str], output: TextIO) -> Exit
         raise ConfigError(
             f"{loaded.source} is well-formed, but the broker would not start:\n{exc}"
         ) from exc
+    warnings += _certificate_warnings(loaded.config)
     output.write(f"OK: {loaded.source}\n")
     output.writelines(f"  {line}\n" for line in summary(loaded))
     output.writelines(f"warning: {warning}\n" for warning in warnings)
     return ExitCode.OK
 
 
-def back_up(invocation: BackUp, environ: Mapping[str, str], output: TextIO) -> ExitCode:
-    """Copy the configured SQLite database, also while a broker runs on it.
-
-    Raises:
-        ConfigError: The configuration is wrong, or its database is in memory.
-        StoreError: The database cannot be read, or the copy cannot be written.
-    """
-    sqlite = load_config(invocation.config, environ).config.sqlite
-    if sqlite.in_memory:
-        raise ConfigError("SQLite.Path is :memory:, and only the broker itself can read that")
-    size = backup_file(Path(sqlite.path), invocation.target)
-    output.write(f"{invocation.target}: {size} bytes\n")
-    return ExitCode.OK
+def _certificate_warnings(config: BrokerConfig) -> list[str]:
+    """Load what the TLS ports would, if there are any."""
+    if not (config.tcps or config.wss):
+        return []
+    tls = tls_settings(config.tls)
+    build_ssl_context(tls)
+    return certificate_warnings(tls, now=datetime.now(UTC))
 
 
 def summary(loaded: LoadedConfig) -> list[str]:
@@ -162,7 +171,15 @@ class _Parser(argparse.ArgumentParser):
             self.error(f"unknown argument {unknown[0]}{self._hint(unknown[0])}")
         return parsed
 
+    def _get_option_tuples(self, _option_string: str) -> list[Any]:
+        # What allow_abbrev leaves in place for one dash: -c would be "ambiguous".
+        return []
+
     def _hint(self, word: str) -> str:
+        if word == "-c":  # as mosquitto spells it
+            return "; did you mean -config FILE?"
+        if word == "db":
+            return "; db comes first: monstermq db backup FILE -config FILE"
         if word.endswith((".yaml", ".yml")):
             return f"; did you mean -config {word}?"
         options = [option for option in self._option_string_actions if option.startswith("-")]
@@ -183,14 +200,28 @@ def _parse_run(arguments: Sequence[str]) -> Run | Check:
     return Run(config=parsed.config, log_level=log_level, cluster=parsed.cluster)
 
 
-def _parse_backup(arguments: Sequence[str]) -> BackUp:
-    if not arguments or arguments[0] != "backup":
-        raise ConfigError("the one command for databases is: monstermq db backup FILE")
+def _parse_database_command(arguments: Sequence[str]) -> BackUp | Restore | Recover:
+    command = arguments[0] if arguments else None
     parser = _Parser()
-    parser.add_argument("target", type=Path, metavar="FILE")
+    if command == "recover":
+        parser.add_argument("source", type=Path, metavar="FILE")
+        parser.add_argument("target", type=Path, metavar="NEWFILE")
+        parsed = parser.parse(arguments[1:])
+        return Recover(source=parsed.source, target=parsed.target)
     parser.option("config", type=Path, metavar="FILE")
-    parsed = parser.parse(arguments[1:])
-    return BackUp(config=parsed.config, target=parsed.target)
+    if command == "backup":
+        parser.add_argument("target", type=Path, metavar="FILE")
+        parser.option("force", action="store_true")
+        parsed = parser.parse(arguments[1:])
+        return BackUp(config=parsed.config, target=parsed.target, force=parsed.force)
+    if command == "restore":
+        parser.add_argument("backup", type=Path, metavar="BACKUP")
+        parsed = parser.parse(arguments[1:])
+        return Restore(config=parsed.config, backup=parsed.backup)
+    raise ConfigError(
+        "the commands for databases are: monstermq db backup FILE, monstermq db restore BACKUP, "
+        "monstermq db recover FILE NEWFILE"
+    )
 
 
 def _log_level(text: str) -> int:

@@ -48,7 +48,9 @@ def warnings_of(config: BrokerConfig) -> list[str]:
             f"there is no authentication: whoever reaches {config.bind_address} can read and write "
             "every topic; set BindAddress: 127.0.0.1, or let a firewall decide"
         )
+    warnings += _plain_beside_tls(config)
     warnings += _default_connections(config)
+    warnings += _forgotten_retained_store(config)
     if config.session_store_type is StoreType.SQLITE and config.sqlite.in_memory:
         warnings.append("SQLite.Path is :memory:, so nothing survives a restart")
     if not config.queued_messages_enabled:
@@ -162,6 +164,28 @@ def _is_loopback(address: str) -> bool:
         return ip_address(address).is_loopback
     except ValueError:  # a host name: nobody knows
         return False
+
+
+def _plain_beside_tls(config: BrokerConfig) -> Iterator[str]:
+    """Yield a warning for each port that lets others do without the TLS that is configured."""
+    if not (config.tcps or config.wss) or _is_loopback(config.bind_address):
+        return
+    for key, port, what in (("TCP", config.tcp, "MQTT"), ("WS", config.ws, "WebSocket")):
+        if port:
+            yield (
+                f"TLS is configured, and plain {what} is open on port {port} as well; "
+                f"{key}: 0 closes it"
+            )
+
+
+def _forgotten_retained_store(config: BrokerConfig) -> Iterator[str]:
+    """Yield a warning if sessions are kept and retained messages only by the default are not."""
+    sessions_kept = not (config.session_store_type is StoreType.SQLITE and config.sqlite.in_memory)
+    if sessions_kept and "retained_store_type" not in config.model_fields_set:
+        yield (
+            "RetainedStoreType is not set: retained messages are lost at a restart; "
+            f"write {config.session_store_type}, or MEMORY if that is meant"
+        )
 
 
 def _default_connections(config: BrokerConfig) -> Iterator[str]:

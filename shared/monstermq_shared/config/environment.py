@@ -8,7 +8,8 @@ passes over what it does not know, lets one of two spellings win in silence, and
 by which a wrong value was given.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import get_args, get_origin
 
@@ -19,6 +20,9 @@ from monstermq_shared.errors import ConfigError
 
 PREFIX = "MONSTERMQ_"
 
+# Of a service called monstermq-metrics Kubernetes makes MONSTERMQ_METRICS_PORT=tcp://10.0.0.1:9464.
+_KUBERNETES_VALUE = re.compile("(tcp|udp|sctp)://")
+
 
 def read_environment(environ: Mapping[str, str]) -> tuple[list[Document], list[str]]:
     """Return a document for each ``MONSTERMQ_...`` variable, the one that wins first, and warnings.
@@ -27,7 +31,8 @@ def read_environment(environ: Mapping[str, str]) -> tuple[list[Document], list[s
     sets MONSTERMQ_SERVICE_HOST for a service called monstermq): it is ignored with a warning.
 
     Raises:
-        ConfigError: A variable names no key of its section, or the key of another variable.
+        ConfigError: A variable names no key of its section, the key of another variable, or a key
+            with an underscore where two belong.
     """
     warnings = []
     found: dict[tuple[str, ...], Document] = {}
@@ -36,6 +41,8 @@ def read_environment(environ: Mapping[str, str]) -> tuple[list[Document], list[s
             continue
         parts = name[len(PREFIX) :].split("__")
         if _find_key(parts[0], BrokerConfig) is None:
+            if _KUBERNETES_VALUE.match(environ[name]) is None:
+                _check_underscores(name)
             meant = nearest(parts[0], keys_of(BrokerConfig))
             hint = f"; did you mean {PREFIX}{meant.upper()}?" if meant else ""
             warnings.append(f"{name} is ignored: {parts[0]} is not a key{hint}")
@@ -50,9 +57,29 @@ def read_environment(environ: Mapping[str, str]) -> tuple[list[Document], list[s
     return [found[path] for path in sorted(found, key=len, reverse=True)], warnings
 
 
+def _squashed(name: str) -> str:
+    return name.replace("_", "").casefold()
+
+
 def _find_key(part: str, section: type[Section]) -> str | None:
-    wanted = part.replace("_", "").casefold()
+    wanted = _squashed(part)
     return next((key for key in keys_of(section) if key.casefold() == wanted), None)
+
+
+def _check_underscores(name: str) -> None:
+    """Refuse a name that is a key of a section but for its underscores."""
+    squashed = _squashed(name[len(PREFIX) :])
+    for path in _paths_below(BrokerConfig, ()):
+        if len(path) > 1 and _squashed("".join(path)) == squashed:
+            meant = PREFIX + "__".join(path).upper()
+            raise ConfigError(f"{name} is not a key; did you mean {meant} (two underscores)?")
+
+
+def _paths_below(section: type[Section], path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    for key, annotation in keys_of(section).items():
+        yield (*path, key)
+        if isinstance(annotation, type) and issubclass(annotation, Section):
+            yield from _paths_below(annotation, (*path, key))
 
 
 def _resolve(name: str, parts: list[str]) -> tuple[tuple[str, ...], object]:
@@ -64,6 +91,7 @@ def _resolve(name: str, parts: list[str]) -> tuple[tuple[str, ...], object]:
             raise ConfigError(f"{name}: {'.'.join(path)} has no keys of its own")
         key = _find_key(part, annotation)
         if key is None:
+            _check_underscores(name)
             hint = suggestion(part, keys_of(annotation))
             raise ConfigError(f"{name}: {part} is not a key of {'.'.join(path)}{hint}")
         annotation = keys_of(annotation)[key]

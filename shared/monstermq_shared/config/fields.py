@@ -3,7 +3,7 @@
 import difflib
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -102,16 +102,25 @@ class LogFormat(StrEnum):
     JSON = "JSON"
 
 
-def _choice(*members: StrEnum) -> tuple[BeforeValidator, WithJsonSchema]:
-    """Accept the names of these members, in any case and with ``-`` for ``_``."""
+def _choice(
+    *members: StrEnum, instead: Mapping[str, str] | None = None
+) -> tuple[BeforeValidator, WithJsonSchema]:
+    """Accept the names of these members, in any case and with ``-`` for ``_``.
+
+    Args:
+        members: What may be chosen.
+        instead: What to write for a name that is none of them and is tried all the same.
+    """
     names = {member.value: member for member in members}
+    others = instead or {}
 
     def choose(value: object) -> StrEnum:
         if isinstance(value, str):
-            member = names.get(value.strip().upper().replace("-", "_"))
-            if member is not None:
-                return member
-            raise ValueError(f"cannot be {value[:40]!r}{suggestion(value, names)}")
+            name = value.strip().upper().replace("-", "_")
+            if name in names:
+                return names[name]
+            hint = f"; {others[name]}" if name in others else suggestion(value, names)
+            raise ValueError(f"cannot be {value[:40]!r}{hint}")
         raise ValueError(f"must be one of {', '.join(names)}")
 
     return BeforeValidator(choose), WithJsonSchema({"type": "string", "enum": list(names)})
@@ -119,7 +128,10 @@ def _choice(*members: StrEnum) -> tuple[BeforeValidator, WithJsonSchema]:
 
 _RDBMS = (StoreType.POSTGRES, StoreType.CRATEDB, StoreType.MONGODB, StoreType.SQLITE)
 
-SessionStore = Annotated[StoreType, *_choice(*_RDBMS)]
+SessionStore = Annotated[
+    StoreType,
+    *_choice(*_RDBMS, instead={"MEMORY": "use SQLITE with SQLite: { Path: ':memory:' }"}),
+]
 RetainedStore = Annotated[StoreType, *_choice(StoreType.MEMORY, StoreType.HAZELCAST, *_RDBMS)]
 LastValueStore = Annotated[
     StoreType, *_choice(StoreType.NONE, StoreType.MEMORY, StoreType.HAZELCAST, *_RDBMS)
@@ -174,11 +186,20 @@ _LEVELS = {
 }
 LOG_LEVEL_NAMES = tuple(_LEVELS)
 
+# The names other programs have for the same.
+_LEVEL_ALIASES = {
+    "DEBUG": logging.DEBUG,
+    "WARN": logging.WARNING,
+    "ERROR": logging.ERROR,
+    "CRITICAL": logging.CRITICAL,
+}
+
 
 def parse_log_level(value: object) -> int:
     """Return the level of Python's ``logging`` for one of the original's names or numbers.
 
     Numbers are java.util.logging's, where 800 is INFO; one between two names means the higher.
+    DEBUG, WARN, ERROR and CRITICAL are understood too.
 
     Raises:
         ValueError: It is neither; the message lists the names.
@@ -188,6 +209,8 @@ def parse_log_level(value: object) -> int:
     text = str(value).strip().upper()
     if text in _LEVELS:
         return _LEVELS[text][1]
+    if text in _LEVEL_ALIASES:
+        return _LEVEL_ALIASES[text]
     if isinstance(value, bool) or re.fullmatch(r"[+-]?[0-9]{1,10}", text) is None:
         raise ValueError(
             f"must be a number or one of {', '.join(_LEVELS)}, not {str(value)[:40]!r}"
@@ -205,7 +228,7 @@ def format_log_level(level: int) -> str:
 
 _LEVEL_SCHEMA: dict[str, Any] = {
     "oneOf": [
-        {"type": "string", "enum": list(_LEVELS)},
+        {"type": "string", "enum": [*_LEVELS, *_LEVEL_ALIASES]},
         {"type": "integer"},
         {"const": False, "description": "An unquoted OFF, as YAML reads it."},
     ]

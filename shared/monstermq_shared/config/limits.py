@@ -52,7 +52,7 @@ class Limits(Section):
     keep_alive_max_s: Annotated[int, _count(0, 65_535)] = 0
     """Clients with a longer keep-alive, or none, get this one; 0: any is honoured."""
     routing_cache_entries: Annotated[int, _count(1, 100_000_000)] = 65_536
-    """Distinct topics whose receivers are remembered."""
+    """Distinct topics whose receivers are remembered, at less than 1 KiB each on average."""
     commit_backlog_kb: Kilobytes = 16_384
     """Bytes waiting for the database, before sockets are no longer read."""
     slow_consumer_hold_s: Annotated[float, Field(strict=True, ge=0, le=3_600)] = 5.0

@@ -159,13 +159,13 @@ class Tls(Section):
     """Certificates of TCPS and WSS. Read again on SIGHUP."""
 
     cert_file: Text | None = None
-    """The server's certificate chain, PEM."""
+    """The server's certificate chain, PEM; relative to the working directory, as all below."""
     key_file: Text | None = None
     """Its private key, PEM; may be in CertFile too."""
     key_store: Text | None = None
     """Instead of the two: certificate and key in one PKCS#12 file (`.p12`, `.pfx`)."""
     key_store_password: SecretStr | None = None
-    """The password of KeyStore, or of an encrypted KeyFile."""
+    """The password of KeyStore, or of an encrypted KeyFile (or key in CertFile)."""
     client_ca_file: Text | None = None
     """Authorities, PEM, that sign client certificates; with it clients may show one."""
     require_client_cert: Flag = False
@@ -240,7 +240,7 @@ class BrokerConfig(BaseSettings, Section):
     wss: Port = 0
     """Port of MQTT over secure WebSocket; 0 is off."""
     bind_address: Address = ALL_INTERFACES
-    """The interface the four ports listen on; without a file it is 127.0.0.1."""
+    """Where the four ports listen; `::` is all of IPv6 and IPv4; without a file 127.0.0.1."""
     max_message_size_kb: Annotated[int, Field(strict=True, ge=1, le=262_143)] = MAX_MESSAGE_SIZE_KB
     """The largest MQTT packet, in units of 1024 bytes; a larger one closes its connection."""
     queued_messages_enabled: Flag = True
@@ -248,7 +248,7 @@ class BrokerConfig(BaseSettings, Section):
     session_store_type: SessionStore
     """What keeps sessions, subscriptions and queued messages."""
     retained_store_type: RetainedStore = StoreType.MEMORY
-    """What keeps retained messages."""
+    """What keeps retained messages; MEMORY loses them at a restart."""
     archive_groups: tuple[ArchiveGroup, ...] = ()
     """Which messages are kept, where and for how long."""
     postgres: Postgres = Postgres()

@@ -1,5 +1,6 @@
 """From documents to a ``BrokerConfig``, with errors a person can act on."""
 
+import re
 from collections.abc import Iterator
 from typing import get_args
 
@@ -7,7 +8,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from monstermq_shared.config.document import Document, Path, Value
-from monstermq_shared.config.fields import Section, keys_of, suggestion
+from monstermq_shared.config.fields import Section, keys_of, nearest, suggestion
 from monstermq_shared.config.sections import BrokerConfig
 from monstermq_shared.errors import ConfigError
 
@@ -18,10 +19,15 @@ _MISSING = {
     "Name": "is missing; every archive group needs one, its tables are named after it",
 }
 
+# Of values of these kinds the error shows what was written (no secret is one of them), and what
+# matches the pattern needs its quotes removed.
+_SHOWN_KINDS = {
+    "int_type": ("must be a whole number", "[+-]?[0-9]+"),
+    "float_type": ("must be a number", r"[+-]?[0-9]+(\.[0-9]+)?"),
+    "bool_type": ("must be true or false", "true|false|yes|no|on|off"),
+}
+
 _EXPLANATIONS = {
-    "int_type": "must be a whole number",
-    "float_type": "must be a number",
-    "bool_type": "must be true or false",
     "string_type": "must be text; put it in quotes",
     "string_too_short": "is empty; write a value or leave the key out",
     "tuple_type": 'must be a list, such as [ "a", "b" ]',
@@ -37,17 +43,11 @@ def validate(*documents: Document) -> BrokerConfig:
             range; one line for each, with where it is written.
     """
     # Each by itself: merging would hide what a later one has in the place of a section.
-    refuse(
-        [
-            problem
-            for document in documents
-            for problem in _misplaced(document, document.values, BrokerConfig, ())
-        ]
-    )
+    refuse([problem for document in documents for problem in _Misplaced(document).problems()])
     try:
         return BrokerConfig.from_layers(*(document.values for document in documents))
     except ValidationError as exc:
-        errors = exc.errors(include_url=False, include_input=False)
+        errors = exc.errors(include_url=False)
         refuse([_explained(documents, error) for error in errors])
         raise
 
@@ -71,28 +71,45 @@ def path_text(path: Path) -> str:
     return text.removeprefix(".")
 
 
-def _misplaced(
-    document: Document, values: Value, section: type[Section], path: Path
-) -> Iterator[str]:
-    """Yield the keys that ``section`` and those below it do not have, and sections that are none.
+class _Misplaced:
+    """Finds the keys of a document that their section does not have, and sections that are none.
 
     Python names are no keys here, though pydantic takes them.
     """
-    if not isinstance(values, dict):
-        yield f"{_prefix(document, path)}{path_text(path)} must be keys and values"
-        return
-    keys = keys_of(section)
-    for key, value in values.items():
-        here = (*path, key)
-        if key not in keys:
-            hint = suggestion(key[:80], keys)
-            yield f"{_prefix(document, here)}{path_text(here)[:200]} is not a key{hint}"
-        elif _is_section(keys[key]):
-            yield from _misplaced(document, value, keys[key], here)
-        elif isinstance(value, list):
-            for item in filter(_is_section, get_args(keys[key])):
-                for index, child in enumerate(value):
-                    yield from _misplaced(document, child, item, (*here, index))
+
+    def __init__(self, document: Document) -> None:
+        self._document = document
+        self._listed: set[type[Section]] = set()
+
+    def problems(self) -> Iterator[str]:
+        """Yield a line for each."""
+        return self._below(self._document.values, BrokerConfig, ())
+
+    def _below(self, values: Value, section: type[Section], path: Path) -> Iterator[str]:
+        if not isinstance(values, dict):
+            yield f"{_prefix(self._document, path)}{path_text(path)} must be keys and values"
+            return
+        keys = keys_of(section)
+        for key, value in values.items():
+            here = (*path, key)
+            if key not in keys:
+                where = _prefix(self._document, here)
+                yield f"{where}{path_text(here)[:200]} is not a key{self._hint(key, section)}"
+            elif _is_section(keys[key]):
+                yield from self._below(value, keys[key], here)
+            elif isinstance(value, list):
+                for item in filter(_is_section, get_args(keys[key])):
+                    for index, child in enumerate(value):
+                        yield from self._below(child, item, (*here, index))
+
+    def _hint(self, key: str, section: type[Section]) -> str:
+        """Return the nearest key, or, once for a section, which there are."""
+        keys = keys_of(section)
+        if nearest(key[:80], keys) is None:
+            if section in self._listed:
+                return ""
+            self._listed.add(section)
+        return suggestion(key[:80], keys)
 
 
 def _is_section(annotation: object) -> bool:
@@ -109,11 +126,30 @@ def _explained(documents: tuple[Document, ...], error: ErrorDetails) -> str:
     kind = error["type"]
     if kind == "missing":
         problem = _MISSING[str(path[-1])]
+    elif kind in _SHOWN_KINDS:
+        must, plain = _SHOWN_KINDS[kind]
+        problem = f"{must}, not {_shown(error['input'], plain)}"
     else:
         problem = _EXPLANATIONS.get(kind) or _in_our_words(error["msg"])
     # What nobody says is missing in the last one, which is the file.
     document = next((known for known in documents if known.decides(path)), documents[-1])
     return f"{_prefix(document, path)}{path_text(path)} {problem}"
+
+
+def _shown(value: object, plain: str) -> str:
+    """Describe a value as a file has it; ``plain`` matches texts that only quotes make texts."""
+    match value:
+        case bool():
+            return str(value).lower()
+        case str():
+            quoted = re.fullmatch(plain, value, re.IGNORECASE) is not None
+            return f"the text {value[:40]!r}" + ("; remove the quotes" if quoted else "")
+        case list():
+            return "a list"
+        case dict():
+            return "keys and values"
+        case _:
+            return repr(value)[:40]
 
 
 def _in_our_words(message: str) -> str:

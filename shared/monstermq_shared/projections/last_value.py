@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from monstermq_shared.projections.selection import select_by_filters
+from monstermq_shared.projections.selection import GroupSelection
 from monstermq_shared.records import Record
 from monstermq_shared.stores.ports import MessageChanges
 
@@ -12,16 +12,13 @@ class LastValueProjection:
 
     Args:
         name: What its watermark is stored under.
-        topic_filters: The group's filters; none at all mean ``#``.
-        retained_only: Only records with the retain flag count.
+        selection: What belongs to the group.
     """
 
-    def __init__(
-        self, name: str, topic_filters: Sequence[str], *, retained_only: bool = False
-    ) -> None:
+    def __init__(self, name: str, selection: GroupSelection) -> None:
         self.name = name
-        self.retained_only = retained_only
-        self._selection = select_by_filters(topic_filters)
+        self.retained_only = selection.retained_only
+        self._selection = selection
 
     def wants(self, topic: str) -> bool:
         """Whether a filter of the group matches."""
@@ -29,10 +26,4 @@ class LastValueProjection:
 
     def fold(self, records: Sequence[Record]) -> MessageChanges:
         """Return the last record of each topic."""
-        selection = self._selection
-        every = not self.retained_only
-        return {
-            record.topic: record
-            for record in records
-            if (every or record.retained) and record.topic in selection
-        }
+        return {record.topic: record for record in self._selection.select(records)}

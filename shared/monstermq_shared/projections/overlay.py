@@ -1,7 +1,6 @@
 """What a message store will hold once its commits are through: view + overlay = now."""
 
 from monstermq_shared.records import Record
-from monstermq_shared.stores.ports import MessageChanges
 from monstermq_shared.topics import matches
 
 
@@ -31,11 +30,6 @@ class Overlay:
         self._changes[topic] = (record, upto)
         self._upto = upto
 
-    def apply(self, changes: MessageChanges, upto: int) -> None:
-        """Take what a projection returned; see ``put``."""
-        for topic, record in changes.items():
-            self.put(topic, record, upto)
-
     def committed(self, upto: int) -> None:
         """Forget the changes up to here: the store shows them."""
         if self._upto <= upto:
@@ -44,11 +38,6 @@ class Overlay:
             self._changes = {
                 topic: change for topic, change in self._changes.items() if change[1] > upto
             }
-
-    def get(self, topic: str) -> tuple[bool, Record | None]:
-        """Return whether the topic has a change, and its record, None if it is cleared."""
-        change = self._changes.get(topic)
-        return (False, None) if change is None else (True, change[0])
 
     def matching(self, topic_filter: str) -> list[tuple[str, Record | None]]:
         """Return the changes whose topic a valid filter matches, in order of topic."""

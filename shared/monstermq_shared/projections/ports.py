@@ -20,7 +20,7 @@ class Projection(Protocol[Changes_co]):
     retained_only: bool
 
     def wants(self, topic: str) -> bool:
-        """Whether records on this topic concern it at all. Cheap: asked once per run."""
+        """Whether records on this topic concern it at all. Cheap: asked once per route."""
         ...
 
     def fold(self, records: Sequence[Record]) -> Changes_co:

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 
 from monstermq_shared.records import Record
 from monstermq_shared.stores.ports import MessageChanges
+from monstermq_shared.topics import is_system_topic
 
 
 class RetainedProjection:
     """Folds records with the retain flag: the last one of a topic stays [MQTT-3.3.1-5].
 
-    An empty payload clears the topic and is not kept itself [MQTT-3.3.1-10, 3.3.1-11]. Topics that
-    begin with ``$SYS`` are the broker's own and never retained.
+    An empty payload clears the topic and is not kept itself [MQTT-3.3.1-10, 3.3.1-11]. The
+    broker's own topics, ``$SYS`` and below, are never retained.
 
     Args:
         name: What its watermark is stored under.
@@ -23,12 +24,12 @@ class RetainedProjection:
 
     def wants(self, topic: str) -> bool:
         """Whether the topic can have a retained message."""
-        return not topic.startswith("$SYS")
+        return not is_system_topic(topic)
 
     def fold(self, records: Sequence[Record]) -> MessageChanges:
         """Return the last retained record of each topic, None where it clears."""
         return {
             record.topic: record if record.payload else None
             for record in records
-            if record.retained and not record.topic.startswith("$SYS")
+            if record.retained and not is_system_topic(record.topic)
         }

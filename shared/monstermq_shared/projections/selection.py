@@ -1,39 +1,60 @@
-"""Which topics a projection wants: its filters, with the decisions remembered."""
+"""Which records belong to an archive group."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from monstermq_shared.topics import matches
+from monstermq_shared.records import Record
+from monstermq_shared.topics import matches, memory_size
 
-DECISIONS_MAX = 65_536
-"""Topics whose decision is remembered. Beyond that all are forgotten: the busy ones are soon back,
-and to find out which those are would cost more on every call than it saves."""
+DECISIONS_SIZE_MAX = 16 * 1024 * 1024
+"""Bytes of remembered decisions: about 80,000 topics of usual length. Beyond that all are
+forgotten: the busy ones are soon back, and to find out which those are would cost more on every
+call than it saves."""
+
+REMEMBERED_TOPIC_SIZE_MAX = 1_024
+"""Characters of the longest topic whose decision is remembered."""
+
+_DECISION_OVERHEAD = 150
+"""Bytes of a decision beside the characters of its topic."""
 
 
-class TopicSelection:
-    """Decides by topic, and remembers what it decided.
+class GroupSelection:
+    """Decides by topic filters and retain flag; remembers what it decided on a topic.
+
+    The projections of a group share one, and so its decisions. ``$``-topics need a filter that
+    spells out their first level.
 
     Args:
-        decide: Whether a topic is wanted; the same answer for ever.
+        topic_filters: The group's filters; none at all mean ``#``.
+        retained_only: Only records with the retain flag belong to the group.
     """
 
-    def __init__(self, decide: Callable[[str], bool]) -> None:
-        self._decide = decide
+    def __init__(self, topic_filters: Sequence[str], *, retained_only: bool = False) -> None:
+        self.retained_only = retained_only
+        self._topic_filters = tuple(topic_filters) or ("#",)
         self._decisions: dict[str, bool] = {}
+        self._size = 0
 
     def __contains__(self, topic: str) -> bool:
+        """Whether a filter of the group matches."""
         wanted = self._decisions.get(topic)
-        if wanted is None:
-            if len(self._decisions) >= DECISIONS_MAX:
+        return self._decide(topic) if wanted is None else wanted
+
+    def select(self, records: Sequence[Record]) -> list[Record]:
+        """Return the records that belong to the group, in order."""
+        every = not self.retained_only
+        return [record for record in records if (every or record.retained) and record.topic in self]
+
+    def _decide(self, topic: str) -> bool:
+        wanted = False
+        for topic_filter in self._topic_filters:
+            if matches(topic_filter, topic):
+                wanted = True
+                break
+        if len(topic) <= REMEMBERED_TOPIC_SIZE_MAX:
+            size = memory_size(topic) + _DECISION_OVERHEAD
+            if self._size + size > DECISIONS_SIZE_MAX:
                 self._decisions.clear()
-            wanted = self._decide(topic)
+                self._size = 0
             self._decisions[topic] = wanted
+            self._size += size
         return wanted
-
-
-def select_by_filters(topic_filters: Sequence[str]) -> TopicSelection:
-    """Return a selection of what any of the filters matches; no filters at all mean ``#``.
-
-    So ``$``-topics need a filter that spells out their first level.
-    """
-    filters = tuple(topic_filters) or ("#",)
-    return TopicSelection(lambda topic: any(matches(at, topic) for at in filters))

@@ -32,8 +32,8 @@ class CloseReason(IntEnum):
     """A clean session did not acknowledge for longer than ``SlowConsumerHoldS``."""
     QUOTA_EXCEEDED = 3
     """Too many open inbound QoS 2 ids, or too many subscriptions."""
-    STORE_FAILED = 4
-    """The database will not take what this connection said."""
+    FAULT = 4
+    """A bug of the broker came up while it was served; the log has the traceback."""
     SHUTTING_DOWN = 5
     """The broker stops."""
     KEEP_ALIVE_TIMEOUT = 6
@@ -42,11 +42,9 @@ class CloseReason(IntEnum):
     """No CONNECT arrived in time."""
     PROTOCOL_ERROR = 8
     """The peer broke a normative statement."""
-    NOT_AUTHORIZED = 9
-    """The peer may not do what it did."""
-    TRANSPORT_CLOSED = 10
+    TRANSPORT_CLOSED = 9
     """The peer closed the connection, or the network did."""
-    CLIENT_DISCONNECTED = 11
+    CLIENT_DISCONNECTED = 10
     """The client said DISCONNECT: the one graceful end."""
 
 
@@ -83,12 +81,11 @@ class Link(Protocol):
 
     Bytes go into the connection's outbox and leave once per loop turn. A closed connection ignores
     all calls: an answer that waited for a commit may come too late.
-
     """
 
     @property
-    def held(self) -> bool:
-        """Whether reading from the peer is stopped."""
+    def is_held(self) -> bool:
+        """Whether the engine holds this connection: it was held more often than resumed."""
         ...
 
     @property
@@ -196,6 +193,13 @@ class SessionPort(Protocol[S]):
 
     def complete(self, session: S, packet_ids: Sequence[int]) -> None:
         """The client sent PUBCOMPs."""
+        ...
+
+    def is_overloaded(self) -> bool:
+        """Whether so much waits for the database that nobody new is to be let in.
+
+        A connection that comes and goes adds rows and a will, and cannot be held for it.
+        """
         ...
 
     def is_connected(self, client_id: str) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from monstermq_shared.errors import StoreError
-from monstermq_shared.records import Record
+from monstermq_shared.records import Record, size_of
 from monstermq_shared.stores.ports import (
     HISTORY_SIZE_MAX,
     PAGE_SIZE_MAX,
@@ -27,6 +27,7 @@ from monstermq_shared.stores.ports import (
     StoredSession,
     Trim,
     Trimmed,
+    check_limit,
 )
 from monstermq_shared.topic_tree import TopicTree
 
@@ -85,8 +86,8 @@ class MemoryMessageStore:
         return len(topics)
 
     def content_size(self) -> int:
-        """Return the bytes of all topics and payloads."""
-        return sum(len(at.topic) + len(at.payload) for _, at in self._records.find("#"))
+        """Return the bytes of all records."""
+        return sum(size_of(at) for _, at in self._records.find("#"))
 
 
 class MemoryArchiveStore:
@@ -116,6 +117,7 @@ class MemoryArchiveStore:
         size_max: int = HISTORY_SIZE_MAX,
     ) -> list[Record]:
         """Return a topic's records with start <= time <= end, ordered by (time, position)."""
+        check_limit(limit)
         found = [
             record
             for record in self._records.values()
@@ -126,17 +128,28 @@ class MemoryArchiveStore:
         found.sort(key=_time_and_position, reverse=newest_first)
         return found[: _count_within(found[:limit], size_max)]
 
+    async def oldest_us(self) -> int | None:
+        """Return the time of the oldest record, None if there is none."""
+        return min((at.timestamp_us for at in self._records.values()), default=None)
+
     async def purge(self, *, before_us: int, limit: int) -> int:
         """Delete up to ``limit`` records older than that; return how many there were."""
         old = [at for at in self._records.values() if at.timestamp_us < before_us]
-        old.sort(key=_time_and_position)
-        for record in old[:limit]:
+        return self._delete(old, limit)
+
+    async def purge_oldest(self, *, limit: int) -> int:
+        """Delete the ``limit`` oldest records; return how many there were."""
+        return self._delete([*self._records.values()], limit)
+
+    def _delete(self, records: list[Record], limit: int) -> int:
+        records.sort(key=_time_and_position)
+        for record in records[:limit]:
             del self._records[record.offset]
-        return len(old[:limit])
+        return len(records[:limit])
 
     def content_size(self) -> int:
-        """Return the bytes of all topics and payloads."""
-        return sum(len(at.topic) + len(at.payload) for at in self._records.values())
+        """Return the bytes of all records."""
+        return sum(map(size_of, self._records.values()))
 
 
 class MemorySessionStore:
@@ -214,7 +227,9 @@ class MemoryDatabase:
             self.message_store(name).apply(changes, commit.upto)
         for name, records in commit.archives.items():
             self.archive_store(name).apply(records)
-        self._watermarks.update(dict.fromkeys(commit.projections, commit.upto))
+        for projection in commit.projections:
+            before = self._watermarks.get(projection, commit.upto)
+            self._watermarks[projection] = max(before, commit.upto)
         return CommitResult(trimmed)
 
     async def watermarks(self) -> Mapping[str, int]:
@@ -230,9 +245,16 @@ class MemoryDatabase:
         raise StoreError(f"{target}: stores in memory cannot be backed up; use SQLite")
 
     async def size(self) -> int:
-        """Return the bytes of all topics and payloads, without sessions and without overhead."""
+        """Return the bytes of all records, without sessions and without overhead."""
         messages = sum(store.content_size() for store in self._messages.values())
         return messages + sum(store.content_size() for store in self._archives.values())
+
+    async def free_size(self) -> None:
+        """Return None: there is no disk that could become full."""
+
+    async def give_space_back(self) -> bool:
+        """Do nothing: it has been given back."""
+        return False
 
     async def close(self) -> None:
         """Do nothing."""
@@ -268,7 +290,7 @@ class _Client:
                 break
             record, _ = self.queue.pop(offset)
             messages += 1
-            size += len(record.payload)
+            size += size_of(record)
         return Trimmed(messages, size)
 
     def stored(self) -> StoredSession:
@@ -279,16 +301,16 @@ class _Client:
             open_ids=dict(self.open_ids),
             in_flight=dict(self.in_flight),
             queued_messages=len(self.queue),
-            queued_size=sum(len(record.payload) for record, _ in self.queue.values()),
+            queued_size=sum(size_of(record) for record, _ in self.queue.values()),
         )
 
 
 def _count_within(records: Iterable[Record], size_max: int) -> int:
-    """Return how many records a page takes until their payloads have that size."""
+    """Return how many records a page takes until they have that size."""
     count = size = 0
     for record in records:
         count += 1
-        size += len(record.payload)
+        size += size_of(record)
         if size >= size_max:
             break
     return count

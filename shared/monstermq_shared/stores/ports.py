@@ -11,7 +11,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Protocol
 
-from monstermq_shared.records import Record
+from monstermq_shared.records import Record, size_of
 from monstermq_shared.sessions.ports import Will
 
 MessageChanges = Mapping[str, Record | None]
@@ -21,7 +21,7 @@ ArchiveChanges = Sequence[Record]
 """Records to append, in order of position."""
 
 PAGE_SIZE_MAX = 1024 * 1024
-"""Bytes of payload after which a page ends: rows can be large, and pages are held in memory."""
+"""Bytes of records (``size_of``) after which a page ends: rows can be large, and pages are held in memory."""
 
 HISTORY_SIZE_MAX = 16 * 1024 * 1024
 """The same for a history, which is read for one answer, and by few at a time."""
@@ -142,7 +142,7 @@ class QueuedMessage:
 class StoredSession:
     """Everything the engine must know of one persistent session when it starts.
 
-    ``queued_messages`` and ``queued_size`` count the rows and their payload bytes.
+    ``queued_messages`` and ``queued_size`` count the rows and the bytes of them (``size_of``).
     """
 
     row: SessionRow
@@ -157,12 +157,22 @@ def is_last_page(records: Sequence[Record], *, limit: int, size_max: int = PAGE_
     """Tell whether nothing follows a page, given the bounds it was read with.
 
     Every page is bounded by rows and by bytes: it ends with the row that brings it to ``limit``
-    rows, or its payloads to ``size_max`` bytes or more. So it holds at least one row if there is
+    rows, or their ``size_of`` to ``size_max`` or more. So it holds at least one row if there is
     one, however large, and only where nothing follows does it reach neither bound.
     """
     if not records:
         return True
-    return len(records) < limit and sum(len(at.payload) for at in records) < size_max
+    return len(records) < limit and sum(map(size_of, records)) < size_max
+
+
+def check_limit(limit: int) -> None:
+    """Refuse a negative number of rows: SQL would take it for all of them.
+
+    Raises:
+        ValueError: It is negative.
+    """
+    if limit < 0:
+        raise ValueError(f"limit is {limit}; it must be 0 or more")
 
 
 class SessionStore(Protocol):
@@ -234,13 +244,23 @@ class ArchiveStore(Protocol):
     ) -> list[Record]:
         """Return a topic's records with start <= time <= end, ordered by (time, position).
 
+        A negative limit is refused with ``ValueError``.
+
         It is a page: unless ``is_last_page`` there are more. They begin at the time of the last
         record, so that one, and others of the same microsecond, come again.
         """
         ...
 
+    async def oldest_us(self) -> int | None:
+        """Return the time of the oldest record, None if there is none."""
+        ...
+
     async def purge(self, *, before_us: int, limit: int) -> int:
         """Delete up to ``limit`` records older than that; return how many there were."""
+        ...
+
+    async def purge_oldest(self, *, limit: int) -> int:
+        """Delete the ``limit`` oldest records; return how many there were."""
         ...
 
 
@@ -275,6 +295,17 @@ class Database(Protocol):
 
     async def size(self) -> int:
         """Return the bytes it takes on disk (or in memory)."""
+        ...
+
+    async def free_size(self) -> int | None:
+        """Return the bytes that can be written before its disk is full, None if it has no disk.
+
+        That is what is free on the disk, and inside the database.
+        """
+        ...
+
+    async def give_space_back(self) -> bool:
+        """Return some of what a purge has freed to the disk; return whether there is more."""
         ...
 
     async def close(self) -> None:

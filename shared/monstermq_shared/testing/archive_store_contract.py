@@ -72,6 +72,25 @@ class ArchiveStoreContract:
         assert await store.history("plant/1", start_us=moments[3]) == records[:2:-1]
         assert await store.history("plant/1", end_us=moments[1]) == records[1::-1]
 
+    async def test_the_oldest_go_first(self, database: StoreDatabase, store: ArchiveStore) -> None:
+        assert await store.oldest_us() is None
+        assert await store.purge_oldest(limit=5) == 0
+        records = [make_record(i, timestamp_us=NOON_US + 5_000 - i) for i in range(2_000)]
+        await commit_archive(database, *records)
+        assert await store.oldest_us() == NOON_US + 3_001
+        assert await store.purge_oldest(limit=1_200) == 1_200
+        assert await store.oldest_us() == NOON_US + 4_201
+        assert await store.history("plant/1", limit=9_999) == records[:800]
+        assert await store.purge_oldest(limit=1_200) == 800
+        assert await store.oldest_us() is None
+
+    @pytest.mark.parametrize("newest_first", [True, False])
+    async def test_a_negative_limit_is_not_all_records(
+        self, store: ArchiveStore, newest_first: bool
+    ) -> None:
+        with pytest.raises(ValueError, match="limit is -1"):
+            await store.history("plant/1", limit=-1, newest_first=newest_first)
+
     async def test_the_time_decides_before_the_position(
         self, database: StoreDatabase, store: ArchiveStore
     ) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from monstermq_shared.records import Record
+from monstermq_shared.records import Record, size_of
 from monstermq_shared.sessions.ports import Will
 from monstermq_shared.stores.ports import (
     PAGE_SIZE_MAX,
@@ -116,5 +116,5 @@ async def commit_archive(database: Database, *records: Record) -> None:
 def check_page(records: Sequence[Record], *, limit: int, size_max: int = PAGE_SIZE_MAX) -> bool:
     """Check that a page is no larger than it may be; return whether it is the last one."""
     assert len(records) <= limit
-    assert sum(len(record.payload) for record in records[:-1]) < size_max
+    assert sum(map(size_of, records[:-1])) < size_max
     return is_last_page(records, limit=limit, size_max=size_max)

@@ -53,6 +53,11 @@ class DatabaseContract:
         await database.commit(Commit(upto=9, projections=["queue"]))
         assert await database.watermarks() == {"queue": 9, RETAINED: 2, ARCHIVE: 2}
 
+    async def test_a_watermark_never_goes_back(self, database: StoreDatabase) -> None:
+        await database.commit(Commit(upto=9, projections=["queue"]))
+        await database.commit(Commit(upto=4, projections=["queue", RETAINED]))
+        assert await database.watermarks() == {"queue": 9, RETAINED: 4}
+
     async def test_a_repeated_commit_changes_nothing(self, database: StoreDatabase) -> None:
         await database.commit(full_commit(1))
         await database.commit(full_commit(1))
@@ -80,6 +85,19 @@ class DatabaseContract:
         assert purged == 3_000
         assert await archive.history("old") == []
         assert await rows_of(database) == (50, 1, 50)
+
+    async def test_space_is_given_back_until_there_is_no_more(
+        self, database: StoreDatabase
+    ) -> None:
+        records = [make_record(i, payload=bytes(9_000)) for i in range(999)]
+        await commit_archive(database, *records)
+        assert await database.archive_store(ARCHIVE).purge_oldest(limit=999) == 999
+        await database.commit(full_commit(1_000))
+        async with asyncio.timeout(60):
+            while await database.give_space_back():
+                await database.commit(full_commit(1_001))
+        await database.commit(full_commit(1_001))
+        assert await rows_of(database) == (2, 1, 2)
 
     async def test_a_database_grows_with_what_it_holds(self, database: StoreDatabase) -> None:
         empty = await database.size()

@@ -3,6 +3,7 @@
 
 import pytest
 
+from monstermq_shared.records import size_of
 from monstermq_shared.sessions.ports import Will
 from monstermq_shared.stores.ports import (
     ClientChanges,
@@ -136,7 +137,7 @@ class SessionStoreContract:
         assert message.record.id == record.id
         stored = await load(database, "a")
         assert stored is not None
-        assert (stored.queued_messages, stored.queued_size) == (1, len(payload))
+        assert (stored.queued_messages, stored.queued_size) == (1, size_of(record))
 
     async def test_pages_lie_between_their_ends_in_order(self, database: StoreDatabase) -> None:
         records = [make_record(i) for i in range(5_000)]
@@ -275,7 +276,7 @@ class SessionStoreContract:
         changes = ClientChanges(session=make_session("a"), queued=make_queue(records))
         await commit_sessions(database, 10, a=changes)
         result = await commit_sessions(database, 11, a=ClientChanges(trim=Trim(2, 3, 0)))
-        assert result.trimmed == {"a": Trimmed(3, 30)}
+        assert result.trimmed == {"a": Trimmed(3, 3 * size_of(records[0]))}
         assert await queued_offsets(database, "a") == [0, 1, 2, 6, 7, 8, 9]
 
     @pytest.mark.parametrize(
@@ -296,7 +297,7 @@ class SessionStoreContract:
         changes = ClientChanges(session=make_session("a"), queued=make_queue(records))
         await commit_sessions(database, 500, a=changes)
         result = await commit_sessions(database, 501, a=ClientChanges(trim=trim))
-        assert result.trimmed == {"a": Trimmed(dropped, dropped * 1_000)}
+        assert result.trimmed == {"a": Trimmed(dropped, dropped * size_of(records[0]))}
         assert await queued_offsets(database, "a") == list(range(dropped, 500))
 
     async def test_a_trim_counts_what_its_commit_queued_and_dequeued(
@@ -315,7 +316,8 @@ class SessionStoreContract:
             a=ClientChanges(queued=make_queue(records[2:]), dequeued=[0], trim=Trim(-1, 2, 0)),
             b=ClientChanges(trim=Trim(-1, 1, 0)),
         )
-        assert result.trimmed == {"a": Trimmed(2, 8), "b": Trimmed(1, 4)}
+        size = size_of(records[0])
+        assert result.trimmed == {"a": Trimmed(2, 2 * size), "b": Trimmed(1, size)}
         assert await queued_offsets(database, "a") == [3]
         assert await queued_offsets(database, "b") == [1, 2, 3]
 

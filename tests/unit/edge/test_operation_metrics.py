@@ -56,6 +56,8 @@ def test_every_gauge_is_a_metric(name: str) -> None:
     present[name] = {"retained": 7} if name in PER_PROJECTION else 7
     moved = [key for key, value in samples(registry).items() if value == 7]
     metric = "monstermq_" + re.sub("_s$", "_seconds", name)
+    if name == "tap_dropped":  # a counter that the bus keeps
+        metric += "_total"
     assert moved == [metric + '{projection="retained"}' if name in PER_PROJECTION else metric]
 
 

@@ -121,12 +121,12 @@ def test_the_health_check_asks_the_port_of_the_configuration(config: BrokerConfi
     assert f"http://127.0.0.1:{config.metrics.port}/health" in code
 
 
-def test_the_stack_publishes_the_ports_and_keeps_metrics_at_home(
+def test_the_stack_publishes_the_ports_to_its_own_machine_alone(
     config: BrokerConfig, service: dict[str, Any]
 ) -> None:
     published = [port.rsplit(":", 2) for port in service["ports"]]
     assert {int(parts[-1]) for parts in published} == listening_ports(config)
-    assert ["127.0.0.1", "9464", "9464"] in published
+    assert {parts[0] for parts in published} == {"127.0.0.1"}
     context = COMPOSE / service["build"]["context"]
     assert (context / service["build"]["dockerfile"]).resolve() == COMPOSE / "Dockerfile"
 
@@ -149,7 +149,28 @@ def test_the_unit_waits_for_what_the_code_says(unit: configparser.ConfigParser) 
 
 def test_the_unit_does_not_restart_what_a_person_must_mend(unit: configparser.ConfigParser) -> None:
     codes = {int(code) for code in unit["Service"]["RestartPreventExitStatus"].split()}
-    assert codes == {ExitCode.CONFIG, ExitCode.STORE_DAMAGED, ExitCode.TLS}
+    assert codes == {
+        ExitCode.CONFIG,
+        ExitCode.STORE_UNWRITABLE,
+        ExitCode.STORE_DAMAGED,
+        ExitCode.STORE_IN_USE,
+        ExitCode.TLS,
+    }
+
+
+def test_the_unit_gives_up_what_does_not_mend_itself(unit: configparser.ConfigParser) -> None:
+    starts, within_s = (
+        int(unit["Unit"][key]) for key in ("StartLimitBurst", "StartLimitIntervalSec")
+    )
+    # Twice the pause between them: time for the starts themselves.
+    assert starts * 2 * int(unit["Service"]["RestartSec"]) < within_s
+
+
+def test_what_the_document_installs_is_there() -> None:
+    text = (ROOT / "docs" / "operation.md").read_text(encoding="utf-8")
+    sources = re.findall(r"^install -D .* (\S+) /etc/\S+$", text, re.MULTILINE)
+    assert len(sources) == 2
+    assert [source for source in sources if not (ROOT / source).is_file()] == []
 
 
 def test_the_document_names_only_keys_there_are(config: BrokerConfig) -> None:

@@ -6,6 +6,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from tests.support.certificates import CertificateAuthority, Identity
 
 from monstermq_edge.transport.tls import (
@@ -76,6 +80,14 @@ class TestContext:
 
     def test_takes_certificate_and_key_from_one_file(self, server: Identity) -> None:
         build_ssl_context(tls(cert=server.combined_file()))
+
+    @pytest.mark.parametrize("password", ["secret", "pässword"])
+    def test_takes_an_encrypted_key_with_its_password(
+        self, server: Identity, password: str
+    ) -> None:
+        key = server.encrypted_key_file(password)
+        build_ssl_context(tls(cert=server.cert_file, key=key, password=password))
+        build_ssl_context(tls(cert=server.cert_file, key=server.key_file, password=password))
 
     @pytest.mark.parametrize("password", ["secret", "", "pässword"])
     def test_takes_a_pkcs12_key_store_and_leaves_no_file_behind(
@@ -162,9 +174,60 @@ class TestUnusableFile:
         told = refusal(tls(cert=server.cert_file, key=other.key_file))
         assert "not the key of the first certificate" in told
 
-    def test_with_an_encrypted_key_names_the_command_to_decrypt_it(self, server: Identity) -> None:
-        told = refusal(tls(cert=server.cert_file, key=server.encrypted_key_file("secret")))
-        assert "openssl pkey" in told
+    def test_with_an_encrypted_key_names_the_password_and_the_command_to_decrypt_it(
+        self, server: Identity
+    ) -> None:
+        key = server.encrypted_key_file("secret")
+        for password, hint in (
+            ("", "its key is encrypted; set TLS.KeyStorePassword, or decrypt it"),
+            ("wrong", "TLS.KeyStorePassword does not decrypt its key"),
+        ):
+            told = refusal(tls(cert=server.cert_file, key=key, password=password))
+            assert hint in told
+            assert f"'openssl pkey -in {key} -out plain.pem'" in told
+
+    def test_is_told_in_our_words_with_its_whole_path_and_what_to_do(
+        self, server: Identity, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        cut, text = Path("cut.pem"), Path("text.pem")
+        cut.write_bytes(server.cert_file.read_bytes()[:200])
+        cut_key = Path("cut.key.pem")
+        cut_key.write_bytes(server.key_file.read_bytes()[:100])
+        text.write_text("no certificate")
+        told = {
+            "damaged or cut off; copy": refusal(tls(cert=cut, key=server.key_file)),
+            "begins with -----BEGIN CERTIFICATE-----": refusal(tls(cert=text, key=server.key_file)),
+            "the private key in it is damaged": refusal(tls(cert=server.cert_file, key=cut_key)),
+            "begins with -----BEGIN PRIVATE KEY-----": refusal(
+                tls(cert=server.cert_file, key=text)
+            ),
+            "relative paths begin at the working directory": refusal(tls(cert=Path("missing.pem"))),
+        }
+        for hint, message in told.items():
+            assert hint in message
+            assert f"{tmp_path}/" in message
+            assert "http" not in message
+            assert "Malformed" not in message
+
+    def test_that_openssl_refuses_is_told_without_its_source_lines(self, server: Identity) -> None:
+        key = rsa.generate_private_key(public_exponent=65537, key_size=1024)
+        weak = (
+            x509.CertificateBuilder()
+            .subject_name(server.certificate.subject)
+            .issuer_name(server.certificate.subject)
+            .public_key(key.public_key())
+            .serial_number(1)
+            .not_valid_before(NOW)
+            .not_valid_after(NOW + timedelta(days=30))
+            .sign(key, hashes.SHA256())
+        )
+        server.cert_file.write_bytes(weak.public_bytes(Encoding.PEM))
+        server.key_file.write_bytes(
+            key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        )
+        told = refusal(tls(cert=server.cert_file, key=server.key_file))
+        assert "OpenSSL refuses it (ee key too small); make a new one" in told
 
     def test_in_binary_names_the_conversion(self, server: Identity) -> None:
         told = refusal(tls(cert=server.key_store("secret"), key=server.key_file))

@@ -17,6 +17,7 @@ from monstermq_shared.config.limits import broken_relations, fitted
 from monstermq_shared.errors import ConfigError
 
 SQLITE = "BindAddress: 127.0.0.1\nSessionStoreType: SQLITE\nSQLite: {Path: x.db}\n"
+QUIET = SQLITE + "RetainedStoreType: SQLITE\n"
 POSTGRES = (
     "BindAddress: 127.0.0.1\nSessionStoreType: POSTGRES\nRetainedStoreType: POSTGRES\n"
     "Postgres: {Url: 'jdbc:postgresql://h/d'}\n"
@@ -100,9 +101,9 @@ def warnings(text: str) -> str:
 
 
 def test_a_quiet_configuration_has_no_warnings() -> None:
-    assert warnings(SQLITE) == ""
-    assert warnings(SQLITE.replace("127.0.0.1", "'::1'")) == ""
-    assert warnings(SQLITE.replace("127.0.0.1", "localhost")) == ""
+    assert warnings(QUIET) == ""
+    assert warnings(QUIET.replace("127.0.0.1", "'::1'")) == ""
+    assert warnings(QUIET.replace("127.0.0.1", "localhost")) == ""
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "'::'", "192.168.1.4", "broker.example"])
@@ -112,11 +113,33 @@ def test_an_open_interface_is_warned_of_while_there_is_no_authentication(address
 
 def test_required_client_certificates_are_an_authentication() -> None:
     text = (
-        "TCP: 0\nTCPS: 8883\nSessionStoreType: SQLITE\nSQLite: {Path: x.db}\n"
+        "TCP: 0\nTCPS: 8883\nSessionStoreType: SQLITE\nRetainedStoreType: SQLITE\n"
+        "SQLite: {Path: x.db}\n"
         "TLS: {CertFile: c, ClientCaFile: ca, RequireClientCert: true}\n"
     )
     assert warnings(text) == ""
     assert "there is no authentication" in warnings(text.replace("TCP: 0", "TCP: 1883"))
+
+
+def test_a_plain_port_beside_tls_is_warned_of_unless_only_this_machine_reaches_it() -> None:
+    text = QUIET.replace("127.0.0.1", "0.0.0.0") + "TLS: {CertFile: c}\n"
+    told = warnings(text + "TCPS: 8883\n")
+    tcp = "TLS is configured, and plain MQTT is open on port 1883 as well; TCP: 0 closes it"
+    assert tcp in told
+    told = warnings(text + "TCP: 0\nWS: 9000\nWSS: 9001\n")
+    assert "plain WebSocket is open on port 9000 as well; WS: 0 closes it" in told
+    assert "plain MQTT" not in told
+    for quiet in (text, text + "TCP: 0\nTCPS: 8883\n"):
+        assert "TLS is configured" not in warnings(quiet)
+    assert warnings(QUIET + "TCPS: 8883\nTLS: {CertFile: c}\n") == ""
+
+
+def test_retained_messages_that_nobody_said_to_forget_are_warned_of() -> None:
+    assert "RetainedStoreType is not set: retained messages are lost" in warnings(SQLITE)
+    for said in ("RetainedStoreType: SQLITE\n", "RetainedStoreType: MEMORY\n"):
+        assert warnings(SQLITE + said) == ""
+    in_memory = SQLITE.replace("x.db", "':memory:'")
+    assert "RetainedStoreType" not in warnings(in_memory)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +180,7 @@ def test_sqlite_without_a_path_and_in_memory_is_warned_of() -> None:
 
 def test_a_disabled_group_needs_nothing() -> None:
     group = "ArchiveGroups: [{Name: a, Enabled: false, ArchiveType: POSTGRES}]\n"
-    loaded = load(SQLITE + group)
+    loaded = load(QUIET + group)
     assert loaded.warnings == ()
     assert unsupported(loaded) == []
 

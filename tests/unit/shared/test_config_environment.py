@@ -131,6 +131,43 @@ def test_an_unknown_key_below_a_section_is_refused_with_the_nearest() -> None:
     assert message == "MONSTERMQ_SQLITE__PAHT: PAHT is not a key of SQLite; did you mean Path?"
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("MONSTERMQ_SQLITE_PATH", "MONSTERMQ_SQLITE__PATH"),
+        ("monstermq_sqlitepath", "MONSTERMQ_SQLITE__PATH"),
+        ("MONSTERMQ_TLS_CERT_FILE", "MONSTERMQ_TLS__CERTFILE"),
+        ("MONSTERMQ_KAFKA_BUS_ENABLED", "MONSTERMQ_KAFKA__BUS__ENABLED"),
+        ("MONSTERMQ_KAFKA__BUS_ENABLED", "MONSTERMQ_KAFKA__BUS__ENABLED"),
+        ("MONSTERMQ_METRICS_PORT", "MONSTERMQ_METRICS__PORT"),
+    ],
+)
+def test_a_key_of_a_section_that_lacks_an_underscore_is_refused_with_the_right_name(
+    name: str, meant: str
+) -> None:
+    message = refusal(**{name: "9000"})
+    assert message == f"{name} is not a key; did you mean {meant} (two underscores)?"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MONSTERMQ_SERVICE_HOST", "10.0.0.1"),
+        ("MONSTERMQ_SERVICE_PORT", "1883"),
+        ("MONSTERMQ_PORT", "tcp://10.0.0.1:1883"),
+        ("MONSTERMQ_PORT_1883_TCP_ADDR", "10.0.0.1"),
+        # Of a service called monstermq-metrics.
+        ("MONSTERMQ_METRICS_PORT", "tcp://10.0.0.1:9464"),
+        ("MONSTERMQ_METRICS_SERVICE_PORT", "9464"),
+    ],
+)
+def test_what_kubernetes_sets_does_not_keep_the_broker_from_starting(name: str, value: str) -> None:
+    loaded = load(**{name: value})
+    assert loaded.config == load().config
+    (warning,) = loaded.warnings
+    assert warning.startswith(f"{name} is ignored")
+
+
 def test_going_below_a_value_is_refused() -> None:
     assert refusal(MONSTERMQ_TCP__PORT="1") == "MONSTERMQ_TCP__PORT: TCP has no keys of its own"
 
@@ -141,7 +178,9 @@ def test_two_variables_for_one_key_are_refused() -> None:
 
 
 def test_a_wrong_value_is_refused_with_the_variable() -> None:
-    assert refusal(MONSTERMQ_TCP="x") == "MONSTERMQ_TCP: TCP must be a whole number"
+    assert (
+        refusal(MONSTERMQ_TCP="x") == "MONSTERMQ_TCP: TCP must be a whole number, not the text 'x'"
+    )
     assert refusal(MONSTERMQ_ARCHIVEGROUPS="[{").startswith("MONSTERMQ_ARCHIVEGROUPS:1: is not")
     assert "Nmae is not a key; did you mean Name?" in refusal(MONSTERMQ_ARCHIVEGROUPS="[{Nmae: a}]")
 

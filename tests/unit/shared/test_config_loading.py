@@ -184,13 +184,18 @@ def test_an_unknown_key_is_refused_with_its_path_and_the_nearest(text: str, prob
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ('TCP: "1883"\n', "TCP must be a whole number"),
-        ("TCP: true\n", "TCP must be a whole number"),
-        ("TCP: 1.5\n", "TCP must be a whole number"),
+        ('TCP: "1883"\n', "must be a whole number, not the text '1883'; remove the quotes"),
+        ("TCP: port\n", "must be a whole number, not the text 'port'"),
+        ("TCP: true\n", "TCP must be a whole number, not true"),
+        ("TCP: 1.5\n", "TCP must be a whole number, not 1.5"),
         ("TCP: -1\n", "TCP must be greater than or equal to 0"),
         ("TCP: 65536\n", "TCP must be less than or equal to 65535"),
-        ("TCP: [1883]\n", "TCP must be a whole number"),
-        ("QueuedMessagesEnabled: 1\n", "QueuedMessagesEnabled must be true or false"),
+        ("TCP: [1883]\n", "TCP must be a whole number, not a list"),
+        ("TCP: {Port: 1883}\n", "TCP must be a whole number, not keys and values"),
+        ("QueuedMessagesEnabled: 1\n", "QueuedMessagesEnabled must be true or false, not 1"),
+        ("QueuedMessagesEnabled: 'on'\n", "not the text 'on'; remove the quotes"),
+        ("Limits: {SlowConsumerHoldS: '.5s'}\n", "must be a number, not the text '.5s'"),
+        ("Limits: {SlowConsumerHoldS: '0.5'}\n", "not the text '0.5'; remove the quotes"),
         ("RetainedStoreType: KAFKA\n", "RetainedStoreType cannot be 'KAFKA'; there are CRATEDB"),
         ("RetainedStoreType: POSTGRE\n", "'POSTGRE'; did you mean POSTGRES?"),
         ("RetainedStoreType: 5\n", "RetainedStoreType must be one of MEMORY, HAZELCAST"),
@@ -228,6 +233,21 @@ def test_a_missing_session_store_is_refused_with_the_choices() -> None:
     assert message.startswith("c.yaml:1: SessionStoreType is missing; write SQLITE")
 
 
+def test_sessions_in_memory_are_refused_with_how_they_are_had() -> None:
+    message = refusal("SessionStoreType: Memory\n", minimal=False)
+    assert "cannot be 'Memory'; use SQLITE with SQLite: { Path: ':memory:' }" in message
+
+
+def test_the_keys_of_a_section_are_listed_once_however_many_are_unknown() -> None:
+    message = refusal("Xyzzy: 1\nZzz: 2\nTPC: 3\nSys: {Foo: 1, Bar: 2}\n")
+    first, second, third, fourth, fifth = message.splitlines()
+    assert first.startswith("c.yaml:2: Xyzzy is not a key; there are ArchiveGroups, BindAddress")
+    assert second == "c.yaml:3: Zzz is not a key"
+    assert third == "c.yaml:4: TPC is not a key; did you mean TCP?"
+    assert fourth == "c.yaml:5: Sys.Foo is not a key; there are Enabled, IntervalS"
+    assert fifth == "c.yaml:5: Sys.Bar is not a key"
+
+
 def test_every_problem_is_told_at_once_up_to_a_bound() -> None:
     assert refusal("TCP: x\nWS: y\n").count("must be a whole number") == 2
     many = refusal("".join(f"Unknown{n}: 1\n" for n in range(50)))
@@ -240,6 +260,10 @@ def test_every_problem_is_told_at_once_up_to_a_bound() -> None:
         ("INFO", logging.INFO),
         ("fine", logging.DEBUG),
         ("SEVERE", logging.ERROR),
+        ("debug", logging.DEBUG),
+        ("WARN", logging.WARNING),
+        ("ERROR", logging.ERROR),
+        ("CRITICAL", logging.CRITICAL),
         (False, logging.CRITICAL + 10),
         (800, logging.INFO),
         ("850", logging.WARNING),

@@ -1,5 +1,6 @@
 """The schema, the reference and the examples against the models, and hostile mappings."""
 
+import re
 import subprocess
 import sys
 from contextlib import suppress
@@ -15,6 +16,7 @@ from monstermq_shared.config import (
     LOG_LEVEL_NAMES,
     BrokerConfig,
     check_runnable,
+    embedded_default,
     load_config,
     parse_log_level,
     unsupported,
@@ -34,7 +36,9 @@ from monstermq_shared.errors import ConfigError
 from monstermq_shared.exit_codes import ExitCode
 
 ROOT = Path(__file__).parents[3]
-EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
+RUNNING = sorted((ROOT / "examples").glob("*.yaml"))
+ORIGINAL = sorted((ROOT / "examples" / "original").glob("*.yaml"))
+EXAMPLES = RUNNING + ORIGINAL
 VALIDATOR = jsonschema.Draft202012Validator(settings_schema())
 
 
@@ -103,39 +107,68 @@ def test_every_key_every_exit_code_and_every_log_level_is_in_the_reference() -> 
 # Examples
 
 
+def shown(path: Path) -> str:
+    return str(path.relative_to(ROOT / "examples"))
+
+
 def test_the_originals_examples_are_there() -> None:
-    names = {path.name for path in EXAMPLES}
-    assert names == {
+    assert {shown(path) for path in EXAMPLES} == {
         "config.yaml",
-        "config-postgres.yaml",
         "config-sqlite.yaml",
         "config-memory.yaml",
-        "config-hazelcast.yaml",
-        "config-kafka.yaml",
-        "config-kafka-bus.yaml",
         "config-tls.yaml",
         "config-limits.yaml",
+        "original/config.yaml",
+        "original/config-postgres.yaml",
+        "original/config-hazelcast.yaml",
+        "original/config-kafka.yaml",
+        "original/config-kafka-bus.yaml",
     }
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_the_document_of_the_examples_names_them_all_and_nothing_else() -> None:
+    text = (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"\]\(([\w/.-]+\.yaml)\)", text)) == {shown(path) for path in EXAMPLES}
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=shown)
 def test_an_example_loads_and_an_editor_finds_it_valid(path: Path) -> None:
     text = path.read_text()
-    schema = "../schemas/settings.json"
+    schema = "../" * len(path.relative_to(ROOT).parent.parts) + "schemas/settings.json"
     assert text.startswith(f"# yaml-language-server: $schema={schema}\n")
     assert (path.parent / schema).resolve() == ROOT / SCHEMA_FILE
     load_config(path, {})
     VALIDATOR.validate(yaml.safe_load(text))
 
 
-@pytest.mark.parametrize("name", ["sqlite", "memory", "tls", "limits"])
-def test_the_examples_for_one_machine_run_with_this_release(name: str) -> None:
-    check_runnable(load_config(ROOT / f"examples/config-{name}.yaml", {}))
+@pytest.mark.parametrize("path", RUNNING, ids=shown)
+def test_the_examples_in_the_first_folder_run_with_this_release(path: Path) -> None:
+    check_runnable(load_config(path, {}))
 
 
-@pytest.mark.parametrize("name", ["hazelcast", "kafka", "kafka-bus", "postgres"])
-def test_the_examples_with_servers_are_refused_by_check_runnable_alone(name: str) -> None:
-    loaded = load_config(ROOT / f"examples/config-{name}.yaml", {})
+def test_the_example_to_begin_with_is_the_embedded_default_and_in_the_readme() -> None:
+    path = ROOT / "examples/config.yaml"
+    loaded = load_config(path, {})
+    assert loaded.config == embedded_default()
+    assert loaded.warnings == ()
+    written = yaml.safe_load(path.read_text(encoding="utf-8"))
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```yaml\n(.*?)```", readme, re.DOTALL)
+    assert written in [yaml.safe_load(block) for block in blocks]
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/tls.md"])
+def test_a_snippet_with_a_tls_port_closes_the_plain_one(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    blocks = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)]
+    secured = [block for block in blocks if "TCPS" in block or "TLS" in block]
+    assert secured
+    assert [block for block in secured if block.get("TCP") != 0] == []
+
+
+@pytest.mark.parametrize("path", ORIGINAL, ids=shown)
+def test_the_examples_with_servers_are_refused_by_check_runnable_alone(path: Path) -> None:
+    loaded = load_config(path, {})
     assert unsupported(loaded)
     with pytest.raises(ConfigError, match="not available in this release"):
         check_runnable(loaded)

@@ -141,7 +141,7 @@ async def test_a_tap_that_does_not_read_holds_no_publisher_and_is_bounded() -> N
         for _ in range(1000):
             local.publish(session, a_run("live", [b"x" * 100]))
             assert local.bus.messages.kept.size <= 20_000
-        assert not link.held
+        assert not link.is_held
         assert len(local.bus.messages.kept) + local.bus.messages.kept.dropped == 1000
         with pytest.raises(BusGap) as gap:
             await next_batch(reader)

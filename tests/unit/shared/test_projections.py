@@ -1,6 +1,7 @@
 """Projections fold records into changes, and nothing else."""
 
 import random
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,9 @@ from monstermq_shared.projections import selection
 from monstermq_shared.projections.archive import ArchiveProjection
 from monstermq_shared.projections.last_value import LastValueProjection
 from monstermq_shared.projections.retained import RetainedProjection
+from monstermq_shared.projections.selection import GroupSelection
 from monstermq_shared.records import Record
+from monstermq_shared.topics import matches
 
 
 def record(offset: int, topic: str, payload: bytes = b"x", *, retained: bool = True) -> Record:
@@ -35,26 +38,30 @@ def test_an_empty_payload_without_the_flag_clears_nothing() -> None:
 
 def test_the_brokers_own_topics_are_never_retained() -> None:
     projection = RetainedProjection()
-    assert projection.fold([record(1, "$SYS/x"), record(2, "$x")]) == {"$x": record(2, "$x")}
+    folded = projection.fold([record(1, "$SYS/x"), record(2, "$SYSTEM/x"), record(3, "$x")])
+    assert list(folded) == ["$SYSTEM/x", "$x"]
     assert not projection.wants("$SYS/x")
-    assert projection.wants("$x")
+    assert projection.wants("$SYSTEM/x")
 
 
 def test_a_last_value_may_be_empty() -> None:
     empty = record(2, "a", b"")
-    assert LastValueProjection("g", ["#"]).fold([record(1, "a"), empty]) == {"a": empty}
+    assert LastValueProjection("g", GroupSelection(["#"])).fold([record(1, "a"), empty]) == {
+        "a": empty
+    }
 
 
 def test_an_archive_keeps_every_record_in_order() -> None:
     records = [record(1, "a"), record(2, "a", b""), record(3, "b"), record(4, "a")]
-    assert ArchiveProjection("g", ["a", "c/#"]).fold(records) == [*records[:2], records[3]]
+    projection = ArchiveProjection("g", GroupSelection(["a", "c/#"]))
+    assert projection.fold(records) == [*records[:2], records[3]]
 
 
 @pytest.mark.parametrize("kind", [LastValueProjection, ArchiveProjection])
 def test_retained_only_leaves_the_others_out(
     kind: type[LastValueProjection] | type[ArchiveProjection],
 ) -> None:
-    projection = kind("g", ["#"], retained_only=True)
+    projection = kind("g", GroupSelection(["#"], retained_only=True))
     folded = projection.fold([record(1, "a", retained=False), record(2, "b")])
     assert len(folded) == 1
     assert projection.retained_only
@@ -71,28 +78,50 @@ def test_retained_only_leaves_the_others_out(
 def test_filters_decide_what_a_group_wants(
     filters: list[str], wanted: list[str], unwanted: list[str]
 ) -> None:
-    for projection in (LastValueProjection("g", filters), ArchiveProjection("g", filters)):
+    selected = GroupSelection(filters)
+    for projection in (LastValueProjection("g", selected), ArchiveProjection("g", selected)):
         assert all(projection.wants(topic) for topic in wanted)
         assert not any(projection.wants(topic) for topic in unwanted)
         folded = projection.fold([record(i, at) for i, at in enumerate(wanted + unwanted)])
         assert len(folded) == len(wanted)
 
 
+def matched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the topics that selections match with a filter from now on."""
+    topics: list[str] = []
+
+    def watched(topic_filter: str, topic: str) -> bool:
+        topics.append(topic)
+        return matches(topic_filter, topic)
+
+    monkeypatch.setattr(selection, "matches", watched)
+    return topics
+
+
 def test_remembered_decisions_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(selection, "DECISIONS_MAX", 10)
-    asked: list[str] = []
-
-    def decide(topic: str) -> bool:
-        asked.append(topic)
-        return topic.endswith("5")
-
-    topics = selection.TopicSelection(decide)
+    monkeypatch.setattr(selection, "DECISIONS_SIZE_MAX", 10 * 200)
+    asked = matched(monkeypatch)
+    group = GroupSelection(["a/+"])
     for number in range(25):
-        assert (str(number) in topics) == (number % 10 == 5)
-    assert "24" not in topics
-    assert len(asked) == 25, "the last one was remembered"
-    assert "0" not in topics
-    assert len(asked) == 26, "the first one was forgotten"
+        assert f"a/{number:048}" in group
+        assert f"b/{number:048}" not in group
+    assert len(asked) == 50
+    assert f"b/{24:048}" not in group
+    assert len(asked) == 50, "the last one was remembered"
+    assert f"a/{0:048}" in group
+    assert len(asked) == 51, "the first one was forgotten"
+
+
+def test_long_topics_are_decided_each_time_and_take_no_memory() -> None:
+    group = GroupSelection(["#"])
+    tracemalloc.start()
+    try:
+        for number in range(1_000):
+            assert f"{number}" + "x" * 65_000 in group
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 1_000_000
 
 
 @given(seed=st.integers(0, 2**32), cuts=st.lists(st.integers(0, 40), max_size=5))
@@ -110,7 +139,7 @@ def test_batches_do_not_matter(seed: int, cuts: list[int]) -> None:
     ]
     ends = sorted({*cuts, 40})
     pieces = [records[start:end] for start, end in zip([0, *ends], ends, strict=False)]
-    for projection in (RetainedProjection(), LastValueProjection("g", ["a", "b"])):
+    for projection in (RetainedProjection(), LastValueProjection("g", GroupSelection(["a", "b"]))):
         state: dict[str, Record | None] = {}
         for piece in pieces:
             state.update(projection.fold(piece))

@@ -13,40 +13,37 @@ def record(offset: int, topic: str = "a") -> Record:
     return Record(topic, b"x", 1, True, "publisher", offset, offset)
 
 
-def test_an_unknown_topic_has_no_change() -> None:
-    assert Overlay().get("a") == (False, None)
-
-
 def test_a_cleared_topic_has_a_change_without_a_record() -> None:
     overlay = Overlay()
-    overlay.apply({"a": None}, 2)
-    assert overlay.get("a") == (True, None)
+    overlay.put("a", None, 2)
     assert overlay.matching("#") == [("a", None)]
 
 
 def test_a_committed_change_leaves() -> None:
     overlay = Overlay()
-    overlay.apply({"a": record(1), "b": record(2, "b")}, 3)
+    overlay.put("a", record(1), 3)
+    overlay.put("b", record(2, "b"), 3)
     overlay.committed(2)
     assert len(overlay) == 2
     overlay.committed(3)
     assert len(overlay) == 0
-    assert overlay.get("a") == (False, None)
+    assert overlay.matching("#") == []
 
 
 def test_a_newer_change_outlives_the_commit_of_an_older_one() -> None:
     overlay = Overlay()
-    overlay.apply({"a": record(1)}, 2)
-    overlay.apply({"a": record(5)}, 6)
+    overlay.put("a", record(1), 2)
+    overlay.put("a", record(5), 6)
     overlay.committed(2)
-    assert overlay.get("a") == (True, record(5))
+    assert overlay.matching("a") == [("a", record(5))]
     overlay.committed(6)
-    assert overlay.get("a") == (False, None)
+    assert overlay.matching("a") == []
 
 
 def test_matching_is_in_order_of_topic_and_leaves_dollar_topics_alone() -> None:
     overlay = Overlay()
-    overlay.apply({topic: record(1, topic) for topic in ("b/x", "a/x", "$SYS/x", "a")}, 2)
+    for topic in ("b/x", "a/x", "$SYS/x", "a"):
+        overlay.put(topic, record(1, topic), 2)
     assert [topic for topic, _ in overlay.matching("#")] == ["a", "a/x", "b/x"]
     assert [topic for topic, _ in overlay.matching("a/x")] == ["a/x"]
     assert [topic for topic, _ in overlay.matching("$SYS/+")] == ["$SYS/x"]
@@ -69,7 +66,8 @@ def test_view_and_overlay_together_are_always_now(seed: int) -> None:
             del waiting[:count]
         topics = prng.sample(["a", "a/b", "b", "$x"], prng.randint(1, 3))
         folded = {at: None if prng.random() < 0.3 else record(offset, at) for at in topics}
-        overlay.apply(folded, offset + 1)
+        for topic, change in folded.items():
+            overlay.put(topic, change, offset + 1)
         waiting.append((offset + 1, folded))
         _merge(now, folded)
         for topic_filter in ("#", "a/#", "+", "a", "$x"):

@@ -1,11 +1,13 @@
 """Routes: cached by the topic's bytes, bounded, and forgotten exactly when they change."""
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from monstermq_shared.errors import InvalidTopic
-from monstermq_shared.routing import Interest, Router
+from monstermq_shared.routing import CACHED_TOPIC_SIZE_MAX, Interest, Router
 
 LEVELS = st.sampled_from(["a", "b", "$x"])
 TOPICS = st.lists(LEVELS, min_size=1, max_size=3).map("/".join)
@@ -18,7 +20,7 @@ FILTERS = st.builds(
 
 def router(*, cache_max: int = 10) -> Router[str]:
     return Router(
-        lambda topic: Interest(wanted=topic == "stored", durable=False),
+        lambda topic: Interest(topic == "stored", False, topic != "plain", topic == "kept"),
         levels_max=5,
         cache_max=cache_max,
     )
@@ -89,9 +91,82 @@ def test_routes_it_does_not_match_stay() -> None:
 def test_a_route_says_who_else_wants_the_topic() -> None:
     routes = router()
     assert routes.route(b"stored").wanted
-    assert not routes.route(b"other").wanted
-    assert routes.route(b"$SYS/uptime").reserved
-    assert not routes.route(b"other").reserved
+    assert not routes.route(b"stored").durable
+    assert not routes.route(b"kept").wanted
+    assert routes.route(b"kept").wanted_retained
+    assert routes.route(b"kept").durable_retained
+    assert not routes.route(b"plain").wanted_retained
+
+
+@pytest.mark.parametrize(
+    ("topic", "reserved"),
+    [(b"$SYS", True), (b"$SYS/uptime", True), (b"$SYSTEM/x", False), (b"other", False)],
+)
+def test_the_brokers_own_topics_are_reserved(topic: bytes, reserved: bool) -> None:
+    assert router().route(topic).reserved == reserved
+
+
+def test_a_long_topic_is_never_cached() -> None:
+    routes = warmed(router(), "x" * CACHED_TOPIC_SIZE_MAX, "x" * (CACHED_TOPIC_SIZE_MAX + 1))
+    assert routes.cached == 1
+
+
+def test_the_cache_is_bounded_in_bytes_of_topics() -> None:
+    routes = router(cache_max=1_000)
+    for number in range(1_000):
+        warmed(routes, f"{number:01000}")
+    assert 200 < routes.cached < 300
+    kept = routes.route(b"%01000d" % 999)
+    assert routes.route(b"%01000d" % 999) is kept
+    routes.add("#", "s", 1)
+    assert routes.cached == 0
+
+
+def test_the_cache_is_bounded_in_targets() -> None:
+    routes = router(cache_max=1_000)
+    for number in range(100):
+        for subscriber in range(200):
+            routes.add(f"t/{number}", f"{number}.{subscriber}", 1)
+    for number in range(100):
+        warmed(routes, f"t/{number}")
+    assert 30 < routes.cached < 50
+    routes.remove("t/99", "99.0")
+    assert len(targets(routes, "t/99")) == 199
+
+
+def test_a_route_larger_than_the_whole_cache_is_found_each_time() -> None:
+    routes = warmed(router(cache_max=2), "small")
+    for subscriber in range(100):
+        routes.add("large", f"{subscriber}", 1)
+    warmed(routes, "large")
+    assert routes.cached == 1
+    assert len(targets(routes, "large")) == 100
+
+
+def test_routes_with_the_same_targets_share_them() -> None:
+    routes = router(cache_max=1_000)
+    for subscriber in range(200):
+        routes.add("#", f"{subscriber}", 1)
+    for number in range(1_000):
+        warmed(routes, f"t/{number}")
+    assert routes.cached == 1_000
+    assert routes.route(b"t/0").targets is routes.route(b"t/999").targets
+    routes.add("t/+", "another", 1)
+    assert routes.cached == 0
+    warmed(routes, "t/0")
+    assert len(targets(routes, "t/0")) == 201
+
+
+def test_topics_met_once_take_no_memory_of_their_own() -> None:
+    routes = router(cache_max=65_536)
+    tracemalloc.start()
+    try:
+        for number in range(1_000):
+            routes.route(b"%01000d" % number)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 300_000
 
 
 @pytest.mark.parametrize("topic", [b"", b"a/#", b"+", b"\xff", b"a\x00", b"1/2/3/4/5/6"])

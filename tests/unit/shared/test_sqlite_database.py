@@ -1,6 +1,7 @@
 """SQLite beyond the contract: what the file looks like, and what survives when things go wrong."""
 
 import asyncio
+import shutil
 import sqlite3
 import sys
 import threading
@@ -18,7 +19,7 @@ from monstermq_shared.errors import (
     StoreError,
     StoreUnavailable,
 )
-from monstermq_shared.stores.ports import ClientChanges, Commit, InFlightState
+from monstermq_shared.stores.ports import ClientChanges, Commit, InFlightState, Trim
 from monstermq_shared.stores.sqlite import SqliteDatabase
 from monstermq_shared.stores.sqlite.ownership import Ownership
 from monstermq_shared.testing.builders import (
@@ -152,7 +153,7 @@ async def test_a_backup_is_the_whole_database_as_it_was(
 ) -> None:
     await database.commit(full_commit(1))
     copy = tmp_path / "copies of today.db"
-    copy.write_text("an older copy")
+    await database.backup(copy)  # an older one, which is replaced
 
     async def go_on() -> None:
         for offset in range(2, 30):
@@ -202,11 +203,30 @@ async def test_a_purge_gives_the_space_back(database: SqliteDatabase) -> None:
     before = await database.size()
     archive = database.archive_store(ARCHIVE)
     assert await archive.purge(before_us=NOON_US + 3_900, limit=10_000) == 3_900
-    for _ in range(200):  # each purge gives back what fits into one short job
-        await commit_archive(database, make_record(0))
-        assert await archive.purge(before_us=NOON_US + 1, limit=10) == 1
+    while await database.give_space_back():
+        pass
     await run_on_writer(database, "PRAGMA wal_checkpoint(TRUNCATE)")
     assert await database.size() < before / 4
+
+
+async def test_nothing_to_give_back_writes_nothing(database: SqliteDatabase, path: Path) -> None:
+    await database.commit(full_commit(1))
+    version = query(path, "SELECT version FROM monstermq_meta")
+    assert not await database.give_space_back()
+    assert query(path, "SELECT version FROM monstermq_meta") == version
+
+
+async def test_what_is_free_is_the_disks_and_the_files_own(
+    database: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await commit_archive(database, *(make_record(i, payload=bytes(5_000)) for i in range(1_000)))
+    usage = shutil.disk_usage("/")._replace(free=7)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    assert await database.free_size() == 7
+    await database.archive_store(ARCHIVE).purge_oldest(limit=1_000)
+    free = await database.free_size()
+    assert free is not None
+    assert free > 4_000_000
 
 
 async def test_a_killed_process_keeps_what_was_committed_and_nothing_more(path: Path) -> None:
@@ -222,6 +242,12 @@ async def test_a_killed_process_keeps_what_was_committed_and_nothing_more(path: 
     await database.close()
 
 
+def disk_error() -> sqlite3.OperationalError:
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR
+    return error
+
+
 class UncertainConnection(sqlite3.Connection):
     """A driver whose COMMIT fails, before or after it took effect; reads may fail as well."""
 
@@ -231,11 +257,11 @@ class UncertainConnection(sqlite3.Connection):
 
     def execute(self, sql: str, parameters: object = (), /) -> sqlite3.Cursor:
         if self.fails_reads and sql.startswith("SELECT"):
-            raise sqlite3.OperationalError("disk I/O error")
+            raise disk_error()
         if self.fails_commit and sql == "COMMIT":
             if self.applies_it:
                 super().execute(sql)
-            raise sqlite3.OperationalError("disk I/O error")
+            raise disk_error()
         return super().execute(sql, parameters)  # type: ignore[arg-type]
 
 
@@ -297,16 +323,71 @@ def test_an_unknown_outcome_is_settled_before_anything_else_is_written(
         ownership.transaction(uncertain),
     ):
         uncertain.execute("INSERT INTO rows VALUES (1)")
-    assert ownership.uncertain
-    with pytest.raises(StoreUnavailable), ownership.transaction(uncertain):
+    uncertain.fails_commit = False
+    with pytest.raises(sqlite3.OperationalError), ownership.transaction(uncertain):
         pytest.fail("the body must not run")
-    uncertain.fails_commit = uncertain.fails_reads = False
-    assert ownership.settle(uncertain) is applied
-    assert count_rows(uncertain) == applied
+    uncertain.fails_reads = False
     with ownership.transaction(uncertain):
         uncertain.execute("INSERT INTO rows VALUES (2)")
     assert count_rows(uncertain) == 1 + applied
     uncertain.close()
+
+
+@pytest.fixture
+async def failing(database: SqliteDatabase, path: Path) -> UncertainConnection:
+    """Return the writing connection of the database, with a driver that can fail."""
+    database._writer._connection.close()
+    connection = sqlite3.connect(
+        path, isolation_level=None, check_same_thread=False, factory=UncertainConnection
+    )
+    database._writer._connection = connection
+    return connection
+
+
+@pytest.mark.parametrize("applied", [True, False])
+async def test_a_purge_whose_outcome_is_unknown_does_not_hide_the_next_commit(
+    database: SqliteDatabase, failing: UncertainConnection, applied: bool
+) -> None:
+    await database.commit(full_commit(1))
+    failing.fails_commit = failing.fails_reads = True
+    failing.applies_it = applied
+    with pytest.raises(StoreUnavailable):
+        await database.archive_store(ARCHIVE).purge(before_us=NOON_US, limit=10)
+    failing.fails_commit = failing.fails_reads = False
+    await database.commit(full_commit(2))
+    assert await rows_of(database) == (2, 1, 2)
+    assert (await database.watermarks())["queue"] == 3
+
+
+@pytest.mark.parametrize("applied", [True, False])
+@pytest.mark.parametrize("purges_between", [True, False])
+async def test_a_commit_whose_outcome_is_unknown_is_done_once_when_it_is_repeated(
+    database: SqliteDatabase, failing: UncertainConnection, applied: bool, purges_between: bool
+) -> None:
+    queued = make_queue([make_record(offset) for offset in range(4)])
+    changes = ClientChanges(session=make_session("a"), queued=queued)
+    await commit_sessions(database, 4, a=changes)
+    failing.fails_commit = failing.fails_reads = True
+    failing.applies_it = applied
+    trim = ClientChanges(trim=Trim(after=-1, messages=1, size=0))
+    with pytest.raises(StoreUnavailable):
+        await commit_sessions(database, 4, a=trim)
+    failing.fails_commit = failing.fails_reads = False
+    if purges_between:
+        await database.archive_store(ARCHIVE).purge(before_us=NOON_US, limit=10)
+    for left in (3, 2):  # the second time it is another commit, however equal
+        result = await commit_sessions(database, 4, a=trim)
+        assert result.trimmed["a"].messages == 1
+        assert len(await database.sessions.page("a", after=-1, before=9, limit=9)) == left
+
+
+async def test_a_commit_after_the_end_is_refused(path: Path) -> None:
+    database = await SqliteDatabase.open(
+        str(path), session_store=True, message_stores=[RETAINED], archive_stores=[ARCHIVE]
+    )
+    await database.close()
+    with pytest.raises(StoreError, match="closed"):
+        await database.commit(full_commit(1))
 
 
 def test_another_writers_version_is_not_taken_for_ours(uncertain: UncertainConnection) -> None:

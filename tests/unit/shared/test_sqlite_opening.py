@@ -11,6 +11,7 @@ from monstermq_shared.errors import ConfigError, StartupError, StoreConflict, St
 from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.stores.ports import Commit
 from monstermq_shared.stores.sqlite import SqliteDatabase
+from monstermq_shared.stores.sqlite.database import DatabaseSummary
 from monstermq_shared.testing.builders import ARCHIVE, RETAINED
 from monstermq_shared.testing.database_contract import full_commit, rows_of
 
@@ -121,7 +122,7 @@ async def test_an_unknown_schema_version_is_refused(tmp_path: Path, version: int
     assert (tmp_path / "x.db").read_bytes() == before
 
 
-@pytest.mark.parametrize("offset", [0, 40, 4096])
+@pytest.mark.parametrize("offset", [40, 4096])
 async def test_a_damaged_file_is_refused_with_the_way_to_rescue_it(
     tmp_path: Path, offset: int
 ) -> None:
@@ -132,7 +133,7 @@ async def test_a_damaged_file_is_refused_with_the_way_to_rescue_it(
     content = bytearray(path.read_bytes())
     content[offset : offset + 8_192] = b"\xa5" * len(content[offset : offset + 8_192])
     path.write_bytes(content)
-    with pytest.raises(StoreDamaged, match=r'sqlite3 .*x\.db "\.recover"'):
+    with pytest.raises(StoreDamaged, match=r"monstermq db recover (\S+x\.db) \1\.recovered;"):
         await open_at(path)
     assert path.read_bytes() == content
     with pytest.raises(StoreDamaged):  # and it is not the lock that keeps us out now
@@ -141,8 +142,133 @@ async def test_a_damaged_file_is_refused_with_the_way_to_rescue_it(
 
 async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.db").write_text("Dear diary, " * 1_000)
-    with pytest.raises(StoreDamaged):
+    with pytest.raises(StoreDamaged, match=r"is no SQLite database.*SQLite\.Path.*db restore"):
         await open_at(tmp_path / "x.db")
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ["CREATE TABLE bookmarks (url TEXT)"],
+        ["PRAGMA journal_mode = WAL", "CREATE TABLE bookmarks (url TEXT)"],
+        ["CREATE TABLE mcparchive (topic TEXT, time TEXT)"],
+        ["PRAGMA user_version = 1"],
+    ],
+)
+async def test_nothing_is_made_beside_a_file_that_is_not_ours(
+    tmp_path: Path, statements: list[str]
+) -> None:
+    before = write(tmp_path / "x.db", *statements)
+    with pytest.raises(StartupError):
+        await open_at(tmp_path / "x.db")
+    assert [path.name for path in tmp_path.iterdir()] == ["x.db"]
+    assert (tmp_path / "x.db").read_bytes() == before
+
+
+async def test_an_empty_file_is_not_taken_for_a_new_database(tmp_path: Path) -> None:
+    (tmp_path / "x.db").touch()
+    with pytest.raises(StartupError, match=r"is empty \(0 bytes\).*db restore.*remove the") as at:
+        await open_at(tmp_path / "x.db")
+    assert at.value.exit_code == ExitCode.STORE_DAMAGED
+    assert (tmp_path / "x.db").stat().st_size == 0
+
+
+async def test_a_database_without_tables_is_not_taken_for_a_new_one(tmp_path: Path) -> None:
+    """As ``sqlite3 damaged.db .recover | sqlite3 x.db`` makes where it cannot recover."""
+    before = write(tmp_path / "x.db", "PRAGMA user_version = 1", "VACUUM")
+    assert before
+    with pytest.raises(StartupError, match=r"without any table.*db restore") as at:
+        await open_at(tmp_path / "x.db")
+    assert at.value.exit_code == ExitCode.STORE_DAMAGED
+    assert (tmp_path / "x.db").read_bytes() == before
+
+
+async def test_a_log_without_its_database_is_not_thrown_away(tmp_path: Path) -> None:
+    (tmp_path / "x.db-wal").write_bytes(b"committed")
+    with pytest.raises(StartupError, match=r"x\.db is missing, but .*x\.db-wal is there"):
+        await open_at(tmp_path / "x.db")
+    assert [path.name for path in tmp_path.iterdir()] == ["x.db-wal"]
+
+
+async def test_a_new_database_appears_only_when_it_is_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(connection: sqlite3.Connection) -> None:
+        connection.execute("CREATE TABLE half (x)")
+        raise StartupError("killed here")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("monstermq_shared.stores.sqlite.opening.create_meta", fail)
+        with pytest.raises(StartupError, match="killed here"):
+            await open_at(tmp_path / "x.db")
+    assert not (tmp_path / "x.db").exists()
+    (tmp_path / "x.db.partial").write_bytes(b"of a start that was killed")
+    await (await open_at(tmp_path / "x.db")).close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.db", "x.db.lock"]
+
+
+async def test_the_lock_names_the_process_while_it_runs_and_nobody_afterwards(
+    tmp_path: Path,
+) -> None:
+    database = await open_at(tmp_path / "x.db")
+    assert (tmp_path / "x.db.lock").read_text() == f"{os.getpid()}\n"
+    await database.close()
+    assert (tmp_path / "x.db.lock").read_text() == ""
+
+
+async def test_two_names_of_a_database_have_one_lock(tmp_path: Path) -> None:
+    (tmp_path / "link.db").symlink_to("x.db")
+    database = await open_at(tmp_path / "link.db")
+    with pytest.raises(StartupError, match="in use"):
+        await open_at(tmp_path / "x.db")
+    await database.close()
+    assert (tmp_path / "link.db").is_symlink()
+    assert (tmp_path / "x.db").is_file()
+
+
+async def test_the_summary_tells_what_there_is(tmp_path: Path) -> None:
+    database = await open_at(tmp_path / "x.db")
+    await database.commit(full_commit(1))
+    await database.close()
+    database = await open_at(tmp_path / "x.db")
+    summary = await database.summary(RETAINED)
+    assert summary == DatabaseSummary(
+        path=str(tmp_path / "x.db"), sessions=1, retained=1, queued=1, ended_cleanly=True
+    )
+    assert (await database.summary("Elsewhere")).retained is None
+    await database.close()
+
+
+async def test_a_run_that_was_killed_is_told_by_the_next_one_alone(tmp_path: Path) -> None:
+    await (await open_at(tmp_path / "x.db")).close()
+    (tmp_path / "x.db.lock").write_text("4711\n")  # as a killed process leaves it
+    with pytest.raises(ConfigError):
+        await open_at(tmp_path / "x.db", ("sessions",))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("monstermq_shared.stores.sqlite.opening._check_integrity", _damaged)
+        with pytest.raises(StoreDamaged):
+            await open_at(tmp_path / "x.db")
+    for ended_cleanly in (False, True):
+        database = await open_at(tmp_path / "x.db")
+        assert (await database.summary(RETAINED)).ended_cleanly is ended_cleanly
+        await database.close()
+
+
+def _damaged(connection: sqlite3.Connection, path: str) -> None:
+    raise StoreDamaged(path)
+
+
+async def test_a_folder_made_outside_the_working_directory_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    await (await open_at(Path("data/x.db"))).close()
+    assert caplog.records == []
+    for _ in range(2):
+        await (await open_at(tmp_path / "there" / "x.db")).close()
+    (record,) = caplog.records
+    assert f"the folder {tmp_path}/there did not exist" in record.getMessage()
 
 
 async def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

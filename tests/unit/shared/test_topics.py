@@ -12,6 +12,7 @@ from monstermq_shared.topics import (
     check_topic_name,
     decode_topic_name,
     escape_level,
+    is_system_topic,
     is_wildcard,
     matches,
 )
@@ -162,6 +163,16 @@ def test_what_is_no_filter_is_refused_with_its_clause(
 def test_wildcards_that_fill_a_level_are_a_filter(topic_filter: str) -> None:
     check_topic_filter(topic_filter, levels_max=LEVELS_MAX)
     assert is_wildcard(topic_filter)
+
+
+@pytest.mark.parametrize("topic", ["$SYS", "$SYS/", "$SYS/broker/uptime", "$SYS/#", "$SYS/+/x"])
+def test_what_begins_with_the_level_sys_is_the_brokers_own(topic: str) -> None:
+    assert is_system_topic(topic)
+
+
+@pytest.mark.parametrize("topic", ["$SYSTEM/x", "$SYSTEM", "$sys/x", "/$SYS", "a/$SYS/x", "#"])
+def test_other_topics_are_not_the_brokers_own(topic: str) -> None:
+    assert not is_system_topic(topic)
 
 
 def test_the_limit_of_levels_is_inclusive() -> None:

@@ -5,16 +5,18 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.certificates import CertificateAuthority, Identity
 
-from monstermq.cli import BackUp, Check, Run, Show, back_up, check, parse_arguments
-from monstermq_shared.errors import ConfigError, StoreDamaged, StoreUnavailable
+from monstermq.cli import Check, Run, Show, check, parse_arguments
+from monstermq.databases import BackUp, Recover, Restore
+from monstermq_shared.errors import ConfigError, StartupError, StoreDamaged, StoreUnavailable
 from monstermq_shared.exit_codes import ExitCode
-from monstermq_shared.stores.sqlite.backup import backup_file
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +69,17 @@ def test_log_levels_are_the_originals(level: str, expected: int) -> None:
 def test_help_comes_before_anything_else_and_names_every_option(help_: str) -> None:
     invocation = parse_arguments(["-nonsense", "x", help_])
     assert isinstance(invocation, Show)
-    for option in ("-config", "-log", "-cluster", "-help", "--check", "--version", "db backup"):
+    for option in (
+        "-config",
+        "-log",
+        "-cluster",
+        "-help",
+        "--check",
+        "--version",
+        "db backup",
+        "db restore",
+        "db recover",
+    ):
         assert option in invocation.text
 
 
@@ -82,6 +94,10 @@ def test_the_version_is_shown() -> None:
     [
         (["-confg", "a"], "unknown argument -confg; did you mean -config?"),
         (["--clutser"], "unknown argument --clutser; did you mean --cluster?"),
+        (["-c", "a"], "unknown argument -c; did you mean -config FILE?"),
+        (["-conf", "a"], "unknown argument -conf; did you mean -config?"),
+        (["-l", "INFO"], "unknown argument -l; did you mean -log?"),
+        (["-config", "a", "db", "backup", "x"], "db comes first: monstermq db backup FILE"),
         (["-conf=a"], "unknown argument -conf=a; did you mean -config?"),
         (["config.yaml"], "unknown argument config.yaml; did you mean -config config.yaml?"),
         (["xyz"], "unknown argument xyz; see monstermq -help"),
@@ -91,6 +107,10 @@ def test_the_version_is_shown() -> None:
         (["--check", "-log", "LOUD"], "-log must be a number or one of ALL, FINEST"),
         (["db"], "monstermq db backup FILE"),
         (["db", "bakup", "x"], "monstermq db backup FILE"),
+        (["db", "restore"], "required: BACKUP"),
+        (["db", "recover", "x"], "required: NEWFILE"),
+        (["db", "recover", "x", "y", "-config", "z"], "unknown argument -config"),
+        (["db", "restore", "x", "--force"], "unknown argument --force"),
         (["db", "backup"], "required: FILE"),
         (["db", "backup", "a", "b"], "unknown argument b"),
     ],
@@ -102,7 +122,7 @@ def test_a_wrong_command_line_is_refused_with_the_nearest_right_one(
 
 
 ARGUMENTS = st.sampled_from(
-    ["-config", "--log", "-cluster", "db", "backup", "INFO", "--", "-", "="]
+    ["-config", "--log", "-cluster", "db", "backup", "restore", "recover", "INFO", "--", "-", "="]
 )
 
 
@@ -114,7 +134,7 @@ def test_any_command_line_is_understood_or_refused_with_a_config_error(
         invocation = parse_arguments(arguments)
     except ConfigError:
         return
-    assert isinstance(invocation, Run | Check | BackUp | Show)
+    assert isinstance(invocation, Run | Check | BackUp | Restore | Recover | Show)
 
 
 # --check
@@ -129,7 +149,8 @@ def checked(text: str, *, cluster: bool = False) -> str:
 
 def test_a_good_configuration_is_ok_with_a_summary_and_its_warnings() -> None:
     assert checked(
-        "TCP: 1883\nWS: 9000\nSessionStoreType: SQLITE\nSQLite: {Path: x.db}\n"
+        "TCP: 1883\nWS: 9000\nSessionStoreType: SQLITE\nRetainedStoreType: MEMORY\n"
+        "SQLite: {Path: x.db}\n"
         "ArchiveGroups: [{Name: MCP, TopicFilter: ['#'], ArchiveType: SQLITE}]\n"
         "MCP: {Enabled: true}\n"
     ).splitlines() == [
@@ -164,91 +185,30 @@ def test_a_configuration_the_broker_would_not_start_with_is_refused(
         checked(text)
 
 
-# db backup
+def served_by(identity: Identity) -> str:
+    return (
+        "BindAddress: 127.0.0.1\nTCP: 0\nTCPS: 8883\nSessionStoreType: SQLITE\n"
+        "RetainedStoreType: SQLITE\nSQLite: {Path: x.db}\n"
+        f"TLS: {{CertFile: {identity.cert_file.name}, KeyFile: {identity.key_file.name}}}\n"
+    )
 
 
-def database(path: Path, rows: int) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, isolation_level=None)
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("CREATE TABLE t (n INTEGER)")
-    connection.executemany("INSERT INTO t VALUES (?)", [(n,) for n in range(rows)])
-    return connection
+def test_the_check_loads_the_certificates_and_warns_of_what_they_say(tmp_path: Path) -> None:
+    authority = CertificateAuthority(tmp_path)
+    assert "warning" not in checked(served_by(authority.issue("server")))
+    old = authority.issue("old", not_after=datetime.now(UTC) - timedelta(days=1))
+    assert "warning: TLS.CertFile: the certificate of CN=old expired" in checked(served_by(old))
 
 
-def rows_of(path: Path) -> int:
-    with closing(sqlite3.connect(path)) as connection:
-        return int(connection.execute("SELECT count(*) FROM t").fetchone()[0])
-
-
-def test_a_backup_is_one_file_with_what_was_committed_while_a_writer_goes_on() -> None:
-    with closing(database(Path("x.db"), 500)) as writer:
-        writer.execute("BEGIN IMMEDIATE")
-        writer.execute("INSERT INTO t VALUES (1000)")
-        size = backup_file(Path("x.db"), Path("copy.db"))
-        writer.execute("COMMIT")
-    assert size == Path("copy.db").stat().st_size
-    assert rows_of(Path("copy.db")) == 500
-    assert rows_of(Path("x.db")) == 501
-    assert sorted(path.name for path in Path().glob("*copy*")) == ["copy.db"]
-
-
-def test_a_backup_replaces_an_older_one_only_when_it_is_complete() -> None:
-    database(Path("old.db"), 1).close()
-    database(Path("x.db"), 5).close()
-    Path("bad.db").write_bytes(b"not a database" * 1000)
-    with pytest.raises(StoreDamaged):
-        backup_file(Path("bad.db"), Path("old.db"))
-    assert rows_of(Path("old.db")) == 1
-    backup_file(Path("x.db"), Path("old.db"))
-    assert rows_of(Path("old.db")) == 5
-
-
-def test_a_source_with_a_strange_name_is_found() -> None:
-    database(Path("a ?#%20.db"), 3).close()
-    backup_file(Path("a ?#%20.db"), Path("copy.db"))
-    assert rows_of(Path("copy.db")) == 3
-
-
-def test_a_missing_source_is_refused_and_not_created() -> None:
-    with pytest.raises(StoreUnavailable, match="there is no such database"):
-        backup_file(Path("missing.db"), Path("copy.db"))
-    assert not Path("missing.db").exists()
-    assert not Path("copy.db").exists()
-
-
-def test_a_target_that_cannot_be_written_is_refused() -> None:
-    database(Path("x.db"), 1).close()
-    with pytest.raises(StoreUnavailable):
-        backup_file(Path("x.db"), Path("nowhere/copy.db"))
-    Path("folder").mkdir()
-    with pytest.raises(StoreUnavailable):
-        backup_file(Path("x.db"), Path("folder"))
-
-
-def test_the_database_is_never_its_own_backup() -> None:
-    database(Path("x.db"), 1).close()
-    Path("link.db").symlink_to("x.db")
-    for target in ("x.db", "link.db"):
-        with pytest.raises(ConfigError, match="is the database itself"):
-            backup_file(Path("x.db"), Path(target))
-
-
-def test_the_configured_database_is_backed_up() -> None:
-    database(Path("x.db"), 7).close()
-    Path("c.yaml").write_text("SessionStoreType: SQLITE\nSQLite: {Path: x.db}\n")
-    invocation = parse_arguments(["db", "backup", "copy.db", "-config", "c.yaml"])
-    assert isinstance(invocation, BackUp)
-    output = io.StringIO()
-    assert back_up(invocation, {}, output) == 0
-    assert output.getvalue() == f"copy.db: {Path('copy.db').stat().st_size} bytes\n"
-    assert rows_of(Path("copy.db")) == 7
-
-
-def test_a_database_in_memory_has_no_backup() -> None:
-    Path("c.yaml").write_text("SessionStoreType: SQLITE\nSQLite: {Path: ':memory:'}\n")
-    invocation = BackUp(config=Path("c.yaml"), target=Path("copy.db"))
-    with pytest.raises(ConfigError, match="only the broker itself can read that"):
-        back_up(invocation, {}, io.StringIO())
+def test_the_check_refuses_certificates_the_broker_would_not_start_with(tmp_path: Path) -> None:
+    server = CertificateAuthority(tmp_path).issue("server")
+    text = served_by(server)
+    server.key_file.unlink()
+    with pytest.raises(StartupError, match=f"TLS.KeyFile {server.key_file} cannot") as caught:
+        checked(text)
+    assert caught.value.exit_code == ExitCode.TLS
+    assert ended("-config", "c.yaml", "--check")[0] == ExitCode.TLS
+    checked(text.replace("TCPS: 8883", "WS: 9000"))
 
 
 # The process

@@ -18,7 +18,7 @@ from monstermq_edge.mqtt.packets import (
 from monstermq_edge.mqtt.wire import FIXED_HEADER_SIZE_MAX, REMAINING_LENGTH_MAX
 from monstermq_shared.errors import InvalidTopic
 from monstermq_shared.sessions.ports import Will
-from monstermq_shared.topics import check_topic_filter, decode_topic_name
+from monstermq_shared.topics import check_topic_filter, decode_topic_name, is_system_topic
 
 SPOKEN_LEVELS = frozenset({ProtocolLevel.MQTT_3_1, ProtocolLevel.MQTT_3_1_1})
 """The levels whose packets can be decoded beyond their CONNECT."""
@@ -206,7 +206,7 @@ def _read_will(body: _Body, flags: int, limits: DecoderLimits) -> Will:
         topic = decode_topic_name(raw_topic, levels_max=limits.topic_levels_max)
     except InvalidTopic as exc:
         raise RemoteProtocolError(f"the will's topic: {exc}", clause=exc.clause) from exc
-    reserved = topic.split("/", 1)[0] in {"$SYS", "$CONTROL"}
+    reserved = is_system_topic(topic) or topic.split("/", 1)[0] == "$CONTROL"
     if reserved and not topic.startswith(_BRIDGE_STATE_PREFIX):
         raise RemoteProtocolError(
             f"a will on the broker's own topic {topic}", reason=ConnectCode.NOT_AUTHORIZED

@@ -6,11 +6,11 @@ argument. The connection implements ``sessions.ports.Link`` for the engine.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from monstermq_edge.mqtt import encoder
-from monstermq_edge.mqtt.decoder import Decoder, DecoderLimits
+from monstermq_edge.mqtt.context import ConnectionContext, Peer
+from monstermq_edge.mqtt.decoder import Decoder
 from monstermq_edge.mqtt.errors import ProtocolError, RemoteProtocolError
 from monstermq_edge.mqtt.packets import (
     Answers,
@@ -23,17 +23,12 @@ from monstermq_edge.mqtt.packets import (
     Subscribe,
     Unsubscribe,
 )
-from monstermq_edge.mqtt.phases import NEXT_PHASE, Phase
+from monstermq_edge.mqtt.phases import ALLOWED, Phase
 from monstermq_edge.mqtt.wire import PacketType
-from monstermq_shared.counters import Counters, DropReason, Refusal
+from monstermq_shared.counters import DropReason, Refusal
 from monstermq_shared.errors import InvalidTopic
 from monstermq_shared.messages import MessageRun
-from monstermq_shared.sessions.ports import (
-    Answer,
-    AttachRequest,
-    CloseReason,
-    SessionPort,
-)
+from monstermq_shared.sessions.ports import Answer, AttachRequest, CloseReason
 
 _CLOSED: Phase = Phase.CLOSED
 
@@ -41,43 +36,13 @@ KEEP_ALIVE_GRACE = 1.5
 """A client may be silent for one and a half times its keep-alive [MQTT-3.1.2-24]."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Peer:
-    """Who is at the other end, as the ``sessions`` table shows it."""
-
-    remote_address: str
-    local_address: str
-    tls: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectionContext:
-    """What all connections of one process share.
-
-    Attributes:
-        port: The session engine.
-        counters: Raised by every connection.
-        decoder_limits: Bounds on what a client may send.
-        outbox_size_max: Bytes that may wait for a client that does not read; beyond them QoS 0
-            messages are dropped, and nothing more is read from the client.
-        connect_timeout_s: A CONNECT must have come by then.
-        keep_alive_max_s: A longer (or no) keep-alive is treated as this one; 0: any is accepted.
-        new_client_id: Makes an id for a client that gave none [MQTT-3.1.3-6].
-        admit: Whether this client id may take its own connection over, at this moment.
-        wake: Tells the driver to look at the connection before the loop turn ends.
-        report: Told of every connection that was closed because of what its peer did.
-    """
-
-    port: SessionPort[Any]
-    counters: Counters
-    decoder_limits: DecoderLimits
-    outbox_size_max: int
-    connect_timeout_s: float
-    keep_alive_max_s: int
-    new_client_id: Callable[[], str]
-    admit: Callable[[str, float], bool]
-    wake: Callable[["Connection"], None]
-    report: Callable[["Connection", str], None]
+_REFUSALS = {
+    ConnectCode.UNACCEPTABLE_PROTOCOL: Refusal.UNACCEPTABLE_PROTOCOL,
+    ConnectCode.IDENTIFIER_REJECTED: Refusal.IDENTIFIER_REJECTED,
+    ConnectCode.SERVER_UNAVAILABLE: Refusal.SERVER_UNAVAILABLE,
+    ConnectCode.NOT_AUTHORIZED: Refusal.NOT_AUTHORIZED,
+}
+"""What a refusal with a code is counted as, unless there is more to say."""
 
 
 class Connection:
@@ -88,8 +53,10 @@ class Connection:
         peer: Who it is.
         driver: Whatever the driver wants to find again when it is woken.
         session: The engine's handle, from CONNECT on.
-        held: Nothing should be read from the peer now (``Link.held``).
         congested: The transport's buffer is above its high-water mark; set by the driver.
+        flooded: So it is, by what the driver itself had to say to the peer; set by the driver.
+        clock_stopped: Silence is not the peer's: we hold it, or it waits for its CONNACK. Once that
+            is over the driver must call ``start_clock``.
         is_bridge: The peer set the bridge bit of the protocol level (``Link.is_bridge``).
         deadline: Monotonic seconds at which silence ends the connection; infinite if never.
     """
@@ -105,9 +72,11 @@ class Connection:
         "_silence_s",
         "_wall_us",
         "client_id",
+        "clock_stopped",
         "congested",
         "deadline",
         "driver",
+        "flooded",
         "is_bridge",
         "last_ping_us",
         "peer",
@@ -133,12 +102,14 @@ class Connection:
         self.phase = Phase.AWAITING_CONNECT
         self.session: Any = None
         self.congested = False
+        self.flooded = False
+        self.clock_stopped = False
         self.deadline = now + context.connect_timeout_s
 
     # -- the driver's half -----------------------------------------------------------------------
 
     def receive_data(self, data: bytes, now: float, wall_us: int) -> None:
-        """Take what the transport read. Never raises: a peer's error closes the connection."""
+        """Take what the transport read. A peer's error closes the connection and is not raised."""
         if self.phase is _CLOSED:
             return
         self._wall_us = wall_us
@@ -161,14 +132,13 @@ class Connection:
 
     def _handle(self, packet: Packet, now: float) -> None:
         kind = type(packet)
-        phase = NEXT_PHASE[self.phase].get(kind)
-        if phase is None:
+        if kind not in ALLOWED[self.phase]:
             raise RemoteProtocolError(
                 f"{kind.__name__} may not come while {self.phase.name}",
                 clause="MQTT-3.1.0-1" if self.session is None else "MQTT-3.1.0-2",
             )
         if kind is Connect:
-            self._connect(packet, now)  # type: ignore[arg-type]  # the table's key is the type
+            self._connect(packet, now)  # type: ignore[arg-type]  # the kind is the type
         else:
             self._HANDLERS[kind](self, packet)
 
@@ -177,18 +147,40 @@ class Connection:
         self._wall_us = wall_us
         self._end(CloseReason.TRANSPORT_CLOSED)
 
-    def expire(self, wall_us: int) -> None:
-        """The deadline has passed: the client was silent for too long."""
+    def expire(self, now: float, wall_us: int) -> bool:
+        """The deadline has passed: the client was silent for too long.
+
+        While the clock is stopped it is given the time again: we are not reading its PINGREQs. A
+        peer that we do not read from since it does not read itself is no such case: it can help it.
+
+        Returns:
+            Whether that ended the connection; if not, it has a later deadline.
+        """
+        if self.clock_stopped and self._silence_s:
+            self.deadline = now + self._silence_s
+            return False
         self._wall_us = wall_us
         awaiting = self.phase is Phase.AWAITING_CONNECT
         self._end(CloseReason.CONNECT_TIMEOUT if awaiting else CloseReason.KEEP_ALIVE_TIMEOUT)
         self._context.wake(self)
+        return True
+
+    def start_clock(self, now: float) -> None:
+        """Count silence from now on, unless there still is a reason not to."""
+        if not self._holds and not self._connack_due:
+            self.clock_stopped = False
+            if self._silence_s:
+                self.deadline = now + self._silence_s
+
+    def crash(self, wall_us: int) -> None:
+        """A bug of ours came up while this connection was served: it ends, the others go on."""
+        self._wall_us = wall_us
+        self._end(CloseReason.FAULT)
 
     def shut_down(self, wall_us: int) -> None:
         """The broker stops: the will is published, as for every end without DISCONNECT."""
         self._wall_us = wall_us
         self._end(CloseReason.SHUTTING_DOWN)
-        self._context.wake(self)
 
     def data_to_send(self) -> bytes:
         """Return and forget what is to be written. The driver must send it before it closes."""
@@ -215,11 +207,9 @@ class Connection:
         return self._out_size
 
     @property
-    def held(self) -> bool:
-        """Whether nothing should be read from the peer now."""
-        return self._holds > 0 or (
-            self.congested and self._out_size > self._context.outbox_size_max
-        )
+    def stops_reading(self) -> bool:
+        """Whether nothing should be read from the peer now, for whatever reason."""
+        return self._holds > 0 or self.flooded or self._out_size > self._context.outbox_size_max
 
     # -- packets ---------------------------------------------------------------------------------
 
@@ -229,7 +219,6 @@ class Connection:
         if packet.level not in {ProtocolLevel.MQTT_3_1, ProtocolLevel.MQTT_3_1_1}:
             self._refuse(
                 ConnectCode.UNACCEPTABLE_PROTOCOL,
-                Refusal.UNACCEPTABLE_PROTOCOL,
                 f"protocol level {packet.level} is not supported [MQTT-3.1.2-2]",
             )
             return
@@ -238,16 +227,20 @@ class Connection:
             if not packet.clean:
                 self._refuse(
                     ConnectCode.IDENTIFIER_REJECTED,
-                    Refusal.IDENTIFIER_REJECTED,
                     "an empty client id needs clean session 1 [MQTT-3.1.3-8]",
                 )
                 return
             client_id = context.new_client_id()
+        if context.port.is_overloaded():
+            self._refuse(
+                ConnectCode.SERVER_UNAVAILABLE, "too much waits for the database to take anybody in"
+            )
+            return
         if not context.admit(client_id, now):
             self._refuse(
                 ConnectCode.SERVER_UNAVAILABLE,
-                Refusal.TAKEOVER_RATE,
                 f"client id {client_id!r} is taken over too often (Limits.TakeoversPerMinute)",
+                Refusal.TAKEOVER_RATE,
             )
             return
         self._accept(packet, client_id, now)
@@ -277,14 +270,28 @@ class Connection:
             },
         )
         self._connack_due = True
+        self.clock_stopped = True
         self.session = context.port.attach(self, request, self._wall_us)
 
-    def _refuse(self, code: ConnectCode, refusal: Refusal, why: str) -> None:
+    def _refuse(self, code: ConnectCode, why: str, refusal: Refusal | None = None) -> None:
         """Answer CONNECT with an error code, then close [MQTT-3.2.2-5]."""
+        refusal = _REFUSALS[code] if refusal is None else refusal
         self._context.counters.connections_refused[refusal] += 1
-        self._append(encoder.encode_connack(False, code))
+        self._send_connack(code)
         self._end(CloseReason.PROTOCOL_ERROR)
         self._context.report(self, why)
+
+    def _send_connack(self, code: ConnectCode, session_present: bool = False) -> None:
+        """Say CONNACK before all that was said meanwhile [MQTT-3.2.0-1]."""
+        self._connack_due = False
+        self._context.counters.packets_sent[PacketType.CONNACK] += 1
+        connack = encoder.encode_connack(session_present, code)
+        if self._out is None:
+            self._append(connack)
+        else:
+            self._out.insert(0, connack)
+            self._out_size += len(connack)
+            self._context.wake(self)
 
     def _publish(self, run: MessageRun) -> None:
         counters = self._context.counters
@@ -346,7 +353,8 @@ class Connection:
         """The peer broke a rule: close, with a CONNACK where one is due."""
         reason = error.reason if isinstance(error, ProtocolError) else None
         if reason is not None and self.phase is Phase.AWAITING_CONNECT:
-            self._append(encoder.encode_connack(False, reason))
+            self._refuse(reason, str(error))
+            return
         self._end(CloseReason.PROTOCOL_ERROR)
         self._context.report(self, str(error))
         self._context.wake(self)
@@ -359,35 +367,36 @@ class Connection:
         if session is not None:
             self._context.counters.disconnects[reason] += 1
             self._context.port.detach(session, reason, self._wall_us)
+        elif reason is CloseReason.CONNECT_TIMEOUT:
+            self._context.counters.disconnects[reason] += 1
 
     # -- Link: what the engine says --------------------------------------------------------------
 
     def _append(self, data: bytes) -> None:
         out = self._out
+        size = self._out_size + len(data)
         if out is None:
             self._out = [data]
             self._context.wake(self)
         else:
             out.append(data)
-        self._out_size += len(data)
+            if size > self._context.outbox_size_max >= self._out_size:
+                self._context.wake(self)  # reading stops
+        self._out_size = size
 
     def attached(self, session_present: bool) -> None:
-        """See ``Link``. CONNACK is the first packet, whatever was said meanwhile [MQTT-3.2.0-1]."""
+        """See ``Link``."""
         if self.phase is not Phase.CONNECTED:
             return
-        self._connack_due = False
-        counters = self._context.counters
-        counters.connections_total += 1
-        counters.packets_sent[PacketType.CONNACK] += 1
+        self._context.counters.connections_total += 1
         # MQTT 3.1 has no session present flag; its bit is reserved there.
         present = session_present and self._decoder.level == ProtocolLevel.MQTT_3_1_1
-        connack = encoder.encode_connack(present, ConnectCode.ACCEPTED)
-        if self._out is None:
-            self._append(connack)
-        else:
-            self._out.insert(0, connack)
-            self._out_size += len(connack)
-            self._context.wake(self)
+        self._send_connack(ConnectCode.ACCEPTED, present)
+
+    @property
+    def is_held(self) -> bool:
+        """See ``Link``."""
+        return self._holds > 0
 
     def forward(self, run: MessageRun) -> None:
         """See ``Link``."""
@@ -446,6 +455,7 @@ class Connection:
     def hold(self) -> None:
         """See ``Link``."""
         self._holds += 1
+        self.clock_stopped = True
         self._context.wake(self)
 
     def resume(self) -> None:

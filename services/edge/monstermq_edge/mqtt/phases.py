@@ -1,7 +1,8 @@
-"""The life of a connection, as a table: phase, packet -> next phase.
+"""The life of a connection: its phases, and which packets may come in each.
 
-Everything that decides whether a packet may come now lives in this file. A missing cell is a
-protocol error: the connection is closed [MQTT-4.8.0-1].
+Everything that decides whether a packet may come now lives in this file. What is not allowed is a
+protocol error: the connection is closed [MQTT-4.8.0-1]. The phase itself is changed by what a
+packet leads to, since a CONNECT can be refused.
 """
 
 from enum import IntEnum, auto
@@ -29,17 +30,11 @@ class Phase(IntEnum):
     """The end. Nothing that comes is looked at."""
 
 
-NEXT_PHASE: dict[Phase, dict[type[Packet], Phase]] = {
-    Phase.AWAITING_CONNECT: {
-        Connect: Phase.CONNECTED,
-    },
-    Phase.CONNECTED: {
-        MessageRun: Phase.CONNECTED,
-        Answers: Phase.CONNECTED,
-        Subscribe: Phase.CONNECTED,
-        Unsubscribe: Phase.CONNECTED,
-        Pingreq: Phase.CONNECTED,
-        Disconnect: Phase.CLOSED,
-    },
-    Phase.CLOSED: {},
+ALLOWED: dict[Phase, frozenset[type[Packet]]] = {
+    Phase.AWAITING_CONNECT: frozenset({Connect}),
+    Phase.CONNECTED: frozenset(
+        {MessageRun, Answers, Subscribe, Unsubscribe, Pingreq, Disconnect}  # no second CONNECT
+    ),
+    Phase.CLOSED: frozenset(),
 }
+"""The packets that may come, by phase; a second CONNECT may not [MQTT-3.1.0-2]."""

@@ -23,10 +23,11 @@ class Gauges:
         open_ids: Inbound QoS 2 packet ids without PUBREL so far.
         held_connections: Connections that are not being read from at present.
         outbox_bytes: Bytes waiting in the outboxes of all connections.
-        commit_backlog_bytes: Bytes of changes that wait for their commit.
+        commit_backlog_bytes: Bytes of changes that wait for their commit, or are being committed.
         commit_backlog_bound_bytes: From which backlog on publishers are held.
         tap_readers: Who reads the bus beside the views.
-        tap_bytes: Records kept for them.
+        tap_bytes: Bytes of the records kept for them.
+        tap_dropped: Records that were not kept until all of them had read them; it only grows.
         routing_cache_entries: Topics whose match is remembered.
         database_bytes: What the session store's database takes on disk, or in memory.
         resident_bytes: Physical memory of the process, see ``files.resident_bytes``.
@@ -49,6 +50,7 @@ class Gauges:
     commit_backlog_bound_bytes: Reading
     tap_readers: Reading
     tap_bytes: Reading
+    tap_dropped: Reading
     routing_cache_entries: Reading
     database_bytes: Reading
     resident_bytes: Reading

@@ -7,7 +7,6 @@ deadline, there is a bound on how many there are, and nothing a peer sends is lo
 
 import asyncio
 import logging
-import socket
 from collections.abc import Callable
 
 import orjson
@@ -21,9 +20,8 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from monstermq_edge.binding import listen
 from monstermq_edge.operation.logging import LimitedLog
-from monstermq_shared.errors import StartupError
-from monstermq_shared.exit_codes import ExitCode
 
 CONNECTIONS_MAX = 64
 """Connections beyond these are closed unread, so that the broker's descriptors stay its own."""
@@ -68,7 +66,7 @@ class OperationServer:
         self._port = port
         self._limited_log = LimitedLog(logging.getLogger(__name__))
         self._state = ServerState()
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
 
     @property
     def port(self) -> int:
@@ -88,16 +86,18 @@ class OperationServer:
         def accept() -> _OneRequest:
             return _OneRequest(config=config, server_state=self._state, app_state={})
 
-        listener = _listen(self._host, self._port)
-        self._port = listener.getsockname()[1]
-        self._server = await asyncio.get_running_loop().create_server(accept, sock=listener)
+        listeners = listen("Metrics.Port", self._host, self._port, backlog=CONNECTIONS_MAX)
+        self._port = listeners[0].getsockname()[1]
+        loop = asyncio.get_running_loop()
+        self._servers = [await loop.create_server(accept, sock=each) for each in listeners]
 
     async def stop(self) -> None:
         """Stop listening, finish the answers under way within a bound, and end every connection."""
-        if self._server is None:
+        servers, self._servers = self._servers, []
+        if not servers:
             return
-        self._server.close()
-        self._server = None
+        for server in servers:
+            server.close()
         if self._state.tasks:
             await asyncio.wait(self._state.tasks, timeout=STOP_DEADLINE_S)
         for connection in list(self._state.connections):
@@ -179,15 +179,3 @@ class _OneRequest(H11Protocol):
 def _json(status: int, body: dict[str, object]) -> Response:
     content = orjson.dumps(body) + b"\n"
     return Response(content, status_code=status, media_type="application/json")
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=CONNECTIONS_MAX)
-    except OSError as exc:
-        raise StartupError(
-            f"Metrics.Port: cannot listen on {host}:{port}: {exc}; choose another Metrics.Port, "
-            "end the process that uses it, or set it to 0 to do without",
-            exit_code=ExitCode.PORT_IN_USE,
-        ) from exc

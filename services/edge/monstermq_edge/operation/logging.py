@@ -153,16 +153,20 @@ class LimitedLog:
             message: The line; whatever differs from event to event belongs into ``extra``.
             extra: Rendered as ``key=value``; ``suppressed`` is added if lines were left out.
         """
+        limits = self.admit(key, now_s)
+        if limits is None:
+            return False
+        self._logger.log(level, "%s", message, extra={**(extra or {}), **limits})
+        return True
+
+    def admit(self, key: Hashable, now_s: float) -> dict[str, int] | None:
+        """Return the ``extra`` to add to a line the caller writes itself, or None: leave it out."""
         if key not in self._next_s and len(self._next_s) >= self.KEYS_MAX:
             key = LimitedLog
         if now_s < self._next_s.get(key, now_s):
             self.suppressed += 1
             self._left_out[key] = self._left_out.get(key, 0) + 1
-            return False
+            return None
         self._next_s[key] = now_s + self._interval_s
-        values = dict(extra or {})
         left_out = self._left_out.pop(key, 0)
-        if left_out:
-            values["suppressed"] = left_out
-        self._logger.log(level, "%s", message, extra=values)
-        return True
+        return {"suppressed": left_out} if left_out else {}

@@ -70,6 +70,7 @@ _COUNTERS: tuple[tuple[str, str, Callable[[Counters], float]], ...] = (
         "Rows never written, as they were acknowledged before their batch left.",
         lambda c: c.rows_elided,
     ),
+    ("faults", "Bugs of the broker that came up, each logged.", lambda c: c.faults),
     ("rows_purged", "Rows deleted by retention.", lambda c: c.rows_purged),
 )
 
@@ -143,6 +144,11 @@ class EdgeCollector(Collector):
         yield build
         for name, text, counted in _COUNTERS:
             yield CounterMetricFamily(f"monstermq_{name}", text, value=counted(self._counters))
+        yield CounterMetricFamily(
+            "monstermq_tap_dropped",
+            "Records dropped before every reader of the bus had them.",
+            value=self._gauges.tap_dropped(),
+        )
         yield from self._split_counters()
         yield from self._present()
 

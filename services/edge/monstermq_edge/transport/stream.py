@@ -5,7 +5,8 @@ import math
 from typing import cast
 
 from monstermq_edge.hub import LINGER_S, TICK_S, Hub
-from monstermq_edge.mqtt.connection import Connection, ConnectionContext, Peer
+from monstermq_edge.mqtt.connection import Connection
+from monstermq_edge.mqtt.context import ConnectionContext, Peer
 from monstermq_edge.mqtt.phases import Phase
 from monstermq_shared.counters import Refusal
 
@@ -17,6 +18,8 @@ FAIR_READ_SIZE = 64 * 1024
 The event loop reads a socket that fills its buffer up to 32 times in a row, 8 MB in all: long
 enough for one client to hold up everybody for seconds, with small packets at least.
 """
+
+_WHERE = "a connection"  # where a bug came up, see ``Faults.note``
 
 
 class StreamProtocol(asyncio.Protocol):
@@ -30,6 +33,7 @@ class StreamProtocol(asyncio.Protocol):
     __slots__ = (
         "_context",
         "_hub",
+        "_lingering",
         "_paused",
         "_transport",
         "_watched",
@@ -42,6 +46,7 @@ class StreamProtocol(asyncio.Protocol):
         self._context = context
         self._transport: asyncio.Transport | None = None
         self._paused = False
+        self._lingering = False
         self._watched = NEVER
         self.connection: Connection | None = None
         self.dirty = False
@@ -65,7 +70,13 @@ class StreamProtocol(asyncio.Protocol):
         self._watched = self._hub.watch(self, self.connection.deadline)
 
     def data_received(self, data: bytes) -> None:
-        """Feed a read chunk."""
+        """Feed a read chunk. Whatever comes up ends this connection and no other."""
+        try:
+            self._receive(data)
+        except Exception as exc:  # noqa: BLE001 - a bug can be any exception, and is noted
+            self.fail(exc)
+
+    def _receive(self, data: bytes) -> None:
         connection = self.connection
         if connection is not None:
             clock = self._hub.clock
@@ -82,7 +93,12 @@ class StreamProtocol(asyncio.Protocol):
             self._context.wake(connection)
 
     def eof_received(self) -> bool:
-        """The peer has finished sending: so have we."""
+        """The peer has finished sending: so have we, once it has read what waits for it."""
+        connection = self.connection
+        if connection is not None:
+            with self._hub.faults.contained(_WHERE):
+                connection.connection_lost(self._hub.clock.wall_us())
+            self._context.wake(connection)
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -91,10 +107,11 @@ class StreamProtocol(asyncio.Protocol):
         self._transport = None
         if connection is not None:
             self._hub.leave(self)
-            connection.connection_lost(self._hub.clock.wall_us())
             # They refer to each other: let both go now, not at the next full collection.
             connection.driver = None
             self.connection = None
+            with self._hub.faults.contained(_WHERE):
+                connection.connection_lost(self._hub.clock.wall_us())
             self._hub.touch()
 
     def pause_writing(self) -> None:
@@ -126,12 +143,14 @@ class StreamProtocol(asyncio.Protocol):
         if closed:
             self._close(transport)
             return
-        if connection.held is not self._paused:
+        if connection.stops_reading is not self._paused:
             self._paused = not self._paused
             if self._paused:
                 transport.pause_reading()
             else:
                 transport.resume_reading()
+        if connection.clock_stopped:
+            connection.start_clock(self._hub.clock.monotonic())
         if connection.deadline < (self._watched - 1) * TICK_S:
             self._watched = self._hub.watch(self, connection.deadline)
         if connection.sent():
@@ -142,8 +161,14 @@ class StreamProtocol(asyncio.Protocol):
         transport.write(data)
 
     def _close(self, transport: asyncio.Transport) -> None:
+        """Close once the peer has taken what it was sent, or ``LINGER_S`` have passed.
+
+        A transport that is closing already, as after the peer's end of file, waits for ever.
+        """
         if not transport.is_closing():
             transport.close()
+        if not self._lingering:
+            self._lingering = True
             self._watched = self._hub.watch(self, self._hub.clock.monotonic() + LINGER_S)
 
     def check_deadline(self, tick: int, now: float) -> None:
@@ -155,8 +180,8 @@ class StreamProtocol(asyncio.Protocol):
         if connection.phase is Phase.CLOSED:
             transport.abort()
         elif connection.deadline <= now:
-            connection.expire(self._hub.clock.wall_us())
-            self._watched = NEVER
+            ended = connection.expire(now, self._hub.clock.wall_us())
+            self._watched = NEVER if ended else self._hub.watch(self, connection.deadline)
         elif connection.deadline < math.inf:
             self._watched = self._hub.watch(self, connection.deadline)
         else:
@@ -169,8 +194,21 @@ class StreamProtocol(asyncio.Protocol):
 
     def shut_down(self) -> None:
         """The broker stops."""
+        connection = self.connection
+        if connection is not None:
+            with self._hub.faults.contained(_WHERE):
+                connection.shut_down(self._hub.clock.wall_us())
+            self._context.wake(connection)
+
+    def fail(self, error: Exception) -> None:
+        """A bug of ours came up while this connection was served: end it, and spare the others."""
+        self._hub.faults.note(_WHERE, error)
+        if self._transport is not None:
+            self._transport.abort()
         if self.connection is not None:
-            self.connection.shut_down(self._hub.clock.wall_us())
+            with self._hub.faults.contained(_WHERE):
+                self.connection.crash(self._hub.clock.wall_us())
+            self._hub.touch()
 
 
 def _peer(transport: asyncio.BaseTransport) -> Peer:

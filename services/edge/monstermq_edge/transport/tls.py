@@ -40,9 +40,10 @@ class TlsSettings:
 
     Attributes:
         cert_file: ``CertFile``: PEM, the server's certificate first, then its issuers.
-        key_file: ``KeyFile``: PEM, not encrypted; None if the key is in ``cert_file``.
+        key_file: ``KeyFile``: PEM; None if the key is in ``cert_file``.
         key_store: ``KeyStore``: PKCS#12 with key, certificate and issuers.
-        key_store_password: ``KeyStorePassword``, empty if there is none.
+        key_store_password: ``KeyStorePassword``, of the key store or of an encrypted key in PEM;
+            empty if there is none.
         client_ca_file: ``ClientCaFile``: PEM, whose certificates clients may have; None asks
             clients for no certificate.
         require_client_cert: ``RequireClientCert``: refuse clients that show no certificate.
@@ -77,7 +78,7 @@ def build_ssl_context(settings: TlsSettings) -> ssl.SSLContext:
         try:
             context.load_verify_locations(cafile=settings.client_ca_file)
         except ssl.SSLError as exc:
-            raise _unusable("TLS.ClientCaFile", settings.client_ca_file, str(exc)) from exc
+            raise _refused_by_openssl("TLS.ClientCaFile", settings.client_ca_file, exc) from exc
         required = settings.require_client_cert
         context.verify_mode = ssl.CERT_REQUIRED if required else ssl.CERT_OPTIONAL
     return context
@@ -186,18 +187,19 @@ def _load_pem(context: ssl.SSLContext, settings: TlsSettings) -> None:
     assert settings.cert_file is not None
     certificate = _read_certificates(settings.cert_file, "TLS.CertFile")[0]
     key_path = settings.key_file or settings.cert_file
-    key = _read_key(key_path, settings.key_file is not None)
+    password = settings.key_store_password.encode() or None
+    key = _read_key(key_path, password, is_key_file=settings.key_file is not None)
     if not _belongs_to(key, certificate):
         raise _unusable(
             "TLS.KeyFile",
             key_path,
-            f"it is not the key of the first certificate in {settings.cert_file}; "
+            f"it is not the key of the first certificate in {settings.cert_file.absolute()}; "
             "the server's own certificate has to come first, its issuers after it",
         )
     try:
-        context.load_cert_chain(settings.cert_file, key_path)
+        context.load_cert_chain(settings.cert_file, key_path, password)
     except ssl.SSLError as exc:
-        raise _unusable("TLS.CertFile", settings.cert_file, str(exc)) from exc
+        raise _refused_by_openssl("TLS.CertFile", settings.cert_file, exc) from exc
 
 
 def _load_key_store(context: ssl.SSLContext, path: Path, password: str) -> None:
@@ -216,9 +218,10 @@ def _load_key_store(context: ssl.SSLContext, path: Path, password: str) -> None:
             file.flush()
             context.load_cert_chain(file.name, password=once)
     except ssl.SSLError as exc:
-        raise _unusable("TLS.KeyStore", path, str(exc)) from exc
+        raise _refused_by_openssl("TLS.KeyStore", path, exc) from exc
     except OSError as exc:
-        hint = f"no temporary file could be written for it ({exc}); set TMPDIR to a writable folder"
+        why = exc.strerror
+        hint = f"no temporary file could be written for it ({why}); set TMPDIR to a writable folder"
         raise _unusable("TLS.KeyStore", path, hint) from exc
 
 
@@ -229,10 +232,15 @@ def _read_key_store(path: Path, password: str) -> tuple[PrivateKeyTypes, list[x5
     try:
         store = pkcs12.load_pkcs12(data, password.encode() or None)
     except (ValueError, UnsupportedAlgorithm) as exc:
-        hint = "TLS.KeyStorePassword is wrong, or it is not a PKCS#12 file"
-        raise _unusable("TLS.KeyStore", path, f"{hint} ({exc})") from exc
+        hint = (
+            "TLS.KeyStorePassword is wrong, or the file is damaged, or no PKCS#12, or encrypted in "
+            "a way that is not supported any more; check the password, or make the file again as "
+            "docs/tls.md tells"
+        )
+        raise _unusable("TLS.KeyStore", path, hint) from exc
     if store.key is None or store.cert is None:
-        raise _unusable("TLS.KeyStore", path, "it holds no private key with its certificate")
+        hint = "it holds no private key with its certificate; export both into it"
+        raise _unusable("TLS.KeyStore", path, hint)
     others = [extra.certificate for extra in store.additional_certs]
     return store.key, _chain(store.cert.certificate, others)
 
@@ -252,33 +260,56 @@ def _read_certificates(path: Path, key: str) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(data)
     except ValueError as exc:
-        if not data.startswith(_DER_SEQUENCE):
-            raise _unusable(key, path, f"it holds no certificate in PEM ({exc})") from exc
-        hint = (
-            "it is binary, and PEM is needed: a certificate is converted with "
-            f"'openssl x509 -inform DER -in {path} -out cert.pem', PKCS#12 belongs to TLS.KeyStore"
-        )
+        if data.startswith(_DER_SEQUENCE):
+            hint = (
+                "it is binary, and PEM is needed: a certificate is converted with 'openssl x509 "
+                f"-inform DER -in {path} -out cert.pem', PKCS#12 belongs to TLS.KeyStore"
+            )
+        elif b"-----BEGIN CERTIFICATE-----" in data:
+            hint = (
+                "a certificate in it is damaged or cut off; copy the file again, or issue it anew"
+            )
+        else:
+            hint = "it holds no certificate in PEM, which begins with -----BEGIN CERTIFICATE-----"
         raise _unusable(key, path, hint) from exc
 
 
-def _read_key(path: Path, is_key_file: bool) -> PrivateKeyTypes:
+def _read_key(path: Path, password: bytes | None, *, is_key_file: bool) -> PrivateKeyTypes:
     data = _read(path, "TLS.KeyFile")
     try:
         return load_pem_private_key(data, None)
-    except TypeError as exc:
-        hint = f"its key is encrypted; write 'openssl pkey -in {path} -out plain.pem' and use that"
-        raise _unusable("TLS.KeyFile", path, hint) from exc
+    except TypeError:  # it is encrypted
+        return _decrypted_key(path, data, password)
     except (ValueError, UnsupportedAlgorithm) as exc:
-        if not is_key_file and b"PRIVATE KEY-----" not in data:
-            raise ConfigError(f"TLS.CertFile {path} holds no private key; set TLS.KeyFile") from exc
-        raise _unusable("TLS.KeyFile", path, f"it holds no private key in PEM ({exc})") from exc
+        if b"PRIVATE KEY-----" in data:
+            hint = "the private key in it is damaged or of an unknown kind; copy it again"
+            raise _unusable("TLS.KeyFile", path, hint) from exc
+        if not is_key_file:
+            raise ConfigError(
+                f"TLS.CertFile {path.absolute()} holds no private key; set TLS.KeyFile"
+            ) from exc
+        hint = "it holds no private key in PEM, which begins with -----BEGIN PRIVATE KEY-----"
+        raise _unusable("TLS.KeyFile", path, hint) from exc
+
+
+def _decrypted_key(path: Path, data: bytes, password: bytes | None) -> PrivateKeyTypes:
+    plain = f"decrypt it with 'openssl pkey -in {path} -out plain.pem' and use that"
+    if password is None:
+        hint = f"its key is encrypted; set TLS.KeyStorePassword, or {plain}"
+        raise _unusable("TLS.KeyFile", path, hint)
+    try:
+        return load_pem_private_key(data, password)
+    except (ValueError, UnsupportedAlgorithm) as exc:
+        hint = f"TLS.KeyStorePassword does not decrypt its key; correct it, or {plain}"
+        raise _unusable("TLS.KeyFile", path, hint) from exc
 
 
 def _read(path: Path, key: str) -> bytes:
     try:
         data = path.read_bytes()
     except OSError as exc:
-        raise _unusable(key, path, f"it cannot be read ({exc.strerror})") from exc
+        where = "" if path.is_absolute() else "; relative paths begin at the working directory"
+        raise _unusable(key, path, f"it cannot be read ({exc.strerror}){where}") from exc
     kind = _JAVA_KEYSTORES.get(data[:4])
     if kind is not None:
         hint = (
@@ -315,5 +346,11 @@ def _validity_warnings(
     return warnings
 
 
+def _refused_by_openssl(key: str, path: Path, exc: ssl.SSLError) -> StartupError:
+    reason = (exc.reason or "no reason given").replace("_", " ").lower()
+    why = f"OpenSSL refuses it ({reason}); make a new one, docs/tls.md tells how"
+    return _unusable(key, path, why)
+
+
 def _unusable(key: str, path: Path, why: str) -> StartupError:
-    return StartupError(f"{key} {path} cannot be used: {why}", exit_code=ExitCode.TLS)
+    return StartupError(f"{key} {path.absolute()} cannot be used: {why}", exit_code=ExitCode.TLS)

@@ -3,7 +3,7 @@
 import asyncio
 
 from monstermq_edge.hub import Hub
-from monstermq_edge.mqtt.connection import ConnectionContext
+from monstermq_edge.mqtt.context import ConnectionContext
 from monstermq_edge.transport.stream import StreamProtocol
 from monstermq_edge.transport.websocket import WebSocketChannel, WebSocketSettings
 from monstermq_shared.counters import Refusal
@@ -15,22 +15,21 @@ FRAME_SIZE_MAX = 64 * 1024
 class WebSocketProtocol(StreamProtocol):
     """MQTT in binary WebSocket frames [MQTT-6.0.0-1], over TCP or TLS."""
 
-    __slots__ = ("_channel", "_held_for_pongs", "_was_open")
+    __slots__ = ("_channel", "_was_open")
 
     def __init__(self, hub: Hub, context: ConnectionContext, settings: WebSocketSettings) -> None:
         super().__init__(hub, context)
         self._channel = WebSocketChannel(settings)
         self._was_open = False
-        self._held_for_pongs = False
 
-    def data_received(self, data: bytes) -> None:
+    def _receive(self, data: bytes) -> None:
         """Take the MQTT bytes out of a read chunk and feed them."""
         channel = self._channel
         payload = channel.receive(data)
         self._was_open = self._was_open or channel.open
         self._say()
         if payload:
-            super().data_received(payload)
+            super()._receive(payload)
         if channel.closing:
             self._end()
 
@@ -42,16 +41,15 @@ class WebSocketProtocol(StreamProtocol):
             return
         transport.write(data)
         connection = self.connection
-        if connection is not None and connection.congested and not self._held_for_pongs:
+        if connection is not None and connection.congested and not connection.flooded:
             # A peer that pings and never reads: its pongs must not pile up here.
-            self._held_for_pongs = True
-            connection.hold()
+            connection.flooded = True
+            self._context.wake(connection)
 
     def resume_writing(self) -> None:
         """The peer has read what there was."""
-        if self._held_for_pongs and self.connection is not None:
-            self._held_for_pongs = False
-            self.connection.resume()
+        if self.connection is not None:
+            self.connection.flooded = False
         super().resume_writing()
 
     def _end(self) -> None:

@@ -19,7 +19,8 @@ class HoldLimits:
     Attributes:
         pending_max: Messages that may wait for one subscriber's window.
         pending_size_max: Bytes that may wait for it.
-        backlog_size_max: Bytes that may wait for the database.
+        backlog_size_max: Bytes that may wait for the database, the running commit included, before
+            publishers are held.
         patience_s: How long a subscriber may hold its publishers (``SlowConsumerHoldS``).
     """
 
@@ -33,11 +34,19 @@ OVERFLOW = 8
 """A session with so many times its bound waiting is too slow at once: nobody can be held for it."""
 
 
+OVERLOAD = 2
+"""At so many times the bound of the backlog nobody is let in.
+
+Publishers are held at the bound itself, so a database that is the bottleneck hovers there all the
+time; what brings the backlog far beyond it are connections that come and go, with their wills.
+"""
+
+
 class Backpressure:
     """Who is held, and because of whom.
 
     Attributes:
-        slow: Sessions that hold publishers now.
+        slow: Sessions that hold publishers now, with the connections that are waited for.
         overflowing: Sessions whose memory is full although nobody can be held for them.
     """
 
@@ -45,13 +54,11 @@ class Backpressure:
         self._limits = limits
         self._counters = counters
         self._backlog: dict[Link, None] = {}
-        self.slow: dict[Session, None] = {}
+        # Publisher -> the sessions it is held for.
+        self._waits: dict[Link, dict[Session, None]] = {}
+        self._waited_for: set[Link] = set()
+        self.slow: dict[Session, Link] = {}
         self.overflowing: list[Session] = []
-
-    @property
-    def backlogged(self) -> int:
-        """How many publishers wait for the database."""
-        return len(self._backlog)
 
     def check_backlog(self, link: Link, size: int) -> None:
         """Hold the publisher if too much waits for the database."""
@@ -59,6 +66,10 @@ class Backpressure:
             self._backlog[link] = None
             self._counters.held_publishers += 1
             link.hold()
+
+    def is_overloaded(self, size: int) -> bool:
+        """Whether much more waits for the database than publishers, which are held, can cause."""
+        return size > OVERLOAD * self._limits.backlog_size_max
 
     def release_backlog(self, size: int) -> None:
         """A commit has gone through: go on reading, unless the next turn is as full."""
@@ -79,15 +90,12 @@ class Backpressure:
             and session.pending_size <= limits.pending_size_max
         ):
             return
-        if session not in self.slow:
-            self.slow[session] = None
-            session.slow_since = -1.0  # the next tick starts the clock
-            session.waiters = {}
         waiters = session.waiters
-        assert waiters is not None
+        if waiters is None:
+            waiters = self._begin_waiting(session)
         if publisher in waiters:
             return
-        if publisher is None or self._is_waited_for(publisher):
+        if publisher is None or publisher in self._waited_for:
             if (
                 session.pending_count > OVERFLOW * limits.pending_max
                 or session.pending_size > OVERFLOW * limits.pending_size_max
@@ -95,11 +103,18 @@ class Backpressure:
                 self.overflowing.append(session)
         else:
             waiters[publisher] = None
+            self._waits.setdefault(publisher, {})[session] = None
             self._counters.held_publishers += 1
             publisher.hold()
 
-    def _is_waited_for(self, link: Link) -> bool:
-        return any(session.link is link for session in self.slow)
+    def _begin_waiting(self, session: Session) -> dict[Link, None]:
+        link = session.link
+        assert link is not None
+        self.slow[session] = link
+        self._waited_for.add(link)
+        session.slow_since = -1.0  # the next tick starts the clock
+        session.waiters = {}
+        return session.waiters
 
     def release_waiters(self, session: Session) -> None:
         """Let the publishers go on once half of what waited has been sent."""
@@ -112,28 +127,34 @@ class Backpressure:
 
     def _release(self, session: Session) -> None:
         waiters, session.waiters = session.waiters, None
-        self.slow.pop(session, None)
-        for link in waiters or ():
-            link.resume()
+        link = self.slow.pop(session, None)
+        if link is not None:
+            self._waited_for.discard(link)
+        for publisher in waiters or ():
+            waits = self._waits[publisher]
+            del waits[session]
+            if not waits:
+                del self._waits[publisher]
+            publisher.resume()
 
     def forget(self, session: Session, link: Link) -> None:
         """A connection has gone: nobody waits for it, and it waits for nobody."""
         if session.waiters is not None:
             self._release(session)
         self._backlog.pop(link, None)
-        for other in self.slow:
+        for other in self._waits.pop(link, ()):
             if other.waiters is not None:
                 other.waiters.pop(link, None)
 
     def overdue(self, now: float) -> Iterator[Session]:
         """Yield sessions that have held their publishers for longer than the patience lasts.
 
-        The clock stands still while the subscriber itself is held: we are not reading what it may
-        long have acknowledged.
+        The clock stands still while we hold the subscriber itself: we are not reading what it may
+        long have acknowledged. One that is not read because it does not read is only slow.
         """
         for session in list(self.slow):
             link = session.link
-            if session.slow_since < 0 or (link is not None and link.held):
+            if session.slow_since < 0 or (link is not None and link.is_held):
                 session.slow_since = now
             elif now - session.slow_since >= self._limits.patience_s:
                 yield session

@@ -5,17 +5,15 @@ from dataclasses import dataclass
 
 from monstermq_shared.bus.internal import InternalLog
 from monstermq_shared.counters import Counters, DropReason
+from monstermq_shared.errors import InvalidTopic
 from monstermq_shared.messages import MessageRun
 from monstermq_shared.records import Record
-from monstermq_shared.routing import SYSTEM_PREFIX, Interest, Router
+from monstermq_shared.routing import Interest, Router
 from monstermq_shared.sessions.local.backpressure import Backpressure, HoldLimits
-from monstermq_shared.sessions.local.persistent import (
-    PersistentSession,
-    Phase,
-    QueuePolicy,
-)
+from monstermq_shared.sessions.local.persistent import PersistentSession, Phase
 from monstermq_shared.sessions.local.publishing import Publisher
-from monstermq_shared.sessions.local.reads import QueueRead, Read, RetainedRead
+from monstermq_shared.sessions.local.queue import QueueLimits, SessionQueue
+from monstermq_shared.sessions.local.reads import QueueRead, Read, RetainedRead, page_size
 from monstermq_shared.sessions.local.retained import RetainedMessages, SystemValues
 from monstermq_shared.sessions.local.session import Session
 from monstermq_shared.sessions.local.turn import Journal, Turn
@@ -32,6 +30,7 @@ from monstermq_shared.stores.ports import (
     SessionRow,
     StoredSession,
 )
+from monstermq_shared.topics import is_system_topic
 
 REFUSED = 0x80
 """The SUBACK code of a filter that is not accepted [MQTT-3.9.3-2]."""
@@ -58,7 +57,7 @@ class EngineSettings:
     subscriptions_max: int
     topic_levels_max: int
     route_cache_max: int
-    queue: QueuePolicy
+    queue: QueueLimits
     hold: HoldLimits
     session_expiry_us: int | None
     retained_durable: bool
@@ -99,7 +98,10 @@ class LocalEngine:
         self._system_subscribers: set[Session] = set()
         self._reads: list[Read] = []
         self._wall_us = 0  # as the last tick brought it, for what time itself causes
-        self.retained = RetainedMessages(self._reads.append, system_values, self._close)
+        self._page_max = page_size(settings.hold.pending_max)
+        self.retained = RetainedMessages(
+            self._reads.append, system_values, self._close, self._page_max
+        )
         self.publisher = Publisher(
             self.router,
             self.journal,
@@ -131,7 +133,6 @@ class LocalEngine:
             session = self._persistent(request.client_id, self.journal.log.allot(1))
         self.sessions[request.client_id] = session
         session.link = link
-        session.attachment += 1
         self.connected += 1
         self.counters.clients_maximum = max(self.counters.clients_maximum, self.connected)
         session.will = request.will
@@ -156,9 +157,10 @@ class LocalEngine:
             self.journal,
             self.settings.in_flight_max,
             incarnation=incarnation,
-            policy=self.settings.queue,
+            queue=SessionQueue(client_id, self.journal, self.settings.queue, self.counters),
             counters=self.counters,
             read=self._reads.append,
+            page_max=self._page_max,
         )
 
     def _write_row(
@@ -172,7 +174,7 @@ class LocalEngine:
         persistent = isinstance(session, PersistentSession)
         if isinstance(session, PersistentSession):
             session.updated_us = wall_us
-        self.journal.changes(session.client_id).session = SessionRow(
+        row = SessionRow(
             client_id=session.client_id,
             incarnation=session.incarnation if isinstance(session, PersistentSession) else 0,
             clean=not persistent,
@@ -181,6 +183,7 @@ class LocalEngine:
             information=dict(information),
             will=session.will,
         )
+        self.journal.write_session(row)
 
     def _end(self, session: Session) -> None:
         """A session ends: nothing of it remains, in memory or in the database."""
@@ -210,10 +213,10 @@ class LocalEngine:
             self._publish_will(session.client_id, will, wall_us)
 
     def _publish_will(self, client_id: str, will: Will, wall_us: int) -> None:
-        self.counters.wills_published += 1
         run = MessageRun.single(will.topic.encode(), will.payload, will.qos)
         run.retain = will.retain
         self.publisher.publish(client_id, run, wall_us, None)
+        self.counters.wills_published += 1
 
     def _close(self, session: Session, reason: CloseReason, wall_us: int | None = None) -> None:
         """End a session's connection from our side."""
@@ -243,7 +246,7 @@ class LocalEngine:
             self.backpressure.overflowing = []
             self._give_up_on(overflowing, self._wall_us)
         if session.link is not None:
-            self.backpressure.check_backlog(session.link, self.journal.turn.size)
+            self.backpressure.check_backlog(session.link, self.journal.backlog_size)
 
     def _publish_exactly_once(self, session: Session, run: MessageRun, wall_us: int) -> None:
         # Refuse before an id is opened: an open id says that its message is in the log.
@@ -288,10 +291,10 @@ class LocalEngine:
             self.router.add(topic_filter, session, qos)
             granted.append((topic_filter, qos))
             codes.append(qos)
-            if topic_filter.startswith(SYSTEM_PREFIX):
+            if is_system_topic(topic_filter):
                 self._system_subscribers.add(session)
         if session.persistent and granted:
-            self.journal.changes(session.client_id).subscriptions.update(granted)
+            self.journal.write_subscriptions(session.client_id, dict(granted))
         durable = session.persistent and bool(granted)
         for topic_filter, qos in granted:
             self.retained.begin(session, topic_filter, qos)
@@ -316,7 +319,7 @@ class LocalEngine:
                 self.retained.cancel(session, topic_filter)
                 removed[topic_filter] = None
         if session.persistent and removed:
-            self.journal.changes(session.client_id).subscriptions.update(removed)
+            self.journal.write_subscriptions(session.client_id, removed)
         durable = session.persistent and bool(removed)
         self.journal.after(session, durable, link.unsubscribed, packet_id)
         self._bound(session)
@@ -355,8 +358,12 @@ class LocalEngine:
             for session in self._system_subscribers
             if session.link is not None
             for topic_filter in session.subscriptions
-            if topic_filter.startswith(SYSTEM_PREFIX)
+            if is_system_topic(topic_filter)
         ]
+
+    def is_overloaded(self) -> bool:
+        """See ``SessionPort.is_overloaded``."""
+        return self.backpressure.is_overloaded(self.journal.backlog_size)
 
     def is_connected(self, client_id: str) -> bool:
         """See ``SessionPort.is_connected``."""
@@ -373,10 +380,11 @@ class LocalEngine:
 
     # -- the driver's half -----------------------------------------------------------------------
 
-    def restore(self, stored: Iterable[StoredSession], wall_us: int) -> None:
-        """Take over what the database holds, before anybody connects.
+    def restore(self, stored: Iterable[StoredSession], wall_us: int) -> list[str]:
+        """Take over what the database holds, before anybody connects; return what was dropped.
 
-        The wills of connections that ended with the process are published now (ARCHITECTURE 11.10).
+        The wills of connections that ended with the process are published now (ARCHITECTURE 11.10),
+        except those whose topic the configuration does not allow any more.
         """
         wills: list[tuple[str, Will]] = []
         for item in stored:
@@ -390,20 +398,26 @@ class LocalEngine:
             session.subscriptions = dict(item.subscriptions)
             session.open_ids = dict(item.open_ids) or None
             session.restore_in_flight(item.in_flight)
-            session.queued = item.queued_messages
-            session.queued_size = item.queued_size
+            session.queue.messages = item.queued_messages
+            session.queue.size = item.queued_size
             session.information = row.information
             session.has_row = True
             session.updated_us = row.updated_us
             self.sessions[row.client_id] = session
             for topic_filter, qos in item.subscriptions.items():
                 self.router.add(topic_filter, session, qos)
-                if topic_filter.startswith(SYSTEM_PREFIX):
+                if is_system_topic(topic_filter):
                     self._system_subscribers.add(session)
             if row.connected:
                 self._write_row(session, False, wall_us, row.information)
+        dropped: list[str] = []
         for client_id, will in wills:
-            self._publish_will(client_id, will, wall_us)
+            try:
+                self._publish_will(client_id, will, wall_us)
+            except InvalidTopic as exc:
+                self.counters.dropped[DropReason.TOPIC_NOT_WRITABLE] += 1
+                dropped.append(f"the will of {client_id!r} was dropped: {exc}")
+        return dropped
 
     def take_turn(self) -> Turn | None:
         """Return the facts to commit now; None while a commit is running or there are none."""
@@ -422,10 +436,10 @@ class LocalEngine:
                 and asked is not None
                 and session.incarnation < turn.upto
             ):
-                session.trimmed(asked, trimmed)
+                session.queue.trimmed(asked, trimmed)
         self.retained.overlay.committed(turn.upto)
         self.journal.done()
-        self.backpressure.release_backlog(self.journal.turn.size)
+        self.backpressure.release_backlog(self.journal.backlog_size)
 
     def take_reads(self) -> list[Read]:
         """Return what has to be read; each read is answered by a page, once."""
@@ -473,7 +487,7 @@ class LocalEngine:
             and session.updated_us + expiry <= wall_us
         ]
         for session in expired:
-            self.counters.dropped[DropReason.SESSION_EXPIRED] += session.queued
+            self.counters.dropped[DropReason.SESSION_EXPIRED] += session.queue.messages
             self._end(session)
         self.counters.sessions_expired += len(expired)
         return len(expired)

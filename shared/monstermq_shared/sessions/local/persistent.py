@@ -7,12 +7,12 @@ what came while it was away, and what it was too slow for.
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import Enum, auto
 
 from monstermq_shared.counters import Counters, DropReason
 from monstermq_shared.messages import MessageRun
 from monstermq_shared.records import Record
+from monstermq_shared.sessions.local.queue import SessionQueue
 from monstermq_shared.sessions.local.reads import QueueRead
 from monstermq_shared.sessions.local.session import Segment, Session
 from monstermq_shared.sessions.local.turn import Journal
@@ -20,13 +20,8 @@ from monstermq_shared.sessions.ports import Answer
 from monstermq_shared.stores.ports import (
     InFlightState,
     QueuedMessage,
-    Trim,
-    Trimmed,
     is_last_page,
 )
-
-PAGE_MESSAGES = 500
-"""Rows read at once; two pages at most wait in memory for the window."""
 
 
 class Phase(Enum):
@@ -44,33 +39,13 @@ class Phase(Enum):
     """It has everything below; matches become rows and are sent, or wait for the window."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueuePolicy:
-    """What may be queued for one session.
-
-    Attributes:
-        enabled: ``QueuedMessagesEnabled``. Off: no rows, only connected clients are served.
-        messages_max: More rows than this are not kept for one session.
-        size_max: More payload bytes than this are not kept for one session.
-        drop_oldest: At a limit the oldest rows go, else the newest message is not taken.
-        tail_max: Messages that wait in memory behind the pages that are being read.
-    """
-
-    enabled: bool
-    messages_max: int
-    size_max: int
-    drop_oldest: bool
-    tail_max: int
-
-
 class PersistentSession(Session):
     """A session that outlives its connection.
 
     Attributes:
         incarnation: Offset at which it began.
         phase: How it is served now.
-        queued: Rows in its queue, those of the collecting turn included.
-        queued_size: Their payload bytes.
+        queue: Its rows.
         updated_us: When its row was last written, for the session expiry.
         information: As shown in the ``sessions`` table.
     """
@@ -80,21 +55,18 @@ class PersistentSession(Session):
         "_counters",
         "_cut",
         "_exactly_once",
+        "_page_max",
         "_paged",
-        "_policy",
         "_read",
         "_readable",
         "_resumed",
-        "_sizes",
         "_tail",
         "_tail_count",
         "_tail_lost",
-        "_trimming",
         "incarnation",
         "information",
         "phase",
-        "queued",
-        "queued_size",
+        "queue",
         "updated_us",
     )
 
@@ -107,31 +79,41 @@ class PersistentSession(Session):
         window: int,
         *,
         incarnation: int,
-        policy: QueuePolicy,
+        queue: SessionQueue,
         counters: Counters,
         read: Callable[[QueueRead], None],
+        page_max: int,
     ) -> None:
         super().__init__(client_id, journal, window)
         self.incarnation = incarnation
         self.phase = Phase.OFFLINE
-        self.queued = 0
-        self.queued_size = 0
+        self.queue = queue
         self.updated_us = 0
         self.information: dict[str, str | int | bool] = {}
-        self._policy = policy
         self._counters = counters
         self._read = read
+        self._page_max = page_max
         self._asked: QueueRead | None = None
         self._readable = False
         self._paged = 0
         self._cut = 0
+        # Offset -> packet id of what an earlier connection was sent, until its row is read; the
+        # oldest first.
         self._resumed: dict[int, int] = {}
         self._exactly_once: set[int] = set()
-        self._sizes: dict[int, int] = {}
         self._tail: deque[Segment] = deque()
         self._tail_count = 0
         self._tail_lost = False
-        self._trimming = (0, 0)
+
+    @property
+    def queued(self) -> int:
+        """Rows in its queue."""
+        return self.queue.messages
+
+    @property
+    def queued_size(self) -> int:
+        """Their payload bytes."""
+        return self.queue.size
 
     # -- what is matched -------------------------------------------------------------------------
 
@@ -140,61 +122,41 @@ class PersistentSession(Session):
 
         In the records of a queue the retain flag is the one that is delivered.
         """
-        phase = self.phase
-        if not self._policy.enabled:
-            if phase is Phase.LIVE:
-                self.offer(run, qos)
-            else:
-                self._counters.dropped[DropReason.QUEUEING_DISABLED] += run.count
+        queue = self.queue
+        if not queue.limits.enabled:
+            self._pass_on(run, qos)
             return False
-        admitted = records if phase is Phase.LIVE else self._admit(records)
-        queued = self.journal.changes(self.client_id).queued
-        sizes = self._sizes
-        size = 0
-        for record in admitted:
-            queued[record.offset] = (record, qos)
-            size += len(record.payload)
-        self.queued += len(admitted)
-        self.queued_size += size
+        phase = self.phase
         if phase is Phase.LIVE:
-            for record in admitted:
-                sizes[record.offset] = len(record.payload)
+            queue.add(records, qos)
+            queue.know(records)
             self.offer(run, qos)
-        elif phase is Phase.PAGING:
+            return True
+        admitted = self._admit(records)
+        queue.add(admitted, qos)
+        if phase is Phase.PAGING:
             self._follow(run, qos, admitted)
         return bool(admitted)
 
-    def _admit(self, records: Sequence[Record]) -> Sequence[Record]:
-        """Apply the queue's limits; both are counted."""
-        policy = self._policy
-        size = sum(len(record.payload) for record in records)
-        trimmed_messages, trimmed_size = self._trimming
-        over = self.queued - trimmed_messages + len(records) - policy.messages_max
-        over_size = self.queued_size - trimmed_size + size - policy.size_max
-        if over <= 0 and over_size <= 0:
-            return records
-        if policy.drop_oldest:
-            self._trim(max(over, 0), max(over_size, 0))
-            return records
-        room = policy.messages_max - self.queued
-        room_size = policy.size_max - self.queued_size
-        admitted: list[Record] = []
-        for record in records:
-            room_size -= len(record.payload)
-            if len(admitted) >= room or room_size < 0:
-                break
-            admitted.append(record)
-        self._counters.dropped[DropReason.QUEUE_FULL_NEWEST] += len(records) - len(admitted)
-        return admitted
+    def _pass_on(self, run: MessageRun, qos: int) -> None:
+        """Serve a connected client without a row; where there are older rows, behind them."""
+        if self.phase is Phase.LIVE:
+            self.offer(run, qos)
+        elif self.phase is Phase.PAGING and self._has_tail_room(run):
+            self._append_to_tail(run, qos)
+        else:
+            self._counters.dropped[DropReason.QUEUEING_DISABLED] += run.count
 
-    def _trim(self, messages: int, size: int) -> None:
-        changes = self.journal.changes(self.client_id)
-        trim = changes.trim
-        if trim is None:
-            trim = changes.trim = Trim(self._trim_after(), 0, 0)
-        trim.messages += messages
-        trim.size += size
-        self._trimming = (self._trimming[0] + messages, self._trimming[1] + size)
+    def _admit(self, records: Sequence[Record]) -> Sequence[Record]:
+        """Apply the queue's limits."""
+        queue = self.queue
+        excess = queue.excess(records)
+        if excess is None:
+            return records
+        if not queue.limits.drop_oldest:
+            return queue.fitting(records)
+        queue.trim(self._trim_after(), *excess)
+        return records
 
     def _trim_after(self) -> int:
         """Return the offset up to which rows are in memory, or may be read before they are gone.
@@ -209,13 +171,6 @@ class PersistentSession(Session):
             self._begin_paging()
         return max(self._paged, *self.in_flight.values(), 0)
 
-    def trimmed(self, asked: Trim, result: Trimmed) -> None:
-        """A commit has dropped the oldest rows."""
-        self._trimming = (self._trimming[0] - asked.messages, self._trimming[1] - asked.size)
-        self.queued = max(self.queued - result.messages, 0)
-        self.queued_size = max(self.queued_size - result.size, 0)
-        self._counters.dropped[DropReason.QUEUE_FULL_OLDEST] += result.messages
-
     def _follow(self, run: MessageRun, qos: int, admitted: Sequence[Record]) -> None:
         """Let a run wait behind the pages, unless too much waits: then it is paged as well.
 
@@ -223,22 +178,26 @@ class PersistentSession(Session):
         """
         if self._tail_lost:
             return
-        fits = self._tail_count + run.count <= self._policy.tail_max
-        trimming = self.journal.changes(self.client_id).trim is not None
-        if not fits or trimming or len(admitted) < run.count:
+        complete = len(admitted) == run.count
+        if not complete or self.queue.is_trimming or not self._has_tail_room(run):
             self._lose_tail()
             return
+        self._append_to_tail(run, qos)
+        self.queue.know(admitted)
+
+    def _has_tail_room(self, run: MessageRun) -> bool:
+        return self._tail_count + run.count <= self.queue.limits.tail_max
+
+    def _append_to_tail(self, run: MessageRun, qos: int) -> None:
         self._tail.append((run, 0, qos))
         self._tail_count += run.count
-        for record in admitted:
-            self._sizes[record.offset] = len(record.payload)
 
     def _lose_tail(self) -> None:
         """What waits behind the pages will be paged too."""
         self._tail.clear()
         self._tail_count = 0
         self._tail_lost = True
-        self._sizes = {o: size for o, size in self._sizes.items() if o < self._cut}
+        self.queue.forget_from(self._cut)
 
     # -- sending ---------------------------------------------------------------------------------
 
@@ -270,7 +229,6 @@ class PersistentSession(Session):
             if packet_id not in exactly_once:
                 offset = self.in_flight.pop(packet_id, None)
                 if offset is not None:
-                    self._resumed.pop(offset, None)
                     self._dequeue(offset)
         self._advance()
 
@@ -279,7 +237,6 @@ class PersistentSession(Session):
         known = [i for i in packet_ids if i in self._exactly_once]
         if known:
             for offset in self._mark_received(known):
-                self._resumed.pop(offset, None)
                 self._dequeue(offset)
             self.answer(Answer.PUBREL, known, durable=True)
         if len(known) < len(packet_ids):
@@ -314,10 +271,7 @@ class PersistentSession(Session):
         self._advance()
 
     def _dequeue(self, offset: int) -> None:
-        if self._policy.enabled:
-            self.journal.dequeue(self.client_id, offset)
-            self.queued = max(self.queued - 1, 0)
-            self.queued_size = max(self.queued_size - self._sizes.pop(offset, 0), 0)
+        self.queue.remove(offset, unread=self._resumed.pop(offset, None) is not None)
 
     # -- QoS 2 inbound ---------------------------------------------------------------------------
 
@@ -363,8 +317,7 @@ class PersistentSession(Session):
         self._tail.clear()
         self._tail_count = 0
         self._asked = None
-        sizes = self._sizes
-        self._sizes = {o: sizes[o] for o in self.in_flight.values() if o in sizes}
+        self.queue.forget_except(self.in_flight.values())
 
     def resume(self) -> None:
         """CONNACK is out: send what is owed, the oldest first."""
@@ -378,9 +331,10 @@ class PersistentSession(Session):
             link.answer(Answer.PUBREL, owed)
         self._resumed = {offset: i for offset, i in by_offset if i not in received}
         self._paged = 0
-        if self.queued or self._resumed:
+        if self.queue.messages or (self._resumed and self.queue.limits.enabled):
             self._begin_paging()
         else:
+            self._give_up_orphans(self.journal.log.next_offset)
             self.phase = Phase.LIVE
 
     def _begin_paging(self) -> None:
@@ -400,7 +354,7 @@ class PersistentSession(Session):
 
     def _ask(self) -> None:
         if self.phase is Phase.PAGING and self._readable and self._asked is None:
-            self._asked = QueueRead(self, self._paged, self._cut, PAGE_MESSAGES)
+            self._asked = QueueRead(self, self._paged, self._cut, self._page_max)
             self._read(self._asked)
 
     def page(self, read: QueueRead, rows: Sequence[QueuedMessage]) -> None:
@@ -412,6 +366,7 @@ class PersistentSession(Session):
         sent = set(self.in_flight.values()).difference(self._resumed)
         for row in rows:
             self._paged = row.record.offset
+            self._give_up_orphans(self._paged - 1)
             if self._paged not in sent:
                 self._page_row(row)
         if is_last_page([row.record for row in rows], limit=read.limit):
@@ -421,21 +376,26 @@ class PersistentSession(Session):
 
     def _page_row(self, row: QueuedMessage) -> None:
         record = row.record
-        self._sizes[record.offset] = len(record.payload)
+        self.queue.know((record,))
         run = MessageRun.single(
             record.topic.encode(), record.payload, row.qos, retained_copy=record.retained
         )
         run.first_offset = record.offset
         packet_id = self._resumed.pop(record.offset, None)
         if packet_id is None:
-            self.offer(run, row.qos)
+            self._wait(run, 0, row.qos)
+            self.fill_window()
         else:
             assert self.link is not None
             self.link.deliver(run, 0, (packet_id,), row.qos, True)
 
+    def _room(self) -> int:
+        """Ids that wait for their row take no room: the client cannot acknowledge them yet."""
+        return self.window - len(self.in_flight) + len(self._resumed)
+
     def _caught_up(self) -> None:
         """All rows below the cut are sent or wait for the window."""
-        self._give_up_orphans()
+        self._give_up_orphans(self._cut)
         if self._tail_lost:
             self._begin_paging()
             return
@@ -446,13 +406,16 @@ class PersistentSession(Session):
         self._tail_count = 0
         self.fill_window()
 
-    def _give_up_orphans(self) -> None:
+    def _give_up_orphans(self, upto: int) -> None:
         """Finish exchanges whose row is gone (dropped at a limit, or queueing is off).
 
-        A QoS 2 id goes on with PUBREL, so that both sides may use it again; a QoS 1 id is free.
+        The rows up to that offset have been read. A QoS 2 id goes on with PUBREL, so that both
+        sides may use it again; a QoS 1 id is free.
         """
-        orphans = list(self._resumed.values())
-        self._resumed = {}
+        if not self._resumed or next(iter(self._resumed)) > upto:
+            return
+        orphans = [packet_id for offset, packet_id in self._resumed.items() if offset <= upto]
+        self._resumed = {offset: i for offset, i in self._resumed.items() if offset > upto}
         finishing = [i for i in orphans if i in self._exactly_once]
         for packet_id in orphans:
             if packet_id not in self._exactly_once:
@@ -467,9 +430,9 @@ class PersistentSession(Session):
             return
         self.fill_window()
         if self.phase is Phase.PAGING:
-            if self.pending_count < PAGE_MESSAGES or self._resumed:
+            if self.pending_count < self._page_max:
                 self._ask()
-        elif self.phase is Phase.LAGGING and len(self.in_flight) <= self.window // 2:
+        elif self.phase is Phase.LAGGING and 2 * self._room() >= self.window:
             self._begin_paging()
 
     def fall_behind(self) -> None:

@@ -70,8 +70,13 @@ class Publisher:
         journal = self._journal
         run.first_offset = journal.log.allot(run.count)
         origin = (client_id, route.topic, wall_us)
-        records = self._append(run, origin, route.wanted)
-        durable = route.durable or (run.retain and self._retained_durable)
+        if run.retain:
+            # The retained view wants it, whoever else does.
+            records = self._append(run, origin, True)
+            durable = route.durable_retained or self._retained_durable
+        else:
+            records = self._append(run, origin, route.wanted)
+            durable = route.durable
         targets = route.targets
         if link is not None and link.is_bridge:
             # A bridge that subscribes to what it publishes would send it round for ever.
@@ -85,13 +90,13 @@ class Publisher:
             durable = True
             journal.turn.size += run.size + RECORD_OVERHEAD * run.count
         if link is not None and (records is not None or durable):
-            self._backpressure.check_backlog(link, journal.turn.size)
+            self._backpressure.check_backlog(link, journal.backlog_size)
         return durable
 
     def _append(self, run: MessageRun, origin: Origin, wanted: bool) -> list[Record] | None:
         """Give the log what a view wants; return the records, None if none had to be made."""
         journal = self._journal
-        if wanted or run.retain:
+        if wanted:
             records = _records(run, origin, retained=run.retain)
             journal.append(records, run.size + RECORD_OVERHEAD * run.count)
             if run.retain:

@@ -8,6 +8,19 @@ if TYPE_CHECKING:
     from monstermq_shared.sessions.local.retained import RetainedReplay
 
 
+PAGE_MESSAGES = 500
+"""Stored messages read at once, at most."""
+
+
+def page_size(pending_max: int) -> int:
+    """Return how many stored messages to read at once, for one client's window.
+
+    Two pages may wait for it. They must not count as a subscriber that is too slow, for which
+    publishers are held from ``pending_max`` messages on.
+    """
+    return max(min(PAGE_MESSAGES, pending_max // 2), 1)
+
+
 @dataclass(frozen=True, slots=True)
 class QueueRead:
     """One page of a session's queue: ``after`` < offset < ``before``, oldest first.

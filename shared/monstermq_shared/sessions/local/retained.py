@@ -10,15 +10,12 @@ from collections.abc import Callable, Sequence
 from monstermq_shared.messages import MessageRun
 from monstermq_shared.projections.overlay import Overlay
 from monstermq_shared.records import Record
-from monstermq_shared.sessions.local.persistent import PersistentSession
+from monstermq_shared.sessions.local.persistent import PersistentSession, Phase
 from monstermq_shared.sessions.local.reads import RetainedRead
 from monstermq_shared.sessions.local.session import Session
 from monstermq_shared.sessions.ports import CloseReason
 from monstermq_shared.stores.ports import is_last_page
-from monstermq_shared.topics import matches
-
-PAGE_TOPICS = 500
-"""Retained messages read at once; as many may wait for a client's window."""
+from monstermq_shared.topics import is_system_topic, matches
 
 NOTED_TOPICS_MAX = 100_000
 """Topics whose live messages one replay remembers, before its client counts as too slow."""
@@ -53,6 +50,7 @@ class RetainedMessages:
         read: Asks the driver for a page; ``page`` brings it back.
         system_values: Reads the ``$SYS`` tree, which is in no table.
         too_slow: Ends a connection whose replay cannot be kept exact any more.
+        page_max: Retained messages read at once; as many may wait for a client's window.
     """
 
     def __init__(
@@ -60,11 +58,13 @@ class RetainedMessages:
         read: Callable[[RetainedRead], None],
         system_values: SystemValues,
         too_slow: Callable[[Session, CloseReason], None],
+        page_max: int,
     ) -> None:
         self.overlay = Overlay()
         self._read = read
         self._system_values = system_values
         self._too_slow = too_slow
+        self._page_max = page_max
         self._replays: dict[Session, dict[str, RetainedReplay]] = {}
         self._reading: set[RetainedReplay] = set()
 
@@ -116,19 +116,21 @@ class RetainedMessages:
         link = session.link
         assert link is not None
         replay = _first(replays)
-        if replay in self._reading or session.pending_count >= PAGE_TOPICS or not link.has_room():
+        if replay in self._reading or not _is_ready(session):
+            return
+        if session.pending_count >= self._page_max or not link.has_room():
             return
         if not replay.started:
             replay.started = True
             self._send_unwritten(replay)
         self._reading.add(replay)
-        self._read(RetainedRead(replay, replay.topic_filter, replay.after, PAGE_TOPICS))
+        self._read(RetainedRead(replay, replay.topic_filter, replay.after, self._page_max))
 
     def _send_unwritten(self, replay: RetainedReplay) -> None:
         """Send what the table does not show, and remember to skip what it shows instead."""
         link = replay.session.link
         assert link is not None
-        if replay.topic_filter.startswith("$SYS"):
+        if is_system_topic(replay.topic_filter):
             link.forward_stored(self._system_values(replay.topic_filter))
         newest: list[Record] = []
         for topic, record in self.overlay.matching(replay.topic_filter):
@@ -142,6 +144,9 @@ class RetainedMessages:
         replay = read.replay
         session = replay.session
         self._reading.discard(replay)
+        if not _is_ready(session):
+            # It was too slow meanwhile, and goes on from its rows: then this page is read again.
+            return
         if self._replays.get(session, {}).get(replay.topic_filter) is replay:
             noted = replay.noted
             begun_at = replay.begun_at
@@ -186,6 +191,11 @@ class RetainedMessages:
             offset,
         )
         session.enqueue(run, qos, (copy,))
+
+
+def _is_ready(session: Session) -> bool:
+    """Whether copies may be sent: where rows are owed first, they would be queued behind them."""
+    return not isinstance(session, PersistentSession) or session.phase is Phase.LIVE
 
 
 def _first(replays: dict[str, RetainedReplay]) -> RetainedReplay:

@@ -36,12 +36,10 @@ class Session:
         waiters: Links of publishers that are held because of this session; None until there is one.
         slow_since: When the first of them was held.
         held_turn: See ``Journal.after``.
-        attachment: Counts connections, to recognize what an earlier one asked for.
         has_row: There is a row of this session in the database.
     """
 
     __slots__ = (
-        "attachment",
         "client_id",
         "has_row",
         "held_turn",
@@ -80,7 +78,6 @@ class Session:
         self.waiters: dict[Link, None] | None = None
         self.slow_since = 0.0
         self.held_turn = 0
-        self.attachment = 0
         self.has_row = False
 
     # -- sending ---------------------------------------------------------------------------------
@@ -104,6 +101,8 @@ class Session:
     def _wait(self, run: MessageRun, first: int, qos: int) -> None:
         if self.pending is None:
             self.pending = deque()
+        # Cut the payloads out now: what waits must not pin the read chunk it came in.
+        _ = run.payloads
         self.pending.append((run, first, qos))
         self.pending_count += run.count - first
         self.pending_size += run.size
@@ -138,10 +137,14 @@ class Session:
         self.last_id = last
         return packet_ids
 
+    def _room(self) -> int:
+        """How many messages that wait may be sent."""
+        return self.window - len(self.in_flight)
+
     def fill_window(self) -> None:
         """Send what waits, as far as the window has room."""
         pending = self.pending
-        room = self.window - len(self.in_flight)
+        room = self._room()
         while pending and room > 0:
             run, first, qos = pending[0]
             left = run.count - first
@@ -159,10 +162,12 @@ class Session:
     # -- what the client answers -----------------------------------------------------------------
 
     def acknowledge(self, packet_ids: Sequence[int]) -> None:
-        """PUBACK: the message is the client's now. Unknown ids are ignored."""
+        """PUBACK: the message is the client's now. Ids unknown, or past PUBREC, are ignored."""
         in_flight = self.in_flight
+        received = self.received or ()
         for packet_id in packet_ids:
-            in_flight.pop(packet_id, None)
+            if packet_id not in received:
+                in_flight.pop(packet_id, None)
 
     def receive(self, packet_ids: Sequence[int]) -> None:
         """PUBREC: the client has the message. PUBREL follows, also for unknown ids.
@@ -186,7 +191,7 @@ class Session:
         for packet_id in packet_ids:
             if packet_id in received:
                 received.discard(packet_id)
-                del in_flight[packet_id]
+                in_flight.pop(packet_id, None)
 
     # -- QoS 2 inbound ---------------------------------------------------------------------------
 

@@ -4,16 +4,20 @@ One turn is being committed while the next collects what arrives meanwhile, so t
 the larger the turns: group commit without a timer (ARCHITECTURE 11.4).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from monstermq_shared.bus.internal import InternalLog
 from monstermq_shared.counters import Counters
 from monstermq_shared.records import Record
-from monstermq_shared.stores.ports import ClientChanges
+from monstermq_shared.stores.ports import ClientChanges, SessionRow
 
 ANSWER_SIZE = 300
 """Bytes that an answer takes while it waits for a commit, about."""
+
+
+ROW_SIZE = 300
+"""Bytes that a row of a session or a subscription takes beside its texts, about."""
 
 
 class Speaker(Protocol):
@@ -83,6 +87,18 @@ class Journal:
         """Forget a client's facts of this turn and delete all it has in the database."""
         changes = self.turn.clients[client_id] = ClientChanges(ended=True)
         return changes
+
+    def write_session(self, row: SessionRow) -> None:
+        """Insert or replace a session's row; it has the will."""
+        self.changes(row.client_id).session = row
+        self.turn.size += ROW_SIZE
+        if row.will is not None:
+            self.turn.size += len(row.will.topic) + len(row.will.payload)
+
+    def write_subscriptions(self, client_id: str, changed: Mapping[str, int | None]) -> None:
+        """Insert, replace or delete (None) subscriptions of a client."""
+        self.changes(client_id).subscriptions.update(changed)
+        self.turn.size += sum(ROW_SIZE + len(topic_filter) for topic_filter in changed)
 
     def append(self, records: list[Record], size: int) -> None:
         """Add records to the log; the views get them with this turn."""

@@ -36,7 +36,9 @@ FROM "{table}" WHERE position = ?;
 -- From (time, position) ?3, ?4 on, up to time ?2. Columns as JSON arrays, see rows.py.
 SELECT {page}
 FROM (
-    SELECT topic, time, {payload_hex}, qos, retained, client_id, message_uuid, position
+    SELECT
+        {short_topic}, time, {payload_hex}, qos, retained,
+        {short_client_id}, message_uuid, position
     FROM "{table}"
     WHERE topic = ?1 AND time <= ?2 AND (time, position) > (?3, ?4)
     ORDER BY time, position LIMIT ?5
@@ -46,11 +48,20 @@ FROM (
 -- From (time, position) ?3, ?4 back, down to time ?2. Columns as JSON arrays, see rows.py.
 SELECT {page}
 FROM (
-    SELECT topic, time, {payload_hex}, qos, retained, client_id, message_uuid, position
+    SELECT
+        {short_topic}, time, {payload_hex}, qos, retained,
+        {short_client_id}, message_uuid, position
     FROM "{table}"
     WHERE topic = ?1 AND time >= ?2 AND (time, position) < (?3, ?4)
     ORDER BY time DESC, position DESC LIMIT ?5
 );
+
+-- oldest --
+SELECT unixepoch(substr(time, 1, 19)) * 1000000 + substr(time, 21, 6)
+FROM "{table}" ORDER BY time LIMIT 1;
+
+-- purge_oldest --
+DELETE FROM "{table}" WHERE position IN (SELECT position FROM "{table}" ORDER BY time LIMIT ?1);
 
 -- purge --
 DELETE FROM "{table}" WHERE position IN (

@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from monstermq_shared.records import Record
-from monstermq_shared.stores.ports import HISTORY_SIZE_MAX, ArchiveChanges
+from monstermq_shared.stores.ports import HISTORY_SIZE_MAX, ArchiveChanges, check_limit
 from monstermq_shared.stores.sql import fill_in, load_queries
 from monstermq_shared.stores.sqlite.maintenance import Maintenance
 from monstermq_shared.stores.sqlite.readers import Readers
@@ -62,6 +62,7 @@ class SqliteArchiveStore:
         size_max: int = HISTORY_SIZE_MAX,
     ) -> list[Record]:
         """Return a topic's records with start <= time <= end, ordered by (time, position)."""
+        check_limit(limit)
         start = _FIRST_TIME if start_us is None else time_text(start_us)
         end = _LAST_TIME if end_us is None else time_text(end_us)
         if newest_first:
@@ -78,18 +79,27 @@ class SqliteArchiveStore:
             at = (time_text(records[-1].timestamp_us), records[-1].offset)
         return page.records
 
+    async def oldest_us(self) -> int | None:
+        """Return the time of the oldest record, None if there is none."""
+        rows = await self._readers.fetch(self._queries["oldest"])
+        return int(rows[0][0]) if rows else None
+
     async def purge(self, *, before_us: int, limit: int) -> int:
         """Delete up to ``limit`` records older than that; return how many there were."""
-        before = time_text(before_us)
+        return await self._delete("purge", (time_text(before_us),), limit)
+
+    async def purge_oldest(self, *, limit: int) -> int:
+        """Delete the ``limit`` oldest records; return how many there were."""
+        return await self._delete("purge_oldest", (), limit)
+
+    async def _delete(self, name: str, parameters: tuple[object, ...], limit: int) -> int:
         deleted = 0
         while deleted < limit:
             rows = min(limit - deleted, self._maintenance.slice_rows)
-            gone = await self._maintenance.delete(self._queries["purge"], (before, rows))
+            gone = await self._maintenance.delete(self._queries[name], (*parameters, rows))
             deleted += gone
             if gone < rows:
                 break
-        if deleted:
-            await self._maintenance.give_space_back()
         return deleted
 
     async def _fetch(self, record: Record) -> Record | None:

@@ -1,54 +1,90 @@
-"""Copies of a database that is in use."""
+"""Copies of a database: made while it is in use, and put back in its place."""
 
-import os
 import sqlite3
 from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
 from monstermq_shared.errors import ConfigError, StoreUnavailable
-from monstermq_shared.stores.sqlite.errors import translated
+from monstermq_shared.stores.sqlite.errors import damaged, translated
+from monstermq_shared.stores.sqlite.files import (
+    INDEX,
+    JOURNAL,
+    LOG,
+    PARTIAL,
+    beside,
+    check_header,
+    family,
+    put_in_place,
+    reading,
+    sync,
+)
+from monstermq_shared.stores.sqlite.lock import DatabaseLock
+from monstermq_shared.stores.sqlite.opening import check_ours
 
 
-def backup_file(source: Path, target: Path) -> int:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copied:
+    """A copy that was made: its bytes, and whether it replaced an older file."""
+
+    size: int
+    replaced: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restored:
+    """A backup that was put in place: its bytes, and where the database before it is now."""
+
+    size: int
+    aside: Path | None
+
+
+def backup_file(source: Path, target: Path, *, force: bool = False) -> Copied:
     """Copy a database on a connection of its own, also while a broker is using it.
 
-    Returns:
-        The bytes of the copy.
+    Args:
+        source: The database.
+        target: The copy. An older MonsterMQ database there is replaced.
+        force: Whether any other file is replaced as well.
 
     Raises:
-        ConfigError: The target is the database itself.
+        ConfigError: The target is the database or lies beside it as a part of it, is in use, or is
+            a file that only ``force`` replaces.
+        StartupError: The source is not ours, or empty.
         StoreUnavailable: There is no such database, or the target cannot be written.
-        StoreDamaged: The source is not a database, or is corrupt.
+        StoreDamaged: The source is not a database, is corrupt, or of an unknown schema.
     """
-    if not source.is_file():
-        raise StoreUnavailable(f"{source}: there is no such database file")
-    if target.resolve() == source.resolve():
-        raise ConfigError(f"{target} is the database itself; choose another file")
+    _check_source(source)
+    replaced = _check_target(source, target, force=force)
     with translated(str(source)):
         connection = sqlite3.connect(f"file:{quote(str(source))}?mode=rw", uri=True)
     try:
-        copy_to(connection, target)
+        with translated(str(source)):
+            check_ours(connection, str(source))
+        copy_to(connection, target, read=str(source))
     finally:
         connection.close()
-    return target.stat().st_size
+    return Copied(size=target.stat().st_size, replaced=replaced)
 
 
-def copy_to(source: sqlite3.Connection, target: Path) -> None:
+def copy_to(source: sqlite3.Connection, target: Path, *, read: str) -> None:
     """Copy what the connection sees; the target appears only when it is complete and on the disk.
+
+    Args:
+        source: Where to read; in autocommit mode.
+        target: The copy; what is there is replaced.
+        read: The name of what is read, for errors.
 
     Raises:
         StoreUnavailable: The target cannot be written, or the disk is full.
+        StoreDamaged: What is read is corrupt.
     """
-    partial = target.with_name(target.name + ".partial")
+    partial = beside(target, PARTIAL)
     try:
-        partial.unlink(missing_ok=True)
-        with translated(f"the copy {partial}"):
-            # Not the backup API: it begins anew whenever another connection writes.
-            source.execute("VACUUM INTO ?", (str(partial),))
-        _sync(partial)
-        partial.replace(target)
-        _sync(target.parent)
+        _write_copy(source, partial, read=read)
+        put_in_place(partial, target.resolve())
     except OSError as exc:
         raise StoreUnavailable(f"{target} cannot be written: {exc}") from exc
     finally:
@@ -56,10 +92,113 @@ def copy_to(source: sqlite3.Connection, target: Path) -> None:
             partial.unlink()
 
 
-def _sync(path: Path) -> None:
-    """Bring a file, or the names in a folder, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+def restore_file(backup: Path, database: Path) -> Restored:
+    """Put a copy of a backup in the place of a database, which is moved aside.
+
+    The old database keeps its name with the time appended, and so do the files that belong to it:
+    ``x.db.20260115T120000Z`` and ``x.db.20260115T120000Z-wal``. A crash leaves the old one in
+    place, or both beside it, but never a part of one.
+
+    Raises:
+        ConfigError: The backup is the database itself.
+        StartupError: A broker runs on the database; or the backup is not ours, or empty.
+        StoreDamaged: The backup is not a database, is corrupt, or of an unknown schema.
+        StoreUnavailable: There is no such backup, or the database's folder cannot be written.
+    """
+    _check_source(backup)
+    if backup.resolve() in family(database):
+        raise ConfigError(f"{backup} is the database itself, or a part of it; name a backup")
+    with translated(str(backup)), reading(backup) as source:
+        check_ours(source, str(backup))
+        ((finding,),) = source.execute("PRAGMA quick_check(1)").fetchall()
+        if finding != "ok":
+            raise damaged(str(backup), finding)
+        lock = DatabaseLock.acquire(database)
+        try:
+            aside = _exchange(source, database, read=str(backup))
+        except OSError as exc:
+            lock.abandon()
+            raise StoreUnavailable(f"{database} cannot be replaced: {exc}") from exc
+        except BaseException:
+            lock.abandon()
+            raise
+        lock.close()
+    return Restored(size=database.stat().st_size, aside=aside)
+
+
+def _check_source(source: Path) -> None:
     try:
-        os.fsync(descriptor)
+        if not source.is_file():
+            raise StoreUnavailable(f"{source}: there is no such database file")
+        check_header(source)
+    except OSError as exc:
+        raise StoreUnavailable(f"{source} cannot be read: {exc}") from exc
+
+
+def _check_target(source: Path, target: Path, *, force: bool) -> bool:
+    """Refuse a target that is worth more than a copy; return whether it is replaced."""
+    place = target.resolve()
+    if place == source.resolve():
+        raise ConfigError(f"{target} is the database itself; choose another file")
+    if not family(source).isdisjoint(family(target)):
+        raise ConfigError(f"{target} belongs to the database {source}; choose another name")
+    if not place.exists():
+        return False
+    if not place.is_file():
+        raise StoreUnavailable(f"{target} is not a file; choose another name")
+    for part in (LOG, INDEX, JOURNAL):
+        if beside(place, part).exists():
+            raise ConfigError(
+                f"{target} is a database in use, or one that was not closed: there is "
+                f"{target}{part}; choose another name"
+            )
+    if not force and not _is_ours(place):
+        raise ConfigError(
+            f"{target} exists and is no MonsterMQ database; choose another name, or replace it "
+            "with --force"
+        )
+    return True
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        with reading(path) as connection:
+            query = "SELECT 1 FROM sqlite_schema WHERE name = 'monstermq_meta'"
+            return connection.execute(query).fetchone() is not None
+    except sqlite3.Error:
+        return False
+
+
+def _write_copy(source: sqlite3.Connection, partial: Path, *, read: str) -> None:
+    partial.unlink(missing_ok=True)
+    with translated(f"the copy {partial}", read=read):
+        # Not the backup API: it begins anew whenever another connection writes.
+        source.execute("VACUUM INTO ?", (str(partial),))
+
+
+def _exchange(source: sqlite3.Connection, database: Path, *, read: str) -> Path | None:
+    """Write the copy, then move the old database aside, then give the copy its name."""
+    place, partial = database.resolve(), beside(database, PARTIAL)
+    try:
+        _write_copy(source, partial, read=read)
+        aside = _move_aside(place) if place.exists() else None
+        put_in_place(partial, place)
     finally:
-        os.close(descriptor)
+        with suppress(OSError):  # what went wrong is on its way already
+            partial.unlink()
+    return aside
+
+
+def _move_aside(place: Path) -> Path:
+    """Give a database, and what belongs to it, another name; return that of the database.
+
+    The database goes first: without it, a start refuses to begin a new one beside its log.
+    """
+    aside = place.with_name(f"{place.name}.{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
+    if aside.exists():
+        raise FileExistsError(f"{aside} exists; try again in a second")
+    for part in ("", LOG, INDEX, JOURNAL):
+        with suppress(FileNotFoundError):
+            beside(place, part).rename(f"{aside}{part}")
+    sync(place.parent)
+    return aside

@@ -1,10 +1,13 @@
 """One SQLite database: all its stores, committed together."""
 
 import asyncio
+import shutil
 import sqlite3
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from monstermq_shared.errors import StoreUnavailable
 from monstermq_shared.stores.ports import ArchiveStore, Commit, CommitResult, MessageStore
 from monstermq_shared.stores.sql import load_queries, table_names
 from monstermq_shared.stores.sqlite import sessions as session_tables
@@ -13,12 +16,32 @@ from monstermq_shared.stores.sqlite.backup import backup_file, copy_to
 from monstermq_shared.stores.sqlite.maintenance import Maintenance
 from monstermq_shared.stores.sqlite.messages import SqliteMessageStore
 from monstermq_shared.stores.sqlite.opening import MEMORY, META_TABLES, Opened, open_database
+from monstermq_shared.stores.sqlite.ownership import Attempt
 from monstermq_shared.stores.sqlite.readers import FileReaders, Readers, WriterReaders
 from monstermq_shared.stores.sqlite.sessions import SqliteSessionStore
 from monstermq_shared.stores.sqlite.statements import to_json
 from monstermq_shared.stores.sqlite.writer import Writer
 
 _QUERIES = load_queries(__package__, "database.sql")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseSummary:
+    """What a start finds.
+
+    Attributes:
+        path: The absolute path of the file, links followed, or ``:memory:``.
+        sessions: Persistent sessions.
+        retained: Topics with a retained message; None if they are not kept here.
+        queued: Messages that wait for absent sessions, counted once for each.
+        ended_cleanly: Whether whoever had it open last has closed it; True for a new one.
+    """
+
+    path: str
+    sessions: int
+    retained: int | None
+    queued: int
+    ended_cleanly: bool
 
 
 class SqliteDatabase:
@@ -42,13 +65,15 @@ class SqliteDatabase:
         self.boot = opened.boot
         self.generation = opened.generation
         self._path = path
+        self._absolute_path = path if path == MEMORY else str(Path(path).resolve())
         self._lock = opened.lock
         self._ownership = opened.ownership
+        self._ended_cleanly = opened.ended_cleanly
         self._writer = Writer(opened.connection, path)
         self._readers: Readers = (
             WriterReaders(self._writer) if path == MEMORY else FileReaders(Path(path), self._writer)
         )
-        maintenance = Maintenance(self._writer, self._ownership)
+        maintenance = self._maintenance = Maintenance(self._writer, self._ownership)
         self.sessions = SqliteSessionStore(self._readers)
         self._messages = {
             name: SqliteMessageStore(name, tables[name], self._readers, maintenance)
@@ -58,7 +83,7 @@ class SqliteDatabase:
             name: SqliteArchiveStore(name, tables[name], self._readers, maintenance)
             for name in archive_stores
         }
-        self._unconfirmed = CommitResult({})
+        self._last_attempt: _CommitAttempt | None = None
         self._committing = False
         self._closed = False
 
@@ -137,7 +162,7 @@ class SqliteDatabase:
             StoreUnavailable: It cannot be written, or the disk is full.
         """
         if self._path == MEMORY:
-            await self._writer.submit(lambda source: copy_to(source, target))
+            await self._writer.submit(lambda source: copy_to(source, target, read=MEMORY))
         else:
             await asyncio.to_thread(backup_file, Path(self._path), target)
 
@@ -149,6 +174,48 @@ class SqliteDatabase:
             return int(pages * page_size)
         files = (Path(self._path), Path(f"{self._path}-wal"))
         return sum(file.stat().st_size for file in files if file.exists())
+
+    async def summary(self, retained: str) -> DatabaseSummary:
+        """Return what there is now, for the log of a start. It must have the session store.
+
+        Args:
+            retained: The name of the message store with the retained messages.
+        """
+        ((sessions, queued),) = await self._readers.fetch(_QUERIES["summary"])
+        store = self._messages.get(retained)
+        return DatabaseSummary(
+            path=self._absolute_path,
+            sessions=sessions,
+            retained=None if store is None else await store.count(),
+            queued=queued,
+            ended_cleanly=self._ended_cleanly,
+        )
+
+    async def free_size(self) -> int | None:
+        """Return the bytes that can be written before its disk is full, None for ``:memory:``.
+
+        Raises:
+            StoreUnavailable: The disk cannot be asked.
+        """
+        if self._path == MEMORY:
+            return None
+        ((pages,),) = await self._readers.fetch("PRAGMA freelist_count")
+        ((page_size,),) = await self._readers.fetch("PRAGMA page_size")
+        try:
+            disk = shutil.disk_usage(Path(self._path).resolve().parent)
+        except OSError as exc:
+            raise StoreUnavailable(f"{self._path}: the disk cannot be asked: {exc}") from exc
+        return disk.free + int(pages * page_size)
+
+    async def give_space_back(self) -> bool:
+        """Return some of what a purge has freed to the disk; return whether there is more.
+
+        One call takes some milliseconds, which commits wait for.
+
+        Raises:
+            StoreError: As from ``commit``.
+        """
+        return await self._maintenance.give_space_back()
 
     async def close(self) -> None:
         """Finish what is running and release the file. A second call does nothing."""
@@ -162,15 +229,28 @@ class SqliteDatabase:
 
     def _apply(self, connection: sqlite3.Connection, commit: Commit) -> CommitResult:
         """Run the transaction, on the writer's thread."""
-        if self._ownership.uncertain and self._ownership.settle(connection):
-            return self._unconfirmed  # this is the call whose outcome was not known
-        with self._ownership.transaction(connection):
-            result = CommitResult(self.sessions.apply(connection, commit.sessions))
+        self._ownership.settle(connection)
+        last = self._last_attempt
+        if last is not None and last.applied and last.commit == commit:
+            self._last_attempt = None
+            return last.result  # this is the call whose outcome was not known
+        attempt = self._last_attempt = _CommitAttempt(commit)
+        with self._ownership.transaction(connection, attempt):
+            attempt.result = CommitResult(self.sessions.apply(connection, commit.sessions))
             for name, changes in commit.messages.items():
                 self._messages[name].apply(connection, changes, commit.upto)
             for name, records in commit.archives.items():
                 self._archives[name].apply(connection, records)
             marks = (to_json([*commit.projections]), commit.upto)
             connection.execute(_QUERIES["advance_watermarks"], marks)
-            self._unconfirmed = result
-        return result
+        self._last_attempt = None  # only an attempt that raised is repeated
+        return attempt.result
+
+
+class _CommitAttempt(Attempt):
+    """A commit, and what it returns once it is known to be applied."""
+
+    def __init__(self, commit: Commit) -> None:
+        super().__init__()
+        self.commit = commit
+        self.result = CommitResult({})

@@ -31,13 +31,16 @@ UPDATE monstermq_meta SET version = version + 1 WHERE writer = ? AND version = ?
 SELECT writer, version FROM monstermq_meta;
 
 -- advance_watermarks --
--- ?1 is a JSON array of projections.
+-- ?1 is a JSON array of projections. A watermark never goes back.
 INSERT INTO watermarks (projection, partition, upto)
 SELECT value, 0, ?2 FROM json_each(?1) WHERE true
-ON CONFLICT (projection, partition) DO UPDATE SET upto = excluded.upto;
+ON CONFLICT (projection, partition) DO UPDATE SET upto = max(upto, excluded.upto);
 
 -- watermarks --
 SELECT projection, upto FROM watermarks WHERE partition = 0;
 
 -- tables --
 SELECT name FROM sqlite_schema WHERE type = 'table';
+
+-- summary --
+SELECT (SELECT count(*) FROM sessions), (SELECT count(*) FROM queuedmessagesclients);

@@ -1,8 +1,11 @@
 """SQLite's errors in our words: the one place that names the driver's codes."""
 
+import errno
+import shlex
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from monstermq_shared.errors import StartupError, StoreDamaged, StoreError, StoreUnavailable
 from monstermq_shared.exit_codes import ExitCode
@@ -21,15 +24,18 @@ _UNAVAILABLE = {
 
 
 @contextmanager
-def translated(where: str) -> Iterator[None]:
+def translated(where: str, *, read: str | None = None) -> Iterator[None]:
     """Raise the driver's errors as ours; the driver's own is the ``__cause__``.
 
     Args:
         where: The database, as messages name it.
+        read: If it is only written to: the database that is read, which alone can be damaged.
     """
     try:
         yield
     except sqlite3.Error as exc:
+        if _primary_code(exc) in _DAMAGED:
+            raise damaged(where if read is None else read, str(exc)) from exc
         raise _store_error(exc, where) from exc
 
 
@@ -49,8 +55,6 @@ def translated_at_start(where: str) -> Iterator[None]:
 
 def _store_error(exc: sqlite3.Error, where: str) -> StoreError:
     code = _primary_code(exc)
-    if code in _DAMAGED:
-        return damaged(where, str(exc))
     if code in _UNAVAILABLE:
         return StoreUnavailable(f"{where}: {_UNAVAILABLE[code]} ({exc})")
     return StoreError(f"{where}: {exc}")
@@ -58,10 +62,25 @@ def _store_error(exc: sqlite3.Error, where: str) -> StoreError:
 
 def damaged(where: str, finding: str) -> StoreDamaged:
     """Return the error for a corrupt file, naming the way out of it."""
+    source, target = shlex.quote(where), shlex.quote(f"{where}.recovered")
     return StoreDamaged(
-        f"{where} is damaged ({finding}). Nothing was changed. Rescue what can be read with: "
-        f'sqlite3 {where} ".recover" | sqlite3 {where}.recovered, check the new file, and put it '
-        "in the old one's place; or restore a backup"
+        f"{where} is damaged ({finding}). Nothing was changed. Save what can be read with: "
+        f"monstermq db recover {source} {target}; or go back to a backup with: "
+        "monstermq db restore BACKUP"
+    )
+
+
+def unwritable(path: Path, exc: OSError) -> StartupError:
+    """Return the error for a file or folder that cannot be written at start."""
+    if exc.errno == errno.ENOSPC:
+        return StartupError(
+            f"{path}: the disk is full; free some space, or set SQLite.Path to another disk",
+            exit_code=ExitCode.STORE_FULL,
+        )
+    return StartupError(
+        f"{path} cannot be written ({exc.strerror}); make the folder writable for this user, or "
+        "set SQLite.Path to another place",
+        exit_code=ExitCode.STORE_UNWRITABLE,
     )
 
 

@@ -8,11 +8,11 @@
 -- What rows.read_page reads: a page is one row whose columns are JSON arrays, because the
 -- driver lets go of the interpreter lock, and waits for it again, for every row it fetches: with a
 -- busy event loop that is up to 5 ms each.
-    json_group_array(topic),
+    json_group_array(short_topic),
     json_group_array(payload_hex),
     json_group_array(qos),
     json_group_array(retained),
-    json_group_array(client_id),
+    json_group_array(short_client_id),
     json_group_array(unixepoch(substr(time, 1, 19)) * 1000000 + substr(time, 21, 6)),
     json_group_array(position),
     json_group_array(message_uuid)
@@ -21,3 +21,10 @@
 -- For the select that `page` is read from. Large payloads are left out and fetched one by one. To
 -- be told the length, SQLite need not read the payload, but only where it selects from the table.
     CASE WHEN length(payload_blob) <= 4096 THEN hex(payload_blob) END AS payload_hex
+
+-- short_topic --
+-- The same for topics; a table is asked for more than a page holds, so every column has a bound.
+    CASE WHEN length(topic) <= 1024 THEN topic END AS short_topic
+
+-- short_client_id --
+    CASE WHEN length(client_id) <= 1024 THEN client_id END AS short_client_id

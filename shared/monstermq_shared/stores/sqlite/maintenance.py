@@ -9,6 +9,7 @@ from monstermq_shared.stores.sqlite.writer import Writer
 _SLICE_ROWS = 500
 _SLICE_S = 0.02
 _FREE_PAGES_KEPT = 256
+_FREE_SHARE_KEPT = 64
 
 
 class Maintenance:
@@ -38,20 +39,33 @@ class Maintenance:
 
         return await self._writer.submit(run)
 
-    async def give_space_back(self) -> None:
+    async def give_space_back(self) -> bool:
         """Return free pages at the end of the file, as many as fit into one short job.
 
-        Some are kept for the rows that come next; the rest follows with the next purges.
+        A 64th of the file, at least 1 MiB, is kept for the rows that come next.
+
+        Returns:
+            Whether there is more to give back, by another call.
         """
+        return await self._writer.submit(self._vacuum)
 
-        def run(connection: sqlite3.Connection) -> None:
-            ((free,),) = connection.execute("PRAGMA freelist_count").fetchall()
-            deadline = time.monotonic() + _SLICE_S
-            with self._ownership.transaction(connection):
-                # One at a time, as the driver executes only the first step of this statement.
-                for _ in range(free - _FREE_PAGES_KEPT):
-                    connection.execute("PRAGMA incremental_vacuum(1)")
-                    if time.monotonic() > deadline:
-                        break
+    def _vacuum(self, connection: sqlite3.Connection) -> bool:
+        self._ownership.settle(connection)
+        ((free,),) = connection.execute("PRAGMA freelist_count").fetchall()
+        ((pages,),) = connection.execute("PRAGMA page_count").fetchall()
+        surplus = int(free) - max(_FREE_PAGES_KEPT, pages // _FREE_SHARE_KEPT)
+        if surplus <= 0 or not _can_shrink(connection):
+            return False
+        deadline = time.monotonic() + _SLICE_S
+        with self._ownership.transaction(connection):
+            # One at a time, as the driver executes only the first step of this statement.
+            while surplus > 0 and time.monotonic() < deadline:
+                connection.execute("PRAGMA incremental_vacuum(1)")
+                surplus -= 1
+        return surplus > 0
 
-        await self._writer.submit(run)
+
+def _can_shrink(connection: sqlite3.Connection) -> bool:
+    """Tell whether the file was made so that pages can be given back; see ``opening``."""
+    ((mode,),) = connection.execute("PRAGMA auto_vacuum").fetchall()
+    return bool(mode)

@@ -94,18 +94,18 @@ class SqliteMessageStore:
     async def purge(self, *, before_us: int, limit: int) -> int:
         """Delete up to ``limit`` records older than that; return how many there were.
 
-        They are sought by a reader, since that looks at all rows, and deleted by the writer.
+        There may be more of them as long as it is not 0: many long topics are done in parts. They are sought by a reader, since that looks at all rows, and deleted by the writer.
         """
         before = time_text(before_us)
-        ((found,),) = await self._readers.fetch(self._queries["topics_before"], (before, limit))
+        ((found,),) = await self._readers.fetch(
+            self._queries["topics_before"], (before, limit, PAGE_SIZE_MAX)
+        )
         topics = orjson.loads(found)
         size = self._maintenance.slice_rows
         deleted = 0
         for start in range(0, len(topics), size):
             parameters = (to_json(topics[start : start + size]), before)
             deleted += await self._maintenance.delete(self._queries["purge"], parameters)
-        if deleted:
-            await self._maintenance.give_space_back()
         return deleted
 
     async def _scan_all(self, page: Page, _: str, low: str, high: str | None) -> str | None:
@@ -114,9 +114,16 @@ class SqliteMessageStore:
         rows_max = min(page.rows_max, self._stretch.rows)
         (row,) = await self._readers.fetch(self._queries["page"], (low, end, rows_max))
         records, left_out = read_page(row)
-        taken = await page.add(records, left_out, self._fetch)
+        known = next((index for index in left_out if not records[index].topic), len(records))
+        if known == 0 and records:
+            self._stretch.adapt(len(records), 1)
+            return await self._scan_one(page, None, low, end)
+        taken = await page.add(
+            records[:known], [index for index in left_out if index < known], self._fetch
+        )
         self._stretch.adapt(len(records), taken)
-        return first_after(records[-1].topic) if len(records) == rows_max else None
+        more = known < len(records) or len(records) == rows_max
+        return first_after(records[known - 1].topic) if more else None
 
     async def _scan_some(
         self, page: Page, topic_filter: str, low: str, high: str | None
@@ -126,7 +133,14 @@ class SqliteMessageStore:
         rows_max = self._stretch.rows
         ((found,),) = await self._readers.fetch(self._queries["topics"], (low, end, rows_max))
         topics = orjson.loads(found)
-        at = first_after(topics[-1]) if len(topics) == rows_max else None
+        read = len(topics)
+        if None in topics:
+            del topics[topics.index(None) :]
+            if not topics:
+                self._stretch.adapt(read, 1)
+                return await self._scan_one(page, topic_filter, low, end)
+        more = len(topics) < read or read == rows_max
+        at = first_after(topics[-1]) if more else None
         matching = [topic for topic in topics if matches(topic_filter, topic)]
         if len(matching) > page.rows_max:
             del matching[page.rows_max :]
@@ -142,6 +156,18 @@ class SqliteMessageStore:
                 taken = topics.index(records[count].topic)
         self._stretch.adapt(len(topics), taken)
         return at
+
+    async def _scan_one(
+        self, page: Page, topic_filter: str | None, low: str, end: str | bytes
+    ) -> str | None:
+        """Add the first record of a range, if it matches; for a topic too long for a page."""
+        rows = await self._readers.fetch(self._queries["first"], (low, end))
+        if not rows:
+            return None
+        record = read_record(rows[0])
+        if topic_filter is None or matches(topic_filter, record.topic):
+            await page.add([record], [], self._fetch)
+        return first_after(record.topic)
 
     async def _fetch(self, record: Record) -> Record | None:
         return await self.get(record.topic)

@@ -62,19 +62,28 @@ FROM "{table}" WHERE topic = ?;
 -- Columns as JSON arrays, see rows.py.
 SELECT {page}
 FROM (
-    SELECT topic, time, {payload_hex}, qos, retained, client_id, message_uuid, position
+    SELECT
+        {short_topic}, time, {payload_hex}, qos, retained,
+        {short_client_id}, message_uuid, position
     FROM "{table}" WHERE topic >= ?1 AND topic < ?2 ORDER BY topic LIMIT ?3
 );
 
 -- topics --
-SELECT json_group_array(topic)
-FROM (SELECT topic FROM "{table}" WHERE topic >= ?1 AND topic < ?2 ORDER BY topic LIMIT ?3);
+SELECT json_group_array(short_topic)
+FROM (SELECT {short_topic} FROM "{table}" WHERE topic >= ?1 AND topic < ?2 ORDER BY topic LIMIT ?3);
+
+-- first --
+-- For a topic that is left out of a page.
+SELECT {record}
+FROM "{table}" WHERE topic >= ?1 AND topic < ?2 ORDER BY topic LIMIT 1;
 
 -- page_of_topics --
 -- Like page, for the topics of a JSON array.
 SELECT {page}
 FROM (
-    SELECT topic, time, {payload_hex}, qos, retained, client_id, message_uuid, position
+    SELECT
+        {short_topic}, time, {payload_hex}, qos, retained,
+        {short_client_id}, message_uuid, position
     FROM "{table}" WHERE topic IN (SELECT value FROM json_each(?1)) ORDER BY topic LIMIT -1
 );
 
@@ -82,7 +91,11 @@ FROM (
 SELECT count(*) FROM "{table}";
 
 -- topics_before --
-SELECT json_group_array(topic) FROM (SELECT topic FROM "{table}" WHERE time < ? LIMIT ?);
+-- Up to ?2 of them, unless their topics have more than ?3 bytes.
+SELECT json_group_array(topic) FROM (
+    SELECT topic, sum(length(CAST(topic AS BLOB))) OVER (ROWS UNBOUNDED PRECEDING) AS size
+    FROM (SELECT topic FROM "{table}" WHERE time < ?1 LIMIT ?2)
+) WHERE size <= ?3;
 
 -- purge --
 DELETE FROM "{table}" WHERE topic IN (SELECT value FROM json_each(?1)) AND time < ?2;

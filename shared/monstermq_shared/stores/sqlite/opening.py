@@ -1,25 +1,35 @@
 """Opening a database file: whose it is, whether it is sound, and what a process must know of it."""
 
-import errno
-import fcntl
-import os
+import logging
 import sqlite3
 import uuid
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
 
 from monstermq_shared.errors import StartupError, StoreDamaged
 from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.stores.sql import load_queries
-from monstermq_shared.stores.sqlite.errors import damaged, translated_at_start
+from monstermq_shared.stores.sqlite.errors import damaged, translated_at_start, unwritable
+from monstermq_shared.stores.sqlite.files import (
+    LOG,
+    PARTIAL,
+    beside,
+    check_header,
+    lost_content,
+    put_in_place,
+    reading,
+)
+from monstermq_shared.stores.sqlite.lock import DatabaseLock
 from monstermq_shared.stores.sqlite.ownership import Ownership
+
+logger = logging.getLogger(__name__)
 
 MEMORY = ":memory:"
 SCHEMA_VERSION = 1
 META_TABLES = ("monstermq_meta", "watermarks")
+_SMALL_TABLES = (*META_TABLES, "sessions", "subscriptions", "open_ids", "inflight")
 
 _LIBRARY_VERSION_MIN = (3, 38, 0)  # the first with JSON built in, ->> and unixepoch()
 _CHECKED_SIZE_MAX = 64 * 1024 * 1024
@@ -29,8 +39,6 @@ _QUERIES = load_queries(__package__, "database.sql")
 _ORIGINAL_TABLES = {"sessions", "subscriptions", "queuedmessages", "retainedmessages"}
 
 _PRAGMAS = (
-    # Only before the first table is made: lets a purge give its space back in small steps.
-    "PRAGMA auto_vacuum = INCREMENTAL",
     "PRAGMA journal_mode = WAL",
     # What is acknowledged survives a power loss, not only a killed process.
     "PRAGMA synchronous = FULL",
@@ -43,6 +51,27 @@ _PRAGMAS = (
     "PRAGMA journal_size_limit = 67108864",
 )
 
+_NEEDED: tuple[tuple[str, str | int, str], ...] = (
+    (
+        "journal_mode",
+        "wal",
+        "its file system cannot do that, as those over a network cannot: set SQLite.Path to a "
+        "local disk",
+    ),
+    (
+        "synchronous",
+        2,
+        "the SQLite library was built without it: install another one",
+    ),
+    (
+        "auto_vacuum",
+        2,
+        "without it the file never becomes smaller. Change it once, while no broker runs, with: "
+        "sqlite3 FILE 'PRAGMA auto_vacuum = 2; VACUUM'",
+    ),
+)
+"""Setting, its value, and what to do where it has another one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Opened:
@@ -50,17 +79,19 @@ class Opened:
 
     Attributes:
         connection: The writing connection, in autocommit mode.
-        lock: The lock file, None for ``:memory:``; closing it gives the database free.
+        lock: None for ``:memory:``; closing it gives the database free.
         ownership: The claim that every transaction checks.
         generation: Of which log the positions are.
         boot: How often the database has been opened.
+        ended_cleanly: Whether whoever had it open last has closed it; True for a new one.
     """
 
     connection: sqlite3.Connection
-    lock: TextIO | None
+    lock: DatabaseLock | None
     ownership: Ownership
     generation: str
     boot: int
+    ended_cleanly: bool
 
 
 def open_database(path: str, schema: Iterable[str]) -> Opened:
@@ -76,43 +107,130 @@ def open_database(path: str, schema: Iterable[str]) -> Opened:
         StoreDamaged: The file is corrupt, or of a schema this release does not know.
     """
     _check_library()
-    lock = None if path == MEMORY else _lock_file(Path(path))
-    try:
+    if path == MEMORY:
         with translated_at_start(path):
-            connection = sqlite3.connect(
-                path,
-                timeout=_BUSY_TIMEOUT_S,
-                isolation_level=None,
-                check_same_thread=False,
-                cached_statements=_STATEMENTS_MAX,
-            )
+            connection = _connect(path)
+            create_meta(connection)
+            return _take_over(connection, path, schema, None)
+    file = Path(path)
+    _check_before(file)
+    lock = DatabaseLock.acquire(file)
+    try:
+        _warn_of_new_folder(file, lock)
+        if not file.exists():
+            _create(file)
+        with translated_at_start(path):
+            connection = _connect(path)
             try:
+                _check_integrity(connection, path)
                 return _take_over(connection, path, schema, lock)
             except BaseException:
                 connection.close()
                 raise
     except BaseException:
-        if lock is not None:
-            lock.close()
+        lock.abandon()
         raise
 
 
-def _take_over(
-    connection: sqlite3.Connection, path: str, schema: Iterable[str], lock: TextIO | None
-) -> Opened:
+def check_ours(connection: sqlite3.Connection, path: str) -> None:
+    """Refuse a database that this release cannot use as its own.
+
+    Raises:
+        StartupError: Another program has made it, or it has no tables at all.
+        StoreDamaged: Its schema is of a version this release does not know.
+        sqlite3.Error: It cannot be read.
+    """
     tables = {name for (name,) in connection.execute(_QUERIES["tables"])}
-    _check_origin(tables, path)
-    _check_schema_version(connection, tables, path)
-    _check_integrity(connection, path)
+    if not tables:
+        raise lost_content(Path(path), "is a database without any table")
+    check_origin(tables, path)
+    ((version,),) = connection.execute("PRAGMA user_version").fetchall()
+    if version != SCHEMA_VERSION:
+        raise StoreDamaged(
+            f"{path} has schema version {version}, and this release knows {SCHEMA_VERSION}; "
+            "start the release that wrote it, or set SQLite.Path to a new file. Nothing was changed"
+        )
+
+
+def create_meta(connection: sqlite3.Connection) -> None:
+    """Make an empty file, or ``:memory:``, a database of the current schema without stores."""
+    # Only before the first table is made: lets a purge give its space back in small steps.
+    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute(_QUERIES["meta_table"])
+    connection.execute(_QUERIES["first_meta"], (str(uuid.uuid4()),))
+    connection.execute(_QUERIES["watermarks_table"])
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    connection.execute("COMMIT")
+
+
+def _check_before(file: Path) -> None:
+    """Refuse a file that is not ours before anything is made beside it."""
+    try:
+        exists = file.exists()
+        if not exists and (log := beside(file, LOG)).exists() and log.stat().st_size:
+            raise StartupError(
+                f"{file} is missing, but its write-ahead log {log} is there, with messages that "
+                "are nowhere else; put the database back beside it, or remove the log to begin "
+                "with nothing",
+                exit_code=ExitCode.STORE_DAMAGED,
+            )
+        if exists:
+            check_header(file)
+    except OSError as exc:
+        raise unwritable(file, exc) from exc
+    if exists:
+        with translated_at_start(str(file)), reading(file) as connection:
+            check_ours(connection, str(file))
+
+
+def _warn_of_new_folder(file: Path, lock: DatabaseLock) -> None:
+    folder = file.resolve().parent
+    if lock.made_folder and not folder.is_relative_to(Path.cwd()):
+        logger.warning(
+            "the folder %s did not exist and was made; if the database should be elsewhere, or on "
+            "a disk that is not mounted, correct SQLite.Path",
+            folder,
+        )
+
+
+def _create(file: Path) -> None:
+    """Make a new database; it appears only when it is complete.
+
+    So a file without tables is never one that was about to be made.
+    """
+    partial = beside(file, PARTIAL)
+    try:
+        partial.unlink(missing_ok=True)
+        with translated_at_start(str(file)), closing(_connect(str(partial))) as connection:
+            create_meta(connection)
+        put_in_place(partial, file.resolve())
+    except OSError as exc:
+        raise unwritable(file, exc) from exc
+    finally:
+        with suppress(OSError):  # what went wrong is on its way already
+            partial.unlink()
+
+
+def _connect(path: str) -> sqlite3.Connection:
+    return sqlite3.connect(
+        path,
+        timeout=_BUSY_TIMEOUT_S,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=_STATEMENTS_MAX,
+    )
+
+
+def _take_over(
+    connection: sqlite3.Connection, path: str, schema: Iterable[str], lock: DatabaseLock | None
+) -> Opened:
     for pragma in _PRAGMAS:
         connection.execute(pragma).fetchall()
+    if lock is not None:
+        _check_settings(connection, path)
     connection.execute("BEGIN IMMEDIATE")
     try:
-        if not tables:
-            connection.execute(_QUERIES["meta_table"])
-            connection.execute(_QUERIES["first_meta"], (str(uuid.uuid4()),))
-            connection.execute(_QUERIES["watermarks_table"])
-            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         for statement in schema:
             connection.execute(statement)
         writer = str(uuid.uuid4())
@@ -123,7 +241,28 @@ def _take_over(
             connection.execute("ROLLBACK")
         raise
     ((generation, boot, version),) = begun
-    return Opened(connection, lock, Ownership(writer, version), generation, boot)
+    return Opened(
+        connection=connection,
+        lock=lock,
+        ownership=Ownership(writer, version),
+        generation=generation,
+        boot=boot,
+        ended_cleanly=lock is None or lock.ended_cleanly,
+    )
+
+
+def _check_settings(connection: sqlite3.Connection, path: str) -> None:
+    """Refuse to run where SQLite has not taken a setting that promises of ours rest on.
+
+    It does not raise then, but goes on as it was.
+    """
+    for setting, wanted, fix in _NEEDED:
+        ((found,),) = connection.execute(f"PRAGMA {setting}").fetchall()
+        if found != wanted:
+            raise StartupError(
+                f"{path}: SQLite's {setting} is {found!r} and must be {wanted!r}; {fix}",
+                exit_code=ExitCode.STORE_UNWRITABLE,
+            )
 
 
 def _check_library() -> None:
@@ -135,54 +274,13 @@ def _check_library() -> None:
         )
 
 
-def _lock_file(path: Path) -> TextIO:
-    """Lock a file beside the database, for as long as it is held open.
+def check_origin(tables: set[str], path: str) -> None:
+    """Refuse the tables of another program, or of the original MonsterMQ.
 
-    The database's own locks are taken per transaction, so they do not keep a second broker out.
+    Raises:
+        StartupError: They are.
     """
-    name = path.with_name(path.name + ".lock")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # The lock is what the file is for: it is kept open, and closed with the database.
-        lock = name.open("a+", encoding="utf-8")
-    except OSError as exc:
-        raise _unwritable(name, exc) from exc
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        lock.truncate(0)
-        lock.write(f"{os.getpid()}\n")
-        lock.flush()
-    except BlockingIOError as exc:
-        lock.seek(0)
-        holder = lock.read(20).strip() or "unknown"
-        lock.close()
-        raise StartupError(
-            f"{path} is in use by another broker (process {holder}); end that one, or set "
-            "SQLite.Path to another file",
-            exit_code=ExitCode.STORE_IN_USE,
-        ) from exc
-    except OSError as exc:
-        with suppress(OSError):  # closing tries to write what could not be written
-            lock.close()
-        raise _unwritable(name, exc) from exc
-    return lock
-
-
-def _unwritable(path: Path, exc: OSError) -> StartupError:
-    if exc.errno == errno.ENOSPC:
-        return StartupError(
-            f"{path}: the disk is full; free some space, or set SQLite.Path to another disk",
-            exit_code=ExitCode.STORE_FULL,
-        )
-    return StartupError(
-        f"{path} cannot be written ({exc.strerror}); make the folder writable for this user, or "
-        "set SQLite.Path to another place",
-        exit_code=ExitCode.STORE_UNWRITABLE,
-    )
-
-
-def _check_origin(tables: set[str], path: str) -> None:
-    if not tables or "monstermq_meta" in tables:
+    if "monstermq_meta" in tables:
         return
     maker = "another program"
     if tables & _ORIGINAL_TABLES or any(name.endswith(("lastval", "archive")) for name in tables):
@@ -193,21 +291,18 @@ def _check_origin(tables: set[str], path: str) -> None:
     )
 
 
-def _check_schema_version(connection: sqlite3.Connection, tables: set[str], path: str) -> None:
-    ((version,),) = connection.execute("PRAGMA user_version").fetchall()
-    if tables and version != SCHEMA_VERSION:
-        raise StoreDamaged(
-            f"{path} has schema version {version}, and this release knows {SCHEMA_VERSION}; "
-            "start the release that wrote it, or set SQLite.Path to a new file. Nothing was changed"
-        )
-
-
 def _check_integrity(connection: sqlite3.Connection, path: str) -> None:
-    """Look for damage, unless the file is so large that the start would take seconds."""
+    """Look for damage; of a file so large that it would take long, only in the small tables.
+
+    Those are what a start reads. Damage elsewhere is met when somebody reads or writes there.
+    """
     ((pages,),) = connection.execute("PRAGMA page_count").fetchall()
     ((page_size,),) = connection.execute("PRAGMA page_size").fetchall()
+    checks = ["quick_check(1)"]
     if pages * page_size > _CHECKED_SIZE_MAX:
-        return
-    ((finding,),) = connection.execute("PRAGMA quick_check(1)").fetchall()
-    if finding != "ok":
-        raise damaged(path, finding)
+        tables = {name for (name,) in connection.execute(_QUERIES["tables"])}
+        checks = [f"quick_check({name})" for name in _SMALL_TABLES if name in tables]
+    for check in checks:
+        finding = connection.execute(f"PRAGMA {check}").fetchone()[0]
+        if finding != "ok":
+            raise damaged(path, finding)

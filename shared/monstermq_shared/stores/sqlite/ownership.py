@@ -4,10 +4,21 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from monstermq_shared.errors import StoreConflict, StoreUnavailable
+from monstermq_shared.errors import StoreConflict
 from monstermq_shared.stores.sql import load_queries
 
 _QUERIES = load_queries(__package__, "database.sql")
+
+
+class Attempt:
+    """One transaction, as whoever runs it remembers it when its COMMIT reports an error.
+
+    Attributes:
+        applied: Whether it took effect all the same; False as long as that is not known.
+    """
+
+    def __init__(self) -> None:
+        self.applied = False
 
 
 class Ownership:
@@ -24,44 +35,51 @@ class Ownership:
     def __init__(self, writer: str, version: int) -> None:
         self._writer = writer
         self._version = version
-        self.uncertain = False
+        self._uncertain: Attempt | None = None
 
     @contextmanager
-    def transaction(self, connection: sqlite3.Connection) -> Iterator[None]:
+    def transaction(
+        self, connection: sqlite3.Connection, attempt: Attempt | None = None
+    ) -> Iterator[None]:
         """Commit what the body writes, or nothing of it.
+
+        Args:
+            connection: The writing connection, in autocommit mode.
+            attempt: Told if the transaction took effect although its COMMIT failed: then this call
+                raises, and a later ``settle``, whoever calls it, finds out.
 
         Raises:
             StoreConflict: Another process has taken the database over.
-            StoreUnavailable: An earlier COMMIT has neither succeeded nor failed: see ``settle``.
+            sqlite3.Error: Nothing was written, or that cannot be known yet.
         """
-        if self.uncertain:
-            raise StoreUnavailable("the outcome of the last commit is not known yet")
+        self.settle(connection)
         # A deferred transaction that reads and then writes could not wait for a lock.
         connection.execute("BEGIN IMMEDIATE")
         try:
             self._claim(connection)
             yield
-            self._commit(connection)
+            self._commit(connection, Attempt() if attempt is None else attempt)
         except BaseException:
             # When the disk is full, SQLite has rolled back by itself.
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
 
-    def settle(self, connection: sqlite3.Connection) -> bool:
-        """Find out whether a COMMIT that failed was applied all the same.
+    def settle(self, connection: sqlite3.Connection) -> None:
+        """If a COMMIT has neither succeeded nor failed, find out, and tell its attempt.
 
         Raises:
-            sqlite3.Error: That cannot be known now; ``uncertain`` stays True.
+            sqlite3.Error: That cannot be known now; nothing may be written before it is.
         """
+        if self._uncertain is None:
+            return
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         found = connection.execute(_QUERIES["version"]).fetchone()
-        self.uncertain = False
-        applied: bool = found == (self._writer, self._version + 1)
-        if applied:
+        if found == (self._writer, self._version + 1):
             self._version += 1
-        return applied
+            self._uncertain.applied = True
+        self._uncertain = None
 
     def _claim(self, connection: sqlite3.Connection) -> None:
         claim = (self._writer, self._version)
@@ -70,12 +88,13 @@ class Ownership:
                 "another broker has opened this database and writes to it; this one stops"
             )
 
-    def _commit(self, connection: sqlite3.Connection) -> None:
+    def _commit(self, connection: sqlite3.Connection, attempt: Attempt) -> None:
         try:
             connection.execute("COMMIT")
         except sqlite3.Error:
-            self.uncertain = True
-            if not self.settle(connection):
+            self._uncertain = attempt
+            self.settle(connection)
+            if not attempt.applied:
                 raise
         else:
             self._version += 1

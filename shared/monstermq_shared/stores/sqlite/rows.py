@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from monstermq_shared.records import Record
+from monstermq_shared.records import Record, size_of
 from monstermq_shared.stores.sql import load_queries
 
 PAGE_ROWS_MAX = 1024
@@ -69,16 +69,21 @@ def read_page(row: Sequence[str]) -> tuple[list[Record], list[int]]:
     """Read the row of the fragment ``page``.
 
     Returns:
-        The records, and the indexes of those whose payload was left out, for ``Page.add``.
+        The records, and the indexes of those of which something was left out, for ``Page.add``.
+        A topic that was left out is empty, which no topic is.
     """
     topics, texts, qos, retained, client_ids, times, offsets, ids = map(orjson.loads, row[:8])
-    left_out = [index for index, text in enumerate(texts) if text is None]
-    for index in left_out:
-        texts[index] = ""
+    left_out: set[int] = set()
+    for column in (topics, texts, client_ids):
+        if None in column:
+            missing = [index for index, text in enumerate(column) if text is None]
+            left_out.update(missing)
+            for index in missing:
+                column[index] = ""
     payloads = map(bytes.fromhex, texts)
     flags = map(bool, retained)
     records = list(map(Record, topics, payloads, qos, flags, client_ids, times, offsets, ids))
-    return records, left_out
+    return records, sorted(left_out)
 
 
 class Page:
@@ -86,7 +91,7 @@ class Page:
 
     Args:
         limit: Records it holds at most.
-        size_max: Bytes of payload after which it takes no more.
+        size_max: Bytes of records (``size_of``) after which it takes no more.
 
     Attributes:
         records: What it holds so far, in order.
@@ -110,8 +115,8 @@ class Page:
 
         Args:
             records: No more than ``rows_max``, which must not be 0.
-            left_out: Indexes of those whose payload is still to be fetched.
-            fetch: Returns such a record with its payload, or None if it has gone meanwhile.
+            left_out: Indexes of those that are still to be fetched.
+            fetch: Returns such a record with all there is, or None if it has gone meanwhile.
 
         Returns:
             How many it looked at; fewer than all only if the size was reached.
@@ -122,7 +127,7 @@ class Page:
             if found is None:
                 continue
             self.records.append(found)
-            self._size += len(found.payload)
+            self._size += size_of(found)
             if self._size >= self._size_max:
                 return index + 1
         return len(records)

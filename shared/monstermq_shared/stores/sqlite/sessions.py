@@ -59,6 +59,7 @@ _ENDED_STATEMENTS = (
     "end_sessions",
 )
 _TRIM_ROWS_MIN = 64
+_TRIM_ROWS_MAX = 65_536
 
 
 class SqliteSessionStore:
@@ -176,7 +177,7 @@ class SqliteSessionStore:
     def _trim(
         self, connection: sqlite3.Connection, trims: Mapping[str, Trim]
     ) -> dict[str, Trimmed]:
-        """Drop the oldest rows; for all clients at once, in one round unless payloads are small."""
+        """Drop the oldest rows; for all clients at once, in few rounds also if payloads are small."""
         trimmed: dict[str, Trimmed] = {}
         waiting = dict(trims)
         rows_max = max([_TRIM_ROWS_MIN, *(trim.messages for trim in trims.values())])
@@ -185,6 +186,7 @@ class SqliteSessionStore:
             ((found,),) = connection.execute(
                 _QUERIES["oldest_links"], (to_json(starts), rows_max)
             ).fetchall()
+            asked, rows_max = rows_max, min(2 * rows_max, _TRIM_ROWS_MAX)
             dropped: dict[str, list[int]] = {}
             for client_id, (positions, sizes) in orjson.loads(found).items():
                 trim = waiting[client_id]
@@ -194,7 +196,7 @@ class SqliteSessionStore:
                 before = trimmed.get(client_id, Trimmed(0, 0))
                 trimmed[client_id] = Trimmed(before.messages + count, before.size + size)
                 left = Trim(trim.after, trim.messages - count, trim.size - size)
-                if len(positions) < rows_max or (left.messages <= 0 and left.size <= 0):
+                if len(positions) < asked or (left.messages <= 0 and left.size <= 0):
                     del waiting[client_id]
                 else:
                     waiting[client_id] = left

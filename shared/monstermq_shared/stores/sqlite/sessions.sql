@@ -132,9 +132,13 @@ VALUES {rows}
 ON CONFLICT (position) DO NOTHING;
 
 -- put_links --
--- ?1 is JSON: client -> position -> QoS. The messages are there already.
+-- ?1 is JSON: client -> position -> QoS. The messages are there already. The size is what
+-- ``records.size_of`` returns.
 INSERT INTO queuedmessagesclients (client_id, position, qos, size)
-SELECT client.key, message.position, item.value, length(message.payload)
+SELECT
+    client.key, message.position, item.value,
+    length(CAST(message.topic AS BLOB)) + length(CAST(message.client_id AS BLOB))
+        + length(message.payload)
 FROM json_each(?1) AS client, json_each(client.value) AS item
 CROSS JOIN queuedmessages AS message ON message.position = CAST(item.key AS INTEGER) WHERE true
 ON CONFLICT (client_id, position) DO NOTHING;
@@ -212,7 +216,7 @@ SELECT client_id, packet_id, position FROM open_ids;
 SELECT client_id, packet_id, position, state FROM inflight;
 
 -- load_queuedmessagesclients --
--- Not the rows, but how many there are, and the bytes of their payloads.
+-- Not the rows, but how many there are, and the bytes of them (``size_of``).
 SELECT client_id, count(*), sum(size) FROM queuedmessagesclients GROUP BY client_id;
 
 -- get_message --
@@ -225,11 +229,13 @@ SELECT {page},
     json_group_array(delivery_qos)
 FROM (
     SELECT
-        message.topic, message.time, {payload_hex}, message.qos,
-        message.retained, message.client_id, message.message_uuid, message.position,
+        {short_topic}, message.time, {payload_hex}, message.qos,
+        message.retained, short_client_id, message.message_uuid, message.position,
         link.qos AS delivery_qos
     FROM queuedmessagesclients AS link
-    CROSS JOIN (SELECT *, payload AS payload_blob FROM queuedmessages) AS message
+    CROSS JOIN (
+        SELECT *, payload AS payload_blob, {short_client_id} FROM queuedmessages
+    ) AS message
         ON message.position = link.position
     WHERE link.client_id = ?1 AND link.position > ?2 AND link.position < ?3
     ORDER BY link.position LIMIT ?4

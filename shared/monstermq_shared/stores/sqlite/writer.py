@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from monstermq_shared.errors import StoreError
 from monstermq_shared.stores.sqlite.errors import translated
 
 T = TypeVar("T")
@@ -38,6 +39,7 @@ class Writer:
             queue.SimpleQueue()
         )
         self._loop = asyncio.get_running_loop()
+        self._closed = False
         # A daemon, so that a process that dies of an error does not hang here.
         self._thread = threading.Thread(target=self._run, name="sqlite-writer", daemon=True)
         self._thread.start()
@@ -46,13 +48,19 @@ class Writer:
         """Have the thread call the job; the future has its result, or its error as ours.
 
         Jobs are run in order. A job that is running cannot be cancelled.
+
+        Raises:
+            StoreError: The writer has been closed.
         """
+        if self._closed:
+            raise StoreError(f"{self._where} has been closed")
         future: asyncio.Future[T] = self._loop.create_future()
         self._jobs.put((job, future))
         return future
 
     async def close(self) -> None:
         """Finish the jobs that are queued and close the connection."""
+        self._closed = True
         self._jobs.put(None)
         await asyncio.to_thread(self._thread.join)
 

@@ -1,15 +1,21 @@
 """Who is held, for how long, and what becomes of subscribers that are too slow."""
 
 from dataclasses import replace
+from typing import NoReturn
 
 import pytest
 from tests.support.engine import HOLD, QUEUE, Bench, acknowledge_everything, session_of, settings
 from tests.support.links import Closed, RecordingLink
+from tests.support.mqtt_client_frames import encode_connect, encode_subscribe
 
+from monstermq_edge.mqtt import phases
+from monstermq_edge.mqtt.connection import Connection
+from monstermq_edge.mqtt.context import ConnectionContext, Peer
+from monstermq_edge.mqtt.decoder import DecoderLimits
 from monstermq_shared.counters import DropReason
-from monstermq_shared.sessions.local import persistent
 from monstermq_shared.sessions.local.persistent import Phase
-from monstermq_shared.sessions.ports import CloseReason
+from monstermq_shared.sessions.local.session import Session
+from monstermq_shared.sessions.ports import CloseReason, Link, Will
 
 SMALL = settings(window=1, hold=replace(HOLD, pending_max=4))
 
@@ -73,11 +79,33 @@ def test_a_slow_persistent_session_goes_on_from_its_rows() -> None:
     assert not bench.disk.client("s").queue
 
 
-def test_patience_ends_for_a_session_that_is_still_reading_its_pages_too(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(persistent, "PAGE_MESSAGES", 4)
-    bench = Bench(SMALL)
+def test_pages_for_a_client_that_catches_up_hold_nobody() -> None:
+    bench = Bench(settings(window=10, hold=replace(HOLD, pending_max=100)))
+    bench.drop(bench.connect("s", ("t", 1)))
+    publisher = bench.connect("p", clean=True)
+    bench.publish(publisher, "t", *(b"%d" % i for i in range(600)))
+    bench.settle()
+    subscriber = bench.connect_again("s")
+    bench.publish(publisher, "t", b"600")
+    bench.settle()
+    assert publisher.holds == 0
+    assert acknowledge_everything(bench, subscriber) == [b"%d" % i for i in range(601)]
+
+
+def test_retained_pages_hold_nobody() -> None:
+    bench = Bench(settings(window=10, hold=replace(HOLD, pending_max=100)))
+    publisher = bench.connect("p", clean=True)
+    for number in range(600):
+        bench.publish(publisher, f"t/{number}", b"x", retain=True)
+    bench.settle()
+    bench.connect("s", ("t/#", 1), clean=True)
+    bench.publish(publisher, "t/live", b"x")
+    assert publisher.holds == 0
+
+
+def test_patience_ends_for_a_session_that_is_still_reading_its_pages_too() -> None:
+    hold = replace(HOLD, pending_max=8, pending_size_max=4)
+    bench = Bench(settings(window=1, hold=hold))
     bench.drop(bench.connect("s", ("t", 1)))
     publisher = bench.connect("p", clean=True)
     bench.publish(publisher, "t", *(b"%d" % i for i in range(20)))
@@ -110,6 +138,62 @@ def test_the_clock_stands_still_while_the_subscriber_itself_is_held() -> None:
     wait(bench, 20)
     assert publisher.holds == 1
     assert Closed(CloseReason.SLOW_CONSUMER) not in subscriber.take()
+
+
+def connection_of(bench: Bench, outbox_size_max: int) -> Connection:
+    """Return a connection as the product has it."""
+    context = ConnectionContext(
+        port=bench.engine,
+        counters=bench.counters,
+        decoder_limits=DecoderLimits(),
+        outbox_size_max=outbox_size_max,
+        connect_timeout_s=10.0,
+        keep_alive_max_s=0,
+        new_client_id=lambda: "nobody",
+        admit=lambda _, __: True,
+        wake=lambda _: None,
+        report=lambda _, __: None,
+    )
+    peer = Peer(remote_address="client", local_address="broker", tls=False)
+    return Connection(context, peer, None, 0.0)
+
+
+def test_a_subscriber_that_never_reads_holds_its_publishers_for_so_long_only() -> None:
+    bench = Bench(SMALL)
+    subscriber = connection_of(bench, outbox_size_max=1_000)
+    subscriber.receive_data(encode_connect("s", clean=True, keep_alive_s=0), 0.0, 0)
+    subscriber.receive_data(encode_subscribe(1, [("t", 1), ("noise", 0)]), 0.0, 0)
+    publisher = bench.connect("p", clean=True)
+    bench.publish(publisher, "noise", b"x" * 2_000, qos=0)
+    assert subscriber.stops_reading
+    bench.publish(publisher, "t", *(b"%d" % i for i in range(6)))
+    assert publisher.holds == 1
+    wait(bench, 5)
+    assert publisher.holds == 0
+    assert subscriber.phase is phases.Phase.CLOSED
+
+
+class Unscanned(dict[Session, Link]):
+    """Slow sessions that may be looked up, but not gone through."""
+
+    def __iter__(self) -> NoReturn:
+        raise AssertionError("a publish must not cost more where more subscribers are slow")
+
+
+def test_slow_subscribers_do_not_make_a_publish_or_an_end_slower_for_each_other() -> None:
+    bench = Bench(SMALL)
+    for number in range(20):
+        bench.connect(f"s{number}", ("t", 1), clean=True)
+    slow_publisher = bench.connect("both", ("t", 1), clean=True)
+    other = bench.connect("p", clean=True)
+    bench.publish(other, "t", *(b"x" for _ in range(6)))
+    backpressure = bench.engine.backpressure
+    backpressure.slow = Unscanned(backpressure.slow)
+    bench.publish(slow_publisher, "t", b"x")
+    assert slow_publisher.holds == 0
+    assert other.holds == 21
+    bench.drop(slow_publisher)
+    assert other.holds == 20
 
 
 def test_two_that_publish_to_each_other_do_not_hold_each_other() -> None:
@@ -157,10 +241,55 @@ def test_a_database_that_is_behind_holds_publishers_until_it_has_caught_up() -> 
     assert publisher.holds == 0
     bench.publish(publisher, "t", b"x" * 400)
     assert publisher.holds == 1
-    assert bench.engine.backpressure.backlogged == 1
     bench.commit()
     assert publisher.holds == 0
-    assert bench.engine.backpressure.backlogged == 0
+
+
+def test_what_is_being_committed_counts_as_waiting_too() -> None:
+    bench = Bench(settings(hold=replace(HOLD, backlog_size_max=2_000)))
+    bench.drop(bench.connect("s", ("t", 1)))
+    publisher = bench.connect("p", clean=True)
+    bench.publish(publisher, "t", b"x" * 1_200)
+    turn = bench.engine.take_turn()
+    assert turn is not None
+    bench.publish(publisher, "t", b"x" * 200)
+    assert publisher.holds == 1
+    bench.engine.committed(bench.disk.apply(turn))
+    assert publisher.holds == 0
+
+
+def test_connections_that_come_and_go_are_refused_when_too_much_waits() -> None:
+    bound = 1_000_000
+    bench = Bench(settings(hold=replace(HOLD, backlog_size_max=bound)))
+    cycles = 0
+    while not bench.engine.is_overloaded() and cycles < 100:
+        will = Will(topic=f"w/{cycles}", payload=b"x" * 100_000, qos=1, retain=True)
+        bench.drop(bench.attach(f"c{cycles}", clean=cycles % 2 == 0, will=will))
+        cycles += 1
+    assert 2 * bound < bench.engine.journal.backlog_size < 2.5 * bound
+    turn = bench.engine.take_turn()
+    assert turn is not None
+    assert bench.engine.is_overloaded()
+    bench.engine.committed(bench.disk.apply(turn))
+    assert not bench.engine.is_overloaded()
+
+
+def test_rows_of_sessions_and_subscriptions_count_as_waiting() -> None:
+    bench = Bench()
+    link = bench.attach("s", will=Will(topic="w", payload=b"x" * 1_000, qos=0, retain=False))
+    attached = bench.engine.journal.backlog_size
+    assert attached > 1_000
+    bench.engine.subscribe(session_of(link), 1, [("f" * 500, 1), ("g" * 500, 1)])
+    assert bench.engine.journal.backlog_size > attached + 1_000
+
+
+def test_a_publisher_at_the_bound_keeps_nobody_out() -> None:
+    bench = Bench(settings(hold=replace(HOLD, backlog_size_max=2_000)))
+    bench.drop(bench.connect("s", ("t", 1)))
+    publisher = bench.connect("p", clean=True)
+    while not publisher.holds:
+        bench.publish(publisher, "t", b"x" * 400)
+    assert not bench.engine.is_overloaded()
 
 
 def test_qos_0_that_nobody_stores_is_never_held() -> None:

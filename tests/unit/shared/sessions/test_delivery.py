@@ -1,11 +1,14 @@
 """The window, packet ids, and what waits for them."""
 
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.engine import Bench, acknowledge_everything, session_of, settings
 from tests.support.links import Publish, Told
 
+from monstermq_shared.messages import MessageRun
 from monstermq_shared.sessions.local.session import PACKET_ID_MAX
 from monstermq_shared.sessions.ports import Answer
 from monstermq_shared.stores.ports import InFlightState
@@ -70,6 +73,34 @@ def test_puback_does_not_end_a_qos_2_exchange() -> None:
     bench.engine.acknowledge(session_of(subscriber), [1])
     assert session_of(subscriber).in_flight
     assert bench.persistent("s").queued == 1
+
+
+@EITHER_KIND
+def test_puback_after_pubrec_changes_nothing(clean: bool) -> None:
+    bench = Bench()
+    subscriber = bench.connect("s", ("t", 2), clean=clean)
+    bench.publish(bench.connect("p", clean=True), "t", b"a", qos=2)
+    bench.settle()
+    session = session_of(subscriber)
+    bench.engine.receive(session, [1])
+    bench.engine.acknowledge(session, [1])
+    assert session.in_flight
+    bench.engine.complete(session, [1])
+    assert not session.in_flight
+
+
+def test_what_waits_does_not_pin_the_chunk_it_came_in() -> None:
+    bench = Bench(settings(window=1))
+    subscriber = bench.connect("s", ("t", 1), clean=True)
+    publisher = bench.connect("p", clean=True)
+    bench.publish(publisher, "t", b"first")
+    chunk = bytes(100_000)
+    owners = sys.getrefcount(chunk)
+    run = MessageRun(b"t", 1, False, chunk, (10,), (11,), (2,))
+    bench.engine.publish(session_of(publisher), run, 0)
+    del run
+    assert session_of(subscriber).pending_count == 1
+    assert sys.getrefcount(chunk) == owners
 
 
 def test_pubrec_for_a_forgotten_id_is_answered_so_that_the_client_can_go_on() -> None:

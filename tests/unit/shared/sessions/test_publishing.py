@@ -39,6 +39,18 @@ def test_a_retained_message_is_acknowledged_after_its_commit_if_the_store_is_dur
         assert publisher.take() == told
 
 
+def test_a_view_of_retained_messages_makes_nothing_else_wait() -> None:
+    bench = Bench(replace(SETTINGS, retained_durable=False))
+    publisher = bench.connect("p")
+    bench.publish(publisher, "flagged/x", b"a", first_id=1)
+    assert publisher.take() == [Told(Answer.PUBACK, 1)]
+    assert bench.engine.journal.backlog_records == 0
+    bench.publish(publisher, "flagged/x", b"a", first_id=2, retain=True)
+    assert publisher.take() == []
+    bench.commit()
+    assert publisher.take() == [Told(Answer.PUBACK, 2)]
+
+
 def test_acknowledgements_leave_in_the_order_of_the_publishes() -> None:
     bench = Bench()
     publisher = bench.connect("p")

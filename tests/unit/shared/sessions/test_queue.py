@@ -3,11 +3,10 @@
 from dataclasses import replace
 
 import pytest
-from tests.support.engine import QUEUE, Bench, acknowledge_everything, session_of, settings
-from tests.support.links import Told
+from tests.support.engine import HOLD, QUEUE, Bench, acknowledge_everything, session_of, settings
+from tests.support.links import Publish, Told
 
 from monstermq_shared.counters import DropReason
-from monstermq_shared.sessions.local import persistent
 from monstermq_shared.sessions.local.persistent import Phase
 from monstermq_shared.sessions.ports import Answer
 
@@ -29,9 +28,8 @@ def test_what_came_while_away_is_sent_in_order() -> None:
     assert bench.persistent("s").queued == bench.persistent("s").queued_size == 0
 
 
-def test_a_queue_longer_than_a_page_is_read_page_by_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(persistent, "PAGE_MESSAGES", 4)
-    bench = Bench(settings(window=2))
+def test_a_queue_longer_than_a_page_is_read_page_by_page() -> None:
+    bench = Bench(settings(window=2, hold=replace(HOLD, pending_max=8)))
     bench.drop(bench.connect("s", ("t", 1)))
     bench.publish(bench.connect("p", clean=True), "t", *numbered(0, 23))
     bench.settle()
@@ -260,4 +258,162 @@ def test_without_queues_a_qos_2_exchange_is_finished_after_a_reconnect() -> None
     assert Told(Answer.PUBREL, 1) in subscriber.take()
     bench.engine.complete(session_of(subscriber), [1])
     bench.settle()
+    assert not bench.disk.client("s").in_flight
+
+
+OFF = settings(queue=replace(QUEUE, enabled=False))
+
+
+def with_rows(qos: int, *payloads: bytes) -> Bench:
+    """Return a broker whose queues are off, with rows of a time when they were on."""
+    bench = Bench()
+    bench.drop(bench.connect("s", ("t", qos)))
+    bench.publish(bench.connect("p", clean=True), "t", *payloads, qos=qos)
+    bench.settle()
+    return bench.killed(OFF)
+
+
+def test_rows_of_before_are_sent_once_when_queues_are_off() -> None:
+    bench = with_rows(1, b"a", b"b")
+    subscriber = bench.connect_again("s")
+    assert acknowledge_everything(bench, subscriber) == [b"a", b"b"]
+    assert not bench.disk.client("s").queue
+    assert bench.persistent("s").queued == bench.persistent("s").queued_size == 0
+    bench.drop(subscriber)
+    assert bench.connect_again("s").payloads() == []
+
+
+def test_rows_of_before_are_exactly_once_when_queues_are_off() -> None:
+    bench = with_rows(2, b"a")
+    subscriber = bench.connect_again("s")
+    assert subscriber.payloads() == [b"a"]
+    bench.engine.receive(session_of(subscriber), [1])
+    bench.settle()
+    bench.drop(subscriber)
+    again = bench.killed(OFF).connect_again("s")
+    assert Told(Answer.PUBREL, 1) in again.take()
+    assert not bench.disk.client("s").queue
+
+
+def test_a_row_of_before_is_deleted_though_its_receipt_comes_before_it_is_read() -> None:
+    bench = Bench()
+    bench.connect("s", ("t", 2))
+    bench.publish(bench.connect("p", clean=True), "t", b"a", qos=2)
+    bench.settle()
+    bench = bench.killed(OFF)
+    subscriber = bench.attach("s")
+    bench.commit()
+    bench.engine.receive(session_of(subscriber), [1])
+    bench.settle()
+    assert subscriber.payloads() == []
+    assert not bench.disk.client("s").queue
+    assert bench.persistent("s").queued == 0
+
+
+def test_without_queues_what_comes_after_connack_is_sent_whatever_was_unacknowledged() -> None:
+    bench = Bench(OFF)
+    subscriber = bench.connect("s", ("t", 2))
+    publisher = bench.connect("p", clean=True)
+    bench.publish(publisher, "t", b"1", qos=1)
+    bench.publish(publisher, "t", b"2", qos=2)
+    bench.settle()
+    bench.drop(subscriber)
+    subscriber = bench.attach("s")
+    bench.commit()
+    assert bench.persistent("s").phase is Phase.LIVE
+    bench.publish(publisher, "t", b"3", qos=1)
+    bench.settle()
+    assert subscriber.payloads() == [b"3"]
+    assert sum(bench.counters.dropped) == 0
+
+
+def test_without_queues_what_comes_meanwhile_follows_the_rows_of_before() -> None:
+    bench = with_rows(1, b"a", b"b")
+    publisher = bench.connect("p", clean=True)
+    subscriber = bench.attach("s")
+    bench.commit()
+    bench.publish(publisher, "t", b"c")
+    bench.settle()
+    assert acknowledge_everything(bench, subscriber) == [b"a", b"b", b"c"]
+    assert sum(bench.counters.dropped) == 0
+    assert not bench.disk.client("s").queue
+
+
+def test_without_queues_too_much_behind_the_rows_of_before_is_dropped_and_counted() -> None:
+    bench = with_rows(1, b"a")
+    bench = bench.killed(settings(queue=replace(QUEUE, enabled=False, tail_max=2)))
+    publisher = bench.connect("p", clean=True)
+    subscriber = bench.attach("s")
+    bench.commit()
+    for payload in (b"b", b"c", b"d"):
+        bench.publish(publisher, "t", payload)
+    bench.settle()
+    assert acknowledge_everything(bench, subscriber) == [b"a", b"b", b"c"]
+    assert bench.counters.dropped[DropReason.QUEUEING_DISABLED] == 1
+
+
+def with_orphan() -> Bench:
+    """Return the disk of a session to which a QoS 2 message is under way that has no row."""
+    bench = Bench(OFF)
+    subscriber = bench.connect("s", ("t", 2))
+    bench.publish(bench.connect("p", clean=True), "t", b"orphan", qos=2)
+    bench.settle()
+    bench.drop(subscriber)
+    bench.settle()
+    return bench
+
+
+def test_an_exchange_without_row_does_not_read_the_whole_queue_into_memory() -> None:
+    bench = with_orphan().killed(settings(window=2, hold=replace(HOLD, pending_max=20)))
+    publisher = bench.connect("p", clean=True)
+    bench.publish(publisher, "t", *numbered(0, 500))
+    bench.settle()
+    subscriber = bench.connect_again("s")
+    assert session_of(subscriber).pending_count < 2 * 10
+    said = subscriber.take()
+    sent = [one for one in said if isinstance(one, Publish)]
+    # Rows beyond it have been read, so it is known that it has none.
+    assert Told(Answer.PUBREL, 1) in said
+    bench.engine.complete(session_of(subscriber), [1])
+    bench.engine.acknowledge(session_of(subscriber), [one.packet_id for one in sent])
+    bench.settle()
+    rest = acknowledge_everything(bench, subscriber)
+    assert [one.payload for one in sent] + rest == numbered(0, 500)
+    assert not bench.disk.client("s").in_flight
+
+
+def test_an_exchange_without_row_takes_its_place_in_the_window() -> None:
+    bench = Bench(OFF)
+    bench.connect("s", ("t", 2))
+    bench.publish(bench.connect("p", clean=True), "t", b"orphan", qos=2)
+    bench.settle()
+    bench = bench.killed(settings(window=3))
+    bench.publish(bench.connect("p", clean=True), "t", *numbered(0, 5))
+    bench.settle()
+    subscriber = bench.connect_again("s")
+    assert subscriber.payloads() == numbered(0, 2)
+    assert len(session_of(subscriber).in_flight) == 3
+
+
+def test_ids_that_wait_for_their_rows_do_not_block_a_window_that_was_made_smaller() -> None:
+    bench = Bench(settings(window=100))
+    bench.connect("s", ("t", 2))
+    publisher = bench.connect("p", clean=True)
+    bench.publish(publisher, "t", *numbered(0, 50), qos=1)
+    bench.publish(publisher, "t", *numbered(50, 60), qos=2)
+    bench.settle()
+    bench = bench.killed(settings(window=5, hold=replace(HOLD, pending_max=10)))
+    subscriber = bench.connect_again("s")
+    received: list[bytes] = []
+    while publishes := subscriber.publishes():
+        received += [publish.payload for publish in publishes]
+        assert session_of(subscriber).pending_count < 2 * 5
+        bench.engine.acknowledge(session_of(subscriber), [p.packet_id for p in publishes])
+        ids = [p.packet_id for p in publishes if p.qos == 2]
+        bench.engine.receive(session_of(subscriber), ids)
+        bench.settle()
+        bench.engine.complete(session_of(subscriber), ids)
+        bench.settle()
+    assert received == numbered(0, 60)
+    assert not bench.disk.client("s").queue
     assert not bench.disk.client("s").in_flight

@@ -1,10 +1,20 @@
 """What is retained, for a new subscription."""
 
+from dataclasses import replace
+
 import pytest
-from tests.support.engine import Bench, session_of
+from tests.support.engine import (
+    HOLD,
+    QUEUE,
+    Bench,
+    acknowledge_everything,
+    session_of,
+    settings,
+)
 from tests.support.links import Closed, Publish, RecordingLink, Suback
 
 from monstermq_shared.sessions.local import retained
+from monstermq_shared.sessions.local.persistent import Phase
 from monstermq_shared.sessions.ports import CloseReason
 
 
@@ -80,10 +90,9 @@ def test_a_row_older_than_what_came_live_meanwhile_is_skipped(
     assert not bench.engine.retained.active
 
 
-def test_many_come_page_by_page_as_the_client_acknowledges(
-    bench: Bench, publisher: RecordingLink, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(retained, "PAGE_TOPICS", 3)
+def test_many_come_page_by_page_as_the_client_acknowledges() -> None:
+    bench = Bench(settings(hold=replace(HOLD, pending_max=6)))
+    publisher = bench.connect("p", clean=True)
     for number in range(40):
         retain(bench, publisher, f"r/{number:02}", b"x")
     bench.settle()
@@ -172,6 +181,45 @@ def test_retained_messages_of_a_persistent_session_are_rows(
     assert again.publishes() == [Publish("r/a", b"x", 2, 1, dup=True, retain=True)]
 
 
+def test_retained_messages_wait_until_the_rows_are_sent_and_count_for_no_queue_limit() -> None:
+    queue = replace(QUEUE, messages_max=20)
+    bench = Bench(settings(window=5, queue=queue, hold=replace(HOLD, pending_max=10)))
+    publisher = bench.connect("p", clean=True)
+    for number in range(60):
+        retain(bench, publisher, f"r/{number:02}", b"kept")
+    bench.settle()
+    bench.drop(bench.connect("s", ("t", 1)))
+    bench.publish(publisher, "t", *(b"%d" % i for i in range(18)))
+    bench.settle()
+    subscriber = bench.attach("s")
+    subscribe(bench, subscriber, "r/#")
+    bench.settle()
+    received = acknowledge_everything(bench, subscriber)
+    assert received == [b"%d" % i for i in range(18)] + [b"kept"] * 60
+    assert sum(bench.counters.dropped) == 0
+    assert not bench.engine.retained.active
+
+
+def test_a_page_of_a_replay_that_comes_when_its_client_fell_behind_is_read_again() -> None:
+    queue = replace(QUEUE, messages_max=10)
+    bench = Bench(settings(window=1, queue=queue, hold=replace(HOLD, pending_max=8)))
+    publisher = bench.connect("p", clean=True)
+    for number in range(12):
+        retain(bench, publisher, f"r/{number:02}", b"kept")
+    bench.settle()
+    subscriber = bench.connect("s", ("t", 1))
+    subscribe(bench, subscriber, "r/#")
+    bench.commit()
+    bench.publish(publisher, "t", *(b"%d" % i for i in range(10)))
+    bench.engine.tick(1.0, 1)
+    bench.engine.tick(9.0, 9)
+    assert bench.persistent("s").phase is Phase.LAGGING
+    bench.settle()
+    received = acknowledge_everything(bench, subscriber)
+    assert received == [b"%d" % i for i in range(10)] + [b"kept"] * 12
+    assert sum(bench.counters.dropped) == 0
+
+
 def test_a_replay_overtaken_by_too_many_topics_ends_its_connection(
     bench: Bench, publisher: RecordingLink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,6 +240,18 @@ def test_system_topics_are_replayed_from_memory(bench: Bench) -> None:
     bench.settle()
     assert subscriber.publishes() == [Publish("$SYS/uptime", b"5", retain=True)]
     assert bench.engine.system_filters == ["$SYS/#"]
+
+
+def test_only_the_brokers_own_topics_are_system_topics(
+    bench: Bench, publisher: RecordingLink
+) -> None:
+    bench.system_values["$SYS/uptime"] = b"5"
+    subscriber = bench.connect("s", clean=True)
+    subscribe(bench, subscriber, "$SYSTEM/#")
+    bench.settle()
+    bench.publish(publisher, "$SYSTEM/x", b"mine")
+    assert subscriber.payloads() == [b"mine"]
+    assert bench.engine.system_filters == []
 
 
 def test_a_repeated_subscription_has_one_replay(bench: Bench, publisher: RecordingLink) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from tests.support.disk import Disk
 from tests.support.engine import SETTINGS, Bench, session_of
 from tests.support.links import Closed, Connack, Publish, Suback, Unsuback
 
@@ -169,6 +170,22 @@ def test_a_kill_publishes_the_will_at_the_next_start_once() -> None:
     again = after.killed()
     assert again.counters.wills_published == 0
     assert again.connect_again("watcher").payloads() == [b"gone"]
+
+
+def test_a_lowered_limit_of_topic_levels_drops_a_will_and_keeps_subscriptions() -> None:
+    deep = "/".join("a" * 20)
+    bench = Bench(replace(SETTINGS, topic_levels_max=50))
+    bench.drop(bench.connect("s", (deep, 1)))
+    bench.attach("c", clean=True, will=replace(WILL, topic=deep))
+    bench.attach("d", clean=True, will=WILL)
+    bench.settle()
+    after = Bench(replace(SETTINGS, topic_levels_max=19), disk=Disk())
+    (problem,) = after.engine.restore(bench.disk.load(), 0)
+    assert "'c'" in problem
+    assert "20 levels" in problem
+    assert after.counters.dropped[DropReason.TOPIC_NOT_WRITABLE] == 1
+    assert after.counters.wills_published == 1
+    assert after.engine.sessions["s"].subscriptions == {deep: 1}
 
 
 def test_a_retained_will_is_retained() -> None:

@@ -1,0 +1,85 @@
+"""Opening a port: every address of its host, both kinds of IP, and one wording for what fails."""
+
+import errno
+import os
+import socket
+
+from monstermq_shared.errors import StartupError
+from monstermq_shared.exit_codes import ExitCode
+
+ALL_IPV6 = "::"
+"""As ``BindAddress``: every interface, for IPv4 clients too."""
+
+PRIVILEGED_BELOW = 1024
+"""Ports below this one may be opened by root, or with CAP_NET_BIND_SERVICE."""
+PORT_MAX = 65_535
+
+
+def listen(key: str, host: str, number: int, *, backlog: int) -> list[socket.socket]:
+    """Listen on every address of ``host``, or on none.
+
+    Args:
+        key: The configuration key of the port, for errors: ``TCP``, ``Metrics.Port``.
+        host: An address or a host name; looking a name up blocks.
+        number: The port; 0 takes a free one.
+        backlog: Connections the kernel holds until they are accepted.
+
+    Raises:
+        StartupError: It is taken, or may not be opened; says what to do, and carries
+            ``ExitCode.PORT_IN_USE``.
+    """
+    opened: list[socket.socket] = []
+    try:
+        found = socket.getaddrinfo(host, number, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        # A name can be listed twice with the same address; a dictionary keeps the order.
+        for family, address in {(family, address): None for family, *_, address in found}:
+            both = host == ALL_IPV6 and socket.has_dualstack_ipv6()
+            opened.append(
+                socket.create_server(
+                    # Sockets take the four parts of an IPv6 address as getaddrinfo gives them.
+                    (str(address[0]), *address[1:]),
+                    family=family,
+                    backlog=backlog,
+                    dualstack_ipv6=both,
+                )
+            )
+    except (OSError, UnicodeError) as exc:
+        for listener in opened:
+            listener.close()
+        raise StartupError(
+            f"{key}: port {number} on {host} {_why(key, number, exc)}",
+            exit_code=ExitCode.PORT_IN_USE,
+        ) from exc
+    return opened
+
+
+def url_host(address: str) -> str:
+    """Return how an address is written in a URL: ``[::]`` (RFC 3986, 3.2.2)."""
+    return f"[{address}]" if ":" in address else address
+
+
+def _why(key: str, number: int, exc: OSError | UnicodeError) -> str:
+    bind_address = f"{key.removesuffix('.Port')}.BindAddress" if "." in key else "BindAddress"
+    if not isinstance(exc, OSError) or isinstance(exc, socket.gaierror):
+        return f"cannot be opened: {bind_address} is neither an address nor a name that is known"
+    match exc.errno:
+        case errno.EADDRINUSE:
+            return f"is used by another process: stop it, or set {_another(key, number)}"
+        case errno.EACCES:
+            return (
+                "may not be opened by this user: ports below 1024 need CAP_NET_BIND_SERVICE "
+                f"(docs/operation.md); grant it, or set {_another(key, number)}"
+            )
+        case errno.EADDRNOTAVAIL:
+            return f"cannot be opened: {bind_address} is no address of this machine"
+        case _:
+            return f"cannot be opened: {os.strerror(exc.errno) if exc.errno else exc}"
+
+
+def _another(key: str, number: int) -> str:
+    """Return the key, and how the environment sets it, with a port that may be free."""
+    if number < PRIVILEGED_BELOW:
+        other = number + 8_000  # 443 is 8443, as usual
+    else:
+        other = number + 1 if number < PORT_MAX else number - 1
+    return f"{key} (MONSTERMQ_{key.upper().replace('.', '__')}={other})"

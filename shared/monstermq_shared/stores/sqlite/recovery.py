@@ -1,0 +1,401 @@
+"""What can be read of a damaged database, copied into a new one."""
+
+import re
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from monstermq_shared.errors import ConfigError, StoreDamaged, StoreUnavailable
+from monstermq_shared.stores.sql import fill_in, load_queries, table_name
+from monstermq_shared.stores.sqlite import sessions as session_tables
+from monstermq_shared.stores.sqlite.archives import SqliteArchiveStore
+from monstermq_shared.stores.sqlite.errors import translated
+from monstermq_shared.stores.sqlite.files import (
+    PARTIAL,
+    beside,
+    check_header,
+    family,
+    put_in_place,
+    reading,
+)
+from monstermq_shared.stores.sqlite.lock import check_not_in_use
+from monstermq_shared.stores.sqlite.messages import SqliteMessageStore
+from monstermq_shared.stores.sqlite.opening import META_TABLES, check_origin, create_meta
+from monstermq_shared.stores.sqlite.salvage import IntegerKeys, Row, Salvage, TextKeys
+
+_QUERIES = load_queries(__package__, "recovery.sql")
+
+_BOOT_BITS = 40
+"""A position is ``boot << 40 | counter``: each boot's positions lie close together."""
+_BOOT_END = 1 << 22
+_POSITION_MAX = 2**63 - 1
+_BOOTS_MAX = 4096
+"""How many boots are read one by one; those beyond are read as one."""
+_FAILURES_MAX = 200_000
+"""How often a table may be found unreadable: feeling for the next good page has to end."""
+_CLIENT_TABLES = {
+    "subscriptions": "topic",
+    "queuedmessagesclients": "position",
+    "open_ids": "packet_id",
+    "inflight": "packet_id",
+}
+"""Tables whose rows belong to a session, and what orders the rows of one client."""
+
+_TYPES = {"TEXT": str, "BLOB": bytes, "INTEGER": int, "BOOLEAN": int}
+Check = Callable[[Any], bool]
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecoveredTable:
+    """What became of a table.
+
+    Attributes:
+        name: Its name.
+        rows: Rows that were copied.
+        lost: Rows that were not, None if their number is not known.
+    """
+
+    name: str
+    rows: int
+    lost: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovered:
+    """A database that was made of a damaged one.
+
+    Attributes:
+        size: Its bytes.
+        tables: Its tables.
+        left_out: Tables of the damaged database that are not MonsterMQ's.
+        dropped: Queue rows that were read, but of which the message or the client was lost.
+    """
+
+    size: int
+    tables: Sequence[RecoveredTable]
+    left_out: Sequence[str]
+    dropped: int
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything could be read."""
+        return not self.dropped and all(table.lost == 0 for table in self.tables)
+
+
+def recover_file(source: Path, target: Path) -> Recovered:
+    """Copy what can be read of a damaged database, its write-ahead log included, into a new one.
+
+    The damaged database is not changed. The new one appears only when it is complete, and never
+    without rows.
+
+    Raises:
+        ConfigError: There is something under the new name already.
+        StartupError: A broker runs on the damaged database; or it is empty, or not ours.
+        StoreDamaged: Nothing can be read.
+        StoreUnavailable: There is no such database, or the new one cannot be written.
+    """
+    _check_names(source, target)
+    partial = beside(target, PARTIAL)
+    try:
+        partial.unlink(missing_ok=True)
+        with (
+            reading(source) as damaged,
+            closing(sqlite3.connect(partial, isolation_level=None)) as new,
+        ):
+            recovery = _Recovery(source, damaged, new)
+            with translated(f"the new database {partial}"):
+                tables = recovery.run()
+        if not any(table.rows for table in tables if table.name not in META_TABLES):
+            raise _nothing(source, "not a single row of its tables can be read")
+        put_in_place(partial, target.resolve())
+    except OSError as exc:
+        raise StoreUnavailable(f"{target} cannot be written: {exc}") from exc
+    finally:
+        with suppress(OSError):  # what went wrong is on its way already
+            partial.unlink()
+    return Recovered(
+        size=target.stat().st_size,
+        tables=tables,
+        left_out=recovery.left_out,
+        dropped=recovery.dropped,
+    )
+
+
+def _check_names(source: Path, target: Path) -> None:
+    try:
+        if not source.is_file():
+            raise StoreUnavailable(f"{source}: there is no such database file")
+        check_header(source)
+    except OSError as exc:
+        raise StoreUnavailable(f"{source} cannot be read: {exc}") from exc
+    check_not_in_use(source)
+    if not family(source).isdisjoint(family(target)):
+        raise ConfigError(f"{target} belongs to the database {source}; choose another name")
+    if target.exists() or target.is_symlink():
+        raise ConfigError(f"{target} exists already; choose another name")
+
+
+def _nothing(source: Path, finding: str) -> StoreDamaged:
+    return StoreDamaged(
+        f"{source}: nothing can be recovered, {finding}. Nothing was changed; go back to a backup "
+        "with: monstermq db restore BACKUP"
+    )
+
+
+class _Recovery:
+    """Copies table by table, in one transaction of the new database.
+
+    Args:
+        source: The damaged database, as messages name it.
+        damaged: Where to read.
+        new: An empty database.
+    """
+
+    def __init__(self, source: Path, damaged: sqlite3.Connection, new: sqlite3.Connection) -> None:
+        self._source = source
+        self._damaged = damaged
+        self._new = new
+        self.left_out: list[str] = []
+        self.dropped = 0
+
+    def run(self) -> list[RecoveredTable]:
+        """Copy everything; return what became of each table."""
+        names = self._names()
+        messages, archives = self._stores(names)
+        # It has no name yet: a crash now leaves nothing that could be taken for a database.
+        self._new.execute("PRAGMA journal_mode = OFF")
+        self._new.execute("PRAGMA synchronous = OFF")
+        create_meta(self._new)
+        self._new.execute("BEGIN")
+        for statement in self._schema(messages, archives):
+            self._new.execute(statement)
+        generation, boot = self._meta()
+        boots = range(min(boot or _BOOTS_MAX, _BOOTS_MAX))
+        tables = [self._copy_topics(table, "topic") for table in messages]
+        tables += [self._copy_positions(table, boots) for table in archives]
+        tables.append(self._copy_topics("sessions", "client_id"))
+        tables.append(self._copy_positions("queuedmessages", boots))
+        clients = [client_id for (client_id,) in self._new.execute(_QUERIES["clients"])]
+        tables += [self._copy_of_clients(table, clients) for table in _CLIENT_TABLES]
+        self._copy_watermarks()
+        self.dropped = sum(
+            self._new.execute(_QUERIES[name]).rowcount for name in ("drop_links", "drop_messages")
+        )
+        self._set_meta(generation, boot or 0, ["queuedmessages", *messages, *archives])
+        self._new.execute("COMMIT")
+        return tables
+
+    def _names(self) -> set[str]:
+        """Return the tables that the damaged database is known to have."""
+        try:
+            # Opens also where an entry of the schema, or the size of the file, makes no sense.
+            self._damaged.execute("PRAGMA writable_schema = ON")
+            found = [name for (name,) in self._damaged.execute(_QUERIES["tables"])]
+        except sqlite3.Error as exc:
+            raise _nothing(self._source, f"its list of tables is damaged ({exc})") from exc
+        names = {name for name in found if isinstance(name, str)}
+        if not names:
+            raise _nothing(self._source, "it has no tables")
+        check_origin(names, str(self._source))
+        return names
+
+    def _stores(self, names: set[str]) -> tuple[list[str], list[str]]:
+        """Return the tables of message stores and of archives among them."""
+        messages, archives = [], []
+        for name in sorted(names.difference(META_TABLES, session_tables.TABLES)):
+            if not _is_table_name(name):
+                self.left_out.append(name)
+            elif name == "retainedmessages" or name.endswith("lastval"):
+                messages.append(name)
+            elif name.endswith("archive"):
+                archives.append(name)
+            else:
+                self.left_out.append(name)
+        return messages, archives
+
+    def _schema(self, messages: Iterable[str], archives: Iterable[str]) -> list[str]:
+        statements = [*session_tables.SCHEMA]
+        for table in messages:
+            statements += SqliteMessageStore.schema(table)
+        for table in archives:
+            statements += SqliteArchiveStore.schema(table)
+        return statements
+
+    # -- tables ----------------------------------------------------------------------------------
+
+    def _copy_topics(self, name: str, key: str) -> RecoveredTable:
+        """Copy a table that is ordered by a text."""
+        table = _Table(self._damaged, self._new, name, key)
+        return table.outcome(table.salvage("by_text"))
+
+    def _copy_positions(self, name: str, boots: range) -> RecoveredTable:
+        """Copy a table that is ordered by position."""
+        table = _Table(self._damaged, self._new, name, "position")
+        starts = [*(boot << _BOOT_BITS for boot in boots), boots.stop << _BOOT_BITS, _POSITION_MAX]
+        stretches = sum(
+            table.salvage("by_position", end, start=start, end=end)
+            for start, end in pairwise(starts)
+        )
+        return table.outcome(stretches)
+
+    def _copy_of_clients(self, name: str, clients: Iterable[str]) -> RecoveredTable:
+        """Copy the rows of clients whose session was read; others would belong to nobody."""
+        key = _CLIENT_TABLES[name]
+        query = "of_client_by_text" if key == "topic" else "of_client_by_number"
+        table = _Table(self._damaged, self._new, name, key)
+        return table.outcome(sum(table.salvage(query, client_id) for client_id in clients))
+
+    # -- the log's positions ---------------------------------------------------------------------
+
+    def _meta(self) -> tuple[str | None, int | None]:
+        """Return generation and boot, None where they cannot be read."""
+        with suppress(sqlite3.Error, ValueError):
+            ((generation, boot),) = self._damaged.execute(_QUERIES["meta"]).fetchall()
+            if isinstance(generation, str) and isinstance(boot, int) and 0 < boot < _BOOT_END:
+                return generation, boot
+        return None, None
+
+    def _set_meta(self, generation: str | None, boot: int, tables: Iterable[str]) -> None:
+        """See to it that the next boot's positions lie beyond all that were copied."""
+        highest = [self._new.execute(_QUERIES["highest_watermark"]).fetchone()[0]]
+        for table in tables:
+            query = fill_in(_QUERIES, {"table": table})["highest_position"]
+            highest.append(self._new.execute(query).fetchone()[0])
+        parameters = (generation, max(boot, max(highest) >> _BOOT_BITS))
+        self._new.execute(_QUERIES["set_meta"], parameters)
+
+    def _copy_watermarks(self) -> None:
+        with suppress(sqlite3.Error):
+            for row in self._damaged.execute(_QUERIES["watermarks"]).fetchall():
+                self._new.execute(_QUERIES["put_watermark"], row)
+
+
+class _GivenUpError(Exception):
+    """A table has been found unreadable too often."""
+
+
+class _Table:
+    """A table that is copied: reads sound rows of the damaged one, and writes them."""
+
+    def __init__(
+        self, damaged: sqlite3.Connection, new: sqlite3.Connection, name: str, key: str
+    ) -> None:
+        described = new.execute(_QUERIES["columns"], (name,)).fetchall()
+        columns = [column for column, _, _ in described]
+        self._checks = [_check_of(*description) for description in described]
+        self._queries = fill_in(
+            _QUERIES,
+            {
+                "table": name,
+                "key": key,
+                "columns": ", ".join(columns),
+                "values": ", ".join("?" * len(columns)),
+            },
+        )
+        self._damaged = damaged
+        self._new = new
+        self._name = name
+        self._rows = 0
+        self._failures = 0
+        self._key_index = columns.index(key)
+        self._key_is_text = described[self._key_index][1] == "TEXT"
+
+    def salvage(
+        self, query: str, *further: object, start: int = 0, end: int = _POSITION_MAX
+    ) -> int:
+        """Copy what a query can reach; return how many stretches could not be read.
+
+        Args:
+            query: Its name; its first parameters are the key to begin with and the limit.
+            further: Its further parameters.
+            start: If the key is a number: the first.
+            end: If the key is a number: the first beyond.
+        """
+        if self._given_up:
+            return 1
+
+        def fetch(low: object, limit: int) -> list[Row]:
+            return self._fetch(self._queries[query], (low, limit, *further))
+
+        if self._key_is_text:
+            salvage, first, last = (
+                Salvage(fetch, TextKeys(), self._key_index, self._keep),
+                b"",
+                b"\xff",
+            )
+        else:
+            keys = IntegerKeys()
+            salvage = Salvage(fetch, keys, self._key_index, self._keep)
+            first, last = keys.key(start), keys.key(end)
+        try:
+            return salvage.read(first, last)
+        except _GivenUpError:
+            return 1
+
+    def _fetch(self, query: str, parameters: tuple[object, ...]) -> list[Row]:
+        try:
+            rows: list[Row] = self._damaged.execute(query, parameters).fetchall()
+            for row in rows:
+                if not all(check(value) for check, value in zip(self._checks, row, strict=True)):
+                    raise sqlite3.DataError("a row that makes no sense")
+        except sqlite3.Error as exc:
+            self._failures += 1
+            if self._given_up:
+                raise _GivenUpError from exc
+            raise
+        return rows
+
+    @property
+    def _given_up(self) -> bool:
+        return self._failures > _FAILURES_MAX
+
+    def _keep(self, rows: Sequence[Row]) -> None:
+        self._rows += self._new.executemany(self._queries["put"], rows).rowcount
+
+    def outcome(self, stretches: int) -> RecoveredTable:
+        """Return what became of it, if so many stretches could not be read."""
+        try:
+            # Where the table has an index, this reads the index.
+            ((count,),) = self._damaged.execute(self._queries["count"]).fetchall()
+        except sqlite3.Error:
+            lost = None if stretches else 0
+        else:
+            lost = max(0, count - self._rows)
+        return RecoveredTable(name=self._name, rows=self._rows, lost=lost)
+
+
+def _check_of(column: str, type_name: str, is_required: int) -> Check:
+    """Return what tells whether a value may stand in the column."""
+    expected = _TYPES[type_name]
+
+    def check(value: object) -> bool:
+        if value is None:
+            return not is_required
+        return isinstance(value, expected)
+
+    if column in {"time", "update_time"}:
+        return lambda value: check(value) and _TIME.fullmatch(value) is not None
+    if column == "information":
+        return lambda value: check(value) and _is_json(value)
+    return check
+
+
+def _is_json(text: str) -> bool:
+    try:
+        return isinstance(orjson.loads(text), Mapping)
+    except ValueError:
+        return False
+
+
+def _is_table_name(name: str) -> bool:
+    try:
+        return table_name(name) == name
+    except ConfigError:
+        return False

@@ -1,0 +1,48 @@
+"""What the tests need of the machine they run on; where it is missing, they fail and say so."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+SYSTEM_FOLDER = "/usr/sbin"
+"""Where Debian has mosquitto; on the search path of root only."""
+
+
+def program(name: str) -> str:
+    """Return the path of a program that ``scripts/install-test-tools`` installs.
+
+    Raises:
+        AssertionError: It is not installed.
+    """
+    folders = os.environ.get("PATH", os.defpath)
+    path = shutil.which(name, path=f"{folders}{os.pathsep}{SYSTEM_FOLDER}")
+    assert path is not None, f"{name} is missing: run scripts/install-test-tools as root"
+    return path
+
+
+@contextmanager
+def mounted(folder: Path, *steps: list[str]) -> Iterator[None]:
+    """Mount something on a folder for as long as the context lasts.
+
+    Args:
+        folder: Where.
+        steps: The arguments of each call of ``mount``, without the folder.
+
+    Raises:
+        AssertionError: This process may not mount.
+    """
+    try:
+        for step in steps:
+            done = subprocess.run(
+                ["mount", *step, str(folder)], capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, (
+                f"{done.stderr.strip()}: tests of full and of read-only disks have to be run by "
+                "root with CAP_SYS_ADMIN; a container needs --cap-add SYS_ADMIN for that"
+            )
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], capture_output=True, check=False)

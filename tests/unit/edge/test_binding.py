@@ -1,0 +1,140 @@
+"""Ports: which addresses they take, and what is said when they cannot be had."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import closing
+
+import pytest
+
+from monstermq_edge.binding import listen, url_host
+from monstermq_edge.listeners import Listeners, Port
+from monstermq_shared.errors import StartupError
+from monstermq_shared.exit_codes import ExitCode
+
+LOOPBACK = "127.0.0.1"
+WITHIN_S = 5
+
+needs_ipv6 = pytest.mark.skipif(
+    not socket.has_dualstack_ipv6(), reason="this machine has no IPv6 that takes IPv4 too"
+)
+
+
+def refusal(key: str, host: str, number: int) -> str:
+    with pytest.raises(StartupError) as caught:
+        listen(key, host, number, backlog=1)
+    assert caught.value.exit_code == ExitCode.PORT_IN_USE
+    return str(caught.value)
+
+
+def free_port() -> int:
+    with socket.create_server((LOOPBACK, 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def port(number: int, key: str = "TCP") -> Port:
+    return Port(
+        key=key,
+        number=number,
+        protocol=asyncio.Protocol,
+        tls=None,
+        url="mqtt://{host}:{port}",
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "variable"),
+    [
+        ("TCP", "MONSTERMQ_TCP"),
+        ("WSS", "MONSTERMQ_WSS"),
+        ("Metrics.Port", "MONSTERMQ_METRICS__PORT"),
+    ],
+)
+def test_a_port_in_use_is_named_with_the_key_and_the_variable_for_another(
+    key: str, variable: str
+) -> None:
+    with socket.create_server((LOOPBACK, 0)) as taken:
+        number = taken.getsockname()[1]
+        told = refusal(key, LOOPBACK, number)
+    assert told.startswith(f"{key}: port {number} on {LOOPBACK} is used by another process")
+    other = number + 1 if number < 65_535 else 65_534
+    assert told.endswith(f"or set {key} ({variable}={other})")
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::1"])
+def test_an_address_of_another_machine_is_refused_with_its_key(host: str) -> None:
+    assert "BindAddress is no address of this machine" in refusal("TCP", host, 0)
+    assert "Metrics.BindAddress is no address of this" in refusal("Metrics.Port", host, 0)
+
+
+@pytest.mark.parametrize("host", ["no such host", "::zz", "x" * 200])
+def test_a_host_nobody_knows_is_refused(host: str) -> None:
+    assert "BindAddress is neither an address nor a name" in refusal("TCP", host, 0)
+
+
+def test_a_port_below_1024_says_which_right_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_arguments: object, **_settings: object) -> socket.socket:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("socket.create_server", refuse)
+    told = refusal("WSS", LOOPBACK, 443)
+    assert "CAP_NET_BIND_SERVICE (docs/operation.md)" in told
+    assert told.endswith("or set WSS (MONSTERMQ_WSS=8443)")
+
+
+@needs_ipv6
+def test_two_colons_take_both_kinds_of_address() -> None:
+    (listener,) = listen("TCP", "::", 0, backlog=5)
+    with closing(listener):
+        number = listener.getsockname()[1]
+        for host in (LOOPBACK, "::1"):
+            socket.create_connection((host, number), timeout=WITHIN_S).close()
+
+
+@needs_ipv6
+def test_another_address_takes_its_own_kind_alone() -> None:
+    (listener,) = listen("TCP", "::1", 0, backlog=5)
+    with closing(listener):
+        number = listener.getsockname()[1]
+        socket.create_connection(("::1", number), timeout=WITHIN_S).close()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((LOOPBACK, number), timeout=WITHIN_S)
+
+
+def test_an_ipv6_address_stands_in_brackets_in_a_url() -> None:
+    assert [url_host(host) for host in ("::", "127.0.0.1", "host")] == ["[::]", "127.0.0.1", "host"]
+
+
+@pytest.fixture
+async def opened() -> AsyncIterator[list[Listeners]]:
+    """Listeners to close at the end."""
+    opened: list[Listeners] = []
+    yield opened
+    for listeners in opened:
+        await listeners.close()
+
+
+@needs_ipv6
+async def test_all_ports_are_opened_and_their_urls_told(opened: list[Listeners]) -> None:
+    first, second = free_port(), free_port()
+    listeners = Listeners("::", [port(first), port(second, "WS")], handshake_s=1)
+    opened.append(listeners)
+    await listeners.open()
+    assert listeners.urls() == [f"mqtt://[::]:{first}", f"mqtt://[::]:{second}"]
+    for number in (first, second):
+        for host in (LOOPBACK, "::1"):
+            _, writer = await asyncio.open_connection(host, number)
+            writer.close()
+
+
+async def test_if_one_port_is_taken_none_is_open(opened: list[Listeners]) -> None:
+    first = free_port()
+    with socket.create_server((LOOPBACK, 0)) as taken:
+        second = port(taken.getsockname()[1], "WS")
+        listeners = Listeners(LOOPBACK, [port(first), second], handshake_s=1)
+        opened.append(listeners)
+        with pytest.raises(StartupError, match="WS: port"):
+            await listeners.open()
+    socket.create_server((LOOPBACK, first)).close()
+    await listeners.open()
+    assert listeners.urls()[0] == f"mqtt://localhost:{first}"

@@ -1,0 +1,170 @@
+"""A broker as a whole in this process: failed starts, readiness, and faults in its own tasks."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tests.support.broker import LOOPBACK, free_ports
+from tests.support.mqtt_peer import Peer
+
+from monstermq_edge.broker import Broker
+from monstermq_edge.maintenance import Job
+from monstermq_shared.config import load_config
+from monstermq_shared.errors import StartupError, StoreError, StoreUnavailable
+
+DEADLINE_S = 20.0
+
+
+class Lot:
+    """Brokers in one directory, and what they were configured to listen on."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.tcp, self.ws = free_ports(2)
+
+    def broker(self, **changes: object) -> Broker:
+        """Return a broker that is not started."""
+        settings: dict[str, Any] = {
+            "TCP": self.tcp,
+            "WS": self.ws,
+            "BindAddress": LOOPBACK,
+            "Metrics": {"Enabled": False},
+            "SessionStoreType": "SQLITE",
+            "RetainedStoreType": "SQLITE",
+            "SQLite": {"Path": str(self._directory / "monstermq.db")},
+            "ArchiveGroups": [],
+        }
+        path = self._directory / "config.yaml"
+        path.write_text(yaml.safe_dump({**settings, **changes}), encoding="utf-8")
+        return Broker(load_config(path, {}).config, "1.2.3")
+
+
+@pytest.fixture
+def lot(tmp_path: Path) -> Lot:
+    return Lot(tmp_path)
+
+
+@pytest.fixture
+async def broker(lot: Lot) -> AsyncIterator[Broker]:
+    broker = lot.broker()
+    await broker.start()
+    yield broker
+    await broker.stop()
+
+
+def other_tasks() -> set[str]:
+    """Return the names of the tasks that run beside this one."""
+    return {task.get_name() for task in asyncio.all_tasks() if task is not asyncio.current_task()}
+
+
+async def test_a_failed_start_leaves_no_task_no_port_and_no_database(lot: Lot) -> None:
+    before = other_tasks()
+    with socket.create_server((LOOPBACK, lot.ws)), pytest.raises(StartupError, match="WS"):
+        await lot.broker().start()
+    assert other_tasks() == before
+    with contextlib.closing(socket.create_server((LOOPBACK, lot.tcp))):
+        pass
+    again = lot.broker()  # the database's lock is free
+    await again.start()
+    await again.stop()
+    assert other_tasks() == before
+
+
+async def test_a_start_that_fails_at_the_metrics_port_leaves_nothing_either(lot: Lot) -> None:
+    before = other_tasks()
+    with socket.create_server((LOOPBACK, 0)) as taken:
+        metrics = {"Port": taken.getsockname()[1], "BindAddress": LOOPBACK}
+        with pytest.raises(StartupError, match=r"Metrics\.Port"):
+            await lot.broker(Metrics=metrics).start()
+    assert other_tasks() == before
+
+
+async def test_readiness_follows_the_broker_from_start_to_stop(lot: Lot) -> None:
+    broker = lot.broker()
+    await broker.start()
+    assert broker.readiness() == []
+    peer = await Peer.open(lot.tcp)
+    await peer.connect("c")
+    stop = asyncio.create_task(broker.stop())
+    await asyncio.sleep(0)
+    assert broker.readiness() == ["the broker is stopping"]
+    async with asyncio.timeout(DEADLINE_S):
+        await stop
+    await peer.closed()
+    peer.drop()
+
+
+# -- faults in what everybody depends on ---------------------------------------------------------
+
+
+def failing(error: Exception) -> Callable[..., Any]:
+    def fail(*_: object) -> None:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("part", "named"), [("tick", "ticks"), ("take_turn", "commits"), ("committed", "commits")]
+)
+async def test_a_fault_in_the_engine_ends_the_broker(
+    lot: Lot, broker: Broker, monkeypatch: pytest.MonkeyPatch, part: str, named: str
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(broker.engine, part, failing(KeyError("bug")))
+        peer = await Peer.open(lot.tcp)
+        await peer.send(b"\x10\x0d\x00\x04MQTT\x04\x00\x00\x3c\x00\x01c")
+        async with asyncio.timeout(DEADLINE_S):
+            error = await broker.failed
+    assert named in str(error)
+    peer.drop()
+
+
+async def test_a_page_that_cannot_be_read_ends_the_broker_and_no_stop_waits_for_it(
+    lot: Lot, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def find(*_: object, **__: object) -> list[Any]:
+        raise StoreError("damaged")
+
+    monkeypatch.setattr(broker.views.retained, "find", find)
+    peer = await Peer.open(lot.tcp)
+    await peer.connect("c")
+    await peer.subscribe(("#", 0))
+    async with asyncio.timeout(DEADLINE_S):
+        error = await broker.failed
+        assert str(error) == "damaged"
+        assert not await broker._driver.drain(within_s=DEADLINE_S)
+    peer.drop()
+
+
+# -- faults in maintenance -----------------------------------------------------------------------
+
+
+async def test_a_job_that_fails_is_told_and_done_again_and_ends_nothing(broker: Broker) -> None:
+    outcomes: list[Exception | None] = [KeyError("bug"), StoreUnavailable("busy"), None]
+    readiness: list[list[str]] = []
+    done = asyncio.Event()
+
+    async def run() -> None:
+        readiness.append(broker.readiness())
+        if not outcomes:
+            done.set()
+            return
+        outcome = outcomes.pop(0)
+        if outcome is not None:
+            raise outcome
+
+    job = Job(name="the job", run=run, interval_s=0.0)
+    task = asyncio.create_task(broker._maintenance.repeat(job))
+    async with asyncio.timeout(DEADLINE_S):
+        await done.wait()
+    task.cancel()
+    fails = ["the job fails: KeyError('bug')"]
+    assert readiness == [[], fails, fails, []]
+    assert broker.counters.faults == 1
+    assert not broker.failed.done()

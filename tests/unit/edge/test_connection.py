@@ -1,0 +1,208 @@
+"""The protocol side of a connection: refusals, holds, deadlines, and a bounded outbox."""
+
+import math
+from dataclasses import replace
+
+import pytest
+from tests.support.engine import HOLD, Bench, settings
+from tests.support.mqtt_client_frames import (
+    DISCONNECT,
+    PINGREQ,
+    encode_connect,
+    encode_publish,
+    encode_subscribe,
+)
+from tests.support.stage import CONNACK, CONNECT_TIMEOUT_S, OUTBOX_SIZE_MAX, Line
+
+from monstermq_edge.mqtt.packets import (
+    Answers,
+    Connect,
+    Disconnect,
+    Packet,
+    Pingreq,
+    Subscribe,
+    Unsubscribe,
+)
+from monstermq_edge.mqtt.phases import ALLOWED, Phase
+from monstermq_edge.mqtt.wire import PacketType
+from monstermq_shared.counters import Refusal
+from monstermq_shared.messages import MessageRun
+from monstermq_shared.sessions.ports import CloseReason
+
+SYS_WILL = ("$SYS/x", b"", 0, False)
+WIRE: dict[type[Packet], bytes] = {
+    Connect: encode_connect("other"),
+    MessageRun: encode_publish("t", b"x"),
+    Answers: b"\x40\x02\x00\x01",
+    Subscribe: encode_subscribe(1, [("t", 0)]),
+    Unsubscribe: b"\xa2\x05\x00\x02\x00\x01t",
+    Pingreq: PINGREQ,
+    Disconnect: DISCONNECT,
+}
+
+
+@pytest.fixture
+def line() -> Line:
+    return Line()
+
+
+# -- phases --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("packet", WIRE, ids=lambda packet: packet.__name__)
+@pytest.mark.parametrize("phase", Phase)
+def test_a_packet_is_a_protocol_error_exactly_where_the_table_does_not_have_it(
+    phase: Phase, packet: type[Packet], line: Line
+) -> None:
+    if phase is not Phase.AWAITING_CONNECT:
+        line.connect()
+    if phase is Phase.CLOSED:
+        line.receive(DISCONNECT)
+    assert line.connection.phase is phase
+    errors = line.counters.disconnects[CloseReason.PROTOCOL_ERROR]
+    received = line.counters.messages_received
+    line.receive(WIRE[packet])
+    allowed = packet in ALLOWED[phase]
+    assert (line.counters.messages_received > received) is allowed
+    assert (line.connection.phase is Phase.CLOSED) is (not allowed or packet is Disconnect)
+    if phase is Phase.CONNECTED:
+        assert (line.counters.disconnects[CloseReason.PROTOCOL_ERROR] > errors) is not allowed
+
+
+def test_the_table_knows_every_phase_and_packet() -> None:
+    assert set(ALLOWED) == set(Phase)
+    assert frozenset().union(*ALLOWED.values()) == set(WIRE)
+
+
+# -- refusals ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wire", "code", "refusal"),
+    [
+        (encode_connect("c", level=6), 1, Refusal.UNACCEPTABLE_PROTOCOL),
+        (encode_connect("", clean=False), 2, Refusal.IDENTIFIER_REJECTED),
+        (encode_connect("hasty"), 3, Refusal.TAKEOVER_RATE),
+        (encode_connect("c", will=SYS_WILL), 5, Refusal.NOT_AUTHORIZED),
+    ],
+)
+def test_a_refusal_says_its_code_once_and_is_counted_once(
+    line: Line, wire: bytes, code: int, refusal: Refusal
+) -> None:
+    line.receive(wire)
+    assert line.connection.phase is Phase.CLOSED
+    assert line.connection.data_to_send() == bytes((0x20, 2, 0, code))
+    refused = line.counters.connections_refused
+    assert (refused[refusal], sum(refused)) == (1, 1)
+    assert line.counters.packets_sent[PacketType.CONNACK] == 1
+    assert line.counters.connections_total == 0
+    assert line.wakes > 0
+
+
+def test_nobody_is_taken_in_while_too_much_waits_for_the_database() -> None:
+    bench = Bench(settings(hold=replace(HOLD, backlog_size_max=100)))
+    publisher = bench.connect("p", clean=True)
+    bench.publish(publisher, "stored/t", bytes(1_000))
+    line = Line(bench)
+    line.receive(encode_connect("c"))
+    assert line.connection.data_to_send() == b"\x20\x02\x00\x03"
+    assert line.counters.connections_refused[Refusal.SERVER_UNAVAILABLE] == 1
+    bench.settle()
+    Line(bench).connect("c")
+
+
+def test_connack_is_counted_and_comes_before_all_that_was_said_meanwhile(line: Line) -> None:
+    line.receive(encode_connect("c", clean=False) + PINGREQ)
+    assert line.connection.data_to_send() == b""
+    line.bench.settle()
+    assert line.connection.data_to_send() == CONNACK + b"\xd0\x00"
+    assert line.counters.packets_sent[PacketType.CONNACK] == 1
+    assert line.counters.connections_total == 1
+
+
+# -- holds ---------------------------------------------------------------------------------------
+
+
+def test_a_peer_that_does_not_read_is_not_held_but_not_read_from_either(line: Line) -> None:
+    line.connect()
+    line.connection.congested = True
+    line.receive(PINGREQ * OUTBOX_SIZE_MAX)
+    assert line.connection.stops_reading
+    assert not line.connection.is_held
+
+
+def test_holds_nest(line: Line) -> None:
+    line.connect()
+    line.connection.hold()
+    line.connection.hold()
+    states = []
+    for _ in range(2):
+        line.connection.resume()
+        states.append((line.connection.is_held, line.connection.stops_reading))
+    assert states == [(True, True), (False, False)]
+
+
+def test_nothing_is_read_once_the_outbox_is_full_while_connack_is_due(line: Line) -> None:
+    line.receive(encode_connect("c", clean=False))
+    wakes = line.wakes
+    while not line.connection.stops_reading:
+        line.receive(PINGREQ * 100)
+    assert line.connection.waiting_size <= OUTBOX_SIZE_MAX + 200
+    assert line.wakes == wakes + 2  # for the first bytes, and at the line
+    line.bench.settle()
+    assert line.connection.data_to_send().startswith(CONNACK)
+    assert not line.connection.stops_reading
+
+
+# -- deadlines -----------------------------------------------------------------------------------
+
+
+def test_silence_beyond_the_keep_alive_ends_the_connection(line: Line) -> None:
+    line.connect(keep_alive_s=10)
+    assert line.connection.deadline == 15.0
+    assert line.connection.expire(15.0, 0)
+    assert line.counters.disconnects[CloseReason.KEEP_ALIVE_TIMEOUT] == 1
+
+
+def test_a_held_peer_is_not_silent_and_has_the_whole_time_once_it_is_read_again(
+    line: Line,
+) -> None:
+    line.connect(keep_alive_s=10)
+    line.connection.hold()
+    assert not line.connection.expire(15.0, 0)
+    assert line.connection.deadline == 30.0
+    line.connection.start_clock(29.0)
+    assert line.connection.deadline == 30.0
+    line.connection.resume()
+    line.connection.start_clock(29.0)
+    assert line.connection.deadline == 44.0
+    assert line.connection.expire(44.0, 0)
+
+
+def test_a_peer_that_waits_for_its_connack_is_not_silent(line: Line) -> None:
+    line.receive(encode_connect("c", clean=False, keep_alive_s=10))
+    assert not line.connection.expire(15.0, 0)
+    line.bench.settle()
+    line.connection.start_clock(29.0)
+    assert line.connection.expire(44.0, 0)
+
+
+def test_a_peer_that_does_not_read_must_keep_its_keep_alive(line: Line) -> None:
+    line.connect(keep_alive_s=10)
+    line.connection.congested = True
+    line.receive(PINGREQ * OUTBOX_SIZE_MAX)
+    assert line.connection.stops_reading
+    assert line.connection.expire(15.0, 0)
+
+
+def test_without_keep_alive_there_is_no_deadline_however_often_it_is_held(line: Line) -> None:
+    line.connect(keep_alive_s=0)
+    line.connection.hold()
+    line.connection.resume()
+    line.connection.start_clock(5.0)
+    assert line.connection.deadline == math.inf
+
+
+def test_a_peer_that_never_says_connect_is_counted(line: Line) -> None:
+    assert line.connection.expire(CONNECT_TIMEOUT_S, 0)
+    assert line.counters.disconnects[CloseReason.CONNECT_TIMEOUT] == 1

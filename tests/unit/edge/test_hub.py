@@ -1,0 +1,118 @@
+"""The end of a turn and the wheel: what fails in one connection leaves the others alone."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from tests.support.mqtt_client_frames import PINGREQ
+from tests.support.stage import Stage
+
+from monstermq_edge.hub import TICK_S, WATCH_MAX_S, Hub
+from monstermq_edge.transport.stream import StreamProtocol
+
+
+class Broken(StreamProtocol):
+    """A protocol with a bug that begins to show when ``broken`` is set."""
+
+    broken = False
+
+    def flush(self) -> None:
+        """Flush, or fail."""
+        self.dirty = False
+        if self.broken:
+            raise RuntimeError("flush")
+        super().flush()
+
+    def check_deadline(self, tick: int, now: float) -> None:
+        """Check, or fail."""
+        if self.broken:
+            raise RuntimeError("check")
+        super().check_deadline(tick, now)
+
+
+@pytest.fixture
+async def stage() -> AsyncIterator[Stage]:
+    async with Stage() as stage:
+        yield stage
+
+
+async def test_a_flush_that_fails_ends_that_connection_and_mutes_no_other(stage: Stage) -> None:
+    stage.make = Broken
+    bad, failing, _ = await stage.connect("bad")
+    stage.make = StreamProtocol
+    good, _, _ = await stage.connect("good")
+    failing.broken = True  # type: ignore[attr-defined]  # it is a Broken
+    for end in (bad, good):
+        await stage.loop.sock_sendall(end, PINGREQ)
+    await stage.until(lambda: stage.counters.faults > 0)
+    assert await stage.receive(good) == b"\xd0\x00"
+    assert await stage.receive(bad) == b""
+    await stage.loop.sock_sendall(good, PINGREQ)
+    assert await stage.receive(good) == b"\xd0\x00"
+    assert len(stage.hub.protocols) == 1
+
+
+async def test_a_deadline_that_fails_ends_that_connection_and_spares_no_other(stage: Stage) -> None:
+    stage.make = Broken
+    bad, failing, _ = await stage.connect("bad", keep_alive_s=10)
+    stage.make = StreamProtocol
+    silent, _, _ = await stage.connect("silent", keep_alive_s=10)
+    failing.broken = True  # type: ignore[attr-defined]  # it is a Broken
+    await stage.pass_time(15.25)
+    assert await stage.receive(silent) == b""
+    assert await stage.receive(bad) == b""
+    assert stage.counters.faults > 0
+
+
+async def test_a_turn_that_fails_is_reported_and_its_outboxes_are_written(stage: Stage) -> None:
+    client, protocol, connection = await stage.connect("c")
+    reported: list[dict[str, Any]] = []
+    stage.loop.set_exception_handler(lambda _, context: reported.append(context))
+
+    def fail() -> None:
+        raise RuntimeError("turn")
+
+    hub = Hub(stage.loop, stage.clock, fail, 10, stage.faults)
+    connection.receive_data(PINGREQ, stage.clock.now, 0)
+    assert protocol.dirty
+    protocol.dirty = False
+    hub.wake(connection)
+    assert await stage.receive(client) == b"\xd0\x00"
+    assert [str(context["exception"]) for context in reported] == ["turn"]
+
+
+async def test_the_wheel_never_keeps_a_connection_for_long(stage: Stage) -> None:
+    _, protocol, connection = await stage.connect("c", keep_alive_s=65_535)
+    tick = stage.hub.watch(protocol, connection.deadline)
+    assert tick * TICK_S <= stage.clock.now + WATCH_MAX_S
+    assert stage.hub.watch(protocol, 1e300) == tick
+
+
+async def test_a_deadline_beyond_the_wheel_is_met_all_the_same(stage: Stage) -> None:
+    client, _, connection = await stage.connect("c", keep_alive_s=300)
+    for _ in range(44):
+        await stage.pass_time(10.0)
+    assert connection.deadline == 1_450.0
+    assert len(stage.hub.protocols) == 1
+    await stage.pass_time(10.25)
+    assert await stage.receive(client) == b""
+
+
+async def test_the_hub_says_when_the_last_connection_has_gone(stage: Stage) -> None:
+    client, _, _ = await stage.connect("c")
+    emptied = asyncio.create_task(stage.hub.emptied())
+    await stage.turns()
+    assert not emptied.done()
+    client.close()
+    async with asyncio.timeout(10):
+        await emptied
+
+
+@pytest.mark.parametrize("count", [0, 1])
+async def test_the_hub_is_full_at_its_bound(stage: Stage, count: int) -> None:
+    hub = Hub(stage.loop, stage.clock, lambda: None, 1, stage.faults)
+    _, protocol, _ = await stage.connect("c")
+    if count:
+        hub.protocols.add(protocol)
+    assert hub.is_full() is bool(count)

@@ -1,0 +1,260 @@
+"""Copies of a database, the way back to one, and what neither may ever overwrite."""
+
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from monstermq_shared.errors import ConfigError, StartupError, StoreDamaged, StoreUnavailable
+from monstermq_shared.exit_codes import ExitCode
+from monstermq_shared.stores.sqlite import SqliteDatabase
+from monstermq_shared.stores.sqlite.backup import backup_file, restore_file
+from monstermq_shared.testing.builders import ARCHIVE, RETAINED, commit_archive, make_record
+from monstermq_shared.testing.database_contract import full_commit, rows_of
+
+
+@pytest.fixture(autouse=True)
+def _nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+async def open_at(path: str) -> SqliteDatabase:
+    return await SqliteDatabase.open(
+        path, session_store=True, message_stores=[RETAINED], archive_stores=[ARCHIVE]
+    )
+
+
+async def make(path: str, rows: int = 1) -> None:
+    """Make a database that is closed."""
+    database = await open_at(path)
+    await commit_archive(database, *(make_record(n) for n in range(rows)))
+    await database.close()
+
+
+@pytest.fixture
+async def live() -> AsyncIterator[SqliteDatabase]:
+    """A database that a broker runs on: ``x.db``."""
+    database = await open_at("x.db")
+    await database.commit(full_commit(1))
+    yield database
+    await database.close()
+
+
+def archived(path: str) -> int:
+    with closing(sqlite3.connect(path)) as connection:
+        return int(connection.execute("SELECT count(*) FROM mcparchive").fetchone()[0])
+
+
+def content() -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in Path().iterdir() if path.is_file()}
+
+
+# backup
+
+
+async def test_a_backup_is_one_file_with_what_was_committed_while_a_writer_goes_on(
+    live: SqliteDatabase,
+) -> None:
+    with closing(sqlite3.connect("x.db", isolation_level=None)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        writer.execute("DELETE FROM mcparchive")
+        copied = backup_file(Path("x.db"), Path("copy.db"))
+        writer.execute("ROLLBACK")
+    assert copied.size == Path("copy.db").stat().st_size
+    assert not copied.replaced
+    assert archived("copy.db") == 1
+    assert [name for name in content() if "copy" in name] == ["copy.db"]
+
+
+async def test_a_backup_replaces_an_older_one_only_when_it_is_complete() -> None:
+    await make("old.db", 1)
+    await make("x.db", 5)
+    Path("bad.db").write_bytes(b"not a database" * 1000)
+    with pytest.raises(StoreDamaged):
+        backup_file(Path("bad.db"), Path("old.db"))
+    assert archived("old.db") == 1
+    assert backup_file(Path("x.db"), Path("old.db")).replaced
+    assert archived("old.db") == 5
+
+
+async def test_a_source_with_a_strange_name_is_found() -> None:
+    await make("a ?#%20.db", 3)
+    backup_file(Path("a ?#%20.db"), Path("copy.db"))
+    assert archived("copy.db") == 3
+
+
+def test_a_missing_source_is_refused_and_not_created() -> None:
+    with pytest.raises(StoreUnavailable, match="there is no such database"):
+        backup_file(Path("missing.db"), Path("copy.db"))
+    assert content() == {}
+
+
+async def test_an_empty_or_foreign_source_never_replaces_a_backup() -> None:
+    await make("old.db")
+    Path("empty.db").touch()
+    with closing(sqlite3.connect("foreign.db")) as connection:
+        connection.execute("CREATE TABLE t (n)")
+    before = content()
+    for source in ("empty.db", "foreign.db"):
+        with pytest.raises(StartupError):
+            backup_file(Path(source), Path("old.db"))
+    assert content() == before
+
+
+async def test_a_target_that_cannot_be_written_is_refused() -> None:
+    await make("x.db")
+    with pytest.raises(StoreUnavailable):
+        backup_file(Path("x.db"), Path("nowhere/copy.db"))
+    Path("folder").mkdir()
+    for target in ("folder", "/dev/null"):
+        with pytest.raises(StoreUnavailable, match="not a file"):
+            backup_file(Path("x.db"), Path(target), force=True)
+    assert Path("/dev/null").is_char_device()
+
+
+SIDES = ["x.db-wal", "x.db-shm", "x.db-journal", "x.db.lock", "x.db.partial"]
+
+
+@pytest.mark.parametrize("target", ["x.db", "link.db", "sub/../x.db", "linked/x.db"])
+async def test_the_database_is_never_its_own_backup(live: SqliteDatabase, target: str) -> None:
+    Path("link.db").symlink_to("x.db")
+    Path("sub").mkdir()
+    Path("linked").symlink_to(".")
+    with pytest.raises(ConfigError, match="is the database itself"):
+        backup_file(Path("x.db"), Path(target), force=True)
+    assert await rows_of(live) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("source", ["x.db", "link.db"])
+@pytest.mark.parametrize("force", [False, True])
+async def test_no_file_of_the_database_is_a_target(
+    live: SqliteDatabase, source: str, force: bool
+) -> None:
+    Path("link.db").symlink_to("x.db")
+    Path("sub").mkdir()
+    for number, side in enumerate(SIDES):
+        Path(f"alias{number}").symlink_to(side)
+        for target in (side, f"sub/../{side}", Path(side).absolute(), f"alias{number}"):
+            with pytest.raises(ConfigError, match=r"belongs to the database"):
+                backup_file(Path(source), Path(target), force=force)
+    await live.commit(full_commit(2))
+    assert await rows_of(live) == (2, 1, 2)
+
+
+async def test_a_target_whose_own_files_would_be_the_database_is_refused() -> None:
+    await make("copy.partial")
+    before = content()
+    with pytest.raises(ConfigError, match="belongs to the database"):
+        backup_file(Path("copy.partial"), Path("copy"))
+    assert content() == before
+
+
+@pytest.mark.parametrize("found", [b"", b"my thesis", b"SQLite format 3\0 and then nothing"])
+async def test_another_file_is_replaced_only_by_force(found: bytes) -> None:
+    await make("x.db")
+    Path("thesis").write_bytes(found)
+    with pytest.raises(ConfigError, match=r"thesis exists and is no MonsterMQ database.*--force"):
+        backup_file(Path("x.db"), Path("thesis"))
+    assert Path("thesis").read_bytes() == found
+    assert backup_file(Path("x.db"), Path("thesis"), force=True).replaced
+    assert archived("thesis") == 1
+
+
+async def test_a_database_in_use_is_not_replaced_even_by_force(live: SqliteDatabase) -> None:
+    await make("other.db")
+    with pytest.raises(ConfigError, match="in use"):
+        backup_file(Path("other.db"), Path("x.db"), force=True)
+    assert await rows_of(live) == (1, 1, 1)
+
+
+async def test_a_target_that_is_a_link_is_written_where_it_leads() -> None:
+    await make("x.db")
+    Path("far").mkdir()
+    Path("latest.db").symlink_to("far/today.db")
+    backup_file(Path("x.db"), Path("latest.db"))
+    assert Path("latest.db").is_symlink()
+    assert archived("far/today.db") == 1
+
+
+# restore
+
+
+async def test_a_restore_brings_the_backup_and_keeps_what_was_there() -> None:
+    await make("x.db", 3)
+    backup_file(Path("x.db"), Path("copy.db"))
+    await make("x.db", 9)
+    Path("x.db-wal").write_bytes(b"its log")
+    restored = restore_file(Path("copy.db"), Path("x.db"))
+    assert restored.size == Path("x.db").stat().st_size
+    assert archived("x.db") == 3
+    aside = restored.aside
+    assert aside is not None
+    assert aside.name.startswith("x.db.2")
+    assert Path(f"{aside}-wal").read_bytes() == b"its log"
+    assert not Path("x.db-wal").exists()
+    Path(f"{aside}-wal").unlink()
+    assert archived(str(aside)) == 9
+    assert archived("copy.db") == 3
+    database = await open_at("x.db")
+    assert (await database.summary(RETAINED)).ended_cleanly
+    await database.close()
+
+
+async def test_a_restore_where_nothing_was_needs_nothing_aside() -> None:
+    await make("copy.db", 2)
+    assert restore_file(Path("copy.db"), Path("data/x.db")).aside is None
+    assert archived("data/x.db") == 2
+
+
+async def test_nothing_is_restored_under_a_running_broker(live: SqliteDatabase) -> None:
+    await make("copy.db")
+    with pytest.raises(StartupError, match=r"in use by another broker \(process \d+\)") as at:
+        restore_file(Path("copy.db"), Path("x.db"))
+    assert at.value.exit_code == ExitCode.STORE_IN_USE
+    await live.commit(full_commit(2))
+    assert await rows_of(live) == (2, 1, 2)
+
+
+async def test_a_backup_with_its_own_log_is_restored_with_it(live: SqliteDatabase) -> None:
+    """A copy of the files of a database that was running."""
+    for name in ("x.db", "x.db-wal"):
+        Path(name.replace("x", "copy")).write_bytes(Path(name).read_bytes())
+    before = {name: data for name, data in content().items() if name.startswith("copy")}
+    restore_file(Path("copy.db"), Path("y.db"))
+    assert archived("y.db") == 1
+    assert {name: data for name, data in content().items() if name.startswith("copy")} == before
+
+
+async def test_a_backup_that_is_none_changes_nothing() -> None:
+    await make("x.db")
+    await make("damaged.db", 500)
+    data = bytearray(Path("damaged.db").read_bytes())
+    data[-8192:-4096] = b"\xa5" * 4096
+    Path("damaged.db").write_bytes(data)
+    Path("empty.db").touch()
+    Path("text.db").write_text("Dear diary, " * 1_000)
+    with closing(sqlite3.connect("foreign.db")) as connection:
+        connection.execute("CREATE TABLE t (n)")
+    before = content()
+    for name, error in {
+        "damaged.db": StoreDamaged,
+        "text.db": StoreDamaged,
+        "empty.db": StartupError,
+        "foreign.db": StartupError,
+        "missing.db": StoreUnavailable,
+        "x.db": ConfigError,
+    }.items():
+        with pytest.raises(error):
+            restore_file(Path(name), Path("x.db"))
+    assert content() == before
+
+
+async def test_an_exchange_that_fails_leaves_the_old_database() -> None:
+    await make("x.db", 2)
+    await make("copy.db", 3)
+    Path("x.db.partial").mkdir()
+    with pytest.raises(StoreUnavailable, match="cannot be replaced"):
+        restore_file(Path("copy.db"), Path("x.db"))
+    assert archived("x.db") == 2

@@ -1,0 +1,150 @@
+"""The ``db`` commands: what they do, say, and end with."""
+
+import io
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from monstermq.cli import parse_arguments
+from monstermq.databases import BackUp, Recover, Restore, back_up, recover, restore
+from monstermq_shared.errors import ConfigError
+from monstermq_shared.exit_codes import ExitCode
+from monstermq_shared.stores.sqlite import SqliteDatabase
+from monstermq_shared.testing.builders import ARCHIVE, RETAINED
+from monstermq_shared.testing.database_contract import full_commit
+
+
+@pytest.fixture(autouse=True)
+def _nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("c.yaml").write_text("SessionStoreType: SQLITE\nSQLite: {Path: x.db}\n")
+
+
+async def make(path: str, commits: int) -> None:
+    database = await SqliteDatabase.open(
+        path, session_store=True, message_stores=[RETAINED], archive_stores=[ARCHIVE]
+    )
+    for number in range(commits):
+        await database.commit(full_commit(number + 1))
+    await database.close()
+
+
+def archived(path: str) -> int:
+    with closing(sqlite3.connect(path)) as connection:
+        return int(connection.execute("SELECT count(*) FROM mcparchive").fetchone()[0])
+
+
+def run(*arguments: str) -> tuple[int, list[str]]:
+    """Run a command in this process; return its exit code and the lines it wrote."""
+    output = io.StringIO()
+    match parse_arguments(["db", *arguments]):
+        case BackUp() as invocation:
+            code = back_up(invocation, {}, output)
+        case Restore() as invocation:
+            code = restore(invocation, {}, output)
+        case Recover() as invocation:
+            code = recover(invocation, output)
+        case _:
+            pytest.fail("not a db command")
+    return code, output.getvalue().splitlines()
+
+
+async def test_the_configured_database_is_backed_up_and_an_older_backup_replaced() -> None:
+    await make("x.db", 7)
+    for said in ("", ", an older file was replaced"):
+        code, lines = run("backup", "copy.db", "-config", "c.yaml")
+        assert code == ExitCode.OK
+        assert lines == [f"copy.db: {Path('copy.db').stat().st_size} bytes{said}"]
+    assert archived("copy.db") == 7
+
+
+async def test_any_other_file_is_replaced_only_by_force() -> None:
+    await make("x.db", 1)
+    Path("thesis").write_text("three years of work")
+    with pytest.raises(ConfigError, match="--force"):
+        run("backup", "thesis", "-config", "c.yaml")
+    assert Path("thesis").read_text() == "three years of work"
+    assert run("backup", "thesis", "-force", "-config", "c.yaml")[0] == ExitCode.OK
+    assert archived("thesis") == 1
+
+
+async def test_the_configured_database_is_restored_and_the_old_one_named() -> None:
+    await make("x.db", 2)
+    run("backup", "copy.db", "-config", "c.yaml")
+    await make("x.db", 5)
+    code, (first, second) = run("restore", "copy.db", "-config", "c.yaml")
+    assert code == ExitCode.OK
+    assert first == f"x.db: restored from copy.db, {Path('x.db').stat().st_size} bytes"
+    assert archived("x.db") == 2
+    assert archived(second.removeprefix("what was there before is now ")) == 5
+
+
+@pytest.mark.parametrize("command", ["backup", "restore"])
+def test_a_database_in_memory_has_no_backup(command: str) -> None:
+    Path("c.yaml").write_text("SessionStoreType: SQLITE\nSQLite: {Path: ':memory:'}\n")
+    with pytest.raises(ConfigError, match="only the broker itself can read that"):
+        run(command, "copy.db", "-config", "c.yaml")
+
+
+async def test_a_recovery_tells_every_table_and_what_to_do_next() -> None:
+    await make("x.db", 3)
+    code, lines = run("recover", "x.db", "x.db.recovered")
+    assert code == ExitCode.OK
+    assert lines == [
+        "retainedmessages: 1 rows",
+        "mcparchive: 3 rows",
+        "sessions: 1 rows",
+        "queuedmessages: 3 rows",
+        "subscriptions: 0 rows",
+        "queuedmessagesclients: 3 rows",
+        "open_ids: 0 rows",
+        "inflight: 0 rows",
+        f"x.db.recovered: {Path('x.db.recovered').stat().st_size} bytes, everything was read",
+        "look at it, then put it in the database's place with: monstermq db restore x.db.recovered",
+    ]
+
+
+async def test_a_recovery_that_misses_something_says_so_and_fails() -> None:
+    await make("x.db", 3)
+    with closing(sqlite3.connect("x.db")) as connection:
+        connection.execute("UPDATE mcparchive SET time = 'noon' WHERE position = 2")
+        connection.execute("DELETE FROM queuedmessages WHERE position = 3")
+        connection.execute("CREATE TABLE notes (x)")
+        connection.commit()
+    code, lines = run("recover", "x.db", "new.db")
+    assert code == ExitCode.FAILURE
+    assert "mcparchive: 2 rows, 1 could not be read" in lines
+    assert "1 queue rows left out: their other half was lost" in lines
+    assert "notes: left out, not a table of MonsterMQ" in lines
+    assert lines[-2].endswith("bytes, not everything could be read")
+    assert archived("new.db") == 2
+
+
+def ended(*arguments: str) -> tuple[int, str]:
+    command = [sys.executable, "-m", "monstermq", "db", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return done.returncode, done.stderr
+
+
+async def test_the_process_ends_with_the_documented_codes() -> None:
+    await make("x.db", 1)
+    Path("noise").write_bytes(b"\xa5" * 10_000)
+    Path("empty").touch()
+    for arguments, code in {
+        ("recover", "x.db", "new.db"): ExitCode.OK,
+        ("recover", "noise", "other.db"): ExitCode.STORE_DAMAGED,
+        ("recover", "empty", "other.db"): ExitCode.STORE_DAMAGED,
+        ("recover", "x.db", "noise"): ExitCode.CONFIG,
+        ("recover", "missing", "other.db"): ExitCode.FAILURE,
+        ("restore", "new.db", "-config", "c.yaml"): ExitCode.OK,
+        ("restore", "noise", "-config", "c.yaml"): ExitCode.STORE_DAMAGED,
+        ("backup", "x.db-wal", "-config", "c.yaml"): ExitCode.CONFIG,
+        ("backup", "noise", "-config", "c.yaml"): ExitCode.CONFIG,
+    }.items():
+        status, error = ended(*arguments)
+        assert (arguments, status) == (arguments, code), error
+        assert "Traceback" not in error
