@@ -47,17 +47,18 @@ class Disk:
         self.boot = 0
         self.archive: dict[int, Record] = {}
         self._database = MemoryDatabase()
-        self._retained = RetainedProjection()
+        self._projection = RetainedProjection()
+        self._retained = self._database.message_store(self._projection.name)
 
     def apply(self, turn: Turn) -> CommitResult:
         """Commit a turn: all of it."""
-        name = self._retained.name
+        name = self._projection.name
         self.archive.update((record.offset, record) for record in turn.records)
         commit = Commit(
             upto=turn.upto,
             projections=[name],
             sessions=turn.clients,
-            messages={name: self._retained.fold(turn.records)},
+            messages={name: self._projection.fold(turn.records)},
         )
         return _result(self._database.commit(commit))
 
@@ -73,7 +74,8 @@ class Disk:
     @property
     def retained(self) -> dict[str, Record]:
         """Topic -> retained record."""
-        return {record.topic: record for record in self._find("#", after="", limit=sys.maxsize)}
+        everything = self._retained.find("#", after="", limit=sys.maxsize, size_max=sys.maxsize)
+        return {record.topic: record for record in _result(everything)}
 
     def load(self) -> list[StoredSession]:
         """Return what a starting process is given."""
@@ -81,34 +83,31 @@ class Disk:
 
     def queue_page(self, read: QueueRead) -> list[QueuedMessage]:
         """Read a page of a queue, as of now."""
-        return self._page(
+        page = self._database.sessions.page(
             read.session.client_id, after=read.after, before=read.before, limit=read.limit
         )
+        return _result(page)
 
     def retained_page(self, read: RetainedRead) -> list[Record]:
         """Read a page of the retained messages, as of now."""
-        return self._find(read.topic_filter, after=read.after, limit=read.limit)
+        page = self._retained.find(read.topic_filter, after=read.after, limit=read.limit)
+        return _result(page)
 
     def _rows(self, stored: StoredSession) -> ClientRows:
-        queue = self._page(
-            stored.row.client_id, after=-1, before=sys.maxsize, limit=stored.queued_messages
+        page = self._database.sessions.page(
+            stored.row.client_id,
+            after=-1,
+            before=sys.maxsize,
+            limit=stored.queued_messages,
+            size_max=sys.maxsize,
         )
         return ClientRows(
             row=stored.row,
             subscriptions=dict(stored.subscriptions),
-            queue={queued.record.offset: (queued.record, queued.qos) for queued in queue},
+            queue={queued.record.offset: (queued.record, queued.qos) for queued in _result(page)},
             open_ids=dict(stored.open_ids),
             in_flight=dict(stored.in_flight),
         )
-
-    def _page(self, client_id: str, *, after: int, before: int, limit: int) -> list[QueuedMessage]:
-        return _result(
-            self._database.sessions.page(client_id, after=after, before=before, limit=limit)
-        )
-
-    def _find(self, topic_filter: str, *, after: str, limit: int) -> list[Record]:
-        store = self._database.message_store(self._retained.name)
-        return _result(store.find(topic_filter, after=after, limit=limit))
 
 
 def _result(call: Coroutine[Any, Any, T]) -> T:

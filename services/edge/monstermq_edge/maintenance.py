@@ -8,6 +8,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Protocol
 
+from monstermq_edge.disk_reserve import DiskReserve
 from monstermq_edge.faults import Faults
 from monstermq_edge.views import Views
 from monstermq_shared.clock import Clock
@@ -26,6 +27,9 @@ PURGE_PAUSE_S = 0.02
 
 MEASURE_S = 10.0
 """How often the database's size and the retained messages are counted."""
+
+RESERVE_CHECK_S = 2.0
+"""How often the free space of the disk is looked at: before a fast writer has used the reserve."""
 
 EXPIRY_CHECK_S = 30.0
 """How often sessions are looked at, if they expire at all."""
@@ -60,7 +64,7 @@ class Maintenance:
     """One task per group and kind, and one for the sessions. A job that fails ends no other.
 
     Attributes:
-        failing: Job -> the fault that ended its last run.
+        failing: Job -> the fault that ended its last run, or why it cannot do what it is for.
     """
 
     def __init__(
@@ -73,8 +77,15 @@ class Maintenance:
         self._faults = faults
         self.failing: dict[str, str] = {}
 
-    def start(self, groups: tuple[ArchiveGroup, ...]) -> list[asyncio.Task[None]]:
-        """Begin; return the tasks, for the caller to cancel."""
+    def start(
+        self, groups: tuple[ArchiveGroup, ...], *, min_free_size: int = 0
+    ) -> list[asyncio.Task[None]]:
+        """Begin; return the tasks, for the caller to cancel.
+
+        Args:
+            groups: Whose records have a retention.
+            min_free_size: Bytes of the database's disk to keep free, 0 for as it comes.
+        """
         jobs = [job for group in groups if group.enabled for job in self._purges(group)]
         if self._engine.settings.session_expiry_us is not None:
             every_s = EXPIRY_CHECK_S
@@ -86,6 +97,8 @@ class Maintenance:
                     delay_s=every_s,
                 )
             )
+        if min_free_size:
+            jobs.append(self._reserve(min_free_size))
         jobs.append(Job(name="measuring", run=self._views.measure, interval_s=MEASURE_S))
         return [asyncio.create_task(self.repeat(job), name=job.name) for job in jobs]
 
@@ -118,11 +131,30 @@ class Maintenance:
                 )
 
     async def _purge(self, store: Purgeable, retention_s: float) -> None:
-        """Delete what is past its retention, in slices."""
+        """Delete what is past its retention, in slices, and give its space to the disk.
+
+        Also if nothing was to be deleted: there may be space of an earlier run.
+        """
         before_us = self._clock.wall_us() - int(retention_s * 1_000_000)
         while purged := await store.purge(before_us=before_us, limit=PURGE_ROWS):
             self._counters.rows_purged += purged
             await asyncio.sleep(PURGE_PAUSE_S)
+        while await self._views.database.give_space_back():
+            await asyncio.sleep(PURGE_PAUSE_S)
+
+    def _reserve(self, size: int) -> Job:
+        views = self._views
+        reserve = DiskReserve(views.database, views.archives, self._counters, self._clock, size)
+        what = f"keeping {size // 1024**2} MB of the disk free"
+
+        async def run() -> None:
+            reason = await reserve.keep()
+            if reason is None:
+                self.failing.pop(what, None)
+            else:
+                self.failing[what] = reason
+
+        return Job(name="the disk reserve", run=run, interval_s=RESERVE_CHECK_S)
 
     async def _expire_sessions(self) -> None:
         expired = self._engine.expire_sessions(self._clock.wall_us())

@@ -81,6 +81,8 @@ class SQLite(Section):
 
     path: Text = "monstermq.db"
     """The database file, relative to the working directory; `:memory:` keeps nothing."""
+    min_free_mb: Annotated[int, Field(strict=True, ge=0, le=2**30)] = 1_024
+    """MiB of its disk to keep free by deleting the oldest history; 0: the disk may become full."""
 
     @property
     def in_memory(self) -> bool:

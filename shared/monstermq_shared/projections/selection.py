@@ -1,4 +1,4 @@
-"""Which records belong to an archive group."""
+"""Which records belong to an archive group, and what its projections have in common."""
 
 from collections.abc import Sequence
 
@@ -58,3 +58,21 @@ class GroupSelection:
             self._decisions[topic] = wanted
             self._size += size
         return wanted
+
+
+class GroupProjection:
+    """A projection of an archive group, all but its fold.
+
+    Args:
+        name: What its watermark is stored under.
+        selection: What belongs to the group.
+    """
+
+    def __init__(self, name: str, selection: GroupSelection) -> None:
+        self.name = name
+        self.retained_only = selection.retained_only
+        self._selection = selection
+
+    def wants(self, topic: str) -> bool:
+        """Whether a filter of the group matches."""
+        return topic in self._selection

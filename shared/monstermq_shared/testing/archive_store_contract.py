@@ -8,6 +8,7 @@ from monstermq_shared.testing.builders import (
     ARCHIVE,
     AWKWARD_PAYLOADS,
     LARGE_PAYLOADS,
+    LONG_TEXTS,
     NOON_US,
     StoreDatabase,
     check_page,
@@ -71,6 +72,18 @@ class ArchiveStoreContract:
         assert found == records[1:4]
         assert await store.history("plant/1", start_us=moments[3]) == records[:2:-1]
         assert await store.history("plant/1", end_us=moments[1]) == records[1::-1]
+
+    async def test_a_long_topic_and_publisher_come_back(
+        self, database: StoreDatabase, store: ArchiveStore
+    ) -> None:
+        records = [make_record(i, LONG_TEXTS[1]) for i in range(30)]
+        for record in records:
+            record.client_id = LONG_TEXTS[record.offset % 3]
+        await commit_archive(database, *records)
+        assert await store.history(LONG_TEXTS[1], newest_first=False) == records
+        page = await store.history(LONG_TEXTS[1], newest_first=False, size_max=1_000_000)
+        assert not check_page(page, limit=1_000, size_max=1_000_000)
+        assert page == records[: len(page)]
 
     async def test_the_oldest_go_first(self, database: StoreDatabase, store: ArchiveStore) -> None:
         assert await store.oldest_us() is None

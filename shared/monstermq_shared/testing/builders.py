@@ -45,6 +45,10 @@ LARGE_PAYLOADS = [bytes([number]) * 300_000 for number in range(20)]
 """Four of them are a page; together they are no multiple of its size."""
 
 
+LONG_TEXTS = ["s", "l" * 65_000, "\u00e4" * 32_000, "long/" + "m" * 1_100, "s" * 1_024]
+"""Parts of topics and client ids; some are longer than what they come with."""
+
+
 class StoreDatabase(Database, Protocol):
     """A database with stores, as the contracts use it."""
 

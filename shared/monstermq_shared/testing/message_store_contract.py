@@ -14,6 +14,7 @@ from monstermq_shared.testing.builders import (
     AWKWARD_PAYLOADS,
     AWKWARD_TEXTS,
     LARGE_PAYLOADS,
+    LONG_TEXTS,
     NOON_US,
     RETAINED,
     StoreDatabase,
@@ -183,6 +184,39 @@ class MessageStoreContract:
         await commit_messages(database, *records)
         assert await find_all(store, "a/07/c", limit=500) == [records[7]]
         assert await find_all(store, "a/07/c", limit=500, size_max=1) == [records[7]]
+
+    @pytest.mark.parametrize("topic_filter", ["#", "+/#", "+/+", "b/#"])
+    @pytest.mark.parametrize("limit", [1, 7, 2_000])
+    async def test_long_topics_and_publishers_count_and_come_back(
+        self, database: StoreDatabase, store: MessageStore, topic_filter: str, limit: int
+    ) -> None:
+        topics = [
+            f"{first}/{i:03}{text}" for i, text in enumerate(LONG_TEXTS * 6) for first in "ab"
+        ]
+        records = [make_record(i, topic) for i, topic in enumerate(topics)]
+        for record in records:
+            record.client_id = LONG_TEXTS[record.offset % 3]
+        await commit_messages(database, *records)
+        found: list[Record] = []
+        while True:
+            after = found[-1].topic if found else ""
+            page = await store.find(topic_filter, after=after, limit=limit)
+            found += page
+            if check_page(page, limit=limit):
+                break
+        expected = [at for at in records if matches(topic_filter, at.topic)]
+        assert found == sorted(expected, key=lambda record: record.topic)
+
+    async def test_many_long_topics_are_purged(
+        self, database: StoreDatabase, store: MessageStore
+    ) -> None:
+        records = [make_record(i, f"{i}/{LONG_TEXTS[1]}") for i in range(40)]
+        await commit_messages(database, *records)
+        purged = 0
+        while gone := await store.purge(before_us=NOON_US + 39, limit=1_000):
+            purged += gone
+        assert purged == 39
+        assert await store.count() == 1
 
     @pytest.mark.parametrize("topic_filter", ["#", "a/+"])
     async def test_a_payload_above_the_size_of_a_page_is_a_page(

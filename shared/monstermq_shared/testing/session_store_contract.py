@@ -3,7 +3,7 @@
 
 import pytest
 
-from monstermq_shared.records import size_of
+from monstermq_shared.records import Record, size_of
 from monstermq_shared.sessions.ports import Will
 from monstermq_shared.stores.ports import (
     ClientChanges,
@@ -18,6 +18,7 @@ from monstermq_shared.testing.builders import (
     AWKWARD_PAYLOADS,
     AWKWARD_TEXTS,
     LARGE_PAYLOADS,
+    LONG_TEXTS,
     StoreDatabase,
     check_page,
     commit_sessions,
@@ -168,6 +169,28 @@ class SessionStoreContract:
         assert len(await queue_pages(database, "a", limit=3)) == 7
         (message,) = await database.sessions.page("a", after=4, before=9, limit=9, size_max=1)
         assert message.record == records[5]
+
+    async def test_long_topics_and_publishers_count_and_come_back(
+        self, database: StoreDatabase
+    ) -> None:
+        records = [make_record(i, f"{i:03}/{LONG_TEXTS[i % 5]}", b"x") for i in range(100)]
+        for record in records:
+            record.client_id = LONG_TEXTS[record.offset % 3]
+        changes = ClientChanges(session=make_session("a"), queued=make_queue(records))
+        await commit_sessions(database, 100, a=changes)
+        found: list[Record] = []
+        while True:
+            after = found[-1].offset if found else -1
+            page = await database.sessions.page("a", after=after, before=_EVERYTHING, limit=60)
+            found += (message.record for message in page)
+            if check_page([message.record for message in page], limit=60):
+                break
+        assert found == records
+        stored = await load(database, "a")
+        assert stored is not None
+        assert stored.queued_size == sum(map(size_of, records))
+        result = await commit_sessions(database, 101, a=ClientChanges(trim=Trim(-1, 2, 0)))
+        assert result.trimmed == {"a": Trimmed(2, sum(map(size_of, records[:2])))}
 
     async def test_a_payload_above_the_size_of_a_page_is_a_page(
         self, database: StoreDatabase

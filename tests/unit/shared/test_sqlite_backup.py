@@ -1,5 +1,7 @@
 """Copies of a database, the way back to one, and what neither may ever overwrite."""
 
+import asyncio
+import shutil
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
@@ -10,7 +12,7 @@ import pytest
 from monstermq_shared.errors import ConfigError, StartupError, StoreDamaged, StoreUnavailable
 from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.stores.sqlite import SqliteDatabase
-from monstermq_shared.stores.sqlite.backup import backup_file, restore_file
+from monstermq_shared.stores.sqlite.backup import Copied, backup_file, restore_file
 from monstermq_shared.testing.builders import ARCHIVE, RETAINED, commit_archive, make_record
 from monstermq_shared.testing.database_contract import full_commit, rows_of
 
@@ -26,11 +28,15 @@ async def open_at(path: str) -> SqliteDatabase:
     )
 
 
-async def make(path: str, rows: int = 1) -> None:
+def make(path: str, rows: int = 1) -> None:
     """Make a database that is closed."""
-    database = await open_at(path)
-    await commit_archive(database, *(make_record(n) for n in range(rows)))
-    await database.close()
+
+    async def fill() -> None:
+        database = await open_at(path)
+        await commit_archive(database, *(make_record(n) for n in range(rows)))
+        await database.close()
+
+    asyncio.run(fill())
 
 
 @pytest.fixture
@@ -62,15 +68,14 @@ async def test_a_backup_is_one_file_with_what_was_committed_while_a_writer_goes_
         writer.execute("DELETE FROM mcparchive")
         copied = backup_file(Path("x.db"), Path("copy.db"))
         writer.execute("ROLLBACK")
-    assert copied.size == Path("copy.db").stat().st_size
-    assert not copied.replaced
+    assert copied == Copied(size=len(content()["copy.db"]), replaced=False)
     assert archived("copy.db") == 1
     assert [name for name in content() if "copy" in name] == ["copy.db"]
 
 
-async def test_a_backup_replaces_an_older_one_only_when_it_is_complete() -> None:
-    await make("old.db", 1)
-    await make("x.db", 5)
+def test_a_backup_replaces_an_older_one_only_when_it_is_complete() -> None:
+    make("old.db", 1)
+    make("x.db", 5)
     Path("bad.db").write_bytes(b"not a database" * 1000)
     with pytest.raises(StoreDamaged):
         backup_file(Path("bad.db"), Path("old.db"))
@@ -79,8 +84,8 @@ async def test_a_backup_replaces_an_older_one_only_when_it_is_complete() -> None
     assert archived("old.db") == 5
 
 
-async def test_a_source_with_a_strange_name_is_found() -> None:
-    await make("a ?#%20.db", 3)
+def test_a_source_with_a_strange_name_is_found() -> None:
+    make("a ?#%20.db", 3)
     backup_file(Path("a ?#%20.db"), Path("copy.db"))
     assert archived("copy.db") == 3
 
@@ -91,8 +96,8 @@ def test_a_missing_source_is_refused_and_not_created() -> None:
     assert content() == {}
 
 
-async def test_an_empty_or_foreign_source_never_replaces_a_backup() -> None:
-    await make("old.db")
+def test_an_empty_or_foreign_source_never_replaces_a_backup() -> None:
+    make("old.db")
     Path("empty.db").touch()
     with closing(sqlite3.connect("foreign.db")) as connection:
         connection.execute("CREATE TABLE t (n)")
@@ -103,8 +108,8 @@ async def test_an_empty_or_foreign_source_never_replaces_a_backup() -> None:
     assert content() == before
 
 
-async def test_a_target_that_cannot_be_written_is_refused() -> None:
-    await make("x.db")
+def test_a_target_that_cannot_be_written_is_refused() -> None:
+    make("x.db")
     with pytest.raises(StoreUnavailable):
         backup_file(Path("x.db"), Path("nowhere/copy.db"))
     Path("folder").mkdir()
@@ -117,11 +122,18 @@ async def test_a_target_that_cannot_be_written_is_refused() -> None:
 SIDES = ["x.db-wal", "x.db-shm", "x.db-journal", "x.db.lock", "x.db.partial"]
 
 
-@pytest.mark.parametrize("target", ["x.db", "link.db", "sub/../x.db", "linked/x.db"])
-async def test_the_database_is_never_its_own_backup(live: SqliteDatabase, target: str) -> None:
+def make_aliases() -> None:
+    """Make other ways to the database and the files beside it."""
     Path("link.db").symlink_to("x.db")
     Path("sub").mkdir()
     Path("linked").symlink_to(".")
+    for number, side in enumerate(SIDES):
+        Path(f"alias{number}").symlink_to(side)
+
+
+@pytest.mark.parametrize("target", ["x.db", "link.db", "sub/../x.db", "linked/x.db"])
+async def test_the_database_is_never_its_own_backup(live: SqliteDatabase, target: str) -> None:
+    make_aliases()
     with pytest.raises(ConfigError, match="is the database itself"):
         backup_file(Path("x.db"), Path(target), force=True)
     assert await rows_of(live) == (1, 1, 1)
@@ -132,19 +144,17 @@ async def test_the_database_is_never_its_own_backup(live: SqliteDatabase, target
 async def test_no_file_of_the_database_is_a_target(
     live: SqliteDatabase, source: str, force: bool
 ) -> None:
-    Path("link.db").symlink_to("x.db")
-    Path("sub").mkdir()
+    make_aliases()
     for number, side in enumerate(SIDES):
-        Path(f"alias{number}").symlink_to(side)
-        for target in (side, f"sub/../{side}", Path(side).absolute(), f"alias{number}"):
+        for target in (side, f"sub/../{side}", f"linked/{side}", f"alias{number}"):
             with pytest.raises(ConfigError, match=r"belongs to the database"):
                 backup_file(Path(source), Path(target), force=force)
     await live.commit(full_commit(2))
     assert await rows_of(live) == (2, 1, 2)
 
 
-async def test_a_target_whose_own_files_would_be_the_database_is_refused() -> None:
-    await make("copy.partial")
+def test_a_target_whose_own_files_would_be_the_database_is_refused() -> None:
+    make("copy.partial")
     before = content()
     with pytest.raises(ConfigError, match="belongs to the database"):
         backup_file(Path("copy.partial"), Path("copy"))
@@ -152,8 +162,8 @@ async def test_a_target_whose_own_files_would_be_the_database_is_refused() -> No
 
 
 @pytest.mark.parametrize("found", [b"", b"my thesis", b"SQLite format 3\0 and then nothing"])
-async def test_another_file_is_replaced_only_by_force(found: bytes) -> None:
-    await make("x.db")
+def test_another_file_is_replaced_only_by_force(found: bytes) -> None:
+    make("x.db")
     Path("thesis").write_bytes(found)
     with pytest.raises(ConfigError, match=r"thesis exists and is no MonsterMQ database.*--force"):
         backup_file(Path("x.db"), Path("thesis"))
@@ -163,14 +173,14 @@ async def test_another_file_is_replaced_only_by_force(found: bytes) -> None:
 
 
 async def test_a_database_in_use_is_not_replaced_even_by_force(live: SqliteDatabase) -> None:
-    await make("other.db")
+    await (await open_at("other.db")).close()
     with pytest.raises(ConfigError, match="in use"):
         backup_file(Path("other.db"), Path("x.db"), force=True)
     assert await rows_of(live) == (1, 1, 1)
 
 
-async def test_a_target_that_is_a_link_is_written_where_it_leads() -> None:
-    await make("x.db")
+def test_a_target_that_is_a_link_is_written_where_it_leads() -> None:
+    make("x.db")
     Path("far").mkdir()
     Path("latest.db").symlink_to("far/today.db")
     backup_file(Path("x.db"), Path("latest.db"))
@@ -181,10 +191,10 @@ async def test_a_target_that_is_a_link_is_written_where_it_leads() -> None:
 # restore
 
 
-async def test_a_restore_brings_the_backup_and_keeps_what_was_there() -> None:
-    await make("x.db", 3)
+def test_a_restore_brings_the_backup_and_keeps_what_was_there() -> None:
+    make("x.db", 3)
     backup_file(Path("x.db"), Path("copy.db"))
-    await make("x.db", 9)
+    make("x.db", 9)
     Path("x.db-wal").write_bytes(b"its log")
     restored = restore_file(Path("copy.db"), Path("x.db"))
     assert restored.size == Path("x.db").stat().st_size
@@ -197,19 +207,17 @@ async def test_a_restore_brings_the_backup_and_keeps_what_was_there() -> None:
     Path(f"{aside}-wal").unlink()
     assert archived(str(aside)) == 9
     assert archived("copy.db") == 3
-    database = await open_at("x.db")
-    assert (await database.summary(RETAINED)).ended_cleanly
-    await database.close()
+    assert Path("x.db.lock").read_text() == ""
 
 
-async def test_a_restore_where_nothing_was_needs_nothing_aside() -> None:
-    await make("copy.db", 2)
+def test_a_restore_where_nothing_was_needs_nothing_aside() -> None:
+    make("copy.db", 2)
     assert restore_file(Path("copy.db"), Path("data/x.db")).aside is None
     assert archived("data/x.db") == 2
 
 
 async def test_nothing_is_restored_under_a_running_broker(live: SqliteDatabase) -> None:
-    await make("copy.db")
+    await (await open_at("copy.db")).close()
     with pytest.raises(StartupError, match=r"in use by another broker \(process \d+\)") as at:
         restore_file(Path("copy.db"), Path("x.db"))
     assert at.value.exit_code == ExitCode.STORE_IN_USE
@@ -219,17 +227,18 @@ async def test_nothing_is_restored_under_a_running_broker(live: SqliteDatabase) 
 
 async def test_a_backup_with_its_own_log_is_restored_with_it(live: SqliteDatabase) -> None:
     """A copy of the files of a database that was running."""
-    for name in ("x.db", "x.db-wal"):
-        Path(name.replace("x", "copy")).write_bytes(Path(name).read_bytes())
+    for part in ("", "-wal"):
+        shutil.copyfile(f"x.db{part}", f"copy.db{part}")
     before = {name: data for name, data in content().items() if name.startswith("copy")}
     restore_file(Path("copy.db"), Path("y.db"))
     assert archived("y.db") == 1
     assert {name: data for name, data in content().items() if name.startswith("copy")} == before
+    assert await rows_of(live) == (1, 1, 1)
 
 
-async def test_a_backup_that_is_none_changes_nothing() -> None:
-    await make("x.db")
-    await make("damaged.db", 500)
+def test_a_backup_that_is_none_changes_nothing() -> None:
+    make("x.db")
+    make("damaged.db", 500)
     data = bytearray(Path("damaged.db").read_bytes())
     data[-8192:-4096] = b"\xa5" * 4096
     Path("damaged.db").write_bytes(data)
@@ -251,9 +260,9 @@ async def test_a_backup_that_is_none_changes_nothing() -> None:
     assert content() == before
 
 
-async def test_an_exchange_that_fails_leaves_the_old_database() -> None:
-    await make("x.db", 2)
-    await make("copy.db", 3)
+def test_an_exchange_that_fails_leaves_the_old_database() -> None:
+    make("x.db", 2)
+    make("copy.db", 3)
     Path("x.db.partial").mkdir()
     with pytest.raises(StoreUnavailable, match="cannot be replaced"):
         restore_file(Path("copy.db"), Path("x.db"))

@@ -67,6 +67,25 @@ async def run_on_writer(database: SqliteDatabase, sql: str) -> None:
     await database._writer.submit(lambda connection: connection.execute(sql).fetchall())
 
 
+async def test_the_originals_columns_are_there(database: SqliteDatabase, path: Path) -> None:
+    del database
+    stores = "topic time payload_blob payload_json qos retained client_id message_uuid"
+    levels = " ".join(f"topic_{level}" for level in range(1, 10))
+    will = " ".join(f"last_will_{part}" for part in ("topic", "message", "qos", "retain"))
+    originals = {
+        "sessions": f"client_id node_id clean_session connected update_time information {will}",
+        "subscriptions": "client_id topic qos wildcard",
+        "queuedmessages": "message_uuid message_id topic payload qos retained client_id",
+        # Its message_uuid is replaced by the position, which is the key.
+        "queuedmessagesclients": "client_id",
+        "retainedmessages": f"{stores} {levels} topic_r topic_l",
+        "mcparchive": stores,
+    }
+    for table, columns in originals.items():
+        ours = {name for _, name, *_ in query(path, f"PRAGMA table_xinfo({table})")}
+        assert set(columns.split()) - ours == set()
+
+
 async def test_the_originals_columns_show_the_levels(database: SqliteDatabase, path: Path) -> None:
     topics = ["one", 'q"\\/x', "a//c", "1/2/3/4/5/6/7/8/9/ten/eleven"]
     await commit_messages(database, *(make_record(i, at) for i, at in enumerate(topics)))

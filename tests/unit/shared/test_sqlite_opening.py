@@ -4,6 +4,7 @@ import os
 import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,6 +33,19 @@ def write(path: Path, *statements: str) -> bytes:
     connection.commit()
     connection.close()
     return path.read_bytes()
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def select(path: Path, query: str) -> list[tuple[Any, ...]]:
+    """Ask as the ``sqlite3`` command would."""
+    connection = sqlite3.connect(path)
+    try:
+        return connection.execute(query).fetchall()
+    finally:
+        connection.close()
 
 
 async def test_every_opening_is_a_new_boot_of_the_same_generation(tmp_path: Path) -> None:
@@ -161,7 +175,7 @@ async def test_nothing_is_made_beside_a_file_that_is_not_ours(
     before = write(tmp_path / "x.db", *statements)
     with pytest.raises(StartupError):
         await open_at(tmp_path / "x.db")
-    assert [path.name for path in tmp_path.iterdir()] == ["x.db"]
+    assert names_in(tmp_path) == ["x.db"]
     assert (tmp_path / "x.db").read_bytes() == before
 
 
@@ -187,7 +201,7 @@ async def test_a_log_without_its_database_is_not_thrown_away(tmp_path: Path) -> 
     (tmp_path / "x.db-wal").write_bytes(b"committed")
     with pytest.raises(StartupError, match=r"x\.db is missing, but .*x\.db-wal is there"):
         await open_at(tmp_path / "x.db")
-    assert [path.name for path in tmp_path.iterdir()] == ["x.db-wal"]
+    assert names_in(tmp_path) == ["x.db-wal"]
 
 
 async def test_a_new_database_appears_only_when_it_is_complete(
@@ -204,7 +218,7 @@ async def test_a_new_database_appears_only_when_it_is_complete(
     assert not (tmp_path / "x.db").exists()
     (tmp_path / "x.db.partial").write_bytes(b"of a start that was killed")
     await (await open_at(tmp_path / "x.db")).close()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.db", "x.db.lock"]
+    assert names_in(tmp_path) == ["x.db", "x.db.lock"]
 
 
 async def test_the_lock_names_the_process_while_it_runs_and_nobody_afterwards(
@@ -328,3 +342,76 @@ async def test_a_word_of_sql_is_a_name_like_any_other(tmp_path: Path) -> None:
     await database.commit(Commit(upto=1, projections=[], archives={"select": []}))
     assert await database.archive_store("drop-table").history("a") == []
     await database.close()
+
+
+async def test_another_spelling_of_the_path_does_not_pass_the_lock(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "linked").symlink_to(tmp_path / "real")
+    (tmp_path / "y.db").symlink_to(tmp_path / "real" / "x.db")
+    first = await open_at(tmp_path / "real" / "x.db")
+    for path in (tmp_path / "linked" / "x.db", tmp_path / "y.db"):
+        with pytest.raises(StartupError, match="in use") as at:
+            await open_at(path)
+        assert at.value.exit_code == ExitCode.STORE_IN_USE
+    await first.close()
+
+
+@pytest.mark.parametrize("empty", [True, False])
+async def test_a_log_whose_database_is_gone_is_not_emptied(tmp_path: Path, empty: bool) -> None:
+    path, log = tmp_path / "x.db", tmp_path / "x.db-wal"
+    log.write_bytes(b"messages")
+    if empty:
+        path.touch()
+    with pytest.raises(StartupError) as at:
+        await open_at(path)
+    assert at.value.exit_code == ExitCode.STORE_DAMAGED
+    assert log.read_bytes() == b"messages"
+
+
+async def test_the_writer_has_the_settings_that_promises_rest_on(tmp_path: Path) -> None:
+    for _ in range(2):  # a new file, and one that is there
+        database = await open_at(tmp_path / "x.db")
+        connection = database._writer._connection
+        for setting, value in (("journal_mode", "wal"), ("synchronous", 2), ("auto_vacuum", 2)):
+            assert connection.execute(f"PRAGMA {setting}").fetchone() == (value,)
+        await database.close()
+
+
+async def test_a_file_that_cannot_become_smaller_is_refused_with_the_way_to_change_it(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "x.db"
+    await (await open_at(path)).close()
+    write(path, "PRAGMA journal_mode = DELETE", "PRAGMA auto_vacuum = NONE", "VACUUM")
+    with pytest.raises(StartupError, match=r"auto_vacuum is 0.*PRAGMA auto_vacuum = 2; VACUUM"):
+        await open_at(path)
+    write(path, "PRAGMA auto_vacuum = 2", "VACUUM")
+    await (await open_at(path)).close()
+
+
+async def test_a_file_system_without_a_write_ahead_log_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pragmas = ("PRAGMA journal_mode = DELETE", "PRAGMA synchronous = FULL")
+    monkeypatch.setattr("monstermq_shared.stores.sqlite.opening._PRAGMAS", pragmas)
+    with pytest.raises(StartupError, match=r"journal_mode is 'delete'.*local disk"):
+        await open_at(tmp_path / "x.db")
+
+
+async def test_damage_in_the_sessions_of_a_large_file_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.db"
+    database = await open_at(path)
+    await database.commit(full_commit(1))
+    await database.close()
+    ((page,),) = select(path, "SELECT rootpage FROM sqlite_schema WHERE name = 'sessions'")
+    ((page_size,),) = select(path, "PRAGMA page_size")
+    content = bytearray(path.read_bytes())
+    start = (page - 1) * page_size
+    content[start + 3 : start + page_size] = b"\xa5" * (page_size - 3)
+    path.write_bytes(content)
+    monkeypatch.setattr("monstermq_shared.stores.sqlite.opening._CHECKED_SIZE_MAX", 0)
+    with pytest.raises(StoreDamaged):
+        await open_at(path)
+    assert path.read_bytes() == content

@@ -109,6 +109,32 @@ async def test_rows_that_go_while_they_are_read_hide_no_others(
     assert found == records[::3]
 
 
+@pytest.mark.parametrize("topic_filter", ["#", "+/#"])
+async def test_long_texts_do_not_make_one_answer_large(
+    database: SqliteDatabase, topic_filter: str
+) -> None:
+    records = [make_record(i, f"{i:04}/{'x' * 60_000}", b"") for i in range(PAGE_ROWS_MAX)]
+    for record in records:
+        record.client_id = "c" * 60_000
+    await commit_messages(database, *records)
+    sizes: list[int] = []
+
+    class Measured(ObservedReaders):
+        async def fetch(self, query: str, parameters: Sequence[object] = ()) -> list[Row]:
+            rows = await super().fetch(query, parameters)
+            sizes.append(sum(len(value) for row in rows for value in row if isinstance(value, str)))
+            return rows
+
+    async def nothing(_: str, __: Sequence[object]) -> None: ...
+
+    store = observe(database, nothing)
+    store._readers = Measured(store._readers, nothing)
+    page = await store.find(topic_filter, after="", limit=PAGE_ROWS_MAX)
+    assert page == records[: len(page)]
+    assert len(page) == 9
+    assert max(sizes) < 200_000
+
+
 @pytest.mark.parametrize("topic_filter", ["#", "a/+/c"])
 async def test_of_large_rows_no_more_are_scanned_than_pages_take(
     database: SqliteDatabase, topic_filter: str

@@ -104,6 +104,11 @@ def query(path: Path, sql: str) -> list[tuple[object, ...]]:
         return connection.execute(sql).fetchall()
 
 
+def files_like(path: Path) -> dict[str, bytes]:
+    """Return the content of a file and of those beside it whose names begin with its name."""
+    return {at.name: at.read_bytes() for at in path.parent.glob(f"{path.name}*")}
+
+
 SOUND_ROWS = {
     "retainedmessages": 200,
     "mcparchive": ARCHIVED,
@@ -191,9 +196,9 @@ async def test_what_is_only_in_the_log_is_saved_and_the_log_is_left(tmp_path: Pa
     for suffix in ("", "-wal"):
         (tmp_path / f"copy.db{suffix}").write_bytes((tmp_path / f"x.db{suffix}").read_bytes())
     await database.close()
-    before = {at.name: at.read_bytes() for at in tmp_path.glob("copy.db*")}
+    before = files_like(copy)
     assert rows(recover_file(copy, tmp_path / "new.db"))["mcparchive"] == 9
-    assert {at.name: at.read_bytes() for at in tmp_path.glob("copy.db*")} == before
+    assert files_like(copy) == before
 
 
 async def test_rows_that_make_no_sense_are_left_out(tmp_path: Path) -> None:
@@ -251,7 +256,7 @@ async def test_nothing_is_made_of_nothing(tmp_path: Path, sound: bytes) -> None:
         recover_file(tmp_path / "empty", tmp_path / "new.db")
     with pytest.raises(StoreUnavailable, match="no such database"):
         recover_file(tmp_path / "missing", tmp_path / "new.db")
-    assert not list(tmp_path.glob("new.db*"))
+    assert files_like(tmp_path / "new.db") == {}
 
 
 async def test_what_is_there_is_never_overwritten(tmp_path: Path) -> None:

@@ -1,10 +1,8 @@
 """The command line: what each spelling means, and what is refused."""
 
 import io
-import sqlite3
 import subprocess
 import sys
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,7 +13,7 @@ from tests.support.certificates import CertificateAuthority, Identity
 
 from monstermq.cli import Check, Run, Show, check, parse_arguments
 from monstermq.databases import BackUp, Recover, Restore
-from monstermq_shared.errors import ConfigError, StartupError, StoreDamaged, StoreUnavailable
+from monstermq_shared.errors import ConfigError, StartupError
 from monstermq_shared.exit_codes import ExitCode
 
 

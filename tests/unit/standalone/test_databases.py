@@ -1,5 +1,6 @@
 """The ``db`` commands: what they do, say, and end with."""
 
+import asyncio
 import io
 import sqlite3
 import subprocess
@@ -24,13 +25,16 @@ def _nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("c.yaml").write_text("SessionStoreType: SQLITE\nSQLite: {Path: x.db}\n")
 
 
-async def make(path: str, commits: int) -> None:
-    database = await SqliteDatabase.open(
-        path, session_store=True, message_stores=[RETAINED], archive_stores=[ARCHIVE]
-    )
-    for number in range(commits):
-        await database.commit(full_commit(number + 1))
-    await database.close()
+def make(path: str, commits: int) -> None:
+    async def fill() -> None:
+        database = await SqliteDatabase.open(
+            path, session_store=True, message_stores=[RETAINED], archive_stores=[ARCHIVE]
+        )
+        for number in range(commits):
+            await database.commit(full_commit(number + 1))
+        await database.close()
+
+    asyncio.run(fill())
 
 
 def archived(path: str) -> int:
@@ -53,8 +57,8 @@ def run(*arguments: str) -> tuple[int, list[str]]:
     return code, output.getvalue().splitlines()
 
 
-async def test_the_configured_database_is_backed_up_and_an_older_backup_replaced() -> None:
-    await make("x.db", 7)
+def test_the_configured_database_is_backed_up_and_an_older_backup_replaced() -> None:
+    make("x.db", 7)
     for said in ("", ", an older file was replaced"):
         code, lines = run("backup", "copy.db", "-config", "c.yaml")
         assert code == ExitCode.OK
@@ -62,8 +66,8 @@ async def test_the_configured_database_is_backed_up_and_an_older_backup_replaced
     assert archived("copy.db") == 7
 
 
-async def test_any_other_file_is_replaced_only_by_force() -> None:
-    await make("x.db", 1)
+def test_any_other_file_is_replaced_only_by_force() -> None:
+    make("x.db", 1)
     Path("thesis").write_text("three years of work")
     with pytest.raises(ConfigError, match="--force"):
         run("backup", "thesis", "-config", "c.yaml")
@@ -72,10 +76,10 @@ async def test_any_other_file_is_replaced_only_by_force() -> None:
     assert archived("thesis") == 1
 
 
-async def test_the_configured_database_is_restored_and_the_old_one_named() -> None:
-    await make("x.db", 2)
+def test_the_configured_database_is_restored_and_the_old_one_named() -> None:
+    make("x.db", 2)
     run("backup", "copy.db", "-config", "c.yaml")
-    await make("x.db", 5)
+    make("x.db", 5)
     code, (first, second) = run("restore", "copy.db", "-config", "c.yaml")
     assert code == ExitCode.OK
     assert first == f"x.db: restored from copy.db, {Path('x.db').stat().st_size} bytes"
@@ -90,8 +94,8 @@ def test_a_database_in_memory_has_no_backup(command: str) -> None:
         run(command, "copy.db", "-config", "c.yaml")
 
 
-async def test_a_recovery_tells_every_table_and_what_to_do_next() -> None:
-    await make("x.db", 3)
+def test_a_recovery_tells_every_table_and_what_to_do_next() -> None:
+    make("x.db", 3)
     code, lines = run("recover", "x.db", "x.db.recovered")
     assert code == ExitCode.OK
     assert lines == [
@@ -108,8 +112,8 @@ async def test_a_recovery_tells_every_table_and_what_to_do_next() -> None:
     ]
 
 
-async def test_a_recovery_that_misses_something_says_so_and_fails() -> None:
-    await make("x.db", 3)
+def test_a_recovery_that_misses_something_says_so_and_fails() -> None:
+    make("x.db", 3)
     with closing(sqlite3.connect("x.db")) as connection:
         connection.execute("UPDATE mcparchive SET time = 'noon' WHERE position = 2")
         connection.execute("DELETE FROM queuedmessages WHERE position = 3")
@@ -130,8 +134,8 @@ def ended(*arguments: str) -> tuple[int, str]:
     return done.returncode, done.stderr
 
 
-async def test_the_process_ends_with_the_documented_codes() -> None:
-    await make("x.db", 1)
+def test_the_process_ends_with_the_documented_codes() -> None:
+    make("x.db", 1)
     Path("noise").write_bytes(b"\xa5" * 10_000)
     Path("empty").touch()
     for arguments, code in {

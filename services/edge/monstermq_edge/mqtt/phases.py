@@ -32,9 +32,7 @@ class Phase(IntEnum):
 
 ALLOWED: dict[Phase, frozenset[type[Packet]]] = {
     Phase.AWAITING_CONNECT: frozenset({Connect}),
-    Phase.CONNECTED: frozenset(
-        {MessageRun, Answers, Subscribe, Unsubscribe, Pingreq, Disconnect}  # no second CONNECT
-    ),
+    Phase.CONNECTED: frozenset({MessageRun, Answers, Subscribe, Unsubscribe, Pingreq, Disconnect}),
     Phase.CLOSED: frozenset(),
 }
 """The packets that may come, by phase; a second CONNECT may not [MQTT-3.1.0-2]."""

@@ -35,6 +35,9 @@ from monstermq_shared.topics import is_system_topic
 REFUSED = 0x80
 """The SUBACK code of a filter that is not accepted [MQTT-3.9.3-2]."""
 
+SHARED_PREFIX = "$share/"
+"""Shared subscriptions are refused: as plain filters they would be granted and match nothing."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSettings:
@@ -283,7 +286,8 @@ class LocalEngine:
         subscriptions = session.subscriptions
         for topic_filter, qos in filters:
             known = topic_filter in subscriptions
-            if not known and len(subscriptions) >= self.settings.subscriptions_max:
+            full = not known and len(subscriptions) >= self.settings.subscriptions_max
+            if full or topic_filter.startswith(SHARED_PREFIX):
                 codes.append(REFUSED)
                 self.counters.subscriptions_refused += 1
                 continue

@@ -1,6 +1,7 @@
 """Opening a database file: whose it is, whether it is sound, and what a process must know of it."""
 
 import logging
+import shlex
 import sqlite3
 import uuid
 from collections.abc import Iterable
@@ -67,7 +68,7 @@ _NEEDED: tuple[tuple[str, str | int, str], ...] = (
         "auto_vacuum",
         2,
         "without it the file never becomes smaller. Change it once, while no broker runs, with: "
-        "sqlite3 FILE 'PRAGMA auto_vacuum = 2; VACUUM'",
+        "sqlite3 {file} 'PRAGMA auto_vacuum = 2; VACUUM'",
     ),
 )
 """Setting, its value, and what to do where it has another one."""
@@ -260,7 +261,8 @@ def _check_settings(connection: sqlite3.Connection, path: str) -> None:
         ((found,),) = connection.execute(f"PRAGMA {setting}").fetchall()
         if found != wanted:
             raise StartupError(
-                f"{path}: SQLite's {setting} is {found!r} and must be {wanted!r}; {fix}",
+                f"{path}: SQLite's {setting} is {found!r} and must be {wanted!r}; "
+                f"{fix.format(file=shlex.quote(path))}",
                 exit_code=ExitCode.STORE_UNWRITABLE,
             )
 

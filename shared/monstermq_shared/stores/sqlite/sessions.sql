@@ -24,7 +24,8 @@ CREATE TABLE IF NOT EXISTS subscriptions (
 ) WITHOUT ROWID;
 
 -- queuedmessages_table --
--- One row per message, however many clients it waits for.
+-- One row per message, however many clients it waits for. The message_id is the original's, which
+-- always has 0 there.
 CREATE TABLE IF NOT EXISTS queuedmessages (
     position INTEGER PRIMARY KEY,
     topic TEXT NOT NULL,
@@ -33,7 +34,8 @@ CREATE TABLE IF NOT EXISTS queuedmessages (
     qos INTEGER NOT NULL,
     retained BOOLEAN NOT NULL,
     client_id TEXT NOT NULL,
-    message_uuid TEXT NOT NULL
+    message_uuid TEXT NOT NULL,
+    message_id INTEGER AS (0)
 );
 
 -- queuedmessagesclients_table --

@@ -252,3 +252,11 @@ def test_connections_are_counted() -> None:
     assert bench.counters.clients_maximum == 2
     assert bench.engine.is_connected("b")
     assert not bench.engine.is_connected("a")
+
+
+def test_a_shared_subscription_is_refused() -> None:
+    bench = Bench()
+    link = bench.connect("s", clean=True)
+    bench.engine.subscribe(session_of(link), 1, [("$share/g/t", 1), ("$shared", 1)])
+    assert link.take() == [Suback(1, (0x80, 1))]
+    assert bench.counters.subscriptions_refused == 1
