@@ -139,7 +139,9 @@ class Maintenance:
         while purged := await store.purge(before_us=before_us, limit=PURGE_ROWS):
             self._counters.rows_purged += purged
             await asyncio.sleep(PURGE_PAUSE_S)
-        while await self._views.database.give_space_back():
+        more = True
+        while more:
+            more = await self._views.database.give_space_back()
             await asyncio.sleep(PURGE_PAUSE_S)
 
     def _reserve(self, size: int) -> Job:

@@ -21,7 +21,7 @@ ArchiveChanges = Sequence[Record]
 """Records to append, in order of position."""
 
 PAGE_SIZE_MAX = 1024 * 1024
-"""Bytes of records (``size_of``) after which a page ends: rows can be large, and pages are held in memory."""
+"""Bytes of records (``size_of``) after which a page ends: rows are large, and held in memory."""
 
 HISTORY_SIZE_MAX = 16 * 1024 * 1024
 """The same for a history, which is read for one answer, and by few at a time."""
@@ -223,7 +223,10 @@ class MessageStore(Protocol):
         ...
 
     async def purge(self, *, before_us: int, limit: int) -> int:
-        """Delete up to ``limit`` records older than that; return how many there were."""
+        """Delete up to ``limit`` records older than that; return how many there were.
+
+        There may be more of them unless it is 0.
+        """
         ...
 
 

@@ -202,7 +202,7 @@ class SqliteDatabase:
         ((pages,),) = await self._readers.fetch("PRAGMA freelist_count")
         ((page_size,),) = await self._readers.fetch("PRAGMA page_size")
         try:
-            disk = shutil.disk_usage(Path(self._path).resolve().parent)
+            disk = shutil.disk_usage(self._path)
         except OSError as exc:
             raise StoreUnavailable(f"{self._path}: the disk cannot be asked: {exc}") from exc
         return disk.free + int(pages * page_size)

@@ -53,7 +53,7 @@ class Maintenance:
         self._ownership.settle(connection)
         ((free,),) = connection.execute("PRAGMA freelist_count").fetchall()
         ((pages,),) = connection.execute("PRAGMA page_count").fetchall()
-        surplus = int(free) - max(_FREE_PAGES_KEPT, pages // _FREE_SHARE_KEPT)
+        surplus: int = free - max(_FREE_PAGES_KEPT, pages // _FREE_SHARE_KEPT)
         if surplus <= 0 or not _can_shrink(connection):
             return False
         deadline = time.monotonic() + _SLICE_S

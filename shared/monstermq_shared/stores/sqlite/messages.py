@@ -94,7 +94,8 @@ class SqliteMessageStore:
     async def purge(self, *, before_us: int, limit: int) -> int:
         """Delete up to ``limit`` records older than that; return how many there were.
 
-        There may be more of them as long as it is not 0: many long topics are done in parts. They are sought by a reader, since that looks at all rows, and deleted by the writer.
+        There may be more of them as long as it is not 0: many long topics are done in parts. They
+        are sought by a reader, since that looks at all rows, and deleted by the writer.
         """
         before = time_text(before_us)
         ((found,),) = await self._readers.fetch(

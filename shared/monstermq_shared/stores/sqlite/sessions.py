@@ -177,7 +177,7 @@ class SqliteSessionStore:
     def _trim(
         self, connection: sqlite3.Connection, trims: Mapping[str, Trim]
     ) -> dict[str, Trimmed]:
-        """Drop the oldest rows; for all clients at once, in few rounds also if payloads are small."""
+        """Drop the oldest rows; for all clients at once, in few rounds even if they are small."""
         trimmed: dict[str, Trimmed] = {}
         waiting = dict(trims)
         rows_max = max([_TRIM_ROWS_MIN, *(trim.messages for trim in trims.values())])
