@@ -105,6 +105,8 @@ class Broker:
             admit=lambda _, __: True,
             wake=lambda _: None,
             report=lambda _, __: None,
+            came=lambda _, __: None,
+            went=lambda _, __: None,
         )
         self.pipes: list[Pipe] = []
         self.turn: Turn | None = None

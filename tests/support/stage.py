@@ -52,6 +52,8 @@ def context_for(bench: Bench, wake: Callable[[Connection], None]) -> ConnectionC
         admit=lambda client_id, _: client_id != "hasty",
         wake=wake,
         report=lambda _, __: None,
+        came=lambda _, __: None,
+        went=lambda _, __: None,
     )
 
 

@@ -5,6 +5,8 @@ import gc
 import logging
 import os
 import signal
+import sys
+import time
 from importlib.metadata import version
 from typing import Any
 
@@ -30,6 +32,15 @@ GC_THRESHOLDS = (50_000, 20, 1_000)
 """Few collections: the hot path makes no cycles, and a full one stops the broker for a moment."""
 
 
+SAME_SIGNAL_S = 0.5
+"""Signals that come so close together count as one: `make` and its shell both pass Ctrl-C on."""
+
+SWITCH_INTERVAL_S = 0.0005
+"""How long a thread that waits for the interpreter lets another run. The loop gives the interpreter
+away in every turn, and takes it back before the default of 5 ms has passed: the writer's thread
+would wait for seconds on a busy machine."""
+
+
 def run_broker(loaded: LoadedConfig, log_level: int) -> int:
     """Run a broker until it is told to stop; return the exit status.
 
@@ -43,6 +54,7 @@ def run_broker(loaded: LoadedConfig, log_level: int) -> int:
     logger.info("MonsterMQ %s, configuration: %s", version("monstermq"), loaded.source)
     for warning in loaded.warnings:
         logger.warning("%s", warning)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     soft, hard = raise_file_limit()
     if soft < loaded.config.limits.connections:
         logger.info("the process may open %d files (hard limit %d)", soft, hard)
@@ -72,12 +84,12 @@ def exit_status(exc: MonsterError) -> int:
 
 async def _run(loaded: LoadedConfig) -> int:
     broker = Broker(loaded.config, version("monstermq"))
-    stopping = asyncio.Event()
+    signals = _Signals()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _stop, stopping)
+        loop.add_signal_handler(number, signals.stop)
     await broker.start()
-    loop.add_signal_handler(signal.SIGHUP, broker.reload)
+    loop.add_signal_handler(signal.SIGHUP, signals.hang_up, broker)
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
@@ -85,7 +97,7 @@ async def _run(loaded: LoadedConfig) -> int:
         logger.info("listening on %s", url)
     _say_what_next(loaded)
     notify(READY)
-    stopped = asyncio.create_task(stopping.wait())
+    stopped = asyncio.create_task(signals.stopping.wait())
     ends: list[asyncio.Future[Any]] = [stopped, broker.failed]
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     notify(STOPPING)
@@ -101,11 +113,31 @@ async def _run(loaded: LoadedConfig) -> int:
     return ExitCode.OK
 
 
-def _stop(stopping: asyncio.Event) -> None:
-    if stopping.is_set():
-        # The log is the truth: what was acknowledged is committed, whatever happens now.
-        os._exit(ExitCode.FAILURE)
-    stopping.set()
+class _Signals:
+    """Turns signals into a stop, and a second one into the end."""
+
+    def __init__(self) -> None:
+        self.stopping = asyncio.Event()
+        self._first_s = 0.0
+        self._interactive = os.isatty(0)
+
+    def stop(self) -> None:
+        """SIGTERM, SIGINT: stop; again: end at once."""
+        now_s = time.monotonic()
+        if not self.stopping.is_set():
+            self._first_s = now_s
+            self.stopping.set()
+        elif now_s - self._first_s > SAME_SIGNAL_S:
+            logger.critical("ended at once by a second signal")
+            # The log is the truth: what was acknowledged is committed, whatever happens now.
+            os._exit(ExitCode.FAILURE)
+
+    def hang_up(self, broker: Broker) -> None:
+        """SIGHUP: reload; where there is nothing to reload, the terminal has been closed."""
+        if broker.reloads or not self._interactive:
+            broker.reload()
+        else:
+            self.stop()
 
 
 def _say_what_next(loaded: LoadedConfig) -> None:

@@ -7,6 +7,7 @@ import secrets
 from datetime import UTC, datetime
 
 from monstermq_edge import settings
+from monstermq_edge.binding import url_host
 from monstermq_edge.driver import EngineDriver
 from monstermq_edge.faults import Faults
 from monstermq_edge.hub import TICK_S, Hub
@@ -31,8 +32,10 @@ from monstermq_shared.counters import Counters
 from monstermq_shared.errors import MonsterError
 from monstermq_shared.sessions.local import LocalEngine
 from monstermq_shared.sessions.local.appending import RecordAppender
+from monstermq_shared.sessions.ports import AttachRequest, CloseReason
 
 logger = logging.getLogger(__name__)
+clients_log = logging.getLogger("monstermq_edge.clients")
 
 DRAIN_S = 10.0
 """How long a stop may take to commit what is acknowledged or will be."""
@@ -54,7 +57,7 @@ class Broker:
         self._clock = SystemClock()
         self.counters = Counters()
         self.failed: asyncio.Future[MonsterError] = asyncio.get_running_loop().create_future()
-        self._limited_log = LimitedLog(logging.getLogger("monstermq_edge.clients"))
+        self._limited_log = LimitedLog(clients_log)
         self._tls: ReloadableTls | None = None
         self._operation: OperationServer | None = None
         self._faults = Faults(self.counters, self._clock)
@@ -98,7 +101,9 @@ class Broker:
         self._listeners = Listeners(
             config.bind_address, self._ports(), handshake_s=config.limits.connect_timeout_s
         )
-        self.engine.restore(await self.views.database.sessions.load(), self._clock.wall_us())
+        stored = await self.views.database.sessions.load()
+        for problem in self.engine.restore(stored, self._clock.wall_us()):
+            logger.warning("%s", problem)
         await self._start_operation()
         ending.push_async_callback(self._part_from_clients)
         ending.push_async_callback(self.bus.close)
@@ -157,6 +162,8 @@ class Broker:
             admit=takeovers.admit,
             wake=self.hub.wake,
             report=self._report,
+            came=_log_came,
+            went=_log_went,
         )
 
     def _start_background(self) -> None:
@@ -207,9 +214,8 @@ class Broker:
         """Return what clients can connect to, and where metrics are."""
         urls = self._listeners.urls()
         if self._operation is not None:
-            urls.append(
-                f"http://{self._config.metrics.bind_address}:{self._operation.port}/metrics"
-            )
+            host = url_host(self._config.metrics.bind_address)
+            urls.append(f"http://{host}:{self._operation.port}/metrics")
         return urls
 
     def readiness(self) -> list[str]:
@@ -223,6 +229,11 @@ class Broker:
     def wall_us(self) -> int:
         """Return the time, microseconds since 1970-01-01 UTC."""
         return self._clock.wall_us()
+
+    @property
+    def reloads(self) -> bool:
+        """Whether there is anything that ``reload`` reads again."""
+        return self._tls is not None
 
     def reload(self) -> None:
         """SIGHUP: read the certificates again."""
@@ -305,6 +316,24 @@ class Broker:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_S):
                 await self.hub.emptied()
+
+
+def _log_came(connection: Connection, request: AttachRequest) -> None:
+    if clients_log.isEnabledFor(logging.INFO):
+        extra = {
+            "client": request.client_id,
+            "remote": connection.peer.remote_address,
+            "protocol": request.information["ProtocolVersion"],
+            "clean": request.clean,
+            "keep_alive_s": request.information["KeepAliveTimeSeconds"],
+        }
+        clients_log.info("connected", extra=extra)
+
+
+def _log_went(connection: Connection, reason: CloseReason) -> None:
+    if clients_log.isEnabledFor(logging.INFO):
+        extra = {"client": connection.client_id, "reason": reason.name.lower()}
+        clients_log.info("disconnected", extra=extra)
 
 
 def _new_client_id() -> str:

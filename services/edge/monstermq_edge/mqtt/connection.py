@@ -272,6 +272,7 @@ class Connection:
         self._connack_due = True
         self.clock_stopped = True
         self.session = context.port.attach(self, request, self._wall_us)
+        context.came(self, request)
 
     def _refuse(self, code: ConnectCode, why: str, refusal: Refusal | None = None) -> None:
         """Answer CONNECT with an error code, then close [MQTT-3.2.2-5]."""
@@ -367,6 +368,7 @@ class Connection:
         if session is not None:
             self._context.counters.disconnects[reason] += 1
             self._context.port.detach(session, reason, self._wall_us)
+            self._context.went(self, reason)
         elif reason is CloseReason.CONNECT_TIMEOUT:
             self._context.counters.disconnects[reason] += 1
 
@@ -476,5 +478,5 @@ class Connection:
             self.phase = Phase.CLOSED
             self.session = None
             self._context.counters.disconnects[reason] += 1
-            self._context.report(self, f"closed: {reason.name.lower().replace('_', ' ')}")
+            self._context.went(self, reason)
             self._context.wake(self)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from monstermq_edge.mqtt.decoder import DecoderLimits
 from monstermq_shared.counters import Counters
-from monstermq_shared.sessions.ports import SessionPort
+from monstermq_shared.sessions.ports import AttachRequest, CloseReason, SessionPort
 
 if TYPE_CHECKING:
     from monstermq_edge.mqtt.connection import Connection
@@ -37,6 +37,8 @@ class ConnectionContext:
         admit: Whether this client id may take its own connection over, at this moment.
         wake: Tells the driver to look at the connection before the loop turn ends.
         report: Told of every connection that was closed because of what its peer did.
+        came: Told of every CONNECT that was accepted.
+        went: Told of every such connection's end.
     """
 
     port: SessionPort[Any]
@@ -49,3 +51,5 @@ class ConnectionContext:
     admit: Callable[[str, float], bool]
     wake: Callable[["Connection"], None]
     report: Callable[["Connection", str], None]
+    came: Callable[["Connection", AttachRequest], None]
+    went: Callable[["Connection", CloseReason], None]

@@ -172,7 +172,7 @@ class Decoder:
         limits = self._limits
         size_max = limits.packet_size_max if self.level else limits.connect_size_max
         if size > size_max:
-            raise PacketTooLarge(f"a packet of {size} bytes, more than {size_max}")
+            raise PacketTooLarge(f"a packet of {size} bytes: MaxMessageSizeKb allows {size_max}")
 
     def _keep_header(self, data: bytes, pos: int, length: int) -> None:
         """Keep a fixed header whose remaining length is not complete."""

@@ -264,8 +264,9 @@ class WebSocketChannel:
 
     def _refuse(self, response: bytes, fault: WebSocketFault) -> None:
         self._out = response
-        status = response.partition(b"\r\n")[0].decode("latin-1")
-        self._end(f"handshake refused: {status}", fault)
+        head, _, body = response.decode("latin-1").partition("\r\n\r\n")
+        status = head.partition("\r\n")[0].removeprefix("HTTP/1.1 ")
+        self._end(f"handshake refused with {status}: {body.strip()[:200]}", fault)
 
     def _unwrap(self, protocol: ServerProtocol, events: list[Event]) -> bytes:
         """Join the payloads of data frames; a text frame fails the connection where it stands."""

@@ -22,6 +22,7 @@ _QUERIES = fill_in(load_queries(__package__, "archive.sql"), FRAGMENTS)
 _FIRST_TIME = ""
 _LAST_TIME = "~"  # above every digit
 _POSITION_MAX = 2**63 - 1
+_SLICES_MAX = 16
 
 
 class SqliteArchiveStore:
@@ -93,9 +94,11 @@ class SqliteArchiveStore:
         return await self._delete("purge_oldest", (), limit)
 
     async def _delete(self, name: str, parameters: tuple[object, ...], limit: int) -> int:
+        # Who asks for very many is in a hurry, and every slice costs a sync of the disk.
+        slice_rows = max(self._maintenance.slice_rows, limit // _SLICES_MAX)
         deleted = 0
         while deleted < limit:
-            rows = min(limit - deleted, self._maintenance.slice_rows)
+            rows = min(limit - deleted, slice_rows)
             gone = await self._maintenance.delete(self._queries[name], (*parameters, rows))
             deleted += gone
             if gone < rows:

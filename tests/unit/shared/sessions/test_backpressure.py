@@ -153,6 +153,8 @@ def connection_of(bench: Bench, outbox_size_max: int) -> Connection:
         admit=lambda _, __: True,
         wake=lambda _: None,
         report=lambda _, __: None,
+        came=lambda _, __: None,
+        went=lambda _, __: None,
     )
     peer = Peer(remote_address="client", local_address="broker", tls=False)
     return Connection(context, peer, None, 0.0)
