@@ -191,7 +191,7 @@ class Queue(Section):
     max_messages: Annotated[int, Field(strict=True, ge=1, le=2**40)] = 1_000_000
     """Messages per session."""
     max_bytes: Annotated[int, Field(strict=True, ge=1, le=2**60)] = 1_073_741_824
-    """Payload bytes per session."""
+    """Bytes per session: of topics, publishers and payloads."""
     policy: Policy = QueuePolicy.DROP_OLDEST
     """What gives way when a queue is full; counted."""
     session_expiry: Duration | None = None

@@ -112,7 +112,7 @@ class PersistentSession(Session):
 
     @property
     def queued_size(self) -> int:
-        """Their payload bytes."""
+        """Their bytes, see ``records.size_of``."""
         return self.queue.size
 
     # -- what is matched -------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from monstermq_shared.counters import Counters, DropReason
-from monstermq_shared.records import Record
+from monstermq_shared.records import Record, size_of
 from monstermq_shared.sessions.local.turn import Journal
 from monstermq_shared.stores.ports import Trim, Trimmed
 
@@ -17,7 +17,7 @@ class QueueLimits:
         enabled: ``QueuedMessagesEnabled``. Off: no rows are made, only connected clients are
             served. Rows of a time when it was on are sent and deleted all the same.
         messages_max: More rows than this are not kept for one session.
-        size_max: More payload bytes than this are not kept for one session.
+        size_max: More bytes (topic, publisher, payload) than this are not kept for one session.
         drop_oldest: At a limit the oldest rows go, else the newest message is not taken.
         tail_max: Messages that wait in memory behind the pages that are being read.
     """
@@ -35,7 +35,7 @@ class SessionQueue:
     Attributes:
         limits: The limits.
         messages: Rows there are, those of the collecting turn included.
-        size: Their payload bytes.
+        size: Their bytes, see ``records.size_of``.
     """
 
     __slots__ = (
@@ -59,7 +59,7 @@ class SessionQueue:
         self.limits = limits
         self.messages = 0
         self.size = 0
-        # Offset -> payload bytes of the rows that memory knows: sent, or waiting to be.
+        # Offset -> bytes of the rows that memory knows: sent, or waiting to be.
         self._sizes: dict[int, int] = {}
         # What was asked to be trimmed and is not committed yet.
         self._trimming_messages = 0
@@ -73,7 +73,7 @@ class SessionQueue:
         size = 0
         for record in records:
             queued[record.offset] = (record, qos)
-            size += len(record.payload)
+            size += size_of(record)
         self.messages += len(records)
         self.size += size
 
@@ -81,7 +81,7 @@ class SessionQueue:
         """Remember the size of rows that wait in memory, or are sent."""
         sizes = self._sizes
         for record in records:
-            sizes[record.offset] = len(record.payload)
+            sizes[record.offset] = size_of(record)
 
     def remove(self, offset: int, *, unread: bool) -> None:
         """Delete the row of a message that the client has; there is none if none was made.
@@ -111,7 +111,7 @@ class SessionQueue:
     def excess(self, records: Sequence[Record]) -> tuple[int, int] | None:
         """Return by how many messages and bytes these records exceed the limits, None if not."""
         limits = self.limits
-        size = sum(len(record.payload) for record in records)
+        size = sum(size_of(record) for record in records)
         over = self.messages - self._trimming_messages + len(records) - limits.messages_max
         over_size = self.size - self._trimming_size + size - limits.size_max
         if over <= 0 and over_size <= 0:
@@ -125,7 +125,7 @@ class SessionQueue:
         room_size = limits.size_max - self.size
         admitted: list[Record] = []
         for record in records:
-            room_size -= len(record.payload)
+            room_size -= size_of(record)
             if len(admitted) >= room or room_size < 0:
                 break
             admitted.append(record)

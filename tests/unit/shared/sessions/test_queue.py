@@ -153,7 +153,7 @@ def limited(*, drop_oldest: bool, messages: int = 3, size: int = 1_000) -> Bench
     ],
     ids=["oldest", "newest"],
 )
-@pytest.mark.parametrize("limits", [{}, {"messages": 100, "size": 9}], ids=["messages", "bytes"])
+@pytest.mark.parametrize("limits", [{}, {"messages": 100, "size": 15}], ids=["messages", "bytes"])
 def test_a_full_queue_drops_by_its_policy_and_counts(
     drop_oldest: bool, kept: list[bytes], reason: DropReason, limits: dict[str, int]
 ) -> None:
