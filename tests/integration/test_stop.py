@@ -15,6 +15,7 @@ from tests.support.load import Cast
 from tests.support.machine import mounted
 from tests.support.mqtt_peer import ConnectOptions, PeerClosed, Publish, Will
 
+from monstermq_edge.app import SAME_SIGNAL_S
 from monstermq_shared.exit_codes import ExitCode
 
 pytestmark = pytest.mark.integration
@@ -95,9 +96,11 @@ async def test_a_second_signal_ends_it_at_once(broker: RunningBroker, cast: Cast
     await loud.ping()
     broker.send_signal(signal.SIGTERM)
     await loud.closed()
-    broker.send_signal(signal.SIGTERM)
+    # One that follows at once counts as the same: make and its shell both pass a signal on.
+    while not broker.has_ended(within_s=SAME_SIGNAL_S):
+        broker.send_signal(signal.SIGTERM)
     assert broker.wait() == ExitCode.FAILURE
-    assert "a second signal ends at once" in broker.log_text()
+    assert "ended at once by a second signal" in broker.log_text()
     assert "INFO monstermq_edge.app stopped" not in broker.log_text()
 
 

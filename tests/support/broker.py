@@ -12,6 +12,7 @@ import subprocess
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -129,6 +130,12 @@ class BrokerProcess(ABC):
     def send_signal(self, number: signal.Signals) -> None:
         """Send it a signal, and wait for nothing."""
         self._running().send_signal(number)
+
+    def has_ended(self, *, within_s: float) -> bool:
+        """Wait for it to end by itself, and return whether it has."""
+        with suppress(subprocess.TimeoutExpired):
+            self._running().wait(within_s)
+        return self._running().returncode is not None
 
     def wait(self) -> int:
         """Return its exit status once it has ended by itself.

@@ -32,8 +32,8 @@ GC_THRESHOLDS = (50_000, 20, 1_000)
 """Few collections: the hot path makes no cycles, and a full one stops the broker for a moment."""
 
 
-SAME_SIGNAL_S = 0.5
-"""Signals that come so close together count as one: `make` and its shell both pass Ctrl-C on."""
+SAME_SIGNAL_S = 0.2
+"""Signals that come so close together count as one: ``make`` and its shell both pass one on."""
 
 SWITCH_INTERVAL_S = 0.0005
 """How long a thread that waits for the interpreter lets another run. The loop gives the interpreter

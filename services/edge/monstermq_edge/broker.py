@@ -24,7 +24,7 @@ from monstermq_edge.takeover import TakeoverLimit
 from monstermq_edge.transport.stream import StreamProtocol
 from monstermq_edge.transport.tls import ReloadableTls, certificate_warnings
 from monstermq_edge.transport.websocket_protocol import WebSocketProtocol
-from monstermq_edge.views import open_views
+from monstermq_edge.views import RETAINED, open_views
 from monstermq_shared.bus.internal import InternalBus, InternalLog
 from monstermq_shared.clock import SystemClock
 from monstermq_shared.config import BrokerConfig
@@ -89,6 +89,7 @@ class Broker:
                 logger.warning("%s", warning)
         self.views = await open_views(config, self.counters)
         ending.push_async_callback(self.views.close)
+        await self._log_database()
         self._build_engine()
         self._context = self._connection_context()
         self.status = Status(self)
@@ -114,6 +115,17 @@ class Broker:
         self._start_background()
         ending.push_async_callback(self._listeners.close)
         await self._listeners.open()
+
+    async def _log_database(self) -> None:
+        summary = await self.views.database.summary(RETAINED)
+        level = logging.INFO if summary.ended_cleanly else logging.WARNING
+        extra = {
+            "sessions": summary.sessions,
+            "retained": summary.retained,
+            "queued": summary.queued,
+            "ended_cleanly": summary.ended_cleanly,
+        }
+        logger.log(level, "database %s", summary.path, extra=extra)
 
     def _build_engine(self) -> None:
         config = self._config
@@ -169,7 +181,10 @@ class Broker:
     def _start_background(self) -> None:
         self._background = [
             asyncio.create_task(self._tick(), name="ticks"),
-            *self._maintenance.start(self._config.archive_groups),
+            *self._maintenance.start(
+                self._config.archive_groups,
+                min_free_size=self._config.sqlite.min_free_mb * 1024 * settings.KIB,
+            ),
         ]
         for task in self._background:
             task.add_done_callback(self._background_ended)

@@ -1,0 +1,62 @@
+"""What maintenance does for the disk: history gives way, and space goes back."""
+
+import shutil
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from tests.support.broker import LOOPBACK, free_ports
+
+from monstermq_edge.broker import Broker
+from monstermq_shared.config import BrokerConfig
+from monstermq_shared.stores.ports import Commit
+from monstermq_shared.testing.builders import ARCHIVE, make_record
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture
+async def broker(tmp_path: Path) -> AsyncIterator[Broker]:
+    (port,) = free_ports(1)
+    config = BrokerConfig.from_layers(
+        {
+            "TCP": port,
+            "BindAddress": LOOPBACK,
+            "Metrics": {"Enabled": False},
+            "SessionStoreType": "SQLITE",
+            "SQLite": {"Path": str(tmp_path / "x.db"), "MinFreeMb": 0},
+            "ArchiveGroups": [{"Name": "MCP", "ArchiveType": "SQLITE", "TopicFilter": ["a"]}],
+        }
+    )
+    broker = Broker(config, "1.2.3")
+    await broker.start()
+    yield broker
+    await broker.stop()
+
+
+async def test_a_disk_that_cannot_be_kept_free_is_a_reason_not_to_be_ready(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage("/")
+    job = broker._maintenance._reserve(10 * MIB)
+    reasons = []
+    for free in (11 * MIB, MIB, 11 * MIB):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: usage._replace(free=free))
+        await job.run()
+        reasons.append(broker.readiness())
+    assert reasons[0] == reasons[2] == []
+    (reason,) = reasons[1]
+    assert reason.startswith("keeping 10 MB of the disk free fails: 1 MB are free")
+
+
+async def test_a_purge_gives_all_its_space_back(broker: Broker, tmp_path: Path) -> None:
+    views = broker.views
+    records = [make_record(i, "a", bytes(5_000)) for i in range(4_000)]
+    await views.database.commit(Commit(upto=0, projections=[], archives={ARCHIVE: records}))
+    await broker._maintenance._purge(views.archives["MCP"], 0.0)
+    assert broker.counters.rows_purged == 4_000
+    connection = sqlite3.connect(tmp_path / "x.db")
+    ((free,),) = connection.execute("PRAGMA freelist_count").fetchall()
+    connection.close()
+    assert free <= 256
