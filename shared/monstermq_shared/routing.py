@@ -70,7 +70,7 @@ class Route(Generic[S]):
         self.topic = topic
         self.targets = targets
         self.wanted, self.durable, self.wanted_retained, self.durable_retained = interest
-        self.reserved = is_system_topic(topic)
+        self.reserved = topic[0] == "$" and is_system_topic(topic)
 
 
 class Router(Generic[S]):
@@ -117,7 +117,7 @@ class Router(Generic[S]):
     def _find(self, topic: bytes) -> Route[S]:
         name = decode_topic_name(topic, levels_max=self._levels_max)
         targets = self._index.match(name)
-        route = Route(name, tuple(targets.items()), self._interest(name))
+        route = Route(name, tuple(targets.items()) if targets else (), self._interest(name))
         if len(topic) > CACHED_TOPIC_SIZE_MAX:
             return route
         mark = hash(topic)

@@ -33,7 +33,9 @@ def decode_topic_name(raw: bytes, *, levels_max: int) -> str:
     except UnicodeDecodeError as exc:
         problem = f"byte {exc.start} of the topic name is not UTF-8: {exc.reason}"
         raise InvalidTopic(problem, clause="MQTT-1.5.3-1") from exc
-    check_topic_name(topic, levels_max=levels_max)
+    # What is wrong is worked out only if something is: this is done for every new topic.
+    if not topic or "\0" in topic or "#" in topic or "+" in topic or topic.count("/") >= levels_max:
+        check_topic_name(topic, levels_max=levels_max)
     return topic
 
 

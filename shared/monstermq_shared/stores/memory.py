@@ -53,13 +53,15 @@ class MemoryMessageStore:
             changes: Topic -> its newest record, or None where it is cleared.
             upto: The offset up to which the log has been folded; newer records are not cleared.
         """
+        records = self._records
+        get, put = records.get, records.set
         for topic, record in changes.items():
-            stored = self._records.get(topic)
+            stored = get(topic)
             if record is None:
                 if stored is not None and stored.offset < upto:
-                    self._records.pop(topic)
+                    records.pop(topic)
             elif stored is None or stored.offset < record.offset:
-                self._records.set(topic, record)
+                put(topic, record)
 
     async def get(self, topic: str) -> Record | None:
         """Return the topic's record, or None if there is none."""
