@@ -71,10 +71,13 @@ def _verdict(metric: Metric, ours: float | None, peer: float | None) -> str:
     ratio = f"{ours / peer:.1f} {_TIMES}" if compared and ours is not None and peer else ""
     if ours is None or metric.required is None:
         return ratio
-    for bound, word in ((metric.aim, "aim met"), (metric.required, "met")):
-        if bound is not None and bound.is_met(ours, peer):
-            return f"{ratio} {word}".strip()
-    return f"{ratio} MISSED".strip() if metric.required.is_met(ours, peer) is False else ratio
+    required = metric.required.is_met(ours, peer)
+    if required is None:
+        return ratio
+    word = "met" if required else "MISSED"
+    if required and metric.aim is not None and metric.aim.is_met(ours, peer):
+        word = "aim met"
+    return f"{ratio} {word}".strip()
 
 
 def _row(samples: Samples, metric: Metric) -> str:

@@ -7,6 +7,7 @@ needs the interpreter lock for every row would show here, and only here.
 import asyncio
 import gc
 import random
+import sys
 import tempfile
 import time
 import tracemalloc
@@ -16,6 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
+from monstermq_edge.app import SWITCH_INTERVAL_S
 from monstermq_shared.records import Record
 from monstermq_shared.stores.memory import MemoryMessageStore
 from monstermq_shared.stores.ports import ClientChanges, Commit, MessageStore
@@ -178,7 +180,11 @@ async def _default_configuration(database: SqliteDatabase, count: int) -> list[s
 
 @asynccontextmanager
 async def _saturated_loop() -> AsyncIterator[None]:
-    """Keep the loop busy all the time, a turn at a time."""
+    """Keep the loop busy all the time, a turn at a time.
+
+    The interpreter is shared as in the broker: by default a loop with turns as short as these may
+    keep it from the writer's thread for minutes.
+    """
 
     async def burn() -> None:
         while True:
@@ -187,12 +193,15 @@ async def _saturated_loop() -> AsyncIterator[None]:
                 pass
             await asyncio.sleep(0)
 
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     task = asyncio.create_task(burn())
     try:
         yield
     finally:
         task.cancel()
         await asyncio.wait([task])
+        sys.setswitchinterval(interval_s)
 
 
 async def _commit_all(database: SqliteDatabase, commits: Sequence[Commit]) -> tuple[float, float]:
