@@ -13,6 +13,9 @@ from typing import Protocol, TypeVar
 
 from monstermq_shared.messages import MessageRun
 
+SUBSCRIPTION_REFUSED = 0x80
+"""The SUBACK code of a filter that is not accepted [MQTT-3.9.3-2]."""
+
 
 class Answer(IntEnum):
     """The packets that tell the state of a packet id; the values are MQTT's packet types."""

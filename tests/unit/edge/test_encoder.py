@@ -15,14 +15,14 @@ from monstermq_edge.mqtt.encoder import (
     encode_unsuback,
 )
 from monstermq_edge.mqtt.errors import LocalProtocolError
-from monstermq_edge.mqtt.packets import SUBSCRIPTION_REFUSED, ConnectCode
+from monstermq_edge.mqtt.packets import ConnectCode
 from monstermq_edge.mqtt.wire import (
     REMAINING_LENGTH_MAX,
     encode_remaining_length,
     read_remaining_length,
 )
 from monstermq_shared.messages import MessageRun
-from monstermq_shared.sessions.ports import Answer
+from monstermq_shared.sessions.ports import SUBSCRIPTION_REFUSED, Answer
 
 PACKET_IDS = st.integers(1, 65_535)
 

@@ -32,10 +32,6 @@ class ConnectCode(IntEnum):
     NOT_AUTHORIZED = 5
 
 
-SUBSCRIPTION_REFUSED = 0x80
-"""The SUBACK code of a filter the server did not accept [MQTT-3.9.3-2]."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connect:
     """CONNECT. ``bridge`` is the high bit of the level, which mosquitto's bridges set."""

@@ -18,6 +18,7 @@ from monstermq_shared.sessions.local.retained import RetainedMessages, SystemVal
 from monstermq_shared.sessions.local.session import Session
 from monstermq_shared.sessions.local.turn import Journal, Turn
 from monstermq_shared.sessions.ports import (
+    SUBSCRIPTION_REFUSED,
     Answer,
     AttachRequest,
     CloseReason,
@@ -31,9 +32,6 @@ from monstermq_shared.stores.ports import (
     StoredSession,
 )
 from monstermq_shared.topics import is_system_topic
-
-REFUSED = 0x80
-"""The SUBACK code of a filter that is not accepted [MQTT-3.9.3-2]."""
 
 SHARED_PREFIX = "$share/"
 """Shared subscriptions are refused: as plain filters they would be granted and match nothing."""
@@ -288,7 +286,7 @@ class LocalEngine:
             known = topic_filter in subscriptions
             full = not known and len(subscriptions) >= self.settings.subscriptions_max
             if full or topic_filter.startswith(SHARED_PREFIX):
-                codes.append(REFUSED)
+                codes.append(SUBSCRIPTION_REFUSED)
                 self.counters.subscriptions_refused += 1
                 continue
             subscriptions[topic_filter] = qos
