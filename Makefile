@@ -1,9 +1,12 @@
 # `make run` starts the broker; `make test` installs what the tests need and runs all of them.
 VENV := .venv
 PY := $(VENV)/bin/python
-PYTHON ?= $(or $(shell command -v python3.11 || command -v python3),python3)
-# What the Python that makes the virtual environment has to get through.
+# The first of these that is fit makes the virtual environment, unless PYTHON says which one. The
+# distribution's come first: they are built with profile-guided optimisation, and one compiled by
+# hand (pyenv's default) makes the broker 30 % slower.
+PYTHONS := /usr/bin/python3.11 /usr/bin/python3 python3.11 python3.12 python3.13 python3
 FIT := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(or $(shell for p in $(PYTHONS); do $$p -c "$(FIT)" 2>&- && echo $$p && break; done),python3)
 
 .PHONY: run setup test test-faults tools check lint types layers format bench lock build clean
 
@@ -55,7 +58,7 @@ clean:
 $(VENV)/.pip:
 	@$(PYTHON) -c "$(FIT)" || { echo "$(PYTHON) is not Python 3.11 or newer with venv and ensurepip:" \
 		"apt install python3.11-venv, or say which one is: make PYTHON=..." >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv --clear $(VENV) # what another Python left there would not fit
 	$(VENV)/bin/pip -q install "pip>=25.1"
 	touch $@
 

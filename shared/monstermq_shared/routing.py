@@ -28,17 +28,17 @@ _TARGET_SIZE = 64
 class Interest(NamedTuple):
     """Who besides subscribers wants the records of a topic.
 
+    Those of messages with the retain flag are always wanted, by the retained view.
+
     Attributes:
         wanted: A view wants those of messages without the retain flag, so they have to be made.
         durable: One of these views lives in the session store's database, so that an
             acknowledgement waits for its commit (ARCHITECTURE 11.6).
-        wanted_retained: ``wanted``, for messages with the retain flag.
         durable_retained: ``durable``, for messages with the retain flag.
     """
 
     wanted: bool
     durable: bool
-    wanted_retained: bool
     durable_retained: bool
 
 
@@ -50,7 +50,6 @@ class Route(Generic[S]):
         targets: Each matching subscriber once, with its highest granted QoS [MQTT-3.3.5-1].
         wanted: See ``Interest``.
         durable: See ``Interest``.
-        wanted_retained: See ``Interest``.
         durable_retained: See ``Interest``.
         reserved: The topic is the broker's own (``$SYS``): what clients publish there is
             acknowledged and ignored.
@@ -63,13 +62,12 @@ class Route(Generic[S]):
         "targets",
         "topic",
         "wanted",
-        "wanted_retained",
     )
 
     def __init__(self, topic: str, targets: Sequence[tuple[S, int]], interest: Interest) -> None:
         self.topic = topic
         self.targets = targets
-        self.wanted, self.durable, self.wanted_retained, self.durable_retained = interest
+        self.wanted, self.durable, self.durable_retained = interest
         self.reserved = topic[0] == "$" and is_system_topic(topic)
 
 

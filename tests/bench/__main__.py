@@ -4,45 +4,58 @@ Without ``MONSTERMQ_BENCH`` in the environment everything is tiny and only shows
 """
 
 import argparse
-import importlib
-import importlib.util
 import resource
 import sqlite3
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 from tests.bench import (
+    codec_bench,
     scenarios_connections,
     scenarios_durable,
     scenarios_latency,
     scenarios_routing,
+    scenarios_topics,
+    store_bench,
+    topics_bench,
 )
-from tests.bench.brokers import Broker, MonsterMQ, Mosquitto, NullBroker
+from tests.bench.brokers import Broker, MonsterMQ, Mosquitto, NullBroker, Profile
 from tests.bench.channels import Closed
-from tests.bench.model import LARGE, Effort, Outcome, Scenario, chosen_effort
+from tests.bench.model import LARGE, Component, Effort, Outcome, Run, Scenario, chosen_effort
 from tests.bench.report import (
     Samples,
+    busy_lines,
     ceiling_lines,
     heading_lines,
     table_lines,
     write_json,
 )
 
-SCENARIOS: tuple[Scenario, ...] = (
+SCENARIOS: tuple[Scenario | Component, ...] = (
     *scenarios_routing.SCENARIOS,
     *scenarios_connections.SCENARIOS,
     *scenarios_latency.SCENARIOS,
     *scenarios_durable.SCENARIOS,
+    *scenarios_topics.SCENARIOS,
 )
 CEILING_S = 1.0
-COMPONENTS = ("topics_bench", "store_bench", "codec_bench")
+MODULES: dict[str, Callable[[Effort], list[str]]] = {
+    "topics_bench": topics_bench.run,
+    "store_bench": store_bench.run,
+    "codec_bench": codec_bench.run,
+}
+"""What else is printed about modules of ours; nothing is required of these figures."""
+NULL, OURS = NullBroker(), MonsterMQ()
 BROKERS: dict[str, tuple[Broker, ...]] = {
     "mosquitto": (Mosquitto(),),
-    "monstermq": (MonsterMQ(),),
-    "both": (Mosquitto(), MonsterMQ()),
+    "monstermq": (OURS,),
+    "both": (Mosquitto(), OURS),
 }
+FAILURES = (Closed, ValueError, RuntimeError, OSError, sqlite3.Error, psutil.Error)
+"""What a run raises that cannot go on."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,17 +68,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     every = [Samples(scenario) for scenario in chosen]
     for samples in every:
         _measure_ceiling(samples, replace(effort, seconds=min(effort.seconds, CEILING_S)))
-    versions = [f"Python {sys.version.split()[0]}", *(broker.version() for broker in brokers)]
+    python = f"Python {sys.version} in {sys.base_prefix}"
+    versions = [python, *(broker.version() for broker in brokers)]
     _print(heading_lines(versions), [""], ceiling_lines(every))
     for samples in every:
         _measure(samples, brokers, effort)
-    _print([""], table_lines(every))
-    for component in COMPONENTS:
-        if _is_chosen(component, options.only):
-            _print(_component_lines(component, large=effort.repeats > 1))
+    _print([""], table_lines(every), [""], busy_lines(every))
+    for name, run in MODULES.items():
+        if _is_chosen(name, options.only):
+            _print([""], run(effort))
     if options.json:
         write_json(options.json, every, versions)
-    return 1 if any(samples.problems for samples in every) else 0
+    return 1 if any(samples.problems() for samples in every) else 0
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -101,48 +115,57 @@ def _raise_descriptor_limit() -> None:
 
 
 def _measure_ceiling(samples: Samples, effort: Effort) -> None:
-    """The best of several short runs: a ceiling is what the generator can do undisturbed."""
-    if samples.scenario.ceiling is None:
-        return
-    for _ in range(effort.repeats):
-        with NullBroker().run() as running:
-            found = samples.scenario.ceiling(running, effort).figures
-        for name, figure in found.items():
-            samples.ceilings[name] = max(figure, samples.ceilings.get(name, 0.0))
+    """Several short runs: a ceiling is the best that the generator can do undisturbed."""
+    scenario = samples.scenario
+    if isinstance(scenario, Scenario) and scenario.ceiling is not None:
+        for _ in range(effort.repeats):
+            samples.add(NULL.name, _run_once(scenario.ceiling, NULL, scenario.profile, effort))
 
 
 def _measure(samples: Samples, brokers: Sequence[Broker], effort: Effort) -> None:
-    """Every broker in turn, as often as it is repeated, each time a fresh process."""
+    """Everyone in turn, as often as it is repeated, each time a fresh process."""
     scenario = samples.scenario
-    able = [broker for broker in brokers if broker.supports(scenario.profile)]
     for _ in range(1 if scenario.once else effort.repeats):
-        for broker in able:
-            outcome = _run_once(scenario, broker, effort)
-            samples.add(broker.name, outcome.figures, outcome.problems)
+        for broker, outcome in _outcomes(scenario, brokers, effort):
+            samples.add(broker, outcome)
             told = ", ".join(f"{name} {figure:,.2f}" for name, figure in outcome.figures.items())
-            print(f"{scenario.name}, {broker.name}: {told}", file=sys.stderr, flush=True)
+            print(f"{scenario.name}, {broker}: {told}", file=sys.stderr, flush=True)
 
 
-def _run_once(scenario: Scenario, broker: Broker, effort: Effort) -> Outcome:
-    """A run that cannot go on is a problem of this run, not the end of all others."""
-    with broker.run(scenario.profile) as running:
-        try:
-            return scenario.run(running, effort)
-        except (Closed, ValueError, RuntimeError, OSError, sqlite3.Error) as error:
-            return Outcome({}, [f"{type(error).__name__}: {error}; {running.last_words()}"])
-
-
-def _component_lines(name: str, *, large: bool) -> Iterator[str]:
-    """What a benchmark of one module of ours has to say."""
-    module = f"tests.bench.{name}"
-    if importlib.util.find_spec(module) is None:
+def _outcomes(
+    scenario: Scenario | Component, brokers: Sequence[Broker], effort: Effort
+) -> Iterator[tuple[str, Outcome]]:
+    """One run of each broker that can be compared; a component is ours alone."""
+    if isinstance(scenario, Component):
+        if OURS in brokers:
+            yield OURS.name, _run_component(scenario, effort)
         return
-    run: Callable[[bool], list[str]] = importlib.import_module(module).run
-    yield ""
-    yield from run(large)
+    for broker in brokers:
+        if broker.supports(scenario.profile):
+            yield broker.name, _run_once(scenario.run, broker, scenario.profile, effort)
 
 
-def _print(*parts: Sequence[str] | Iterator[str]) -> None:
+def _run_once(run: Run, broker: Broker, profile: Profile, effort: Effort) -> Outcome:
+    with broker.run(profile) as running:
+        try:
+            return run(running, effort)
+        except FAILURES as error:
+            return _failed(f"{error!r}; {running.last_words()}")
+
+
+def _run_component(component: Component, effort: Effort) -> Outcome:
+    try:
+        return component.run(effort)
+    except FAILURES as error:
+        return _failed(repr(error))
+
+
+def _failed(why: str) -> Outcome:
+    """A run that cannot go on is a problem of this run, not the end of all others."""
+    return Outcome(figures={}, problems=[why])
+
+
+def _print(*parts: Iterable[str]) -> None:
     for part in parts:
         for line in part:
             print(line, flush=True)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from time import process_time
 
+from tests.bench.model import LARGE, Effort
 from tests.support.mqtt_client_frames import encode_connect, encode_publish
 
 from monstermq_edge.mqtt.decoder import Decoder, DecoderLimits
@@ -17,19 +18,12 @@ from monstermq_shared.sessions.ports import Answer
 
 _PAYLOAD = b"x" * 32
 _TOPIC = "bench/p/12"
-_REPETITIONS_LARGE = 2_000
-_REPETITIONS_SMALL = 20
 _ROUNDS = 5
 
 
-def run(large: bool) -> list[str]:
-    """Measure every case and return one line for each.
-
-    Args:
-        large: Repeat often enough for steady figures; else only show that everything still works.
-    """
-    repetitions = _REPETITIONS_LARGE if large else _REPETITIONS_SMALL
-    return [*_decoder_lines(repetitions), *_encoder_lines(repetitions)]
+def run(effort: Effort) -> list[str]:
+    """Measure every case and return one line for each."""
+    return [*_decoder_lines(effort.codec_calls), *_encoder_lines(effort.codec_calls)]
 
 
 def _decoder_lines(repetitions: int) -> list[str]:
@@ -118,4 +112,4 @@ def _cost_ns(call: Callable[[], object], count: int, repetitions: int) -> float:
 
 
 if __name__ == "__main__":
-    print(*run(large=True), sep="\n")
+    print(*run(LARGE), sep="\n")

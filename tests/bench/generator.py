@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
+from tests.bench.brokers import Running
+from tests.bench.busy import Busy, Stopwatch
 from tests.bench.channels import Channel, Client, Opened, Transport, open_channel
 from tests.bench.frames import (
     ANSWER_SIZE,
@@ -278,21 +280,24 @@ class Load:
 
 
 class Measured(NamedTuple):
-    """A load's rate in its steady state, and its final tally."""
+    """A load's rate in its steady state, who was busy meanwhile, and its final tally."""
 
     per_second: float
+    busy: Busy
     tally: Tally
 
 
-def measure(load: Load, *, warm_up_s: float, seconds: float) -> Measured:
+def measure(load: Load, running: Running, *, warm_up_s: float, seconds: float) -> Measured:
     """Run ``load``: messages a second at the subscribers or, if there are none, acknowledged."""
     with CollectorPaused():
         load.start()
         load.poller.run_for(warm_up_s)
         before = _count(load)
-        elapsed_s = load.poller.run_for(seconds)
+        stopwatch = Stopwatch(running)
+        load.poller.run_for(seconds)
+        elapsed_s, busy = stopwatch.read()
         rate = (_count(load) - before) / elapsed_s
-        return Measured(rate, load.finish())
+        return Measured(rate, busy, load.finish())
 
 
 def _count(load: Load) -> int:

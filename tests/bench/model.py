@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from tests.bench.brokers import Profile, Running
+from tests.bench.busy import Busy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,8 +20,13 @@ class Effort:
     fan_out: int
     idle_connections: int
     retained_topics: int
+    subscriptions: int
     messages_per_s: int
     """The fixed rate at which latency is measured."""
+    stored_rows: int
+    """In the benchmarks of the stores and of the tree of topics."""
+    codec_calls: int
+    """For one figure of decoder or encoder."""
 
 
 LARGE = Effort(
@@ -32,7 +38,10 @@ LARGE = Effort(
     fan_out=100,
     idle_connections=10_000,
     retained_topics=200_000,
+    subscriptions=1_000_000,
     messages_per_s=20_000,
+    stored_rows=200_000,
+    codec_calls=2_000,
 )
 SMALL = Effort(
     seconds=0.2,
@@ -43,7 +52,10 @@ SMALL = Effort(
     fan_out=5,
     idle_connections=20,
     retained_topics=400,
+    subscriptions=10_000,
     messages_per_s=400,
+    stored_rows=5_000,
+    codec_calls=20,
 )
 
 
@@ -84,16 +96,24 @@ class Metric:
     unit: str
     required: Bound | None = None
     aim: Bound | None = None
-    limited_with: str = ""
-    """The metric whose ceiling decides over this one too; empty for its own, if it has one."""
+    rests_on: Sequence[str] = ()
+    """Names in ``Outcome.busy``: it is void with any of them. Empty for its own name."""
+
+    @property
+    def is_compared(self) -> bool:
+        """Whether it is set against mosquitto's figure, required or not."""
+        return self.required is None or self.required.of_mosquitto
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Outcome:
     """What one run of a scenario found."""
 
     figures: dict[str, float]
     """By the name of the metric."""
+    busy: dict[str, Busy] = field(default_factory=dict)
+    """While something was measured, where the generator could be the limit: by the metric's name,
+    or another one for what is only a part of a metric."""
     problems: list[str] = field(default_factory=list)
     """What must not be: lost, doubled or wrong messages."""
 
@@ -102,15 +122,28 @@ Run = Callable[[Running, Effort], Outcome]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scenario:
-    """A load, the broker's profile under it, and the rows it gives."""
+class Rows:
+    """Rows of the table that are measured together."""
 
     name: str
     metrics: Sequence[Metric]
-    run: Run
     configuration: str
+    once: bool = False
+    """Long enough not to be repeated."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario(Rows):
+    """A load, and the broker's profile under it."""
+
+    run: Run
     profile: Profile = Profile.ROUTING
     ceiling: Run | None = None
     """The same work against the null broker, as far as it can; None if rates play no part."""
-    once: bool = False
-    """Long enough not to be repeated."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Component(Rows):
+    """A part of ours by itself: neither a broker nor a generator is there."""
+
+    run: Callable[[Effort], Outcome]

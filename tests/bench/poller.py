@@ -49,13 +49,11 @@ class Poller:
             if event & ~select.EPOLLOUT and descriptor in handlers:
                 handlers[descriptor]()
 
-    def run_for(self, seconds: float) -> float:
-        """Handle events for ``seconds``; the seconds it really took."""
-        start = now = time.perf_counter()
-        while now - start < seconds:
+    def run_for(self, seconds: float) -> None:
+        """Handle events for ``seconds``, or a turn longer."""
+        deadline = time.perf_counter() + seconds
+        while time.perf_counter() < deadline:
             self.turn()
-            now = time.perf_counter()
-        return now - start
 
     def run_until_time(self, deadline: float) -> None:
         """Handle events until ``time.perf_counter()`` is ``deadline``, to the microsecond.

@@ -5,47 +5,75 @@ import json
 import os
 import statistics
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import psutil
-from tests.bench.model import Bound, Metric, Scenario
+from tests.bench.brokers import MonsterMQ, Mosquitto, NullBroker
+from tests.bench.busy import NO_TIME_LEFT, Busy
+from tests.bench.model import Bound, Component, Metric, Outcome, Scenario
 
 _TIMES, _NOTHING = "\N{MULTIPLICATION SIGN}", "\N{EN DASH}"
 
-HEADROOM = 1.5
-"""A figure over the ceiling divided by this is the generator's, not the broker's: void."""
+_BROKERS = (Mosquitto.name, MonsterMQ.name)
 
 
 @dataclass(slots=True)
 class Samples:
-    """What all repetitions of one scenario found."""
+    """What all runs of one scenario found."""
 
-    scenario: Scenario
-    figures: dict[str, dict[str, list[float]]] = field(default_factory=dict)
-    """By broker, then by metric."""
-    ceilings: dict[str, float] = field(default_factory=dict)
-    """By metric."""
-    problems: list[str] = field(default_factory=list)
+    scenario: Scenario | Component
+    outcomes: dict[str, list[Outcome]] = field(default_factory=dict)
+    """By broker, the null broker among them."""
 
-    def add(self, broker: str, figures: Mapping[str, float], problems: Sequence[str]) -> None:
+    def add(self, broker: str, outcome: Outcome) -> None:
         """Note one run."""
-        of_broker = self.figures.setdefault(broker, {})
-        for name, figure in figures.items():
-            of_broker.setdefault(name, []).append(figure)
-        self.problems += [f"{self.scenario.name}, {broker}: {problem}" for problem in problems]
+        self.outcomes.setdefault(broker, []).append(outcome)
+
+    def problems(self) -> list[str]:
+        """What any run found wrong."""
+        return [
+            f"{self.scenario.name}, {broker}: {problem}"
+            for broker, outcomes in self.outcomes.items()
+            for outcome in outcomes
+            for problem in outcome.problems
+        ]
+
+    def ceilings(self) -> dict[str, float]:
+        """The best figures against the null broker, by metric."""
+        best: dict[str, float] = {}
+        for outcome in self.outcomes.get(NullBroker.name, ()):
+            for name, figure in outcome.figures.items():
+                best[name] = max(figure, best.get(name, 0.0))
+        return best
 
     def median(self, broker: str, metric: str) -> float | None:
         """The middle one of a broker's figures, or None without any."""
-        figures = self.figures.get(broker, {}).get(metric)
+        outcomes = self.outcomes.get(broker, ())
+        figures = [one.figures[metric] for one in outcomes if metric in one.figures]
         return statistics.median(figures) if figures else None
+
+    def busy(self, broker: str, measurement: str) -> Busy | None:
+        """The middle ones of how busy generator and ``broker`` were, or None without any."""
+        outcomes = self.outcomes.get(broker, ())
+        found = [one.busy[measurement] for one in outcomes if measurement in one.busy]
+        if not found:
+            return None
+        return Busy(
+            generator=statistics.median(busy.generator for busy in found),
+            broker=statistics.median(busy.broker for busy in found),
+        )
+
+    def measurements(self) -> list[str]:
+        """What generator and broker were busy with, in the order of the first run."""
+        runs = [one for broker in _BROKERS for one in self.outcomes.get(broker, ())]
+        return list(dict.fromkeys(name for one in runs for name in one.busy))
 
     def is_void(self, broker: str, metric: Metric) -> bool:
         """Whether the generator was too slow to tell anything about ``broker``."""
-        limited = metric.limited_with or metric.name
-        figure, ceiling = self.median(broker, limited), self.ceilings.get(limited)
-        return figure is not None and ceiling is not None and figure * HEADROOM > ceiling
+        found = [self.busy(broker, name) for name in metric.rests_on or (metric.name,)]
+        return any(busy is not None and busy.is_void() for busy in found)
 
 
 def _number(value: float) -> str:
@@ -66,10 +94,17 @@ def _bound(bound: Bound | None, unit: str) -> str:
     return f"{'at most ' if bound.at_most else ''}{_number(bound.value)} {unit}"
 
 
+def _shares(busy: Busy | None) -> str:
+    if busy is None:
+        return _NOTHING
+    return f"{busy.generator:.2f} / {busy.broker:.2f}"
+
+
 def _verdict(metric: Metric, ours: float | None, peer: float | None) -> str:
-    compared = metric.required is None or metric.required.of_mosquitto
-    ratio = f"{ours / peer:.1f} {_TIMES}" if compared and ours is not None and peer else ""
-    if ours is None or metric.required is None:
+    if ours is None:
+        return ""
+    ratio = f"{ours / peer:.1f} {_TIMES}" if metric.is_compared and peer else ""
+    if metric.required is None:
         return ratio
     required = metric.required.is_met(ours, peer)
     if required is None:
@@ -81,11 +116,9 @@ def _verdict(metric: Metric, ours: float | None, peer: float | None) -> str:
 
 
 def _row(samples: Samples, metric: Metric) -> str:
-    brokers = ("mosquitto", "MonsterMQ")
-    peer, ours = (samples.median(broker, metric.name) for broker in brokers)
-    peer_void = samples.is_void("mosquitto", metric)
-    compared = metric.required is not None and metric.required.of_mosquitto
-    void = samples.is_void("MonsterMQ", metric) or (peer_void and compared)
+    peer, ours = (samples.median(broker, metric.name) for broker in _BROKERS)
+    peer_void, ours_void = (samples.is_void(broker, metric) for broker in _BROKERS)
+    void = ours_void or (peer_void and metric.is_compared)
     cells = (
         metric.title,
         ("at least " if peer_void else "") + _figure(peer, metric.unit),
@@ -99,13 +132,29 @@ def _row(samples: Samples, metric: Metric) -> str:
 
 
 def ceiling_lines(every: Sequence[Samples]) -> Iterator[str]:
-    """The generator against the null broker, one row for each scenario that can be void."""
-    yield "| scenario | generator's own ceiling |"
-    yield "|---|---|"
+    """The generator against the null broker, and how busy both were."""
+    yield "| scenario | generator's own ceiling | busy: generator / null broker |"
+    yield "|---|---|---|"
     for samples in every:
         units = {metric.name: metric.unit for metric in samples.scenario.metrics}
-        for name, ceiling in samples.ceilings.items():
-            yield f"| {samples.scenario.name}: {name} | {_figure(ceiling, units[name])} |"
+        for name, ceiling in samples.ceilings().items():
+            busy = _shares(samples.busy(NullBroker.name, name))
+            yield f"| {samples.scenario.name}: {name} | {_figure(ceiling, units[name])} | {busy} |"
+
+
+def busy_lines(every: Sequence[Samples]) -> Iterator[str]:
+    """What decides whether a figure is void, for whoever wants to check it."""
+    yield (
+        f"Busy, of a core (void: generator {NO_TIME_LEFT:g} or more, broker less than "
+        f"{NO_TIME_LEFT:g}):"
+    )
+    yield ""
+    yield "| measured | generator / mosquitto | generator / MonsterMQ |"
+    yield "|---|---|---|"
+    for samples in every:
+        for name in samples.measurements():
+            shares = " | ".join(_shares(samples.busy(broker, name)) for broker in _BROKERS)
+            yield f"| {samples.scenario.name}: {name} | {shares} |"
 
 
 def table_lines(every: Sequence[Samples]) -> Iterator[str]:
@@ -115,7 +164,7 @@ def table_lines(every: Sequence[Samples]) -> Iterator[str]:
     for samples in every:
         for metric in samples.scenario.metrics:
             yield _row(samples, metric)
-    problems = [problem for samples in every for problem in samples.problems]
+    problems = [problem for samples in every for problem in samples.problems()]
     if problems:
         yield ""
         yield "**Wrong, whatever the speed:**"
@@ -149,15 +198,14 @@ def _file_system() -> str:
 
 
 def write_json(path: Path, every: Sequence[Samples], versions: Sequence[str]) -> None:
-    """Every single figure, for whoever wants to compute something else."""
+    """Every run's figures, shares and problems, for whoever wants to compute something else."""
     content = {
         "date": dt.datetime.now(dt.UTC).isoformat(),
         "versions": list(versions),
         "scenarios": {
             samples.scenario.name: {
-                "figures": samples.figures,
-                "ceilings": samples.ceilings,
-                "problems": samples.problems,
+                broker: [asdict(outcome) for outcome in outcomes]
+                for broker, outcomes in samples.outcomes.items()
             }
             for samples in every
         },

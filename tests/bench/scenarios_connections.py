@@ -3,6 +3,7 @@
 from functools import partial
 
 from tests.bench.brokers import Profile, Running
+from tests.bench.busy import Stopwatch
 from tests.bench.channels import (
     Channel,
     Client,
@@ -68,13 +69,15 @@ def run_connects(running: Running, effort: Effort, *, clean: bool) -> Outcome:
                 connector.start()
             poller.run_for(effort.warm_up_s)
             before = sum(connector.completed for connector in connectors)
-            elapsed_s = poller.run_for(effort.seconds)
+            stopwatch = Stopwatch(running)
+            poller.run_for(effort.seconds)
+            elapsed_s, busy = stopwatch.read()
     finally:
         poller.close()
     completed = sum(connector.completed for connector in connectors) - before
     refused = sum(connector.refused for connector in connectors)
     problems = [f"{refused} connections were refused"] if refused else []
-    return Outcome({"rate": completed / elapsed_s}, problems)
+    return Outcome(figures={"rate": completed / elapsed_s}, busy={"rate": busy}, problems=problems)
 
 
 def run_idle(running: Running, effort: Effort) -> Outcome:
@@ -92,7 +95,7 @@ def run_idle(running: Running, effort: Effort) -> Outcome:
         for channel in channels:
             channel.close()
     problems = [] if reached == len(channels) else [f"{reached} of {len(channels)} reachable"]
-    return Outcome({"resident": each / 1024}, problems)
+    return Outcome(figures={"resident": each / 1024}, problems=problems)
 
 
 def _idle_topic(number: int) -> str:

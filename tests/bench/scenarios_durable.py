@@ -6,6 +6,7 @@ from contextlib import closing
 from functools import partial
 
 from tests.bench.brokers import Profile, Running
+from tests.bench.busy import Stopwatch
 from tests.bench.channels import Channel, Client, Transport, open_channel
 from tests.bench.frames import (
     DISCONNECT_FRAME,
@@ -84,10 +85,10 @@ class RetainedLoad:
         self._ready += channel.receive() == PINGRESP_FRAME
 
 
-def replay_retained(running: Running, frames: list[bytes]) -> tuple[float, list[str]]:
+def replay_retained(running: Running, frames: list[bytes]) -> Outcome:
     """Subscribe to ``#``: messages a second until all have come, and what is wrong with them."""
     size, chunks, received = len(frames[0]), list[bytes](), 0
-    start = time.perf_counter()
+    stopwatch = Stopwatch(running)
     channel, early = open_channel(
         Transport.TCP, running.port, Client(client_id="sub-00", topic_filter="#")
     )
@@ -103,13 +104,15 @@ def replay_retained(running: Running, frames: list[bytes]) -> tuple[float, list[
     poller.add(channel, read)
     with CollectorPaused():
         poller.run_until(lambda: received >= size * len(frames), lambda: received, DRAIN_IDLE_S)
-    elapsed_s = time.perf_counter() - start
+    elapsed_s, busy = stopwatch.read()
     poller.close()
     data = b"".join(chunks)
     found = {data[at : at + size] for at in range(0, len(data), size)}
     right = len(data) == size * len(frames) and found == set(frames)
     problems = [] if right else [f"replay: {len(data) // size} of {len(frames)} retained messages"]
-    return len(frames) / elapsed_s, problems
+    return Outcome(
+        figures={"replay": len(frames) / elapsed_s}, busy={"replay": busy}, problems=problems
+    )
 
 
 def run_retained(running: Running, effort: Effort, *, on_disk: bool) -> Outcome:
@@ -121,32 +124,29 @@ def run_retained(running: Running, effort: Effort, *, on_disk: bool) -> Outcome:
     running.wait(SETTLE_S)
     before = running.resident_bytes()
     try:
-        start = time.perf_counter()
+        stopwatch = Stopwatch(running)
         problems = load.publish()
         if on_disk:
             problems += wait_for_rows(running, "retainedmessages", effort.retained_topics)
-        elapsed_s = time.perf_counter() - start
+        elapsed_s, busy = stopwatch.read()
     finally:
         load.close()
     running.wait(SETTLE_S)
     each = (running.resident_bytes() - before) / effort.retained_topics
-    replay, replay_problems = replay_retained(running, load.frames)
-    figures = {"ingest": effort.retained_topics / elapsed_s, "resident": each, "replay": replay}
-    return Outcome(figures, problems + replay_problems)
+    replay = replay_retained(running, load.frames)
+    ingest = effort.retained_topics / elapsed_s
+    return Outcome(
+        figures={"ingest": ingest, "resident": each, **replay.figures},
+        busy={"ingest": busy, **replay.busy},
+        problems=problems + replay.problems,
+    )
 
 
 def run_retained_ceiling(running: Running, effort: Effort) -> Outcome:
     """``run_retained`` without what only a real broker has."""
-    load = RetainedLoad(running, effort)
-    try:
-        start = time.perf_counter()
-        problems = load.publish()
-        elapsed_s = time.perf_counter() - start
-    finally:
-        load.close()
-    replay, replay_problems = replay_retained(running, load.frames)
-    figures = {"ingest": effort.retained_topics / elapsed_s, "replay": replay}
-    return Outcome(figures, problems + replay_problems)
+    outcome = run_retained(running, effort, on_disk=False)
+    del outcome.figures["resident"]
+    return outcome
 
 
 def run_offline(running: Running, effort: Effort) -> Outcome:
@@ -157,12 +157,14 @@ def run_offline(running: Running, effort: Effort) -> Outcome:
     channel.close()
     load = open_load(running.ports, Plan(qos=1, publishers=effort.pairs, subscribers=0))
     try:
-        measured = measure(load, warm_up_s=effort.warm_up_s, seconds=effort.seconds)
+        measured = measure(load, running, warm_up_s=effort.warm_up_s, seconds=effort.seconds)
     finally:
         load.poller.close()
-    drained, problems = _drain(running, measured.tally.acknowledged)
+    drained = _drain(running, measured.tally.acknowledged)
     return Outcome(
-        {"rate": measured.per_second, "drain": drained}, measured.tally.problems() + problems
+        figures={"rate": measured.per_second, **drained.figures},
+        busy={"rate": measured.busy, **drained.busy},
+        problems=measured.tally.problems() + drained.problems,
     )
 
 
@@ -170,27 +172,33 @@ def run_publish_only(running: Running, effort: Effort) -> Outcome:
     """QoS 1 publishers without a subscriber: what the generator can do of ``run_offline``."""
     load = open_load(running.ports, Plan(qos=1, publishers=effort.pairs, subscribers=0))
     try:
-        measured = measure(load, warm_up_s=effort.warm_up_s, seconds=effort.seconds)
+        measured = measure(load, running, warm_up_s=effort.warm_up_s, seconds=effort.seconds)
     finally:
         load.poller.close()
-    return Outcome({"rate": measured.per_second}, measured.tally.problems())
+    return Outcome(
+        figures={"rate": measured.per_second},
+        busy={"rate": measured.busy},
+        problems=measured.tally.problems(),
+    )
 
 
-def _drain(running: Running, expected: int) -> tuple[float, list[str]]:
+def _drain(running: Running, expected: int) -> Outcome:
     poller = Poller()
-    start = time.perf_counter()
+    stopwatch = Stopwatch(running)
     opened = open_channel(Transport.TCP, running.port, Client(client_id="sub-00", clean=False))
     subscriber = Subscriber(poller, opened, 1, lambda _frames, _count: None)
     poller.run_until(
         lambda: subscriber.received >= expected, lambda: subscriber.received, DRAIN_IDLE_S
     )
-    elapsed_s = time.perf_counter() - start
+    elapsed_s, busy = stopwatch.read()
     poller.run_until(lambda: False, lambda: subscriber.received, idle_s=SETTLE_S)
     poller.close()
     problems = []
     if subscriber.received != expected:
         problems.append(f"{subscriber.received} drained of {expected} acknowledged")
-    return subscriber.received / elapsed_s, problems
+    return Outcome(
+        figures={"drain": subscriber.received / elapsed_s}, busy={"drain": busy}, problems=problems
+    )
 
 
 def run_default(running: Running, effort: Effort, *, qos: int) -> Outcome:
@@ -198,18 +206,20 @@ def run_default(running: Running, effort: Effort, *, qos: int) -> Outcome:
     load = open_load(
         running.ports, Plan(qos=qos, publishers=effort.pairs, subscribers=effort.pairs)
     )
-    start = time.perf_counter()
+    stopwatch = Stopwatch(running)
     try:
-        measured = measure(load, warm_up_s=0, seconds=effort.sustained_s)
+        measured = measure(load, running, warm_up_s=0, seconds=effort.sustained_s)
     finally:
         load.poller.close()
-    delivered_at = time.perf_counter()
+    delivered_s, _ = stopwatch.read()
     problems = measured.tally.problems()
     problems += wait_for_rows(running, "mcparchive", measured.tally.sent)
-    rows_at = time.perf_counter()
+    elapsed_s, busy = stopwatch.read()
     problems += wait_for_rows(running, "mcplastval", effort.pairs)
     return Outcome(
-        {"rate": measured.tally.sent / (rows_at - start), "lag": rows_at - delivered_at}, problems
+        figures={"rate": measured.tally.sent / elapsed_s, "lag": elapsed_s - delivered_s},
+        busy={"rate": busy},
+        problems=problems,
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from tests.bench.brokers import Profile, Running
+from tests.bench.busy import Stopwatch
 from tests.bench.channels import Client, Transport, open_channel
 from tests.bench.frames import EVERY_TOPIC, ONE_VARIANT, TEN_VARIANTS
 from tests.bench.generator import Load, Plan, measure, open_load, open_publishers
@@ -35,10 +36,14 @@ def run_load(
     )
     load = open_load(running.ports, plan)
     try:
-        measured = measure(load, warm_up_s=effort.warm_up_s, seconds=effort.seconds)
+        measured = measure(load, running, warm_up_s=effort.warm_up_s, seconds=effort.seconds)
     finally:
         load.poller.close()
-    return Outcome({"rate": measured.per_second}, measured.tally.problems())
+    return Outcome(
+        figures={"rate": measured.per_second},
+        busy={"rate": measured.busy},
+        problems=measured.tally.problems(),
+    )
 
 
 def run_share(running: Running, effort: Effort, *, qos: int, transport: Transport) -> Outcome:
@@ -47,7 +52,9 @@ def run_share(running: Running, effort: Effort, *, qos: int, transport: Transpor
     wrapped = run_load(running, effort, qos=qos, transport=transport)
     rate = wrapped.figures["rate"]
     return Outcome(
-        {"rate": rate, "share": rate / plain.figures["rate"]}, plain.problems + wrapped.problems
+        figures={"rate": rate, "share": rate / plain.figures["rate"]},
+        busy={"TCP": plain.busy["rate"], "rate": wrapped.busy["rate"]},
+        problems=plain.problems + wrapped.problems,
     )
 
 
@@ -67,20 +74,21 @@ def run_outrun(running: Running, effort: Effort) -> Outcome:
     try:
         with CollectorPaused():
             load.start()
-            start = now = time.perf_counter()
-            while now - start < effort.seconds:
+            stopwatch = Stopwatch(running)
+            deadline = time.perf_counter() + effort.seconds
+            while (now := time.perf_counter()) < deadline:
                 load.poller.run_until_time(now + SLOW_READ_INTERVAL_S)
                 slow.read()
-                now = time.perf_counter()
+            elapsed_s, busy = stopwatch.read()
             delivered, acknowledged = load.delivered, load.acknowledged
             load.poller.add(slow.channel, slow.read)
             tally = load.finish()
     finally:
         load.poller.close()
-    elapsed_s = now - start
     return Outcome(
-        {"delivered": delivered / elapsed_s, "acknowledged": acknowledged / elapsed_s},
-        tally.problems(),
+        figures={"delivered": delivered / elapsed_s, "acknowledged": acknowledged / elapsed_s},
+        busy={"acknowledged": busy},
+        problems=tally.problems(),
     )
 
 
@@ -122,7 +130,7 @@ def _share_scenarios() -> Iterator[Scenario]:
                         title=f"{title}: share of TCP",
                         unit="of TCP",
                         required=Bound(required),
-                        limited_with="rate",
+                        rests_on=("TCP", "rate"),
                     ),
                 ),
                 run=run,
@@ -166,7 +174,12 @@ SCENARIOS = (
                 title="50 publishers outrun a QoS 1 subscriber: acknowledged",
                 unit="msg/s",
             ),
-            Metric(name="delivered", title="meanwhile delivered (then drained: all)", unit="msg/s"),
+            Metric(
+                name="delivered",
+                title="meanwhile delivered (then drained: all)",
+                unit="msg/s",
+                rests_on=("acknowledged",),
+            ),
         ),
         run=run_outrun,
         configuration="routing; the subscriber reads every 10 ms",

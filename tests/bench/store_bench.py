@@ -17,6 +17,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
+from tests.bench.model import LARGE, Effort
+
 from monstermq_edge.app import SWITCH_INTERVAL_S
 from monstermq_shared.records import Record
 from monstermq_shared.stores.memory import MemoryMessageStore
@@ -33,13 +35,9 @@ _TURN_S = 0.001
 T = TypeVar("T")
 
 
-def run(large: bool) -> list[str]:
-    """Measure the stores; return the rows of the report.
-
-    Args:
-        large: 200,000 rows of everything rather than 5,000.
-    """
-    count = 200_000 if large else 5_000
+def run(effort: Effort) -> list[str]:
+    """Measure the stores; return the rows of the report."""
+    count = effort.stored_rows
     return [*asyncio.run(_memory_rows(count)), *asyncio.run(_sqlite_rows(count))]
 
 
@@ -307,5 +305,4 @@ def _allocated(build: Callable[[], T]) -> tuple[T, int]:
 
 
 if __name__ == "__main__":
-    for row in run(large=True):
-        print(row)
+    print(*run(LARGE), sep="\n")

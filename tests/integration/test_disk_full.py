@@ -58,7 +58,7 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
 
 def config(disk: SmallDisk) -> str:
     return f"""
-SQLite: {{Path: {disk.path}/monstermq.db, MinFreeMb: 0}}
+SQLite: {{Path: {disk.path}/monstermq.db}}
 ArchiveGroups:
   - Name: MCP
     TopicFilter: ["load/#"]

@@ -21,6 +21,7 @@ from monstermq_shared.exit_codes import ExitCode
 pytestmark = pytest.mark.integration
 
 STOPS = 5
+WATCHERS = 12
 ROUND_S = 20.0
 SETTLE_S = 30.0
 PERSISTENT = ConnectOptions(clean=False)
@@ -81,6 +82,25 @@ async def test_a_stop_publishes_the_wills_once_and_keeps_them(
     await watcher.subscribe(("wills/mortal", 1))
     assert await watcher.take() == Publish("wills/mortal", b"gone", qos=1, retain=True)
     assert await watcher.ping() == []
+
+
+async def test_a_stop_lets_those_without_a_will_hear_all_wills(
+    broker: RunningBroker, cast: Cast
+) -> None:
+    """Also the clean sessions, which nothing is kept for: they end after those with a will."""
+    port = broker.start().tcp_port
+    watchers = []
+    for n in range(WATCHERS):
+        will = Will(topic=f"wills/{n}", qos=n % 3)
+        await (await cast.peer(port)).connect(f"mortal{n}", ConnectOptions(will=will))
+        watchers.append(await cast.peer(port))
+        await watchers[-1].connect(f"watcher{n}")
+        await watchers[-1].subscribe(("wills/#", n % 3))
+    assert broker.stop() == ExitCode.OK
+    for watcher in watchers:
+        heard = [await watcher.receive() for _ in range(WATCHERS)]
+        assert {message.topic for message in heard} == {f"wills/{n}" for n in range(WATCHERS)}
+        await watcher.closed()
 
 
 async def test_a_second_signal_ends_it_at_once(broker: RunningBroker, cast: Cast) -> None:

@@ -64,7 +64,7 @@ class Build:
 def interest(topic: str) -> Interest:
     """Topics below ``a``, ``r`` and ``w`` have a durable view, below ``b`` one in memory."""
     wanted, durable = topic[0] in "arwb", topic[0] in "arw"
-    return Interest(wanted, durable, wanted_retained=True, durable_retained=True)
+    return Interest(wanted, durable, durable_retained=True)
 
 
 class Broker:
@@ -104,6 +104,7 @@ class Broker:
             new_client_id=lambda: "nobody",
             admit=lambda _, __: True,
             wake=lambda _: None,
+            wake_later=lambda _: None,
             report=lambda _, __: None,
             came=lambda _, __: None,
             went=lambda _, __: None,
@@ -181,7 +182,7 @@ class Broker:
         """Whether ``end_turn`` would do anything."""
         journal = self.engine.journal
         turn = journal.turn
-        facts = bool(turn.clients or turn.records or turn.after or len(journal.log))
+        facts = bool(turn.clients or turn.records or turn.after or journal.log.waiting)
         return (facts and self.turn is None) or bool(self.engine._reads)
 
     def end_turn(self) -> None:

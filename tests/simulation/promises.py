@@ -133,7 +133,7 @@ def _check_database(world: "Simulation") -> None:
 
 def _check_engine(world: "Simulation") -> None:
     engine = world.broker.engine
-    if engine.retained.active or len(engine.retained.overlay):
+    if engine.retained.replays or len(engine.retained.overlay):
         raise Violation("e: a replay or the overlay is left")
     if engine.backpressure.slow:
         raise Violation("e: publishers are held for ever")

@@ -80,7 +80,6 @@ def make_plan(random: Random) -> Plan:
         queue=queue,
         hold=hold,
         session_expiry_us=None,
-        retained_durable=True,
     )
     return Plan(
         build=Build(settings=settings, outbox_size_max=choice((200, 100_000))),

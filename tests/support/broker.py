@@ -28,6 +28,9 @@ TICK_S = 0.02
 INFLIGHT_MAX = 100
 """The broker's default window of unacknowledged messages per client; mosquitto is set to it."""
 
+NO_RESERVE = {"MONSTERMQ_SQLITE__MINFREEMB": "0"}
+"""So no history is deleted, nor readiness refused, on a machine whose disk has little room."""
+
 
 class BrokerFailed(AssertionError):
     """The broker ended, or did not begin to listen; the message carries its log."""
@@ -67,7 +70,7 @@ class BrokerProcess(ABC):
 
         Args:
             config_yaml: Settings that replace or add to the harness's own, by top-level key.
-            env: Variables on top of this process's environment.
+            env: Variables on top of this process's environment and ``NO_RESERVE``.
 
         Raises:
             BrokerFailed: It ended, or nothing listened within ``START_S``.
@@ -78,7 +81,7 @@ class BrokerProcess(ABC):
             self._process = subprocess.Popen(
                 command,
                 cwd=self.directory,
-                env={**os.environ, **(env or {})},
+                env={**os.environ, **NO_RESERVE, **(env or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

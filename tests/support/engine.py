@@ -35,7 +35,6 @@ SETTINGS = EngineSettings(
     queue=QUEUE,
     hold=HOLD,
     session_expiry_us=None,
-    retained_durable=True,
 )
 
 
@@ -68,8 +67,8 @@ def session_of(link: RecordingLink) -> Session:
 class Bench:
     """A broker without network, whose turns end when a test says so.
 
-    Topics below ``stored`` have a durable view, those below ``flagged`` one that takes messages
-    with the retain flag only; no others have any.
+    Topics below ``stored`` have a durable view; what is retained is durable except on topics below
+    ``volatile``.
     """
 
     def __init__(self, using: EngineSettings = SETTINGS, disk: Disk | None = None) -> None:
@@ -90,8 +89,8 @@ class Bench:
     @staticmethod
     def _interest(topic: str) -> Interest:
         stored = topic.startswith("stored/")
-        retained = stored or topic.startswith("flagged/")
-        return Interest(stored, stored, wanted_retained=retained, durable_retained=retained)
+        retained = not topic.startswith("volatile/")
+        return Interest(stored, stored, durable_retained=retained)
 
     def killed(self, using: EngineSettings = SETTINGS) -> "Bench":
         """Return the next process on the same disk."""

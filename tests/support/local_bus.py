@@ -33,7 +33,6 @@ SETTINGS = EngineSettings(
         pending_max=PENDING_MAX, pending_size_max=1_000_000, backlog_size_max=4_000, patience_s=5.0
     ),
     session_expiry_us=None,
-    retained_durable=True,
 )
 
 
@@ -146,4 +145,4 @@ def a_run(topic: str, payloads: Sequence[bytes], *, qos: int = 0, first_id: int 
 
 def _interest(topic: str) -> Interest:
     stored = topic.startswith("stored/")
-    return Interest(stored, stored, wanted_retained=True, durable_retained=True)
+    return Interest(stored, stored, durable_retained=True)

@@ -39,7 +39,9 @@ class ManualClock:
         return int(self.now * 1_000_000)
 
 
-def context_for(bench: Bench, wake: Callable[[Connection], None]) -> ConnectionContext:
+def context_for(
+    bench: Bench, wake: Callable[[Connection], None], wake_later: Callable[[Connection], None]
+) -> ConnectionContext:
     """Return what connections to a bench's engine share."""
     return ConnectionContext(
         port=bench.engine,
@@ -51,6 +53,7 @@ def context_for(bench: Bench, wake: Callable[[Connection], None]) -> ConnectionC
         new_client_id=lambda: "made-up",
         admit=lambda client_id, _: client_id != "hasty",
         wake=wake,
+        wake_later=wake_later,
         report=lambda _, __: None,
         came=lambda _, __: None,
         went=lambda _, __: None,
@@ -68,7 +71,9 @@ class Line:
         self.bench = bench or Bench()
         self.counters = self.bench.counters
         self.wakes = 0
-        self.connection = Connection(context_for(self.bench, self._wake), PEER, None, 0.0)
+        self.connection = Connection(
+            context_for(self.bench, self._wake, self._wake), PEER, None, 0.0
+        )
 
     def _wake(self, _: Connection) -> None:
         self.wakes += 1
@@ -99,7 +104,7 @@ class Stage:
         self.faults = Faults(self.counters, self.clock)
         self.loop = asyncio.get_running_loop()
         self.hub = Hub(self.loop, self.clock, self.bench.settle, 100, self.faults)
-        self.context = context_for(self.bench, self.hub.wake)
+        self.context = context_for(self.bench, self.hub.wake, self.hub.wake_later)
         self.make: Callable[[Hub, ConnectionContext], StreamProtocol] = StreamProtocol
         self._sockets: list[socket.socket] = []
 

@@ -70,7 +70,7 @@ def _why(key: str, number: int, exc: OSError | UnicodeError) -> str:
                 "may not be opened by this user: ports below 1024 need CAP_NET_BIND_SERVICE "
                 f"(docs/operation.md); grant it, or set {_another(key, number)}"
             )
-        case errno.EADDRNOTAVAIL:
+        case errno.EADDRNOTAVAIL | errno.EAFNOSUPPORT:  # the latter without IPv6 in the kernel
             return f"cannot be opened: {bind_address} is no address of this machine"
         case _:
             return f"cannot be opened: {os.strerror(exc.errno) if exc.errno else exc}"

@@ -32,6 +32,7 @@ from monstermq_shared.counters import Counters
 from monstermq_shared.errors import MonsterError
 from monstermq_shared.sessions.local import LocalEngine
 from monstermq_shared.sessions.local.appending import RecordAppender
+from monstermq_shared.sessions.local.session import Session
 from monstermq_shared.sessions.ports import AttachRequest, CloseReason
 
 logger = logging.getLogger(__name__)
@@ -173,6 +174,7 @@ class Broker:
             new_client_id=_new_client_id,
             admit=takeovers.admit,
             wake=self.hub.wake,
+            wake_later=self.hub.wake_later,
             report=self._report,
             came=_log_came,
             went=_log_went,
@@ -322,7 +324,8 @@ class Broker:
         await asyncio.gather(*self._background, return_exceptions=True)
 
     def _shut_down_clients(self) -> None:
-        for protocol in list(self.hub.protocols):
+        """End all connections; those with a will first, so that the others still hear of it."""
+        for protocol in sorted(self.hub.protocols, key=_has_no_will):
             protocol.shut_down()
 
     async def _part_from_clients(self) -> None:
@@ -349,6 +352,12 @@ def _log_went(connection: Connection, reason: CloseReason) -> None:
     if clients_log.isEnabledFor(logging.INFO):
         extra = {"client": connection.client_id, "reason": reason.name.lower()}
         clients_log.info("disconnected", extra=extra)
+
+
+def _has_no_will(protocol: StreamProtocol) -> bool:
+    connection = protocol.connection
+    session: Session | None = None if connection is None else connection.session
+    return session is None or session.will is None
 
 
 def _new_client_id() -> str:

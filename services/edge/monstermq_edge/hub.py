@@ -1,12 +1,15 @@
 """What the network connections of one process share: the loop turn, the clock, the time wheel.
 
 Whatever happens in a turn of the event loop is finished at its end, once: facts are handed to the
-database, and each connection that has something to say writes it in one piece.
+database, and each connection that has something to say writes it in one piece. Writing is most of
+what a message costs, so what only acknowledges waits while others still publish: the last of a
+burst is delivered before the first is acknowledged.
 """
 
 import asyncio
 import math
 from collections.abc import Callable
+from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from monstermq_edge.faults import Faults
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
 TICK_S = 0.25
 """How fine the wheel is: a silent client is noticed at most this long after its deadline."""
 
+PATIENCE_S = 0.0005
+"""How long acknowledgements wait at most for turns in which nothing more comes."""
+
 LINGER_S = 5.0
 """How long a closed connection may take to accept what it was still sent."""
 
@@ -26,6 +32,16 @@ WATCH_MAX_S = 60.0
 """The wheel looks no further ahead, and so keeps what has gone no longer."""
 
 _WATCH_TICKS_MAX = int(WATCH_MAX_S / TICK_S)
+
+
+class Awake(IntEnum):
+    """Whether a connection is on one of the hub's lists, to be written to at a turn's end."""
+
+    NO = 0
+    LATER = 1
+    """It has something to say that may wait for others."""
+    NOW = 2
+    """It is written to, held, resumed or closed at the end of this turn."""
 
 
 class Hub:
@@ -58,7 +74,10 @@ class Hub:
         self._loop = loop
         self._end_of_turn = end_of_turn
         self._connections_max = connections_max
-        self._dirty: list[StreamProtocol] = []
+        self._urgent: list[StreamProtocol] = []
+        self._patient: list[StreamProtocol] = []
+        self._patient_until = 0.0
+        self._received = False
         self._scheduled = False
         self._emptied: asyncio.Event | None = None
         self._wheel: dict[int, list[StreamProtocol]] = {}
@@ -88,27 +107,49 @@ class Hub:
             self._scheduled = True
             self._loop.call_soon(self._finish_turn)
 
+    def received(self) -> None:
+        """Something came from a peer, and more may be waiting to be read."""
+        self._received = True
+        self.touch()
+
     def wake(self, connection: Connection) -> None:
         """A connection has something to send, or is to be held, resumed or closed."""
         protocol: StreamProtocol | None = connection.driver  # type: ignore[assignment]  # set by us
-        if protocol is not None and not protocol.dirty:
-            protocol.dirty = True
-            self._dirty.append(protocol)
-            if not self._scheduled:
-                self._scheduled = True
-                self._loop.call_soon(self._finish_turn)
+        if protocol is not None and protocol.awake is not Awake.NOW:
+            protocol.awake = Awake.NOW
+            self._urgent.append(protocol)
+            self.touch()
+
+    def wake_later(self, connection: Connection) -> None:
+        """A connection has something to send once no more deliveries come, or ``PATIENCE_S`` on."""
+        protocol: StreamProtocol | None = connection.driver  # type: ignore[assignment]  # set by us
+        if protocol is not None and protocol.awake is Awake.NO:
+            protocol.awake = Awake.LATER
+            if not self._patient:
+                self._patient_until = self.clock.monotonic() + PATIENCE_S
+            self._patient.append(protocol)
+            self.touch()
 
     def _finish_turn(self) -> None:
         self._scheduled = False
         try:
             self._end_of_turn()
         finally:
-            dirty, self._dirty = self._dirty, []
-            for protocol in dirty:
-                try:
-                    protocol.flush()
-                except Exception as exc:  # noqa: BLE001 - a bug in one must not mute the others
-                    protocol.fail(exc)
+            protocols, self._urgent = self._urgent, []
+            if self._patient:
+                if self._received and self.clock.monotonic() < self._patient_until:
+                    self.touch()
+                else:
+                    protocols += self._patient
+                    self._patient = []
+            self._received = False
+            for protocol in protocols:
+                if protocol.awake:
+                    protocol.awake = Awake.NO
+                    try:
+                        protocol.flush()
+                    except Exception as exc:  # noqa: BLE001 - a bug in one must not mute the others
+                        protocol.fail(exc)
 
     # -- the wheel -------------------------------------------------------------------------------
 

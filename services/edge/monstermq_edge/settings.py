@@ -5,7 +5,7 @@ from pathlib import Path
 from monstermq_edge.mqtt.decoder import DecoderLimits
 from monstermq_edge.transport.tls import TlsSettings
 from monstermq_edge.transport.websocket import WebSocketSettings
-from monstermq_shared.config import BrokerConfig, QueuePolicy, StoreType, Tls
+from monstermq_shared.config import BrokerConfig, QueuePolicy, Tls
 from monstermq_shared.sessions.local.backpressure import HoldLimits
 from monstermq_shared.sessions.local.engine import EngineSettings
 from monstermq_shared.sessions.local.queue import QueueLimits
@@ -40,7 +40,6 @@ def engine_settings(config: BrokerConfig) -> EngineSettings:
             patience_s=limits.slow_consumer_hold_s,
         ),
         session_expiry_us=None if expiry is None else int(expiry.total_seconds() * 1_000_000),
-        retained_durable=config.retained_store_type is not StoreType.MEMORY,
     )
 
 

@@ -44,7 +44,6 @@ _INTERESTS = [
         Interest(
             wanted=TAKES_EVERY in {durable, volatile},
             durable=durable == TAKES_EVERY,
-            wanted_retained=max(durable, volatile) != TAKES_NONE,
             durable_retained=durable != TAKES_NONE,
         )
         for volatile in _TAKES
@@ -71,9 +70,14 @@ class ArchiveView:
 
 
 class ViewSet:
-    """The views in one database."""
+    """The views in one database.
+
+    Attributes:
+        every_topic: All of them want every topic but some that begin with ``$``.
+    """
 
     def __init__(self) -> None:
+        self.every_topic = True
         self.messages: list[MessageView] = []
         self.archives: list[ArchiveView] = []
         self._of_every: list[_Wants] = []
@@ -92,6 +96,7 @@ class ViewSet:
     def _ask(self, projection: Projection[object]) -> None:
         asked = self._of_retained if projection.retained_only else self._of_every
         asked.append(projection.wants)
+        self.every_topic &= projection.every_topic
 
     @property
     def names(self) -> list[str]:
@@ -151,6 +156,9 @@ class Views:
         for group in config.archive_groups:
             if group.enabled:
                 self._add_group(group)
+        every_topic = self._primary.every_topic and self._memory.every_topic
+        # What is asked for every new topic is answered once, if filters make no difference.
+        self._usual_interest = self._ask_views("usual") if every_topic else None
 
     def _add_messages(
         self,
@@ -186,6 +194,11 @@ class Views:
 
     def interest(self, topic: str) -> Interest:
         """Say who wants a topic's records; see ``Interest``."""
+        if self._usual_interest is not None and topic[0] != "$":
+            return self._usual_interest
+        return self._ask_views(topic)
+
+    def _ask_views(self, topic: str) -> Interest:
         return _INTERESTS[self._primary.takes(topic)][self._memory.takes(topic)]
 
     def has_work(self, turn: Turn) -> bool:

@@ -40,19 +40,16 @@ class InternalLog:
         next_offset: The offset the next message gets.
         tap: Is shown every message's record, in order, whether a view wants it or not; None while
             nobody reads along.
+        waiting: The records appended since the last ``take``. Not to be changed.
     """
 
-    __slots__ = ("_records", "boot", "next_offset", "tap")
+    __slots__ = ("boot", "next_offset", "tap", "waiting")
 
     def __init__(self, boot: int) -> None:
         self.boot = boot
         self.next_offset = (boot << BOOT_SHIFT) + 1
         self.tap: Callable[[Sequence[Record]], None] | None = None
-        self._records: list[Record] = []
-
-    def __len__(self) -> int:
-        """Return how many records wait to be taken."""
-        return len(self._records)
+        self.waiting: list[Record] = []
 
     def allot(self, count: int) -> int:
         """Give ``count`` consecutive offsets to messages; return the first of them."""
@@ -62,7 +59,7 @@ class InternalLog:
 
     def append(self, records: Sequence[Record]) -> None:
         """Keep records, whose offsets were allotted, for the views."""
-        self._records.extend(records)
+        self.waiting += records
         if self.tap is not None:
             self.tap(records)
 
@@ -74,8 +71,8 @@ class InternalLog:
 
     def take(self) -> list[Record]:
         """Return the records appended since the last call."""
-        records = self._records
-        self._records = []
+        records = self.waiting
+        self.waiting = []
         return records
 
     def is_older(self, offset: int) -> bool:

@@ -1,34 +1,43 @@
-"""What a message store will hold once its commits are through: view + overlay = now."""
+"""What the retained view will hold once its commits are through: view + overlay = now."""
 
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+
+from monstermq_shared.projections.retained import RetainedProjection
 from monstermq_shared.records import Record
 from monstermq_shared.topics import matches
 
 
 class Overlay:
-    """Changes that are folded, but not yet visible to who reads the store.
+    """Retained messages that are in the log, but not yet visible to who reads the store.
 
-    A change leaves when ``committed`` says that readers see it, unless a newer one has taken its
-    place. How much there may be is bounded by whoever applies changes faster than they commit.
+    Nothing is done for a record when it comes: it is folded when somebody asks, once, and forgotten
+    when ``committed`` says that readers see it, unless a newer one has taken its place. How much
+    there may be is bounded by whoever appends records faster than they commit.
     """
 
     def __init__(self) -> None:
+        self._projection = RetainedProjection()
         self._changes: dict[str, tuple[Record | None, int]] = {}
         self._upto = 0
 
     def __len__(self) -> int:
-        """Return how many topics have a change that is not committed."""
+        """Return how many topics have a change that is folded and not committed."""
         return len(self._changes)
 
-    def put(self, topic: str, record: Record | None, upto: int) -> None:
-        """Take one change that a commit with this ``upto``, or a later one, will carry.
+    def fold(self, uncommitted: Iterable[Sequence[Record]]) -> None:
+        """Take what has come since the last call.
 
         Args:
-            topic: The topic.
-            record: Its new record, None if it is cleared.
-            upto: Never less than in an earlier call.
+            uncommitted: All records that are not committed, in order of offset. A change is
+                forgotten with the last one of its sequence.
         """
-        self._changes[topic] = (record, upto)
-        self._upto = upto
+        for records in uncommitted:
+            new = records[bisect_left(records, self._upto, key=_offset) :]
+            if new:
+                self._upto = upto = new[-1].offset + 1
+                for topic, record in self._projection.fold(new).items():
+                    self._changes[topic] = (record, upto)
 
     def committed(self, upto: int) -> None:
         """Forget the changes up to here: the store shows them."""
@@ -40,7 +49,11 @@ class Overlay:
             }
 
     def matching(self, topic_filter: str) -> list[tuple[str, Record | None]]:
-        """Return the changes whose topic a valid filter matches, in order of topic."""
+        """Return the folded changes whose topic a valid filter matches, in order of topic.
+
+        Returns:
+            Topic and record, None where the topic is cleared.
+        """
         if topic_filter in self._changes:
             return [(topic_filter, self._changes[topic_filter][0])]
         found = [
@@ -50,3 +63,7 @@ class Overlay:
         ]
         found.sort(key=lambda change: change[0])
         return found
+
+
+def _offset(record: Record) -> int:
+    return record.offset

@@ -14,10 +14,13 @@ class Projection(Protocol[Changes_co]):
     Attributes:
         name: What its watermark is stored under.
         retained_only: It folds only records with the retain flag, so that no other need be made.
+        every_topic: It wants every topic but some that begin with ``$``: others need not be asked
+            for.
     """
 
     name: str
     retained_only: bool
+    every_topic: bool
 
     def wants(self, topic: str) -> bool:
         """Whether records on this topic concern it at all. Cheap: asked once per route."""

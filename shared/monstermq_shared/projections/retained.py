@@ -18,6 +18,7 @@ class RetainedProjection:
     """
 
     retained_only = True
+    every_topic = True
 
     def __init__(self, name: str = "retained") -> None:
         self.name = name
@@ -31,5 +32,5 @@ class RetainedProjection:
         return {
             record.topic: record if record.payload else None
             for record in records
-            if record.retained and not is_system_topic(record.topic)
+            if record.retained and (record.topic[0] != "$" or not is_system_topic(record.topic))
         }

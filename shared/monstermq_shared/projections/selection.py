@@ -26,23 +26,33 @@ class GroupSelection:
     Args:
         topic_filters: The group's filters; none at all mean ``#``.
         retained_only: Only records with the retain flag belong to the group.
+
+    Attributes:
+        retained_only: See above.
+        every_topic: ``#`` is among the filters.
     """
 
     def __init__(self, topic_filters: Sequence[str], *, retained_only: bool = False) -> None:
         self.retained_only = retained_only
         self._topic_filters = tuple(topic_filters) or ("#",)
+        self.every_topic = "#" in self._topic_filters
         self._decisions: dict[str, bool] = {}
         self._size = 0
 
     def __contains__(self, topic: str) -> bool:
         """Whether a filter of the group matches."""
+        if self.every_topic and topic[0] != "$":
+            return True
         wanted = self._decisions.get(topic)
         return self._decide(topic) if wanted is None else wanted
 
     def select(self, records: Sequence[Record]) -> list[Record]:
         """Return the records that belong to the group, in order."""
-        every = not self.retained_only
-        return [record for record in records if (every or record.retained) and record.topic in self]
+        if self.retained_only:
+            records = [record for record in records if record.retained]
+        if self.every_topic:
+            return [at for at in records if at.topic[0] != "$" or at.topic in self]
+        return [record for record in records if record.topic in self]
 
     def _decide(self, topic: str) -> bool:
         wanted = False
@@ -71,6 +81,7 @@ class GroupProjection:
     def __init__(self, name: str, selection: GroupSelection) -> None:
         self.name = name
         self.retained_only = selection.retained_only
+        self.every_topic = selection.every_topic
         self._selection = selection
 
     def wants(self, topic: str) -> bool:

@@ -1,6 +1,7 @@
 """Ports: which addresses they take, and what is said when they cannot be had."""
 
 import asyncio
+import errno
 import socket
 from collections.abc import AsyncIterator
 from contextlib import closing
@@ -15,8 +16,18 @@ from monstermq_shared.exit_codes import ExitCode
 LOOPBACK = "127.0.0.1"
 WITHIN_S = 5
 
+
+def has_ipv6() -> bool:
+    """Whether the kernel has IPv6, and has it switched on: a container's may be off."""
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
 needs_ipv6 = pytest.mark.skipif(
-    not socket.has_dualstack_ipv6(), reason="this machine has no IPv6 that takes IPv4 too"
+    not has_ipv6(), reason="the kernel has no IPv6, or it is switched off: ::1 cannot be bound"
 )
 
 
@@ -70,6 +81,16 @@ def test_an_address_of_another_machine_is_refused_with_its_key(host: str) -> Non
 @pytest.mark.parametrize("host", ["no such host", "::zz", "x" * 200])
 def test_a_host_nobody_knows_is_refused(host: str) -> None:
     assert "BindAddress is neither an address nor a name" in refusal("TCP", host, 0)
+
+
+def test_an_address_of_a_kind_the_kernel_does_not_have_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_arguments: object, **_settings: object) -> socket.socket:
+        raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+
+    monkeypatch.setattr("socket.create_server", refuse)
+    assert "BindAddress is no address of this machine" in refusal("TCP", "::1", 0)
 
 
 def test_a_port_below_1024_says_which_right_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,7 +36,7 @@ class Lot:
             "Metrics": {"Enabled": False},
             "SessionStoreType": "SQLITE",
             "RetainedStoreType": "SQLITE",
-            "SQLite": {"Path": str(self._directory / "monstermq.db")},
+            "SQLite": {"Path": str(self._directory / "monstermq.db"), "MinFreeMb": 0},
             "ArchiveGroups": [],
         }
         path = self._directory / "config.yaml"

@@ -10,7 +10,7 @@ from tests.support.mqtt_client_frames import (
 from tests.support.vectors import Vector, load_vectors, normalize
 
 from monstermq_edge.mqtt.decoder import Decoder, DecoderLimits
-from monstermq_edge.mqtt.encoder import QOS0
+from monstermq_edge.mqtt.encoder import QOS0, QOS1, encode_run
 from monstermq_edge.mqtt.errors import MalformedPacket, PacketTooLarge, RemoteProtocolError
 from monstermq_edge.mqtt.packets import Answers, Connect, ConnectCode, Packet, Subscribe
 from monstermq_shared.messages import MessageRun
@@ -128,14 +128,24 @@ def test_plain_messages_are_passed_on_as_they_came() -> None:
     assert run.encodings == {QOS0: frames}
 
 
+def test_a_single_message_at_qos_1_is_passed_on_with_another_packet_id() -> None:
+    (run,) = connected().feed(encode_publish("t", b"x", qos=1, packet_id=7))
+    assert isinstance(run, MessageRun)
+    assert QOS1 in run.encodings
+    passed_on = encode_run(run, 0, [9], 1, False)
+    assert passed_on == encode_publish("t", b"x", qos=1, packet_id=9)
+
+
 @pytest.mark.parametrize(
     "frame",
     [
         encode_publish("t", b"x", retain=True),
-        encode_publish("t", b"x", qos=1, packet_id=1),
+        encode_publish("t", b"x", qos=1, packet_id=1, dup=True),
+        encode_publish("t", b"x", qos=2, packet_id=1),
         b"\x30\x84\x00\x00\x01tx",
+        b"\x32\x86\x00\x00\x01t\x00\x01x",
     ],
-    ids=["retained", "QoS 1", "not minimal"],
+    ids=["retained", "repeated", "QoS 2", "not minimal", "QoS 1, not minimal"],
 )
 def test_other_messages_are_not_passed_on_as_they_came(frame: bytes) -> None:
     (run,) = connected().feed(frame)

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from tests.support.mqtt_client_frames import PINGREQ
+from tests.support.mqtt_client_frames import PINGREQ, encode_publish, encode_subscribe
 from tests.support.stage import Stage
 
-from monstermq_edge.hub import TICK_S, WATCH_MAX_S, Hub
+from monstermq_edge.hub import PATIENCE_S, TICK_S, WATCH_MAX_S, Awake, Hub
 from monstermq_edge.transport.stream import StreamProtocol
 
 
@@ -19,7 +19,6 @@ class Broken(StreamProtocol):
 
     def flush(self) -> None:
         """Flush, or fail."""
-        self.dirty = False
         if self.broken:
             raise RuntimeError("flush")
         super().flush()
@@ -29,6 +28,18 @@ class Broken(StreamProtocol):
         if self.broken:
             raise RuntimeError("check")
         super().check_deadline(tick, now)
+
+
+class Noting(StreamProtocol):
+    """A protocol that notes when it is flushed."""
+
+    flushed: list[str]
+
+    def flush(self) -> None:
+        """Note it, and flush."""
+        if self.connection is not None:
+            self.flushed.append(self.connection.client_id)
+        super().flush()
 
 
 @pytest.fixture
@@ -75,11 +86,54 @@ async def test_a_turn_that_fails_is_reported_and_its_outboxes_are_written(stage:
 
     hub = Hub(stage.loop, stage.clock, fail, 10, stage.faults)
     connection.receive_data(PINGREQ, stage.clock.now, 0)
-    assert protocol.dirty
-    protocol.dirty = False
+    assert protocol.awake is Awake.NOW
+    protocol.awake = Awake.NO
     hub.wake(connection)
     assert await stage.receive(client) == b"\xd0\x00"
     assert [str(context["exception"]) for context in reported] == ["turn"]
+
+
+async def _pair(stage: Stage) -> tuple[StreamProtocol, list[str]]:
+    """Return a publisher, and what is flushed; ``sub`` has subscribed to its topic."""
+    flushed: list[str] = []
+    stage.make = type("NotingHere", (Noting,), {"flushed": flushed})
+    _, publisher, _ = await stage.connect("pub")
+    client, _, _ = await stage.connect("sub")
+    await stage.loop.sock_sendall(client, encode_subscribe(1, [("t", 1)]))
+    await stage.receive(client)
+    await stage.turns()
+    flushed.clear()
+    return publisher, flushed
+
+
+async def test_what_is_delivered_is_written_before_what_is_acknowledged(stage: Stage) -> None:
+    publisher, flushed = await _pair(stage)
+    publisher.data_received(encode_publish("t", b"x", qos=1, packet_id=1))
+    await stage.until(lambda: len(flushed) == 2)
+    assert flushed == ["sub", "pub"]
+
+
+async def test_acknowledgements_wait_while_more_comes_but_not_for_long(stage: Stage) -> None:
+    publisher, flushed = await _pair(stage)
+    publisher.data_received(encode_publish("t", b"x", qos=1, packet_id=1))
+    for _ in range(20):
+        stage.hub.received()
+        await asyncio.sleep(0)
+    assert flushed == ["sub"]
+    stage.clock.now += PATIENCE_S
+    stage.hub.received()
+    await stage.until(lambda: len(flushed) == 2)
+
+
+async def test_who_is_delivered_something_is_acknowledged_in_the_same_write(stage: Stage) -> None:
+    publisher, flushed = await _pair(stage)
+    publisher.data_received(encode_subscribe(1, [("t", 1)]))
+    await stage.turns()
+    flushed.clear()
+    publisher.data_received(encode_publish("t", b"x", qos=1, packet_id=1))
+    await stage.until(lambda: len(flushed) == 2)
+    await stage.turns()
+    assert sorted(flushed) == ["pub", "sub"]
 
 
 async def test_the_wheel_never_keeps_a_connection_for_long(stage: Stage) -> None:

@@ -9,20 +9,25 @@ from monstermq_shared.records import Record
 from monstermq_shared.topics import matches
 
 
-def record(offset: int, topic: str = "a") -> Record:
-    return Record(topic, b"x", 1, True, "publisher", offset, offset)
+def record(offset: int, topic: str = "a", payload: bytes = b"x", *, kept: bool = True) -> Record:
+    return Record(topic, payload, 1, kept, "publisher", offset, offset)
 
 
 def test_a_cleared_topic_has_a_change_without_a_record() -> None:
     overlay = Overlay()
-    overlay.put("a", None, 2)
+    overlay.fold([[record(1, payload=b"")]])
     assert overlay.matching("#") == [("a", None)]
+
+
+def test_what_is_not_to_be_retained_changes_nothing() -> None:
+    overlay = Overlay()
+    overlay.fold([[record(1), record(2, payload=b"y", kept=False)]])
+    assert overlay.matching("#") == [("a", record(1))]
 
 
 def test_a_committed_change_leaves() -> None:
     overlay = Overlay()
-    overlay.put("a", record(1), 3)
-    overlay.put("b", record(2, "b"), 3)
+    overlay.fold([[record(1), record(2, "b")]])
     overlay.committed(2)
     assert len(overlay) == 2
     overlay.committed(3)
@@ -32,53 +37,66 @@ def test_a_committed_change_leaves() -> None:
 
 def test_a_newer_change_outlives_the_commit_of_an_older_one() -> None:
     overlay = Overlay()
-    overlay.put("a", record(1), 2)
-    overlay.put("a", record(5), 6)
+    overlay.fold([[record(1)], [record(5)]])
     overlay.committed(2)
     assert overlay.matching("a") == [("a", record(5))]
     overlay.committed(6)
     assert overlay.matching("a") == []
 
 
+def test_what_has_been_folded_and_committed_does_not_come_back() -> None:
+    overlay = Overlay()
+    first, second = [record(1)], [record(5, "b")]
+    overlay.fold([first])
+    overlay.committed(2)
+    overlay.fold([first, second])
+    assert overlay.matching("#") == [("b", record(5, "b"))]
+
+
 def test_matching_is_in_order_of_topic_and_leaves_dollar_topics_alone() -> None:
     overlay = Overlay()
-    for topic in ("b/x", "a/x", "$SYS/x", "a"):
-        overlay.put(topic, record(1, topic), 2)
+    overlay.fold([[record(1, topic) for topic in ("b/x", "a/x", "$x/x", "a")]])
     assert [topic for topic, _ in overlay.matching("#")] == ["a", "a/x", "b/x"]
     assert [topic for topic, _ in overlay.matching("a/x")] == ["a/x"]
-    assert [topic for topic, _ in overlay.matching("$SYS/+")] == ["$SYS/x"]
+    assert [topic for topic, _ in overlay.matching("$x/+")] == ["$x/x"]
 
 
 @pytest.mark.parametrize("seed", range(30))
 def test_view_and_overlay_together_are_always_now(seed: int) -> None:
-    """A PRNG mixes changes and commits; what a reader sees must equal a plain dictionary."""
+    """A PRNG mixes records, commits and questions; who asks must see a plain dictionary."""
     prng = random.Random(seed)
     overlay = Overlay()
     view: dict[str, Record] = {}
     now: dict[str, Record] = {}
-    waiting: list[tuple[int, dict[str, Record | None]]] = []
-    for offset in range(200):
-        if waiting and prng.random() < 0.3:
-            count = prng.randint(1, len(waiting))
-            for _, changes in waiting[:count]:
-                _merge(view, changes)
-            overlay.committed(waiting[count - 1][0])
-            del waiting[:count]
-        topics = prng.sample(["a", "a/b", "b", "$x"], prng.randint(1, 3))
-        folded = {at: None if prng.random() < 0.3 else record(offset, at) for at in topics}
-        for topic, change in folded.items():
-            overlay.put(topic, change, offset + 1)
-        waiting.append((offset + 1, folded))
-        _merge(now, folded)
-        for topic_filter in ("#", "a/#", "+", "a", "$x"):
-            seen = {topic: at for topic, at in view.items() if matches(topic_filter, topic)}
-            _merge(seen, dict(overlay.matching(topic_filter)))
-            assert seen == {at: found for at, found in now.items() if matches(topic_filter, at)}
+    turns: list[list[Record]] = []
+    for offset in range(0, 1_000, 5):
+        if turns and prng.random() < 0.3:
+            committed = turns.pop(0)
+            _merge(view, committed)
+            overlay.committed(committed[-1].offset + 1)
+        turn = [
+            record(at, prng.choice(["a", "a/b", "b", "$x"]), prng.choice([b"", b"x", b"y"]))
+            for at in range(offset, offset + prng.randint(1, 4))
+        ]
+        turns.append(turn)
+        _merge(now, turn)
+        if prng.random() < 0.5:
+            overlay.fold(turns)
+            for topic_filter in ("#", "a/#", "+", "a", "$x"):
+                seen = {topic: at for topic, at in view.items() if matches(topic_filter, topic)}
+                for topic, change in overlay.matching(topic_filter):
+                    _change(seen, topic, change)
+                wanted = {at: found for at, found in now.items() if matches(topic_filter, at)}
+                assert seen == wanted
 
 
-def _merge(state: dict[str, Record], changes: dict[str, Record | None]) -> None:
-    for topic, change in changes.items():
-        if change is None:
-            state.pop(topic, None)
-        else:
-            state[topic] = change
+def _merge(state: dict[str, Record], records: list[Record]) -> None:
+    for one in records:
+        _change(state, one.topic, one if one.payload else None)
+
+
+def _change(state: dict[str, Record], topic: str, change: Record | None) -> None:
+    if change is None:
+        state.pop(topic, None)
+    else:
+        state[topic] = change

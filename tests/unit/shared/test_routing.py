@@ -20,7 +20,7 @@ FILTERS = st.builds(
 
 def router(*, cache_max: int = 10) -> Router[str]:
     return Router(
-        lambda topic: Interest(topic == "stored", False, topic != "plain", topic == "kept"),
+        lambda topic: Interest(topic == "stored", False, topic == "kept"),
         levels_max=5,
         cache_max=cache_max,
     )
@@ -93,9 +93,8 @@ def test_a_route_says_who_else_wants_the_topic() -> None:
     assert routes.route(b"stored").wanted
     assert not routes.route(b"stored").durable
     assert not routes.route(b"kept").wanted
-    assert routes.route(b"kept").wanted_retained
     assert routes.route(b"kept").durable_retained
-    assert not routes.route(b"plain").wanted_retained
+    assert not routes.route(b"plain").durable_retained
 
 
 @pytest.mark.parametrize(

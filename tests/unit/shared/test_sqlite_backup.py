@@ -8,12 +8,13 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from tests.support.sqlite_database import open_database
 
 from monstermq_shared.errors import ConfigError, StartupError, StoreDamaged, StoreUnavailable
 from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.stores.sqlite import SqliteDatabase
 from monstermq_shared.stores.sqlite.backup import Copied, backup_file, restore_file
-from monstermq_shared.testing.builders import ARCHIVE, RETAINED, commit_archive, make_record
+from monstermq_shared.testing.builders import commit_archive, make_record
 from monstermq_shared.testing.database_contract import full_commit, rows_of
 
 
@@ -22,17 +23,11 @@ def _nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-async def open_at(path: str) -> SqliteDatabase:
-    return await SqliteDatabase.open(
-        path, session_store=True, message_stores=[RETAINED], archive_stores=[ARCHIVE]
-    )
-
-
 def make(path: str, rows: int = 1) -> None:
     """Make a database that is closed."""
 
     async def fill() -> None:
-        database = await open_at(path)
+        database = await open_database(path)
         await commit_archive(database, *(make_record(n) for n in range(rows)))
         await database.close()
 
@@ -42,7 +37,7 @@ def make(path: str, rows: int = 1) -> None:
 @pytest.fixture
 async def live() -> AsyncIterator[SqliteDatabase]:
     """A database that a broker runs on: ``x.db``."""
-    database = await open_at("x.db")
+    database = await open_database("x.db")
     await database.commit(full_commit(1))
     yield database
     await database.close()
@@ -173,7 +168,7 @@ def test_another_file_is_replaced_only_by_force(found: bytes) -> None:
 
 
 async def test_a_database_in_use_is_not_replaced_even_by_force(live: SqliteDatabase) -> None:
-    await (await open_at("other.db")).close()
+    await (await open_database("other.db")).close()
     with pytest.raises(ConfigError, match="in use"):
         backup_file(Path("other.db"), Path("x.db"), force=True)
     assert await rows_of(live) == (1, 1, 1)
@@ -217,7 +212,7 @@ def test_a_restore_where_nothing_was_needs_nothing_aside() -> None:
 
 
 async def test_nothing_is_restored_under_a_running_broker(live: SqliteDatabase) -> None:
-    await (await open_at("copy.db")).close()
+    await (await open_database("copy.db")).close()
     with pytest.raises(StartupError, match=r"in use by another broker \(process \d+\)") as at:
         restore_file(Path("copy.db"), Path("x.db"))
     assert at.value.exit_code == ExitCode.STORE_IN_USE

@@ -5,11 +5,11 @@ import shutil
 import sqlite3
 import sys
 import threading
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from tests.support import sqlite_victim
+from tests.support.sqlite_database import open_database
 
 from monstermq_shared.errors import (
     ConfigError,
@@ -32,20 +32,6 @@ from monstermq_shared.testing.builders import (
     make_session,
 )
 from monstermq_shared.testing.database_contract import full_commit, rows_of
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "monstermq.db"
-
-
-@pytest.fixture
-async def database(path: Path) -> AsyncIterator[SqliteDatabase]:
-    database = await SqliteDatabase.open(
-        str(path), session_store=True, message_stores=[RETAINED], archive_stores=[ARCHIVE]
-    )
-    yield database
-    await database.close()
 
 
 def query(path: Path, sql: str) -> list[tuple[object, ...]]:
@@ -178,9 +164,7 @@ async def test_a_backup_is_the_whole_database_as_it_was(
 
     await asyncio.gather(go_on(), database.backup(copy))
     assert not any(name.endswith(".partial") for name in names_in(tmp_path))
-    restored = await SqliteDatabase.open(
-        str(copy), session_store=True, message_stores=[RETAINED], archive_stores=[ARCHIVE]
-    )
+    restored = await open_database(copy)
     queue, retained, archive = await rows_of(restored)
     assert queue == archive
     assert (await restored.watermarks())["queue"] == archive + 1
@@ -190,9 +174,7 @@ async def test_a_backup_is_the_whole_database_as_it_was(
 
 
 async def test_a_memory_database_can_be_backed_up(tmp_path: Path) -> None:
-    database = await SqliteDatabase.open(
-        ":memory:", session_store=True, message_stores=[RETAINED], archive_stores=[ARCHIVE]
-    )
+    database = await open_database(":memory:")
     await database.commit(full_commit(1))
     await database.backup(tmp_path / "copy.db")
     await database.close()
@@ -251,18 +233,14 @@ async def test_a_killed_process_keeps_what_was_committed_and_nothing_more(path: 
     script = Path(sqlite_victim.__file__)
     killed = await asyncio.create_subprocess_exec(sys.executable, script, path)
     assert await killed.wait() == 9
-    database = await SqliteDatabase.open(
-        str(path), session_store=True, message_stores=[RETAINED], archive_stores=[ARCHIVE]
-    )
+    database = await open_database(path)
     assert await rows_of(database) == (5, 1, 5)
     assert await database.watermarks() == {"queue": 5, RETAINED: 5, ARCHIVE: 5}
     await database.close()
 
 
 async def test_a_commit_after_the_end_is_refused(path: Path) -> None:
-    database = await SqliteDatabase.open(
-        str(path), session_store=True, message_stores=[RETAINED], archive_stores=[ARCHIVE]
-    )
+    database = await open_database(path)
     await database.close()
     with pytest.raises(StoreError, match="closed"):
         await database.commit(full_commit(1))

@@ -1,7 +1,6 @@
 """What is written when nobody knows whether the last COMMIT took effect."""
 
 import sqlite3
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -13,27 +12,12 @@ from monstermq_shared.stores.sqlite.ownership import Ownership
 from monstermq_shared.testing.builders import (
     ARCHIVE,
     NOON_US,
-    RETAINED,
     commit_sessions,
     make_queue,
     make_record,
     make_session,
 )
 from monstermq_shared.testing.database_contract import full_commit, rows_of
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "monstermq.db"
-
-
-@pytest.fixture
-async def database(path: Path) -> AsyncIterator[SqliteDatabase]:
-    database = await SqliteDatabase.open(
-        str(path), session_store=True, message_stores=[RETAINED], archive_stores=[ARCHIVE]
-    )
-    yield database
-    await database.close()
 
 
 def disk_error() -> sqlite3.OperationalError:

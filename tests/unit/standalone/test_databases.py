@@ -9,13 +9,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from tests.support.sqlite_database import open_database
 
 from monstermq.cli import parse_arguments
 from monstermq.databases import BackUp, Recover, Restore, back_up, recover, restore
 from monstermq_shared.errors import ConfigError
 from monstermq_shared.exit_codes import ExitCode
-from monstermq_shared.stores.sqlite import SqliteDatabase
-from monstermq_shared.testing.builders import ARCHIVE, RETAINED
 from monstermq_shared.testing.database_contract import full_commit
 
 
@@ -27,9 +26,7 @@ def _nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def make(path: str, commits: int) -> None:
     async def fill() -> None:
-        database = await SqliteDatabase.open(
-            path, session_store=True, message_stores=[RETAINED], archive_stores=[ARCHIVE]
-        )
+        database = await open_database(path)
         for number in range(commits):
             await database.commit(full_commit(number + 1))
         await database.close()

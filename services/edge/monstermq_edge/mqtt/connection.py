@@ -30,19 +30,11 @@ from monstermq_shared.errors import InvalidTopic
 from monstermq_shared.messages import MessageRun
 from monstermq_shared.sessions.ports import Answer, AttachRequest, CloseReason
 
+_CONNECTED: Phase = Phase.CONNECTED
 _CLOSED: Phase = Phase.CLOSED
 
 KEEP_ALIVE_GRACE = 1.5
 """A client may be silent for one and a half times its keep-alive [MQTT-3.1.2-24]."""
-
-
-_REFUSALS = {
-    ConnectCode.UNACCEPTABLE_PROTOCOL: Refusal.UNACCEPTABLE_PROTOCOL,
-    ConnectCode.IDENTIFIER_REJECTED: Refusal.IDENTIFIER_REJECTED,
-    ConnectCode.SERVER_UNAVAILABLE: Refusal.SERVER_UNAVAILABLE,
-    ConnectCode.NOT_AUTHORIZED: Refusal.NOT_AUTHORIZED,
-}
-"""What a refusal with a code is counted as, unless there is more to say."""
 
 
 class Connection:
@@ -62,6 +54,7 @@ class Connection:
     """
 
     __slots__ = (
+        "_acknowledgements",
         "_connack_due",
         "_context",
         "_decoder",
@@ -89,6 +82,8 @@ class Connection:
         self._decoder = Decoder(context.decoder_limits)
         self._out: list[bytes] | None = None
         self._out_size = 0
+        # PUBACKs and PUBRECs, which need no haste: see ``ConnectionContext.wake_later``.
+        self._acknowledgements: list[bytes] | None = None
         self._connack_due = False
         self._room_wanted = False
         self._holds = 0
@@ -120,7 +115,10 @@ class Connection:
         packets = decoder.feed(data)
         try:
             for packet in packets:
-                self._handle(packet, now)
+                if type(packet) is MessageRun and self.phase is _CONNECTED:
+                    self._publish(packet)
+                else:
+                    self._handle(packet, now)
                 if self.phase is _CLOSED:
                     return
         except (RemoteProtocolError, InvalidTopic) as exc:
@@ -184,12 +182,13 @@ class Connection:
 
     def data_to_send(self) -> bytes:
         """Return and forget what is to be written. The driver must send it before it closes."""
-        out = self._out
-        if out is None or self._connack_due:
+        out, answers = self._out, self._acknowledgements
+        if self._connack_due or (out is None and answers is None):
             return b""
-        self._out = None
+        self._out = self._acknowledgements = None
         self._out_size = 0
-        data = out[0] if len(out) == 1 else b"".join(out)
+        parts = out + answers if out and answers else out or answers or []
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
         self._context.counters.bytes_sent += len(data)
         return data
 
@@ -276,7 +275,7 @@ class Connection:
 
     def _refuse(self, code: ConnectCode, why: str, refusal: Refusal | None = None) -> None:
         """Answer CONNECT with an error code, then close [MQTT-3.2.2-5]."""
-        refusal = _REFUSALS[code] if refusal is None else refusal
+        refusal = Refusal[code.name] if refusal is None else refusal
         self._context.counters.connections_refused[refusal] += 1
         self._send_connack(code)
         self._end(CloseReason.PROTOCOL_ERROR)
@@ -295,11 +294,11 @@ class Connection:
             self._context.wake(self)
 
     def _publish(self, run: MessageRun) -> None:
-        counters = self._context.counters
+        context = self._context
+        counters = context.counters
         counters.publish_received[run.qos] += run.count
         counters.publish_bytes_received += run.size
-        assert self.session is not None
-        self._context.port.publish(self.session, run, self._wall_us)
+        context.port.publish(self.session, run, self._wall_us)
 
     def _answers(self, answers: Answers) -> None:
         session = self.session
@@ -376,15 +375,18 @@ class Connection:
 
     def _append(self, data: bytes) -> None:
         out = self._out
-        size = self._out_size + len(data)
         if out is None:
             self._out = [data]
             self._context.wake(self)
         else:
             out.append(data)
-            if size > self._context.outbox_size_max >= self._out_size:
-                self._context.wake(self)  # reading stops
-        self._out_size = size
+        self._grow(len(data))
+
+    def _grow(self, size: int) -> None:
+        before = self._out_size
+        self._out_size = size = before + size
+        if size > self._context.outbox_size_max >= before:
+            self._context.wake(self)  # reading stops
 
     def attached(self, session_present: bool) -> None:
         """See ``Link``."""
@@ -438,9 +440,20 @@ class Connection:
 
     def answer(self, kind: Answer, packet_ids: Sequence[int]) -> None:
         """See ``Link``."""
-        if self.phase is Phase.CONNECTED:
-            self._context.counters.packets_sent[kind] += len(packet_ids)
-            self._append(encoder.encode_answers(kind, packet_ids))
+        if self.phase is not _CONNECTED:
+            return
+        context = self._context
+        context.counters.packets_sent[kind] += len(packet_ids)
+        data = encoder.encode_answers(kind, packet_ids)
+        if kind > Answer.PUBREC:
+            self._append(data)
+            return
+        if self._acknowledgements is None:
+            self._acknowledgements = [data]
+            context.wake_later(self)
+        else:
+            self._acknowledgements.append(data)
+        self._grow(len(data))
 
     def subscribed(self, packet_id: int, codes: Sequence[int]) -> None:
         """See ``Link``."""

@@ -15,7 +15,7 @@ from monstermq_edge.mqtt.bodies import (
     read_subscribe,
     read_unsubscribe,
 )
-from monstermq_edge.mqtt.encoder import QOS0
+from monstermq_edge.mqtt.encoder import QOS0, QOS1
 from monstermq_edge.mqtt.errors import MalformedPacket, PacketTooLarge, RemoteProtocolError
 from monstermq_edge.mqtt.packets import (
     Answers,
@@ -39,7 +39,9 @@ _ANSWERS = {int(kind): kind for kind in Answer}
 _DUP = 0x08
 _QOS = 0x06
 _NOT_DUP = 0xFF & ~_DUP
-_PLAIN_PUBLISH = _PUBLISH << 4  # QoS 0, not retained
+_PLAIN_QOS_0 = _PUBLISH << 4  # neither retained nor repeated
+_PLAIN_QOS_1 = _PLAIN_QOS_0 | 0x02
+_FIRST = (0,)  # where the payload of a single message begins
 _PUBLISH_BODY_MIN = 3  # the topic's length field and one character of topic
 _FORBIDDEN_PUBLISHES = frozenset({0x36, 0x37, 0x3E, 0x3F, 0x38, 0x39})  # QoS 3; DUP with QoS 0
 
@@ -232,24 +234,30 @@ def _read_run(
     start = topic_stop + 2 if qos else topic_stop
     if start > stop or not topic_start < topic_stop <= topic_start + limits.topic_length_max:
         raise _refused_publish(first, data[body:stop], limits)
-    starts: Sequence[int] = (start,)
-    stops: Sequence[int] = (stop,)
     ids: Sequence[int] = ()
     if qos:
         ids = (data[topic_stop] << 8 | data[topic_stop + 1],)
         if ids == (0,):
             raise RemoteProtocolError("PUBLISH with packet id 0", clause="MQTT-2.3.1-1")
     topic = data[topic_start:topic_stop]
-    run_stop = stop
+    minimal = data[body - 1]  # a remaining length whose last digit is 0 is not
     # A glance at where the next frame would have its topic: nearly always that settles it.
     if data[topic_start + stop - pos : topic_stop + stop - pos] == topic:
         starts, stops, ids, run_stop = _read_more(
             data, pos, body, topic_stop, stop, limits.packet_size_max
         )
-    run = MessageRun(topic, qos, first & 1 == 1, data, starts, stops, ids)
-    if first == _PLAIN_PUBLISH and data[body - 1]:  # a last digit of 0 would not be minimal
-        run.encodings[QOS0] = data[pos:run_stop]
-    return run, run_stop
+        run = MessageRun(topic, qos, first & 1 == 1, data, starts, stops, ids)
+        if first == _PLAIN_QOS_0 and minimal:
+            run.encodings[QOS0] = data[pos:run_stop]
+        return run, run_stop
+    payload = data[start:stop]
+    run = MessageRun(topic, qos, first & 1 == 1, payload, _FIRST, (stop - start,), ids)
+    # Subscribers get what came, but for the packet id, if that is how the encoder would write it.
+    if first == _PLAIN_QOS_0 and minimal:
+        run.encodings[QOS0] = data[pos:stop]
+    elif first == _PLAIN_QOS_1 and minimal:
+        run.encodings[QOS1] = (data[pos:topic_stop], b"", payload)
+    return run, stop
 
 
 def _refused_publish(first: int, body: bytes, limits: DecoderLimits) -> RemoteProtocolError:

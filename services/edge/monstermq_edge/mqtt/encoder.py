@@ -14,10 +14,13 @@ QOS0 = 0x30
 """Key in ``run.encodings`` of the bytes of all messages at QoS 0."""
 
 QOS1 = 0x32
-"""Key of the parts of all messages at QoS 1; with ``DUP`` added, of their repetition."""
+"""Key of the parts of all messages at QoS 1; with ``DUP`` added, of their repetition.
+
+Three of each message: what precedes the packet id, an empty place for it, the payload.
+"""
 
 QOS2 = 0x34
-"""The same for QoS 2."""
+"""The same at QoS 2."""
 
 DUP = 0x08
 """The DUP flag in the first byte of a PUBLISH."""
@@ -112,13 +115,12 @@ def encode_run(
 ) -> bytes:
     """Write messages ``first``, ``first + 1``, ... of the run at QoS 1 or 2, one per packet id."""
     key = (QOS1 if qos == 1 else QOS2) | (DUP if dup else 0)
-    shared: list[bytes] | None = run.encodings.get(key)
+    shared: Sequence[bytes] | None = run.encodings.get(key)
     if shared is None:
         shared = run.encodings[key] = _parts(run, key)
     if len(packet_ids) == 1:
-        head, payload = shared[3 * first], shared[3 * first + 2]
-        return b"".join((head, _PACKET_ID_BYTES[packet_ids[0]], payload))
-    parts = shared[3 * first : 3 * (first + len(packet_ids))]
+        return shared[3 * first] + _PACKET_ID_BYTES[packet_ids[0]] + shared[3 * first + 2]
+    parts = [*shared[3 * first : 3 * (first + len(packet_ids))]]
     parts[1::3] = map(_packet_id_bytes, packet_ids)
     return b"".join(parts)
 

@@ -4,7 +4,7 @@ import asyncio
 import math
 from typing import cast
 
-from monstermq_edge.hub import LINGER_S, TICK_S, Hub
+from monstermq_edge.hub import LINGER_S, TICK_S, Awake, Hub
 from monstermq_edge.mqtt.connection import Connection
 from monstermq_edge.mqtt.context import ConnectionContext, Peer
 from monstermq_edge.mqtt.phases import Phase
@@ -27,7 +27,7 @@ class StreamProtocol(asyncio.Protocol):
 
     Attributes:
         connection: The protocol side.
-        dirty: It is on the hub's list of this turn.
+        awake: Whether it is on one of the hub's lists.
     """
 
     __slots__ = (
@@ -37,8 +37,8 @@ class StreamProtocol(asyncio.Protocol):
         "_paused",
         "_transport",
         "_watched",
+        "awake",
         "connection",
-        "dirty",
     )
 
     def __init__(self, hub: Hub, context: ConnectionContext) -> None:
@@ -49,7 +49,7 @@ class StreamProtocol(asyncio.Protocol):
         self._lingering = False
         self._watched = NEVER
         self.connection: Connection | None = None
-        self.dirty = False
+        self.awake = Awake.NO
 
     # -- what the transport calls ----------------------------------------------------------------
 
@@ -81,7 +81,7 @@ class StreamProtocol(asyncio.Protocol):
         if connection is not None:
             clock = self._hub.clock
             connection.receive_data(data, clock.monotonic(), clock.wall_us())
-            self._hub.touch()
+            self._hub.received()
             if len(data) >= FAIR_READ_SIZE:
                 self._read_no_more_this_turn(connection)
 
@@ -130,7 +130,6 @@ class StreamProtocol(asyncio.Protocol):
 
     def flush(self) -> None:
         """End of the turn: write, hold or resume, close."""
-        self.dirty = False
         connection = self.connection
         transport = self._transport
         if transport is None or connection is None:

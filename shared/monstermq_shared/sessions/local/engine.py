@@ -50,7 +50,6 @@ class EngineSettings:
         queue: What may be queued for a session.
         hold: When publishers are held.
         session_expiry_us: A session without connection ends after this; None: never.
-        retained_durable: Retained messages live in the session store's database.
     """
 
     in_flight_max: int
@@ -61,7 +60,6 @@ class EngineSettings:
     queue: QueueLimits
     hold: HoldLimits
     session_expiry_us: int | None
-    retained_durable: bool
 
 
 class LocalEngine:
@@ -98,6 +96,7 @@ class LocalEngine:
         self.backpressure = Backpressure(settings.hold, counters)
         self._system_subscribers: set[Session] = set()
         self._reads: list[Read] = []
+        self._backlog_max = settings.hold.backlog_size_max
         self._wall_us = 0  # as the last tick brought it, for what time itself causes
         self._page_max = page_size(settings.hold.pending_max)
         self.retained = RetainedMessages(
@@ -109,7 +108,6 @@ class LocalEngine:
             self.retained,
             self.backpressure,
             counters,
-            retained_durable=settings.retained_durable,
         )
 
     # -- coming and going ------------------------------------------------------------------------
@@ -238,7 +236,8 @@ class LocalEngine:
         durable = self.publisher.publish(session.client_id, run, wall_us, session.link)
         if qos == 1:
             session.answer(Answer.PUBACK, run.packet_ids, durable=durable)
-            self._bound(session)
+            if self.backpressure.overflowing or self.journal.backlog_size > self._backlog_max:
+                self._bound(session)
 
     def _bound(self, session: Session) -> None:
         """Keep what waits within its bounds; answers that wait for a commit count too."""
@@ -246,8 +245,8 @@ class LocalEngine:
         if overflowing:
             self.backpressure.overflowing = []
             self._give_up_on(overflowing, self._wall_us)
-        if session.link is not None:
-            self.backpressure.check_backlog(session.link, self.journal.backlog_size)
+        if self.journal.backlog_size > self._backlog_max and session.link is not None:
+            self.backpressure.hold_for_backlog(session.link)
 
     def _publish_exactly_once(self, session: Session, run: MessageRun, wall_us: int) -> None:
         # Refuse before an id is opened: an open id says that its message is in the log.
@@ -377,7 +376,7 @@ class LocalEngine:
             session.fill_window()
         if session.waiters is not None:
             self.backpressure.release_waiters(session)
-        if self.retained.active:
+        if self.retained.replays:
             self.retained.advance(session)
 
     # -- the driver's half -----------------------------------------------------------------------

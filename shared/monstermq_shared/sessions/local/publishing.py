@@ -24,14 +24,7 @@ Origin = tuple[str, str, int]
 class Publisher:
     """The hot path from a publisher to its subscribers, a run at a time (ARCHITECTURE 11.1)."""
 
-    __slots__ = (
-        "_backpressure",
-        "_counters",
-        "_journal",
-        "_retained",
-        "_retained_durable",
-        "_router",
-    )
+    __slots__ = ("_backlog_max", "_backpressure", "_counters", "_journal", "_retained", "_router")
 
     def __init__(
         self,
@@ -40,15 +33,13 @@ class Publisher:
         retained: RetainedMessages,
         backpressure: Backpressure,
         counters: Counters,
-        *,
-        retained_durable: bool,
     ) -> None:
         self._router = router
         self._journal = journal
         self._retained = retained
         self._backpressure = backpressure
+        self._backlog_max = backpressure.limits.backlog_size_max
         self._counters = counters
-        self._retained_durable = retained_durable
 
     def publish(self, client_id: str, run: MessageRun, wall_us: int, link: Link | None) -> bool:
         """Append a run and route it; return whether its acknowledgement waits for the commit.
@@ -70,44 +61,25 @@ class Publisher:
         journal = self._journal
         run.first_offset = journal.log.allot(run.count)
         origin = (client_id, route.topic, wall_us)
-        if run.retain:
-            # The retained view wants it, whoever else does.
-            records = self._append(run, origin, True)
-            durable = route.durable_retained or self._retained_durable
-        else:
-            records = self._append(run, origin, route.wanted)
-            durable = route.durable
-        targets = route.targets
-        if link is not None and link.is_bridge:
-            # A bridge that subscribes to what it publishes would send it round for ever.
-            targets = [target for target in targets if target[0].link is not link]
-        if run.qos == 0:
-            for session, _ in targets:
-                receiver = session.link
-                if receiver is not None:
-                    receiver.forward(run)
-        elif targets and self._fan_out(run, origin, targets, link, records):
-            durable = True
-            journal.turn.size += run.size + RECORD_OVERHEAD * run.count
-        if link is not None and (records is not None or durable):
-            self._backpressure.check_backlog(link, journal.backlog_size)
-        return durable
-
-    def _append(self, run: MessageRun, origin: Origin, wanted: bool) -> list[Record] | None:
-        """Give the log what a view wants; return the records, None if none had to be made."""
-        journal = self._journal
-        if wanted:
+        records = None
+        # The retained view wants what is to be retained, whoever else does.
+        if route.wanted or run.retain:
             records = _records(run, origin, retained=run.retain)
             journal.append(records, run.size + RECORD_OVERHEAD * run.count)
-            if run.retain:
-                self._retained.note(records[-1])
-            return records
-        if journal.log.tap is not None:
+            if run.retain and self._retained.replays:
+                self._retained.note(route.topic)
+        elif journal.log.tap is not None:
             # No view's turn is the longer for it: a tap holds nobody back.
             journal.log.tap(_records(run, origin, retained=False))
-        return None
+        durable = route.durable_retained if run.retain else route.durable
+        if route.targets and self._deliver(run, origin, route.targets, link, records):
+            durable = True
+            journal.backlog_size += run.size + RECORD_OVERHEAD * run.count
+        if journal.backlog_size > self._backlog_max and link is not None:
+            self._backpressure.hold_for_backlog(link)
+        return durable
 
-    def _fan_out(
+    def _deliver(
         self,
         run: MessageRun,
         origin: Origin,
@@ -115,7 +87,10 @@ class Publisher:
         link: Link | None,
         records: Sequence[Record] | None,
     ) -> bool:
-        """Deliver a QoS 1 or 2 run to each target; return whether that made queue rows."""
+        """Deliver a run to each target; return whether that made queue rows."""
+        if link is not None and link.is_bridge:
+            # A bridge that subscribes to what it publishes would send it round for ever.
+            targets = [target for target in targets if target[0].link is not link]
         made_rows = False
         # A live copy does not carry the publisher's retain flag, nor does its row.
         queued = None if run.retain else records

@@ -46,6 +46,10 @@ class RetainedMessages:
 
     A session has at most one replay per subscription; they run one after the other.
 
+    Attributes:
+        overlay: What the table does not show yet.
+        replays: Those that are not finished, by session and filter.
+
     Args:
         read: Asks the driver for a page; ``page`` brings it back.
         system_values: Reads the ``$SYS`` tree, which is in no table.
@@ -61,26 +65,16 @@ class RetainedMessages:
         page_max: int,
     ) -> None:
         self.overlay = Overlay()
+        self.replays: dict[Session, dict[str, RetainedReplay]] = {}
         self._read = read
         self._system_values = system_values
         self._too_slow = too_slow
         self._page_max = page_max
-        self._replays: dict[Session, dict[str, RetainedReplay]] = {}
         self._reading: set[RetainedReplay] = set()
 
-    @property
-    def active(self) -> int:
-        """How many sessions are being sent retained messages."""
-        return len(self._replays)
-
-    def note(self, record: Record) -> None:
-        """A retained message was published: it is in force from now on, in the table later."""
-        self.overlay.put(record.topic, record if record.payload else None, record.offset + 1)
-        if self._replays:
-            self._note_live(record.topic)
-
-    def _note_live(self, topic: str) -> None:
-        for replays in list(self._replays.values()):
+    def note(self, topic: str) -> None:
+        """Replays are going on, and a retained message goes out live: the table may be older."""
+        for replays in list(self.replays.values()):
             replay = _first(replays)
             if replay.started and matches(replay.topic_filter, topic):
                 replay.noted.add(topic)
@@ -93,24 +87,24 @@ class RetainedMessages:
         If the subscription is repeated, its replay begins anew: each SUBSCRIBE is answered with
         what is retained [MQTT-3.8.4-3].
         """
-        replays = self._replays.setdefault(session, {})
+        replays = self.replays.setdefault(session, {})
         replays.pop(topic_filter, None)
         begun_at = session.journal.log.next_offset
         replays[topic_filter] = RetainedReplay(session, topic_filter, qos, begun_at)
 
     def cancel(self, session: Session, topic_filter: str) -> None:
         """A subscription has ended, and with it what it was still to be sent."""
-        replays = self._replays.get(session)
+        replays = self.replays.get(session)
         if replays is not None and replays.pop(topic_filter, None) is not None and not replays:
-            del self._replays[session]
+            del self.replays[session]
 
     def forget(self, session: Session) -> None:
         """The connection has gone, and with it what it was still to be sent."""
-        self._replays.pop(session, None)
+        self.replays.pop(session, None)
 
     def advance(self, session: Session) -> None:
         """Go on where there is room for another page."""
-        replays = self._replays.get(session)
+        replays = self.replays.get(session)
         if replays is None:
             return
         link = session.link
@@ -133,6 +127,7 @@ class RetainedMessages:
         if is_system_topic(replay.topic_filter):
             link.forward_stored(self._system_values(replay.topic_filter))
         newest: list[Record] = []
+        self.overlay.fold(replay.session.journal.uncommitted())
         for topic, record in self.overlay.matching(replay.topic_filter):
             replay.noted.add(topic)
             if record is not None and record.offset < replay.begun_at:
@@ -147,7 +142,7 @@ class RetainedMessages:
         if not _is_ready(session):
             # It was too slow meanwhile, and goes on from its rows: then this page is read again.
             return
-        if self._replays.get(session, {}).get(replay.topic_filter) is replay:
+        if self.replays.get(session, {}).get(replay.topic_filter) is replay:
             noted = replay.noted
             begun_at = replay.begun_at
             self._send(replay, [r for r in records if r.topic not in noted and r.offset < begun_at])

@@ -85,14 +85,12 @@ class Session:
     def offer(self, run: MessageRun, qos: int) -> None:
         """Send what the window has room for; let the rest wait. ``qos`` is 1 or 2."""
         count = run.count
+        room = self.window - len(self.in_flight)
         if self.pending_count:
             self._wait(run, 0, qos)
-            return
-        room = self.window - len(self.in_flight)
-        if room >= count:
+        elif room >= count:
             self._send(run, 0, count, qos)
-            return
-        if room > 0:
+        elif room > 0:
             self._send(run, 0, room, qos)
             self._wait(run, room, qos)
         else:

@@ -4,7 +4,7 @@ One turn is being committed while the next collects what arrives meanwhile, so t
 the larger the turns: group commit without a timer (ARCHITECTURE 11.4).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from monstermq_shared.bus.internal import InternalLog
@@ -34,18 +34,16 @@ class Turn:
         clients: Client id -> session facts.
         records: Records the views want, in order of offset.
         after: Calls to make once this is committed, in order.
-        size: Bytes of the records, rows and answers in it, for the bound on the backlog.
         upto: The next offset when the turn was taken.
     """
 
-    __slots__ = ("after", "clients", "number", "records", "size", "upto")
+    __slots__ = ("after", "clients", "number", "records", "upto")
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.clients: dict[str, ClientChanges] = {}
         self.records: list[Record] = []
         self.after: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
-        self.size = 0
         self.upto = 0
 
 
@@ -57,15 +55,27 @@ class Journal:
         turn: The one that collects.
         committing: The one the driver has taken and not yet reported on.
         committed: The number of the last committed turn.
+        backlog_size: Bytes of records, rows and answers that wait for a commit, the running one
+            included. Whoever adds to a turn adds to it.
     """
 
-    __slots__ = ("_counters", "committed", "committing", "log", "turn")
+    __slots__ = (
+        "_committing_size",
+        "_counters",
+        "backlog_size",
+        "committed",
+        "committing",
+        "log",
+        "turn",
+    )
 
     def __init__(self, log: InternalLog, counters: Counters) -> None:
         self.log = log
         self.turn = Turn(1)
         self.committing: Turn | None = None
         self.committed = 0
+        self.backlog_size = 0
+        self._committing_size = 0
         self._counters = counters
 
     def changes(self, client_id: str) -> ClientChanges:
@@ -91,19 +101,19 @@ class Journal:
     def write_session(self, row: SessionRow) -> None:
         """Insert or replace a session's row; it has the will."""
         self.changes(row.client_id).session = row
-        self.turn.size += ROW_SIZE
+        self.backlog_size += ROW_SIZE
         if row.will is not None:
-            self.turn.size += len(row.will.topic) + len(row.will.payload)
+            self.backlog_size += len(row.will.topic) + len(row.will.payload)
 
     def write_subscriptions(self, client_id: str, changed: Mapping[str, int | None]) -> None:
         """Insert, replace or delete (None) subscriptions of a client."""
         self.changes(client_id).subscriptions.update(changed)
-        self.turn.size += sum(ROW_SIZE + len(topic_filter) for topic_filter in changed)
+        self.backlog_size += sum(ROW_SIZE + len(topic_filter) for topic_filter in changed)
 
     def append(self, records: list[Record], size: int) -> None:
         """Add records to the log; the views get them with this turn."""
         self.log.append(records)
-        self.turn.size += size
+        self.backlog_size += size
 
     def dequeue(self, client_id: str, offset: int) -> None:
         """Delete a queue row. One that was not handed to the database is never written."""
@@ -125,22 +135,23 @@ class Journal:
             turn = self.turn
             speaker.held_turn = turn.number
             turn.after.append((call, arguments))
-            turn.size += ANSWER_SIZE
+            self.backlog_size += ANSWER_SIZE
         else:
             call(*arguments)
 
-    @property
-    def backlog_size(self) -> int:
-        """Bytes that wait for a commit, the running one included."""
-        return self.turn.size + (self.committing.size if self.committing else 0)
+    def uncommitted(self) -> tuple[Sequence[Record], ...]:
+        """Return the records that the views have not committed yet, in order of offset."""
+        committing = self.committing
+        return (
+            committing.records if committing is not None else (),
+            self.turn.records,
+            self.log.waiting,
+        )
 
     @property
     def backlog_records(self) -> int:
-        """Records that the views have not committed yet."""
-        committing = self.committing
-        return (
-            len(self.log) + len(self.turn.records) + (len(committing.records) if committing else 0)
-        )
+        """How many records the views have not committed yet."""
+        return sum(map(len, self.uncommitted()))
 
     def backlog_age_s(self, wall_us: int) -> float:
         """Seconds since the oldest record came that is not committed yet; 0 if there is none."""
@@ -158,6 +169,7 @@ class Journal:
         turn.upto = self.log.next_offset
         self.turn = Turn(turn.number + 1)
         self.committing = turn
+        self._committing_size = self.backlog_size
         return turn
 
     def done(self) -> None:
@@ -166,5 +178,7 @@ class Journal:
         assert turn is not None
         self.committing = None
         self.committed = turn.number
+        self.backlog_size -= self._committing_size
+        self._committing_size = 0
         for call, arguments in turn.after:
             call(*arguments)

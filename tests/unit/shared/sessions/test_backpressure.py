@@ -152,6 +152,7 @@ def connection_of(bench: Bench, outbox_size_max: int) -> Connection:
         new_client_id=lambda: "nobody",
         admit=lambda _, __: True,
         wake=lambda _: None,
+        wake_later=lambda _: None,
         report=lambda _, __: None,
         came=lambda _, __: None,
         went=lambda _, __: None,

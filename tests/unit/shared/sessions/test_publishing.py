@@ -32,20 +32,20 @@ def test_what_causes_a_row_is_acknowledged_after_its_commit(topic: str) -> None:
 
 
 def test_a_retained_message_is_acknowledged_after_its_commit_if_the_store_is_durable() -> None:
-    for durable, told in ((True, []), (False, [Told(Answer.PUBACK, 1)])):
-        bench = Bench(replace(SETTINGS, retained_durable=durable))
+    for topic, told in (("t", []), ("volatile/t", [Told(Answer.PUBACK, 1)])):
+        bench = Bench()
         publisher = bench.connect("p")
-        bench.publish(publisher, "t", b"a", retain=True)
+        bench.publish(publisher, topic, b"a", retain=True)
         assert publisher.take() == told
 
 
 def test_a_view_of_retained_messages_makes_nothing_else_wait() -> None:
-    bench = Bench(replace(SETTINGS, retained_durable=False))
+    bench = Bench()
     publisher = bench.connect("p")
-    bench.publish(publisher, "flagged/x", b"a", first_id=1)
+    bench.publish(publisher, "t", b"a", first_id=1)
     assert publisher.take() == [Told(Answer.PUBACK, 1)]
     assert bench.engine.journal.backlog_records == 0
-    bench.publish(publisher, "flagged/x", b"a", first_id=2, retain=True)
+    bench.publish(publisher, "t", b"a", first_id=2, retain=True)
     assert publisher.take() == []
     bench.commit()
     assert publisher.take() == [Told(Answer.PUBACK, 2)]

@@ -87,7 +87,7 @@ def test_a_row_older_than_what_came_live_meanwhile_is_skipped(
     retain(bench, publisher, "r/a", b"new")
     bench.engine.retained_page(read, rows)  # type: ignore[arg-type]
     assert [(p.payload, p.retain) for p in subscriber.publishes()] == [(b"new", False)]
-    assert not bench.engine.retained.active
+    assert not bench.engine.retained.replays
 
 
 def test_many_come_page_by_page_as_the_client_acknowledges() -> None:
@@ -108,7 +108,7 @@ def test_many_come_page_by_page_as_the_client_acknowledges() -> None:
         bench.settle()
     assert topics == [f"r/{number:02}" for number in range(40)]
     assert waiting_max < 2 * 3
-    assert not bench.engine.retained.active
+    assert not bench.engine.retained.replays
 
 
 def test_a_replay_waits_for_room_in_the_outbox(bench: Bench, publisher: RecordingLink) -> None:
@@ -144,9 +144,9 @@ def test_a_connection_that_ends_takes_its_replays_with_it(
     subscriber = bench.connect("s")
     subscribe(bench, subscriber, "r/#")
     bench.drop(subscriber)
-    assert not bench.engine.retained.active
+    assert not bench.engine.retained.replays
     bench.settle()
-    assert not bench.engine.retained.active
+    assert not bench.engine.retained.replays
 
 
 def test_a_replay_that_ended_does_not_end_the_one_of_the_next_connection(
@@ -197,7 +197,7 @@ def test_retained_messages_wait_until_the_rows_are_sent_and_count_for_no_queue_l
     received = acknowledge_everything(bench, subscriber)
     assert received == [b"%d" % i for i in range(18)] + [b"kept"] * 60
     assert sum(bench.counters.dropped) == 0
-    assert not bench.engine.retained.active
+    assert not bench.engine.retained.replays
 
 
 def test_a_page_of_a_replay_that_comes_when_its_client_fell_behind_is_read_again() -> None:
@@ -230,7 +230,7 @@ def test_a_replay_overtaken_by_too_many_topics_ends_its_connection(
         retain(bench, publisher, f"r/{number}", b"x", qos=0)
         retain(bench, publisher, f"other/{number}", b"x", qos=0)
     assert subscriber.take()[-1] == Closed(CloseReason.SLOW_CONSUMER)
-    assert not bench.engine.retained.active
+    assert not bench.engine.retained.replays
 
 
 def test_system_topics_are_replayed_from_memory(bench: Bench) -> None:
@@ -274,4 +274,4 @@ def test_an_ended_subscription_is_not_replayed(bench: Bench, publisher: Recordin
     subscriber.room = False
     subscribe(bench, subscriber, "r/#", 0)
     bench.engine.unsubscribe(bench.engine.sessions["s"], 7, ["r/#"])
-    assert not bench.engine.retained.active
+    assert not bench.engine.retained.replays
