@@ -71,7 +71,7 @@ _COUNTERS: tuple[tuple[str, str, Callable[[Counters], float]], ...] = (
         lambda c: c.rows_elided,
     ),
     ("faults", "Bugs of the broker that came up, each logged.", lambda c: c.faults),
-    ("rows_purged", "Rows deleted by retention.", lambda c: c.rows_purged),
+    ("rows_purged", "Rows deleted by retention or for want of disk.", lambda c: c.rows_purged),
 )
 
 _GAUGES: tuple[tuple[str, str, Callable[[Gauges], Callable[[], float]]], ...] = (

@@ -7,7 +7,7 @@
 -- page --
 -- What rows.read_page reads: a page is one row whose columns are JSON arrays, because the
 -- driver lets go of the interpreter lock, and waits for it again, for every row it fetches: with a
--- busy event loop that is up to 5 ms each.
+-- busy event loop that is up to a switch interval each (``sys.getswitchinterval``).
     json_group_array(short_topic),
     json_group_array(payload_hex),
     json_group_array(qos),

@@ -15,10 +15,10 @@ class RowsStatement:
     """``INSERT ... VALUES`` for any number of rows, by as few executions as that takes.
 
     The driver hands the interpreter lock over several times for every execution, and waits up to
-    5 ms to get it back while the event loop is busy; so rows go by the thousand. And it prepares
-    every distinct text, so the number of rows is always a power of two: rows that are missing are
-    filled up with copies of the last one. The statement must therefore be one that changes
-    nothing when a row comes twice.
+    a switch interval to get it back while the event loop is busy; so rows go by the thousand. And
+    it prepares every distinct text, so the number of rows is always a power of two: rows that are
+    missing are filled up with copies of the last one. The statement must therefore be one that
+    changes nothing when a row comes twice.
 
     Args:
         query: A statement with ``{rows}`` where its rows belong.
