@@ -145,7 +145,10 @@ class MonsterMQ(Broker):
             "TLS": {"CertFile": str(certificate), "KeyFile": str(key)},
             "SessionStoreType": "SQLITE",
             "RetainedStoreType": "SQLITE" if on_disk else "MEMORY",
-            "SQLite": {"Path": str(folder / "monstermq.db") if on_disk else ":memory:"},
+            "SQLite": {
+                "Path": str(folder / "monstermq.db") if on_disk else ":memory:",
+                "MinFreeMb": 0,
+            },
             "Queue": {"MaxMessages": 100_000_000, "MaxBytes": 100_000_000_000},
             "Metrics": {"Enabled": False},
         }

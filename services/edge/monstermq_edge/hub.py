@@ -9,7 +9,6 @@ burst is delivered before the first is acknowledged.
 import asyncio
 import math
 from collections.abc import Callable
-from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from monstermq_edge.faults import Faults
@@ -34,14 +33,10 @@ WATCH_MAX_S = 60.0
 _WATCH_TICKS_MAX = int(WATCH_MAX_S / TICK_S)
 
 
-class Awake(IntEnum):
-    """Whether a connection is on one of the hub's lists, to be written to at a turn's end."""
-
-    NO = 0
-    LATER = 1
-    """It has something to say that may wait for others."""
-    NOW = 2
-    """It is written to, held, resumed or closed at the end of this turn."""
+# Whether a connection is to be written to, held, resumed or closed at the end of a turn: not at
+# all, once there are no deliveries to others any more, or this one. Plain numbers, since an
+# enumeration's members are slow to read for every run.
+ASLEEP, AWAKE_LATER, AWAKE = range(3)
 
 
 class Hub:
@@ -115,16 +110,16 @@ class Hub:
     def wake(self, connection: Connection) -> None:
         """A connection has something to send, or is to be held, resumed or closed."""
         protocol: StreamProtocol | None = connection.driver  # type: ignore[assignment]  # set by us
-        if protocol is not None and protocol.awake is not Awake.NOW:
-            protocol.awake = Awake.NOW
+        if protocol is not None and protocol.awake != AWAKE:
+            protocol.awake = AWAKE
             self._urgent.append(protocol)
             self.touch()
 
     def wake_later(self, connection: Connection) -> None:
         """A connection has something to send once no more deliveries come, or ``PATIENCE_S`` on."""
         protocol: StreamProtocol | None = connection.driver  # type: ignore[assignment]  # set by us
-        if protocol is not None and protocol.awake is Awake.NO:
-            protocol.awake = Awake.LATER
+        if protocol is not None and protocol.awake == ASLEEP:
+            protocol.awake = AWAKE_LATER
             if not self._patient:
                 self._patient_until = self.clock.monotonic() + PATIENCE_S
             self._patient.append(protocol)
@@ -144,8 +139,8 @@ class Hub:
                     self._patient = []
             self._received = False
             for protocol in protocols:
-                if protocol.awake:
-                    protocol.awake = Awake.NO
+                if protocol.awake != ASLEEP:
+                    protocol.awake = ASLEEP
                     try:
                         protocol.flush()
                     except Exception as exc:  # noqa: BLE001 - a bug in one must not mute the others

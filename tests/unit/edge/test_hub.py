@@ -8,7 +8,7 @@ import pytest
 from tests.support.mqtt_client_frames import PINGREQ, encode_publish, encode_subscribe
 from tests.support.stage import Stage
 
-from monstermq_edge.hub import PATIENCE_S, TICK_S, WATCH_MAX_S, Awake, Hub
+from monstermq_edge.hub import ASLEEP, AWAKE, PATIENCE_S, TICK_S, WATCH_MAX_S, Hub
 from monstermq_edge.transport.stream import StreamProtocol
 
 
@@ -86,8 +86,8 @@ async def test_a_turn_that_fails_is_reported_and_its_outboxes_are_written(stage:
 
     hub = Hub(stage.loop, stage.clock, fail, 10, stage.faults)
     connection.receive_data(PINGREQ, stage.clock.now, 0)
-    assert protocol.awake is Awake.NOW
-    protocol.awake = Awake.NO
+    assert protocol.awake == AWAKE
+    protocol.awake = ASLEEP
     hub.wake(connection)
     assert await stage.receive(client) == b"\xd0\x00"
     assert [str(context["exception"]) for context in reported] == ["turn"]

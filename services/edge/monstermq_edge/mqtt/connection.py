@@ -50,6 +50,7 @@ class Connection:
         clock_stopped: Silence is not the peer's: we hold it, or it waits for its CONNACK. Once that
             is over the driver must call ``start_clock``.
         is_bridge: The peer set the bridge bit of the protocol level (``Link.is_bridge``).
+        room_wanted: The engine waits for room in the outbox: call ``sent`` once there is.
         deadline: Monotonic seconds at which silence ends the connection; infinite if never.
     """
 
@@ -61,7 +62,6 @@ class Connection:
         "_holds",
         "_out",
         "_out_size",
-        "_room_wanted",
         "_silence_s",
         "_wall_us",
         "client_id",
@@ -74,6 +74,7 @@ class Connection:
         "last_ping_us",
         "peer",
         "phase",
+        "room_wanted",
         "session",
     )
 
@@ -85,7 +86,7 @@ class Connection:
         # PUBACKs and PUBRECs, which need no haste: see ``ConnectionContext.wake_later``.
         self._acknowledgements: list[bytes] | None = None
         self._connack_due = False
-        self._room_wanted = False
+        self.room_wanted = False
         self._holds = 0
         self._silence_s = 0.0
         self._wall_us = 0
@@ -193,10 +194,10 @@ class Connection:
         return data
 
     def sent(self) -> bool:
-        """The outbox went to the transport; return whether that let the engine go on."""
-        if not self._room_wanted or self.congested or self.session is None:
+        """The outbox went to the transport; return whether the engine, which waited, went on."""
+        if self.congested or self.session is None:
             return False
-        self._room_wanted = False
+        self.room_wanted = False
         self._context.port.drained(self.session)
         return True
 
@@ -482,7 +483,7 @@ class Connection:
         """See ``Link``."""
         room = not self.congested and self._out_size < self._context.outbox_size_max // 2
         if not room:
-            self._room_wanted = True
+            self.room_wanted = True
         return room
 
     def close(self, reason: CloseReason) -> None:

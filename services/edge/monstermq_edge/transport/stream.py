@@ -4,13 +4,15 @@ import asyncio
 import math
 from typing import cast
 
-from monstermq_edge.hub import LINGER_S, TICK_S, Awake, Hub
+from monstermq_edge.hub import ASLEEP, LINGER_S, TICK_S, Hub
 from monstermq_edge.mqtt.connection import Connection
 from monstermq_edge.mqtt.context import ConnectionContext, Peer
 from monstermq_edge.mqtt.phases import Phase
 from monstermq_shared.counters import Refusal
 
 NEVER = 1 << 62
+
+_CLOSED: Phase = Phase.CLOSED
 
 FAIR_READ_SIZE = 64 * 1024
 """After a chunk of this size the other connections have their turn.
@@ -27,7 +29,7 @@ class StreamProtocol(asyncio.Protocol):
 
     Attributes:
         connection: The protocol side.
-        awake: Whether it is on one of the hub's lists.
+        awake: See ``hub.ASLEEP`` and what follows it.
     """
 
     __slots__ = (
@@ -49,7 +51,7 @@ class StreamProtocol(asyncio.Protocol):
         self._lingering = False
         self._watched = NEVER
         self.connection: Connection | None = None
-        self.awake = Awake.NO
+        self.awake = ASLEEP
 
     # -- what the transport calls ----------------------------------------------------------------
 
@@ -79,9 +81,9 @@ class StreamProtocol(asyncio.Protocol):
     def _receive(self, data: bytes) -> None:
         connection = self.connection
         if connection is not None:
-            clock = self._hub.clock
-            connection.receive_data(data, clock.monotonic(), clock.wall_us())
-            self._hub.received()
+            hub = self._hub
+            connection.receive_data(data, hub.clock.monotonic(), hub.clock.wall_us())
+            hub.received()
             if len(data) >= FAIR_READ_SIZE:
                 self._read_no_more_this_turn(connection)
 
@@ -134,7 +136,7 @@ class StreamProtocol(asyncio.Protocol):
         transport = self._transport
         if transport is None or connection is None:
             return
-        closed = connection.phase is Phase.CLOSED
+        closed = connection.phase is _CLOSED
         if not connection.congested or closed:
             data = connection.data_to_send()
             if data:
@@ -150,9 +152,9 @@ class StreamProtocol(asyncio.Protocol):
                 transport.resume_reading()
         if connection.clock_stopped:
             connection.start_clock(self._hub.clock.monotonic())
-        if connection.deadline < (self._watched - 1) * TICK_S:
-            self._watched = self._hub.watch(self, connection.deadline)
-        if connection.sent():
+            if connection.deadline < (self._watched - 1) * TICK_S:
+                self._watched = self._hub.watch(self, connection.deadline)
+        if connection.room_wanted and connection.sent():
             self._hub.touch()
 
     def write(self, transport: asyncio.Transport, data: bytes) -> None:
