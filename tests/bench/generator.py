@@ -145,7 +145,7 @@ class Subscriber:
         self._on_frames(frames, count)
         if self._qos:
             kind = PUBACK if self._qos == 1 else PUBREC
-            self._poller.send(self.channel, answer_publishes(kind, frames))
+            self._poller.answer(self.channel, answer_publishes(kind, frames))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ class Poller:
         self._epoll = select.epoll()
         self._handlers: dict[int, Callable[[], None]] = {}
         self._channels: dict[int, Channel] = {}
+        self._answers: list[tuple[Channel, Buffer]] = []
 
     def add(self, channel: Channel, handler: Callable[[], None]) -> None:
         """Call ``handler`` whenever ``channel`` has bytes to read, until ``remove``."""
@@ -40,6 +41,10 @@ class Poller:
         if not channel.send(data):
             self._epoll.modify(channel.fileno(), select.EPOLLIN | select.EPOLLOUT)
 
+    def answer(self, channel: Channel, data: Buffer) -> None:
+        """Send ``data`` once all that can be read has been: so nothing is noted late for it."""
+        self._answers.append((channel, data))
+
     def turn(self, timeout_s: float = POLL_TIMEOUT_S) -> None:
         """Wait for events, at most ``timeout_s``, and handle each."""
         handlers = self._handlers
@@ -48,6 +53,9 @@ class Poller:
                 self._epoll.modify(descriptor, select.EPOLLIN)
             if event & ~select.EPOLLOUT and descriptor in handlers:
                 handlers[descriptor]()
+        answers, self._answers = self._answers, []
+        for channel, data in answers:
+            self.send(channel, data)
 
     def run_for(self, seconds: float) -> None:
         """Handle events for ``seconds``, or a turn longer."""

@@ -105,7 +105,8 @@ class Hub:
     def received(self) -> None:
         """Something came from a peer, and more may be waiting to be read."""
         self._received = True
-        self.touch()
+        if not self._scheduled:
+            self.touch()
 
     def wake(self, connection: Connection) -> None:
         """A connection has something to send, or is to be held, resumed or closed."""
@@ -113,7 +114,8 @@ class Hub:
         if protocol is not None and protocol.awake != AWAKE:
             protocol.awake = AWAKE
             self._urgent.append(protocol)
-            self.touch()
+            if not self._scheduled:
+                self.touch()
 
     def wake_later(self, connection: Connection) -> None:
         """A connection has something to send once no more deliveries come, or ``PATIENCE_S`` on."""
@@ -123,7 +125,8 @@ class Hub:
             if not self._patient:
                 self._patient_until = self.clock.monotonic() + PATIENCE_S
             self._patient.append(protocol)
-            self.touch()
+            if not self._scheduled:
+                self.touch()
 
     def _finish_turn(self) -> None:
         self._scheduled = False

@@ -116,10 +116,11 @@ class Connection:
         packets = decoder.feed(data)
         try:
             for packet in packets:
-                if type(packet) is MessageRun and self.phase is _CONNECTED:
-                    self._publish(packet)
+                handle = self._HANDLERS.get(type(packet))
+                if handle is not None and self.phase is _CONNECTED:
+                    handle(self, packet)
                 else:
-                    self._handle(packet, now)
+                    self._begin(packet, now)
                 if self.phase is _CLOSED:
                     return
         except (RemoteProtocolError, InvalidTopic) as exc:
@@ -129,17 +130,15 @@ class Connection:
             self._context.counters.malformed_packets += 1
             self._fail(decoder.error)
 
-    def _handle(self, packet: Packet, now: float) -> None:
-        kind = type(packet)
-        if kind not in ALLOWED[self.phase]:
+    def _begin(self, packet: Packet, now: float) -> None:
+        """Handle CONNECT, which nothing may precede and which may come once."""
+        if type(packet) not in ALLOWED[self.phase]:
             raise RemoteProtocolError(
-                f"{kind.__name__} may not come while {self.phase.name}",
+                f"{type(packet).__name__} may not come while {self.phase.name}",
                 clause="MQTT-3.1.0-1" if self.session is None else "MQTT-3.1.0-2",
             )
-        if kind is Connect:
-            self._connect(packet, now)  # type: ignore[arg-type]  # the kind is the type
-        else:
-            self._HANDLERS[kind](self, packet)
+        assert isinstance(packet, Connect)
+        self._connect(packet, now)
 
     def connection_lost(self, wall_us: int) -> None:
         """The transport is gone."""
@@ -346,7 +345,7 @@ class Connection:
         Pingreq: _pingreq,
         Disconnect: _disconnect,
     }
-    # What each packet does; CONNECT, which needs the time, is handled by name.
+    # What each packet does once CONNECT was accepted: the keys are ``ALLOWED`` then.
 
     # -- the end ---------------------------------------------------------------------------------
 
@@ -375,12 +374,11 @@ class Connection:
     # -- Link: what the engine says --------------------------------------------------------------
 
     def _append(self, data: bytes) -> None:
-        out = self._out
-        if out is None:
+        if self._out is None:
             self._out = [data]
             self._context.wake(self)
         else:
-            out.append(data)
+            self._out.append(data)
         self._grow(len(data))
 
     def _grow(self, size: int) -> None:

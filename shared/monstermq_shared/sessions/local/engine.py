@@ -235,7 +235,10 @@ class LocalEngine:
             return
         durable = self.publisher.publish(session.client_id, run, wall_us, session.link)
         if qos == 1:
-            session.answer(Answer.PUBACK, run.packet_ids, durable=durable)
+            link = session.link
+            if link is not None:
+                packet_ids = run.packet_ids
+                self.journal.after(session, durable, link.answer, Answer.PUBACK, packet_ids)
             if self.backpressure.overflowing or self.journal.backlog_size > self._backlog_max:
                 self._bound(session)
 

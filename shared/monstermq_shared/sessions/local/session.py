@@ -109,6 +109,12 @@ class Session:
         """Give out packet ids and send. A QoS 2 PUBLISH of a clean session needs no commit."""
         link = self.link
         assert link is not None
+        packet_id = self.last_id + 1
+        if count == 1 and packet_id <= PACKET_ID_MAX and packet_id not in self.in_flight:
+            self.last_id = packet_id
+            self.in_flight[packet_id] = run.first_offset + first
+            link.deliver(run, first, (packet_id,), qos, False)
+            return
         packet_ids = self._next_ids(count)
         self._track(run, first, packet_ids)
         link.deliver(run, first, packet_ids, qos, False)
