@@ -106,7 +106,11 @@ class TcpChannel:
 
 
 class TlsChannel(TcpChannel):
-    """MQTT in TLS records: everything decrypted is taken at once, since epoll cannot see it."""
+    """MQTT in TLS records: what is decrypted is taken at once, since epoll cannot see it.
+
+    What is not even read yet brings the next event: to ask for more until there is no more would
+    cost an exception each time.
+    """
 
     __slots__ = ("_tls",)
 
@@ -120,6 +124,8 @@ class TlsChannel(TcpChannel):
         try:
             while size := self._tls.recv_into(_BUFFER):
                 chunks.append(bytes(_BUFFER[:size]))
+                if not self._tls.pending():
+                    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
         except ssl.SSLWantReadError:
             return b"".join(chunks)
         raise Closed("the peer closed the TLS connection")
