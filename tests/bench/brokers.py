@@ -10,10 +10,11 @@ import sys
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 import yaml
@@ -38,6 +39,13 @@ class Profile(Enum):
     DEFAULT = "as SQLITE, and archive and last value over # in SQLite"
 
 
+class ThreadId(NamedTuple):
+    """A thread of one of a broker's processes."""
+
+    process: int
+    thread: int
+
+
 @dataclass(frozen=True, slots=True)
 class Running:
     """A broker that accepts connections."""
@@ -58,12 +66,20 @@ class Running:
 
     def resident_bytes(self) -> int:
         """Resident memory of the broker's processes."""
-        return sum(int(process.memory_info().rss) for process in self._processes())
+        processes = [self.process, *self.process.children(recursive=True)]
+        return sum(int(process.memory_info().rss) for process in processes)
 
-    def processor_s(self) -> float:
-        """Processor time that the broker's processes have taken so far, counted in 10 ms."""
-        spent = [process.cpu_times() for process in self._processes()]
-        return sum(float(times.user + times.system) for times in spent)
+    def thread_times(self) -> dict[ThreadId, float]:
+        """Seconds that each of the broker's threads has computed so far, counted in 10 ms.
+
+        Raises:
+            psutil.NoSuchProcess: the broker has ended.
+        """
+        spent = _thread_times(self.process)
+        for child in self.process.children(recursive=True):
+            with suppress(psutil.NoSuchProcess):  # it may end at any time
+                spent |= _thread_times(child)
+        return spent
 
     def wait(self, seconds: float) -> None:
         """Let ``seconds`` pass. Raises ``RuntimeError`` if the broker ends meanwhile."""
@@ -73,8 +89,12 @@ class Running:
             return
         raise RuntimeError(f"the broker ended with code {code}")
 
-    def _processes(self) -> list[psutil.Process]:
-        return [self.process, *self.process.children(recursive=True)]
+
+def _thread_times(process: psutil.Process) -> dict[ThreadId, float]:
+    return {
+        ThreadId(process.pid, thread.id): thread.user_time + thread.system_time
+        for thread in process.threads()
+    }
 
 
 class Broker(ABC):

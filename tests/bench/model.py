@@ -66,24 +66,21 @@ def chosen_effort() -> Effort:
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """What a figure must reach."""
+    """What a figure must reach, from the side that its metric says."""
 
     value: float
     of_mosquitto: bool = False
     """``value`` is a multiple of mosquitto's figure in the same run."""
-    at_most: bool = False
-    """Smaller is better."""
 
-    def is_met(self, figure: float, peer: float | None) -> bool | None:
-        """Whether ``figure`` reaches it; None if that takes a peer's figure that is not there."""
-        if self.of_mosquitto and not peer:
-            return None
-        limit = self.value * peer if self.of_mosquitto and peer else self.value
-        return figure <= limit if self.at_most else figure >= limit
+    def limit(self, peer: float | None) -> float | None:
+        """The figure to reach; None if that takes a peer's figure that is not there."""
+        if not self.of_mosquitto:
+            return self.value
+        return self.value * peer if peer else None
 
 
 def times(value: float) -> Bound:
-    """At least ``value`` times mosquitto."""
+    """``value`` times mosquitto."""
     return Bound(value, of_mosquitto=True)
 
 
@@ -94,6 +91,8 @@ class Metric:
     name: str
     title: str
     unit: str
+    smaller_is_better: bool = False
+    """As with times and sizes; of rates and shares, more is better."""
     required: Bound | None = None
     aim: Bound | None = None
     rests_on: Sequence[str] = ()
@@ -103,6 +102,18 @@ class Metric:
     def is_compared(self) -> bool:
         """Whether it is set against mosquitto's figure, required or not."""
         return self.required is None or self.required.of_mosquitto
+
+    @property
+    def measurements(self) -> Sequence[str]:
+        """Names in ``Outcome.busy`` of what decides whether it is void."""
+        return self.rests_on or (self.name,)
+
+    def is_met(self, bound: Bound, figure: float, peer: float | None) -> bool | None:
+        """Whether ``figure`` reaches ``bound``; None if a peer's figure is needed and missing."""
+        limit = bound.limit(peer)
+        if limit is None:
+            return None
+        return figure <= limit if self.smaller_is_better else figure >= limit
 
 
 @dataclass(slots=True, kw_only=True)
@@ -116,6 +127,10 @@ class Outcome:
     or another one for what is only a part of a metric."""
     problems: list[str] = field(default_factory=list)
     """What must not be: lost, doubled or wrong messages."""
+
+    def is_void(self, metric: Metric) -> bool:
+        """Whether the generator was too slow to tell anything about the broker."""
+        return any(self.busy[name].is_void() for name in metric.measurements if name in self.busy)
 
 
 Run = Callable[[Running, Effort], Outcome]

@@ -42,20 +42,23 @@ class Poller:
             self._epoll.modify(channel.fileno(), select.EPOLLIN | select.EPOLLOUT)
 
     def answer(self, channel: Channel, data: Buffer) -> None:
-        """Send ``data`` once all that can be read has been: so nothing is noted late for it."""
+        """Send ``data`` once all that can be read has been: so nothing is noted late for it.
+
+        It leaves at the end of the turn, or outside one before the next wait: the peer may hold
+        back whatever would end that wait until it has the answer.
+        """
         self._answers.append((channel, data))
 
     def turn(self, timeout_s: float = POLL_TIMEOUT_S) -> None:
         """Wait for events, at most ``timeout_s``, and handle each."""
+        self._send_answers()
         handlers = self._handlers
         for descriptor, event in self._epoll.poll(timeout_s, EVENTS_MAX):
             if event & select.EPOLLOUT and self._channels[descriptor].flush():
                 self._epoll.modify(descriptor, select.EPOLLIN)
             if event & ~select.EPOLLOUT and descriptor in handlers:
                 handlers[descriptor]()
-        answers, self._answers = self._answers, []
-        for channel, data in answers:
-            self.send(channel, data)
+        self._send_answers()
 
     def run_for(self, seconds: float) -> None:
         """Handle events for ``seconds``, or a turn longer."""
@@ -68,6 +71,7 @@ class Poller:
 
         epoll itself counts in milliseconds.
         """
+        self._send_answers()
         while (left_s := deadline - time.perf_counter()) > 0:
             if select.select([self._epoll], [], [], left_s)[0]:
                 self.turn(0)
@@ -91,6 +95,11 @@ class Poller:
         for channel in self._channels.values():
             channel.close()
         self._epoll.close()
+
+    def _send_answers(self) -> None:
+        answers, self._answers = self._answers, []
+        for channel, data in answers:
+            self.send(channel, data)
 
 
 class CollectorPaused:

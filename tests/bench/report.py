@@ -1,9 +1,8 @@
-"""The table: both brokers' medians, what was required, and whether a figure counts."""
+"""The table: both brokers' median runs, what was required, and whether a figure counts."""
 
 import datetime as dt
 import json
 import os
-import statistics
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import psutil
 from tests.bench.brokers import MonsterMQ, Mosquitto, NullBroker
-from tests.bench.busy import NO_TIME_LEFT, Busy
+from tests.bench.busy import NO_TIME_LEFT
 from tests.bench.model import Bound, Component, Metric, Outcome, Scenario
 
 _TIMES, _NOTHING = "\N{MULTIPLICATION SIGN}", "\N{EN DASH}"
@@ -40,40 +39,23 @@ class Samples:
             for problem in outcome.problems
         ]
 
-    def ceilings(self) -> dict[str, float]:
-        """The best figures against the null broker, by metric."""
-        best: dict[str, float] = {}
-        for outcome in self.outcomes.get(NullBroker.name, ()):
-            for name, figure in outcome.figures.items():
-                best[name] = max(figure, best.get(name, 0.0))
-        return best
+    def ceiling(self, metric: Metric) -> Outcome | None:
+        """The best run against the null broker, or None without any."""
+        runs = self._by_figure(NullBroker.name, metric)
+        return runs[-1] if runs else None
 
-    def median(self, broker: str, metric: str) -> float | None:
-        """The middle one of a broker's figures, or None without any."""
-        outcomes = self.outcomes.get(broker, ())
-        figures = [one.figures[metric] for one in outcomes if metric in one.figures]
-        return statistics.median(figures) if figures else None
+    def median(self, broker: str, metric: Metric) -> Outcome | None:
+        """The run whose figure is the median one, or None without any.
 
-    def busy(self, broker: str, measurement: str) -> Busy | None:
-        """The middle ones of how busy generator and ``broker`` were, or None without any."""
-        outcomes = self.outcomes.get(broker, ())
-        found = [one.busy[measurement] for one in outcomes if measurement in one.busy]
-        if not found:
-            return None
-        return Busy(
-            generator=statistics.median(busy.generator for busy in found),
-            broker=statistics.median(busy.broker for busy in found),
-        )
+        Of an even number it is the one below the middle: what is said about a figure, such as who
+        was busy meanwhile, is about one run and never a mean of two.
+        """
+        runs = self._by_figure(broker, metric)
+        return runs[(len(runs) - 1) // 2] if runs else None
 
-    def measurements(self) -> list[str]:
-        """What generator and broker were busy with, in the order of the first run."""
-        runs = [one for broker in _BROKERS for one in self.outcomes.get(broker, ())]
-        return list(dict.fromkeys(name for one in runs for name in one.busy))
-
-    def is_void(self, broker: str, metric: Metric) -> bool:
-        """Whether the generator was too slow to tell anything about ``broker``."""
-        found = [self.busy(broker, name) for name in metric.rests_on or (metric.name,)]
-        return any(busy is not None and busy.is_void() for busy in found)
+    def _by_figure(self, broker: str, metric: Metric) -> list[Outcome]:
+        runs = [run for run in self.outcomes.get(broker, ()) if metric.name in run.figures]
+        return sorted(runs, key=lambda run: run.figures[metric.name])
 
 
 def _number(value: float) -> str:
@@ -82,50 +64,56 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
 
 
-def _figure(value: float | None, unit: str) -> str:
-    return _NOTHING if value is None else f"{_number(value)} {unit}"
+def _figure(run: Outcome | None, metric: Metric) -> str:
+    return _NOTHING if run is None else f"{_number(run.figures[metric.name])} {metric.unit}"
 
 
-def _bound(bound: Bound | None, unit: str) -> str:
+def _bound(bound: Bound | None, metric: Metric) -> str:
     if bound is None:
         return ""
     if bound.of_mosquitto:
-        return "no worse than mosquitto" if bound.at_most else f"{bound.value:g} {_TIMES} mosquitto"
-    return f"{'at most ' if bound.at_most else ''}{_number(bound.value)} {unit}"
+        is_parity = metric.smaller_is_better and bound.value == 1
+        return "no worse than mosquitto" if is_parity else f"{bound.value:g} {_TIMES} mosquitto"
+    at_most = "at most " if metric.smaller_is_better else ""
+    return f"{at_most}{_number(bound.value)} {metric.unit}"
 
 
-def _shares(busy: Busy | None) -> str:
-    if busy is None:
+def _shares(run: Outcome | None, measurement: str) -> str:
+    if run is None or measurement not in run.busy:
         return _NOTHING
+    busy = run.busy[measurement]
     return f"{busy.generator:.2f} / {busy.broker:.2f}"
 
 
-def _verdict(metric: Metric, ours: float | None, peer: float | None) -> str:
-    if ours is None:
-        return ""
+def _verdict(metric: Metric, ours: float, peer: float | None) -> str:
     ratio = f"{ours / peer:.1f} {_TIMES}" if metric.is_compared and peer else ""
     if metric.required is None:
         return ratio
-    required = metric.required.is_met(ours, peer)
+    required = metric.is_met(metric.required, ours, peer)
     if required is None:
         return ratio
     word = "met" if required else "MISSED"
-    if required and metric.aim is not None and metric.aim.is_met(ours, peer):
+    if required and metric.aim is not None and metric.is_met(metric.aim, ours, peer):
         word = "aim met"
     return f"{ratio} {word}".strip()
 
 
 def _row(samples: Samples, metric: Metric) -> str:
-    peer, ours = (samples.median(broker, metric.name) for broker in _BROKERS)
-    peer_void, ours_void = (samples.is_void(broker, metric) for broker in _BROKERS)
-    void = ours_void or (peer_void and metric.is_compared)
+    peer, ours = (samples.median(broker, metric) for broker in _BROKERS)
+    peer_void, ours_void = (run is not None and run.is_void(metric) for run in (peer, ours))
+    bettered = "at most " if metric.smaller_is_better else "at least "
+    verdict = ""
+    if ours_void or (peer_void and metric.is_compared):
+        verdict = "VOID"
+    elif ours is not None:
+        verdict = _verdict(metric, ours.figures[metric.name], peer and peer.figures[metric.name])
     cells = (
         metric.title,
-        ("at least " if peer_void else "") + _figure(peer, metric.unit),
-        _figure(ours, metric.unit),
-        "VOID" if void else _verdict(metric, ours, peer),
-        _bound(metric.required, metric.unit),
-        _bound(metric.aim, metric.unit),
+        (bettered if peer_void else "") + _figure(peer, metric),
+        _figure(ours, metric),
+        verdict,
+        _bound(metric.required, metric),
+        _bound(metric.aim, metric),
         samples.scenario.configuration,
     )
     return f"| {' | '.join(cells)} |"
@@ -136,25 +124,34 @@ def ceiling_lines(every: Sequence[Samples]) -> Iterator[str]:
     yield "| scenario | generator's own ceiling | busy: generator / null broker |"
     yield "|---|---|---|"
     for samples in every:
-        units = {metric.name: metric.unit for metric in samples.scenario.metrics}
-        for name, ceiling in samples.ceilings().items():
-            busy = _shares(samples.busy(NullBroker.name, name))
-            yield f"| {samples.scenario.name}: {name} | {_figure(ceiling, units[name])} | {busy} |"
+        for metric in samples.scenario.metrics:
+            best = samples.ceiling(metric)
+            if best is not None:
+                cells = (_figure(best, metric), _shares(best, metric.name))
+                yield f"| {samples.scenario.name}: {metric.name} | {' | '.join(cells)} |"
 
 
 def busy_lines(every: Sequence[Samples]) -> Iterator[str]:
     """What decides whether a figure is void, for whoever wants to check it."""
     yield (
-        f"Busy, of a core (void: generator {NO_TIME_LEFT:g} or more, broker less than "
-        f"{NO_TIME_LEFT:g}):"
+        f"Busy, of a core, in the run of the figure above (void: generator {NO_TIME_LEFT:g} or "
+        f"more, broker less than {NO_TIME_LEFT:g}):"
     )
     yield ""
-    yield "| measured | generator / mosquitto | generator / MonsterMQ |"
+    yield "| figure (measured with it) | generator / mosquitto | generator / MonsterMQ |"
     yield "|---|---|---|"
     for samples in every:
-        for name in samples.measurements():
-            shares = " | ".join(_shares(samples.busy(broker, name)) for broker in _BROKERS)
-            yield f"| {samples.scenario.name}: {name} | {shares} |"
+        for metric in samples.scenario.metrics:
+            yield from _busy_rows(samples, metric)
+
+
+def _busy_rows(samples: Samples, metric: Metric) -> Iterator[str]:
+    runs = [samples.median(broker, metric) for broker in _BROKERS]
+    for name in metric.measurements:
+        if any(run is not None and name in run.busy for run in runs):
+            part = "" if name == metric.name else f" ({name})"
+            shares = " | ".join(_shares(run, name) for run in runs)
+            yield f"| {samples.scenario.name}: {metric.name}{part} | {shares} |"
 
 
 def table_lines(every: Sequence[Samples]) -> Iterator[str]:

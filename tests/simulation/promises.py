@@ -133,8 +133,11 @@ def _check_database(world: "Simulation") -> None:
 
 def _check_engine(world: "Simulation") -> None:
     engine = world.broker.engine
+    engine.retained.overlay.fold(engine.journal.uncommitted())
     if engine.retained.replays or len(engine.retained.overlay):
         raise Violation("e: a replay or the overlay is left")
+    if engine.journal.backlog_size:
+        raise Violation(f"e: {engine.journal.backlog_size} bytes are said to wait, and none do")
     if engine.backpressure.slow:
         raise Violation("e: publishers are held for ever")
     for session in engine.sessions.values():

@@ -65,18 +65,22 @@ class Line:
 
     Attributes:
         wakes: How often the driver was asked to look.
+        patient_wakes: How often it was asked to look when there is time.
     """
 
     def __init__(self, bench: Bench | None = None) -> None:
         self.bench = bench or Bench()
         self.counters = self.bench.counters
         self.wakes = 0
-        self.connection = Connection(
-            context_for(self.bench, self._wake, self._wake), PEER, None, 0.0
-        )
+        self.patient_wakes = 0
+        context = context_for(self.bench, self._wake, self._wake_later)
+        self.connection = Connection(context, PEER, None, 0.0)
 
     def _wake(self, _: Connection) -> None:
         self.wakes += 1
+
+    def _wake_later(self, _: Connection) -> None:
+        self.patient_wakes += 1
 
     def receive(self, data: bytes, now: float = 0.0) -> None:
         """Give the connection bytes of its peer."""

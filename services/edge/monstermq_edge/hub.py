@@ -1,9 +1,11 @@
 """What the network connections of one process share: the loop turn, the clock, the time wheel.
 
 Whatever happens in a turn of the event loop is finished at its end, once: facts are handed to the
-database, and each connection that has something to say writes it in one piece. Writing is most of
-what a message costs, so what only acknowledges waits while others still publish: the last of a
-burst is delivered before the first is acknowledged.
+database, and each connection that has something to say writes it in one piece.
+
+Who has only acknowledgements to say waits as long as turns bring more to read, and for
+``PATIENCE_S`` at most. Writing is most of what a message costs, so in a burst of messages to many
+subscribers the last one would else be delivered after nearly all had been acknowledged.
 """
 
 import asyncio
@@ -22,7 +24,7 @@ TICK_S = 0.25
 """How fine the wheel is: a silent client is noticed at most this long after its deadline."""
 
 PATIENCE_S = 0.0005
-"""How long acknowledgements wait at most for turns in which nothing more comes."""
+"""How long acknowledgements wait for a turn in which nothing is read, at most."""
 
 LINGER_S = 5.0
 """How long a closed connection may take to accept what it was still sent."""
@@ -33,10 +35,15 @@ WATCH_MAX_S = 60.0
 _WATCH_TICKS_MAX = int(WATCH_MAX_S / TICK_S)
 
 
-# Whether a connection is to be written to, held, resumed or closed at the end of a turn: not at
-# all, once there are no deliveries to others any more, or this one. Plain numbers, since an
-# enumeration's members are slow to read for every run.
-ASLEEP, AWAKE_LATER, AWAKE = range(3)
+# Plain numbers, since an enumeration's members are slow to read for every run.
+ASLEEP = 0
+"""There is nothing to do for a connection."""
+
+AWAKE_LATER = 1
+"""It has acknowledgements to send, which may wait."""
+
+AWAKE = 2
+"""It is written to, held, resumed or closed at the end of this turn."""
 
 
 class Hub:
@@ -103,7 +110,7 @@ class Hub:
             self._loop.call_soon(self._finish_turn)
 
     def received(self) -> None:
-        """Something came from a peer, and more may be waiting to be read."""
+        """Something came from a peer, whatever it is: more may be waiting to be read."""
         self._received = True
         if not self._scheduled:
             self.touch()
@@ -118,7 +125,7 @@ class Hub:
                 self.touch()
 
     def wake_later(self, connection: Connection) -> None:
-        """A connection has something to send once no more deliveries come, or ``PATIENCE_S`` on."""
+        """A connection has acknowledgements to send."""
         protocol: StreamProtocol | None = connection.driver  # type: ignore[assignment]  # set by us
         if protocol is not None and protocol.awake == ASLEEP:
             protocol.awake = AWAKE_LATER
@@ -140,6 +147,7 @@ class Hub:
                 else:
                     protocols += self._patient
                     self._patient = []
+            # What is read before the next end of a turn sets it again.
             self._received = False
             for protocol in protocols:
                 if protocol.awake != ASLEEP:

@@ -39,6 +39,9 @@ _Wants: TypeAlias = Callable[[str], bool]
 TAKES_NONE, TAKES_RETAINED, TAKES_EVERY = _TAKES = range(3)
 """Which messages of a topic some views take: none, those with the retain flag, or every one."""
 
+_ANY_TOPIC = "a"
+"""Stands for all topics that do not begin with ``$``, where filters make no difference."""
+
 _INTERESTS = [
     [
         Interest(
@@ -158,7 +161,7 @@ class Views:
                 self._add_group(group)
         every_topic = self._primary.every_topic and self._memory.every_topic
         # What is asked for every new topic is answered once, if filters make no difference.
-        self._usual_interest = self._ask_views("usual") if every_topic else None
+        self._usual_interest = self._ask_views(_ANY_TOPIC) if every_topic else None
 
     def _add_messages(
         self,

@@ -14,8 +14,8 @@ class Projection(Protocol[Changes_co]):
     Attributes:
         name: What its watermark is stored under.
         retained_only: It folds only records with the retain flag, so that no other need be made.
-        every_topic: It wants every topic but some that begin with ``$``: others need not be asked
-            for.
+        every_topic: It wants every topic that does not begin with ``$``; only for the others
+            ``wants`` makes a difference.
     """
 
     name: str

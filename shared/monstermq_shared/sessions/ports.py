@@ -115,7 +115,11 @@ class Link(Protocol):
         ...
 
     def answer(self, kind: Answer, packet_ids: Sequence[int]) -> None:
-        """Send PUBACKs, PUBRECs, PUBRELs or PUBCOMPs, in this order."""
+        """Send PUBACKs, PUBRECs, PUBRELs or PUBCOMPs, in this order.
+
+        What a publisher is told (all but PUBREL) keeps its order, but may leave a little later than
+        what the client is sent otherwise.
+        """
         ...
 
     def subscribed(self, packet_id: int, codes: Sequence[int]) -> None:

@@ -159,6 +159,55 @@ def test_nothing_is_read_once_the_outbox_is_full_while_connack_is_due(line: Line
     assert not line.connection.stops_reading
 
 
+# -- acknowledgements ----------------------------------------------------------------------------
+
+
+def test_what_a_publisher_is_told_is_patient_and_in_order(line: Line) -> None:
+    line.connect()
+    wakes = line.wakes
+    line.receive(encode_publish("t", b"x", qos=2, packet_id=5) + b"\x62\x02\x00\x05")
+    line.receive(encode_publish("t", b"x", qos=1, packet_id=6))
+    assert (line.wakes, line.patient_wakes) == (wakes, 1)
+    told = b"\x50\x02\x00\x05" + b"\x70\x02\x00\x05" + b"\x40\x02\x00\x06"
+    assert line.connection.data_to_send() == told
+    assert line.connection.data_to_send() == b""
+
+
+def test_a_subscriber_is_told_pubrel_at_once(line: Line) -> None:
+    line.connect()
+    line.receive(encode_subscribe(1, [("t", 2)]))
+    line.receive(encode_publish("t", b"x", qos=2, packet_id=5))
+    line.bench.settle()
+    line.connection.data_to_send()
+    wakes, patient_wakes = line.wakes, line.patient_wakes
+    line.receive(b"\x50\x02\x00\x01")
+    assert (line.wakes, line.patient_wakes) == (wakes + 1, patient_wakes)
+    assert line.connection.data_to_send() == b"\x62\x02\x00\x01"
+
+
+def test_connack_precedes_acknowledgements(line: Line) -> None:
+    line.receive(encode_connect("c", clean=False) + encode_publish("t", b"", qos=1, packet_id=1))
+    assert line.connection.data_to_send() == b""
+    line.bench.settle()
+    assert line.connection.data_to_send() == CONNACK + b"\x40\x02\x00\x01"
+
+
+def test_a_publisher_that_does_not_read_its_acknowledgements_is_not_read_from(line: Line) -> None:
+    line.connect()
+    line.connection.congested = True
+    wakes = line.wakes
+    sent = 0
+    while not line.connection.stops_reading:
+        sent += 1
+        assert sent * 4 <= OUTBOX_SIZE_MAX + 4
+        line.receive(encode_publish("t", b"", qos=1, packet_id=sent))
+    assert line.connection.waiting_size == sent * 4
+    assert line.wakes == wakes + 1
+    line.connection.congested = False
+    assert line.connection.data_to_send().count(b"\x40\x02") == sent
+    assert not line.connection.stops_reading
+
+
 # -- deadlines -----------------------------------------------------------------------------------
 
 

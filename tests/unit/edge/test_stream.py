@@ -83,6 +83,17 @@ def test_the_end_of_file_ends_the_session_at_once_although_output_waits(
     tell(story)
 
 
+def test_what_came_before_the_end_of_file_is_acknowledged(tell: Callable[[Story], None]) -> None:
+    async def story(stage: Stage) -> None:
+        client, _, _ = await stage.connect("c")
+        client.sendall(encode_publish("t", b"x", qos=1, packet_id=7))
+        client.shutdown(socket.SHUT_WR)
+        assert await stage.receive(client) == b"\x40\x02\x00\x07"
+        assert await stage.receive(client) == b""
+
+    tell(story)
+
+
 def test_a_peer_that_closes_leaves_nothing_behind(tell: Callable[[Story], None]) -> None:
     async def story(stage: Stage) -> None:
         client, protocol, connection = await stage.connect("c")

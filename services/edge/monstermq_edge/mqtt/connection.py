@@ -83,7 +83,7 @@ class Connection:
         self._decoder = Decoder(context.decoder_limits)
         self._out: list[bytes] | None = None
         self._out_size = 0
-        # PUBACKs and PUBRECs, which need no haste: see ``ConnectionContext.wake_later``.
+        # PUBACKs, PUBRECs and PUBCOMPs need no haste: see ``ConnectionContext.wake_later``.
         self._acknowledgements: list[bytes] | None = None
         self._connack_due = False
         self.room_wanted = False
@@ -187,7 +187,7 @@ class Connection:
             return b""
         self._out = self._acknowledgements = None
         self._out_size = 0
-        parts = out + answers if out and answers else out or answers or []
+        parts = [*(out or ()), *(answers or ())]
         data = parts[0] if len(parts) == 1 else b"".join(parts)
         self._context.counters.bytes_sent += len(data)
         return data
@@ -275,6 +275,7 @@ class Connection:
 
     def _refuse(self, code: ConnectCode, why: str, refusal: Refusal | None = None) -> None:
         """Answer CONNECT with an error code, then close [MQTT-3.2.2-5]."""
+        # A refusal is called after its code, unless there is more to say.
         refusal = Refusal[code.name] if refusal is None else refusal
         self._context.counters.connections_refused[refusal] += 1
         self._send_connack(code)
@@ -389,7 +390,7 @@ class Connection:
 
     def attached(self, session_present: bool) -> None:
         """See ``Link``."""
-        if self.phase is not Phase.CONNECTED:
+        if self.phase is not _CONNECTED:
             return
         self._context.counters.connections_total += 1
         # MQTT 3.1 has no session present flag; its bit is reserved there.
@@ -403,7 +404,7 @@ class Connection:
 
     def forward(self, run: MessageRun) -> None:
         """See ``Link``."""
-        if self.phase is not Phase.CONNECTED:
+        if self.phase is not _CONNECTED:
             return
         counters = self._context.counters
         if self._out_size > self._context.outbox_size_max:
@@ -415,7 +416,7 @@ class Connection:
 
     def forward_stored(self, messages: Sequence[tuple[str, bytes]]) -> None:
         """See ``Link``."""
-        if self.phase is not Phase.CONNECTED or not messages:
+        if self.phase is not _CONNECTED or not messages:
             return
         counters = self._context.counters
         counters.publish_sent[0] += len(messages)
@@ -427,7 +428,7 @@ class Connection:
         self, run: MessageRun, first: int, packet_ids: Sequence[int], qos: int, dup: bool
     ) -> None:
         """See ``Link``."""
-        if self.phase is not Phase.CONNECTED:
+        if self.phase is not _CONNECTED:
             return
         counters = self._context.counters
         count = len(packet_ids)
@@ -444,7 +445,7 @@ class Connection:
         context = self._context
         context.counters.packets_sent[kind] += len(packet_ids)
         data = encoder.encode_answers(kind, packet_ids)
-        if kind > Answer.PUBREC:
+        if kind is Answer.PUBREL:
             self._append(data)
             return
         if self._acknowledgements is None:
@@ -456,13 +457,13 @@ class Connection:
 
     def subscribed(self, packet_id: int, codes: Sequence[int]) -> None:
         """See ``Link``."""
-        if self.phase is Phase.CONNECTED:
+        if self.phase is _CONNECTED:
             self._context.counters.packets_sent[PacketType.SUBACK] += 1
             self._append(encoder.encode_suback(packet_id, codes))
 
     def unsubscribed(self, packet_id: int) -> None:
         """See ``Link``."""
-        if self.phase is Phase.CONNECTED:
+        if self.phase is _CONNECTED:
             self._context.counters.packets_sent[PacketType.UNSUBACK] += 1
             self._append(encoder.encode_unsuback(packet_id))
 

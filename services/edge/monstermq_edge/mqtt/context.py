@@ -36,8 +36,8 @@ class ConnectionContext:
         new_client_id: Makes an id for a client that gave none [MQTT-3.1.3-6].
         admit: Whether this client id may take its own connection over, at this moment.
         wake: Tells the driver to look at the connection before the loop turn ends.
-        wake_later: The same, but deliveries may go first: a publisher that has a window waits for
-            its PUBACKs more patiently than a subscriber for a message.
+        wake_later: The same, but what others are to be delivered may go first: a publisher with a
+            window waits for its PUBACKs more patiently than a subscriber for a message.
         report: Told of every connection that was closed because of what its peer did.
         came: Told of every CONNECT that was accepted.
         went: Told of every such connection's end.

@@ -100,7 +100,8 @@ class StreamProtocol(asyncio.Protocol):
         if connection is not None:
             with self._hub.faults.contained(_WHERE):
                 connection.connection_lost(self._hub.clock.wall_us())
-            self._context.wake(connection)
+                # Now: with nothing to write the transport closes before the turn's end.
+                self.flush()
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -46,13 +46,14 @@ class Backpressure:
     """Who is held, and because of whom.
 
     Attributes:
-        limits: See there.
+        backlog_max: See ``HoldLimits.backlog_size_max``.
         slow: Sessions that hold publishers now, with the connections that are waited for.
         overflowing: Sessions whose memory is full although nobody can be held for them.
     """
 
     def __init__(self, limits: HoldLimits, counters: Counters) -> None:
-        self.limits = limits
+        self._limits = limits
+        self.backlog_max = limits.backlog_size_max
         self._counters = counters
         self._backlog: dict[Link, None] = {}
         # Publisher -> the sessions it is held for.
@@ -61,20 +62,20 @@ class Backpressure:
         self.slow: dict[Session, Link] = {}
         self.overflowing: list[Session] = []
 
-    def hold_for_backlog(self, link: Link) -> None:
-        """Hold a publisher because more than ``HoldLimits`` allow waits for the database."""
-        if link not in self._backlog:
+    def hold_for_backlog(self, link: Link | None) -> None:
+        """Hold a publisher, if there is one: more than ``backlog_max`` waits for the database."""
+        if link is not None and link not in self._backlog:
             self._backlog[link] = None
             self._counters.held_publishers += 1
             link.hold()
 
     def is_overloaded(self, size: int) -> bool:
         """Whether much more waits for the database than publishers, which are held, can cause."""
-        return size > OVERLOAD * self.limits.backlog_size_max
+        return size > OVERLOAD * self.backlog_max
 
     def release_backlog(self, size: int) -> None:
         """A commit has gone through: go on reading, unless the next turn is as full."""
-        if self._backlog and size <= self.limits.backlog_size_max // 2:
+        if self._backlog and size <= self.backlog_max // 2:
             links, self._backlog = self._backlog, {}
             for link in links:
                 link.resume()
@@ -85,7 +86,7 @@ class Backpressure:
         A connection that others wait for is never held itself: its acknowledgements are what they
         wait for, so two that publish to each other would hold each other for ever.
         """
-        limits = self.limits
+        limits = self._limits
         if (
             session.pending_count <= limits.pending_max
             and session.pending_size <= limits.pending_size_max
@@ -119,7 +120,7 @@ class Backpressure:
 
     def release_waiters(self, session: Session) -> None:
         """Let the publishers go on once half of what waited has been sent."""
-        limits = self.limits
+        limits = self._limits
         if (
             session.pending_count <= limits.pending_max // 2
             and session.pending_size <= limits.pending_size_max // 2
@@ -157,5 +158,5 @@ class Backpressure:
             link = session.link
             if session.slow_since < 0 or (link is not None and link.is_held):
                 session.slow_since = now
-            elif now - session.slow_since >= self.limits.patience_s:
+            elif now - session.slow_since >= self._limits.patience_s:
                 yield session

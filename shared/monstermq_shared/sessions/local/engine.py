@@ -96,7 +96,6 @@ class LocalEngine:
         self.backpressure = Backpressure(settings.hold, counters)
         self._system_subscribers: set[Session] = set()
         self._reads: list[Read] = []
-        self._backlog_max = settings.hold.backlog_size_max
         self._wall_us = 0  # as the last tick brought it, for what time itself causes
         self._page_max = page_size(settings.hold.pending_max)
         self.retained = RetainedMessages(
@@ -239,7 +238,7 @@ class LocalEngine:
             if link is not None:
                 packet_ids = run.packet_ids
                 self.journal.after(session, durable, link.answer, Answer.PUBACK, packet_ids)
-            if self.backpressure.overflowing or self.journal.backlog_size > self._backlog_max:
+            if self.backpressure.overflowing or self._is_behind():
                 self._bound(session)
 
     def _bound(self, session: Session) -> None:
@@ -248,8 +247,12 @@ class LocalEngine:
         if overflowing:
             self.backpressure.overflowing = []
             self._give_up_on(overflowing, self._wall_us)
-        if self.journal.backlog_size > self._backlog_max and session.link is not None:
+        if self._is_behind():
             self.backpressure.hold_for_backlog(session.link)
+
+    def _is_behind(self) -> bool:
+        """Whether more waits for the database than may."""
+        return self.journal.backlog_size > self.backpressure.backlog_max
 
     def _publish_exactly_once(self, session: Session, run: MessageRun, wall_us: int) -> None:
         # Refuse before an id is opened: an open id says that its message is in the log.

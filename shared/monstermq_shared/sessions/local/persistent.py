@@ -205,8 +205,7 @@ class PersistentSession(Session):
         """Send. A QoS 2 PUBLISH leaves once its packet id is durable (B.6)."""
         link = self.link
         assert link is not None
-        packet_ids = self._next_ids(count)
-        self._track(run, first, packet_ids)
+        packet_ids = self._begin(run, first, count)
         if qos == 1:
             # After a kill nobody knows what had been sent: say that it may be a repetition.
             dup = self.journal.log.is_older(run.first_offset)

@@ -24,7 +24,7 @@ Origin = tuple[str, str, int]
 class Publisher:
     """The hot path from a publisher to its subscribers, a run at a time (ARCHITECTURE 11.1)."""
 
-    __slots__ = ("_backlog_max", "_backpressure", "_counters", "_journal", "_retained", "_router")
+    __slots__ = ("_backpressure", "_counters", "_journal", "_retained", "_router")
 
     def __init__(
         self,
@@ -38,7 +38,6 @@ class Publisher:
         self._journal = journal
         self._retained = retained
         self._backpressure = backpressure
-        self._backlog_max = backpressure.limits.backlog_size_max
         self._counters = counters
 
     def publish(self, client_id: str, run: MessageRun, wall_us: int, link: Link | None) -> bool:
@@ -74,8 +73,8 @@ class Publisher:
         durable = route.durable_retained if run.retain else route.durable
         if route.targets and self._deliver(run, origin, route.targets, link, records):
             durable = True
-            journal.backlog_size += run.size + RECORD_OVERHEAD * run.count
-        if journal.backlog_size > self._backlog_max and link is not None:
+            journal.count(run.size + RECORD_OVERHEAD * run.count)
+        if journal.backlog_size > self._backpressure.backlog_max and (records or durable):
             self._backpressure.hold_for_backlog(link)
         return durable
 

@@ -109,30 +109,25 @@ class Session:
         """Give out packet ids and send. A QoS 2 PUBLISH of a clean session needs no commit."""
         link = self.link
         assert link is not None
-        packet_id = self.last_id + 1
-        if count == 1 and packet_id <= PACKET_ID_MAX and packet_id not in self.in_flight:
-            self.last_id = packet_id
-            self.in_flight[packet_id] = run.first_offset + first
-            link.deliver(run, first, (packet_id,), qos, False)
-            return
-        packet_ids = self._next_ids(count)
-        self._track(run, first, packet_ids)
-        link.deliver(run, first, packet_ids, qos, False)
+        link.deliver(run, first, self._begin(run, first, count), qos, False)
 
-    def _track(self, run: MessageRun, first: int, packet_ids: Sequence[int]) -> None:
+    def _begin(self, run: MessageRun, first: int, count: int) -> Sequence[int]:
+        """Give out packet ids and note which messages of the run they stand for."""
         in_flight = self.in_flight
         offset = run.first_offset + first
-        for packet_id in packet_ids:
+        packet_id = self.last_id + 1
+        if count == 1 and packet_id <= PACKET_ID_MAX and packet_id not in in_flight:
+            self.last_id = packet_id
             in_flight[packet_id] = offset
-            offset += 1
+            return (packet_id,)
+        packet_ids = self._free_ids(count)
+        in_flight.update(zip(packet_ids, range(offset, offset + count), strict=True))
+        return packet_ids
 
-    def _next_ids(self, count: int) -> Sequence[int]:
-        """Give out packet ids that are not in flight [MQTT-2.3.1-4]; the window leaves enough."""
+    def _free_ids(self, count: int) -> list[int]:
+        """Return packet ids that are not in flight [MQTT-2.3.1-4]; the window leaves enough."""
         in_flight = self.in_flight
         last = self.last_id
-        if count == 1 and last < PACKET_ID_MAX and last + 1 not in in_flight:
-            self.last_id = last + 1
-            return (last + 1,)
         packet_ids: list[int] = []
         while len(packet_ids) < count:
             last = last % PACKET_ID_MAX + 1

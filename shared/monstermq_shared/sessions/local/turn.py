@@ -56,7 +56,7 @@ class Journal:
         committing: The one the driver has taken and not yet reported on.
         committed: The number of the last committed turn.
         backlog_size: Bytes of records, rows and answers that wait for a commit, the running one
-            included. Whoever adds to a turn adds to it.
+            included.
     """
 
     __slots__ = (
@@ -113,6 +113,10 @@ class Journal:
     def append(self, records: list[Record], size: int) -> None:
         """Add records to the log; the views get them with this turn."""
         self.log.append(records)
+        self.backlog_size += size
+
+    def count(self, size: int) -> None:
+        """Count bytes of rows that wait for this turn's commit."""
         self.backlog_size += size
 
     def dequeue(self, client_id: str, offset: int) -> None:

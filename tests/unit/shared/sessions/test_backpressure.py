@@ -261,6 +261,26 @@ def test_what_is_being_committed_counts_as_waiting_too() -> None:
     assert publisher.holds == 0
 
 
+def test_what_came_during_a_commit_still_waits_after_it() -> None:
+    bench = Bench()
+    bench.drop(bench.connect("s", ("t", 1)))
+    publisher = bench.connect("p", clean=True)
+    bench.commit()
+    journal = bench.engine.journal
+    assert journal.backlog_size == 0
+    bench.publish(publisher, "t", b"x" * 1_200)
+    turn = bench.engine.take_turn()
+    assert turn is not None
+    before = journal.backlog_size
+    bench.publish(publisher, "t", b"x" * 200)
+    came = journal.backlog_size - before
+    assert came > 200
+    bench.engine.committed(bench.disk.apply(turn))
+    assert journal.backlog_size == came
+    bench.commit()
+    assert journal.backlog_size == 0
+
+
 def test_connections_that_come_and_go_are_refused_when_too_much_waits() -> None:
     bound = 1_000_000
     bench = Bench(settings(hold=replace(HOLD, backlog_size_max=bound)))
@@ -297,8 +317,10 @@ def test_a_publisher_at_the_bound_keeps_nobody_out() -> None:
 
 def test_qos_0_that_nobody_stores_is_never_held() -> None:
     bench = Bench(settings(hold=replace(HOLD, backlog_size_max=10)))
-    bench.connect("s", ("t", 1))
-    publisher = bench.connect("p", clean=True)
+    bench.connect("s", ("t", 1), clean=True)
+    publisher, archived = bench.connect("p", clean=True), bench.connect("q", clean=True)
+    bench.publish(archived, "stored/x", b"x" * 400)
+    assert archived.holds == 1
     bench.publish(publisher, "t", b"x" * 400, qos=0)
     assert publisher.holds == 0
 
