@@ -7,8 +7,8 @@ none left either, or if both wait for something else, such as the disk, the figu
 It is the busiest thread and not all together, because threads in parallel add up to a core without
 any of them being short of time. For the generator and mosquitto, with one thread each, it is the
 same. Threads that wait for each other, as for Python's interpreter, may be the limit though none is
-that busy; and a thread that ends takes its count along. So a figure of MonsterMQ may be called void
-that is its own, but never the other way round.
+that busy; and a thread that ends takes its count along. So a figure of MonsterMQ may be void though
+it is its own: that errs on the strict side.
 """
 
 import time

@@ -64,17 +64,18 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
 
 
-def _figure(run: Outcome | None, metric: Metric) -> str:
-    return _NOTHING if run is None else f"{_number(run.figures[metric.name])} {metric.unit}"
+def _figure(value: float | None, metric: Metric) -> str:
+    return _NOTHING if value is None else f"{_number(value)} {metric.unit}"
 
 
 def _bound(bound: Bound | None, metric: Metric) -> str:
     if bound is None:
         return ""
-    if bound.of_mosquitto:
-        is_parity = metric.smaller_is_better and bound.value == 1
-        return "no worse than mosquitto" if is_parity else f"{bound.value:g} {_TIMES} mosquitto"
+    if bound.of_mosquitto and bound.value == 1:
+        return "no worse than mosquitto"
     at_most = "at most " if metric.smaller_is_better else ""
+    if bound.of_mosquitto:
+        return f"{at_most}{bound.value:g} {_TIMES} mosquitto"
     return f"{at_most}{_number(bound.value)} {metric.unit}"
 
 
@@ -85,7 +86,9 @@ def _shares(run: Outcome | None, measurement: str) -> str:
     return f"{busy.generator:.2f} / {busy.broker:.2f}"
 
 
-def _verdict(metric: Metric, ours: float, peer: float | None) -> str:
+def _verdict(metric: Metric, ours: float | None, peer: float | None) -> str:
+    if ours is None:
+        return ""
     ratio = f"{ours / peer:.1f} {_TIMES}" if metric.is_compared and peer else ""
     if metric.required is None:
         return ratio
@@ -99,19 +102,16 @@ def _verdict(metric: Metric, ours: float, peer: float | None) -> str:
 
 
 def _row(samples: Samples, metric: Metric) -> str:
-    peer, ours = (samples.median(broker, metric) for broker in _BROKERS)
-    peer_void, ours_void = (run is not None and run.is_void(metric) for run in (peer, ours))
-    bettered = "at most " if metric.smaller_is_better else "at least "
-    verdict = ""
-    if ours_void or (peer_void and metric.is_compared):
-        verdict = "VOID"
-    elif ours is not None:
-        verdict = _verdict(metric, ours.figures[metric.name], peer and peer.figures[metric.name])
+    runs = [samples.median(broker, metric) for broker in _BROKERS]
+    peer, ours = (None if run is None else run.figures[metric.name] for run in runs)
+    peer_void, ours_void = (run is not None and run.is_void(metric) for run in runs)
+    void = ours_void or (peer_void and metric.is_compared)
+    limit = "at most " if metric.smaller_is_better else "at least "
     cells = (
         metric.title,
-        (bettered if peer_void else "") + _figure(peer, metric),
+        (limit if peer_void else "") + _figure(peer, metric),
         _figure(ours, metric),
-        verdict,
+        "VOID" if void else _verdict(metric, ours, peer),
         _bound(metric.required, metric),
         _bound(metric.aim, metric),
         samples.scenario.configuration,
@@ -127,8 +127,9 @@ def ceiling_lines(every: Sequence[Samples]) -> Iterator[str]:
         for metric in samples.scenario.metrics:
             best = samples.ceiling(metric)
             if best is not None:
-                cells = (_figure(best, metric), _shares(best, metric.name))
-                yield f"| {samples.scenario.name}: {metric.name} | {' | '.join(cells)} |"
+                figure = _figure(best.figures[metric.name], metric)
+                shares = _shares(best, metric.name)
+                yield f"| {samples.scenario.name}: {metric.name} | {figure} | {shares} |"
 
 
 def busy_lines(every: Sequence[Samples]) -> Iterator[str]:
