@@ -5,6 +5,7 @@ import os
 import select
 import socket
 import ssl
+import struct
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, Protocol
@@ -16,6 +17,9 @@ Buffer = bytes | bytearray | memoryview
 READ_SIZE = 256 * 1024
 _BUFFER = memoryview(bytearray(READ_SIZE))
 SETUP_TIMEOUT_S = 10.0
+_SO_TIMESTAMPNS = 35  # Linux; the socket module does not name it
+_STAMP = struct.Struct("qq")
+_STAMP_SPACE = socket.CMSG_SPACE(_STAMP.size)
 
 
 class Closed(Exception):
@@ -103,6 +107,38 @@ class TcpChannel:
             return self._sock.send(data)
         except BlockingIOError:
             return 0
+
+
+class StampedChannel(TcpChannel):
+    """MQTT on a plain socket, and the moment it came: what the reader is late by is not in it.
+
+    Attributes:
+        arrived_ns: When the kernel had the last segment of what ``receive`` returned last, in
+            nanoseconds since 1970 (``SO_TIMESTAMPNS``).
+    """
+
+    __slots__ = ("arrived_ns",)
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(sock)
+        sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+        self.arrived_ns = 0
+
+    def receive(self) -> bytes:
+        """See ``Channel``."""
+        try:
+            size, ancillary, _, _ = self._sock.recvmsg_into([_BUFFER], _STAMP_SPACE)
+        except BlockingIOError:
+            return b""
+        except ConnectionError as error:
+            raise Closed(str(error)) from error
+        if not size:
+            raise Closed("the peer closed the connection")
+        for _, kind, stamp in ancillary:
+            if kind == _SO_TIMESTAMPNS:
+                seconds, nanoseconds = _STAMP.unpack_from(stamp)
+                self.arrived_ns = seconds * 1_000_000_000 + nanoseconds
+        return bytes(_BUFFER[:size])
 
 
 class TlsChannel(TcpChannel):
@@ -238,6 +274,8 @@ class Client:
     qos: int = 0
     receive_buffer_bytes: int = 0
     """How much the system takes in before the client reads; 0 is its own choice."""
+    stamped: bool = False
+    """Over TCP: note when what is received came."""
 
 
 class Opened(NamedTuple):
@@ -264,7 +302,7 @@ def open_channel(transport: Transport, port: int, client: Client) -> Opened:
         _upgrade(sock)
         channel = WebSocketChannel(TcpChannel(sock), client=True)
     else:
-        channel = TcpChannel(sock)
+        channel = StampedChannel(sock) if client.stamped else TcpChannel(sock)
     channel.send(connect_frame(client.client_id, clean=client.clean))
     connack = _wait_for_bytes(channel, b"", 4)
     if connack[0] != CONNACK or connack[3]:

@@ -6,7 +6,7 @@ from functools import partial
 
 from tests.bench.brokers import Running
 from tests.bench.busy import Stopwatch
-from tests.bench.channels import Channel, Client, Transport, open_channel
+from tests.bench.channels import Channel, Client, StampedChannel, Transport, open_channel
 from tests.bench.frames import (
     ANSWER_SIZE,
     PACKET_ID_AT,
@@ -30,7 +30,8 @@ class LatencyLoad:
     """Pairs at a fixed rate, whatever the broker does: an open loop.
 
     A message carries the time at which it was due, so neither a late generator nor a late broker
-    can hide it. Messages are due in bursts a millisecond apart, each from another publisher.
+    can hide it, and the kernel notes when it came, so that nobody is charged for the generator's
+    reading. Messages are due in bursts a millisecond apart, each from another publisher.
     """
 
     def __init__(self, running: Running, effort: Effort) -> None:
@@ -40,13 +41,17 @@ class LatencyLoad:
         self._poller = Poller()
         self._interval_ns = max(1_000_000, 1_000_000_000 // effort.messages_per_s)
         self._burst = max(1, effort.messages_per_s * self._interval_ns // 1_000_000_000)
+        self._perf_counter_zero_ns = time.time_ns() - _now_ns()
         self._sent = 0
         self._acknowledged_bytes = 0
         self._subscribers = []
         for number in range(effort.pairs):
-            client = Client(client_id=f"sub-{number:02d}", topic_filter=topic_name(number), qos=1)
+            name, topic_filter = f"sub-{number:02d}", topic_name(number)
+            client = Client(client_id=name, topic_filter=topic_filter, qos=1, stamped=True)
             opened = open_channel(Transport.TCP, running.port, client)
-            self._subscribers.append(Subscriber(self._poller, opened, 1, self._note))
+            assert isinstance(opened.channel, StampedChannel)
+            note = partial(self._note, opened.channel)
+            self._subscribers.append(Subscriber(self._poller, opened, 1, note))
         self._publishers: list[tuple[Channel, bytearray]] = []
         for number in range(effort.pairs):
             client = Client(client_id=f"pub-{number:02d}")
@@ -93,9 +98,9 @@ class LatencyLoad:
         _ID_AND_DUE.pack_into(frame, PACKET_ID_AT, self._sent % 0xFFFF + 1, due_ns)
         self._poller.send(channel, bytes(frame))
 
-    def _note(self, frames: bytes, _count: int) -> None:
-        now_ns = _now_ns()
-        self.latencies_ns.extend(now_ns - due_ns for (due_ns,) in _DUE.iter_unpack(frames))
+    def _note(self, channel: StampedChannel, frames: bytes, _count: int) -> None:
+        came_ns = channel.arrived_ns - self._perf_counter_zero_ns
+        self.latencies_ns.extend(came_ns - due_ns for (due_ns,) in _DUE.iter_unpack(frames))
 
     def _read_acknowledgements(self, channel: Channel) -> None:
         self._acknowledged_bytes += len(channel.receive())

@@ -187,8 +187,10 @@ class Connection:
             return b""
         self._out = self._acknowledgements = None
         self._out_size = 0
-        parts = [*(out or ()), *(answers or ())]
-        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        if answers is not None:
+            out = answers if out is None else out + answers
+        assert out is not None
+        data = out[0] if len(out) == 1 else b"".join(out)
         self._context.counters.bytes_sent += len(data)
         return data
 
