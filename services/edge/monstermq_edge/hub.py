@@ -3,9 +3,10 @@
 Whatever happens in a turn of the event loop is finished at its end, once: facts are handed to the
 database, and each connection that has something to say writes it in one piece.
 
-Who has only acknowledgements to say waits as long as turns bring more to read, and for
-``PATIENCE_S`` at most. Writing is most of what a message costs, so in a burst of messages to many
-subscribers the last one would else be delivered after nearly all had been acknowledged.
+While turns bring more to read, writing waits a little: a burst is read, then delivered, and only
+then acknowledged. Doing the same thing again is cheaper than taking turns at several, and writing
+is most of what a message costs: else the last one would be delivered after nearly all others had
+been acknowledged.
 """
 
 import asyncio
@@ -23,8 +24,11 @@ if TYPE_CHECKING:
 TICK_S = 0.25
 """How fine the wheel is: a silent client is noticed at most this long after its deadline."""
 
-PATIENCE_S = 0.0005
-"""How long acknowledgements wait for a turn in which nothing is read, at most."""
+DELIVERY_PATIENCE_S = 0.0002
+"""How long deliveries wait for a turn in which nothing is read, at most."""
+
+ANSWER_PATIENCE_S = 0.0005
+"""How long acknowledgements wait for one."""
 
 LINGER_S = 5.0
 """How long a closed connection may take to accept what it was still sent."""
@@ -53,6 +57,9 @@ class Hub:
         clock: Where the time comes from.
         faults: Where bugs are noted that end one connection.
         protocols: All open network connections.
+        reading: Something has come from a peer in this turn.
+        read_at: When the first of it came, in monotonic seconds.
+        read_wall_us: The same in microseconds UTC.
 
     Args:
         loop: The event loop of this process.
@@ -78,8 +85,11 @@ class Hub:
         self._connections_max = connections_max
         self._urgent: list[StreamProtocol] = []
         self._patient: list[StreamProtocol] = []
+        self._urgent_until = 0.0
         self._patient_until = 0.0
-        self._received = False
+        self.reading = False
+        self.read_at = 0.0
+        self.read_wall_us = 0
         self._scheduled = False
         self._emptied: asyncio.Event | None = None
         self._wheel: dict[int, list[StreamProtocol]] = {}
@@ -109,20 +119,22 @@ class Hub:
             self._scheduled = True
             self._loop.call_soon(self._finish_turn)
 
-    def received(self) -> None:
-        """Something came from a peer, whatever it is: more may be waiting to be read."""
-        self._received = True
-        if not self._scheduled:
-            self.touch()
+    def begin_reading(self) -> None:
+        """Something came from a peer, the first thing in this turn; more may be waiting."""
+        self.reading = True
+        self.read_at = self.clock.monotonic()
+        self.read_wall_us = self.clock.wall_us()
+        self.touch()
 
     def wake(self, connection: Connection) -> None:
         """A connection has something to send, or is to be held, resumed or closed."""
         protocol: StreamProtocol | None = connection.driver  # type: ignore[assignment]  # set by us
         if protocol is not None and protocol.awake != AWAKE:
             protocol.awake = AWAKE
+            if not self._urgent:
+                self._urgent_until = self.clock.monotonic() + DELIVERY_PATIENCE_S
             self._urgent.append(protocol)
-            if not self._scheduled:
-                self.touch()
+            self.touch()
 
     def wake_later(self, connection: Connection) -> None:
         """A connection has acknowledgements to send."""
@@ -130,32 +142,31 @@ class Hub:
         if protocol is not None and protocol.awake == ASLEEP:
             protocol.awake = AWAKE_LATER
             if not self._patient:
-                self._patient_until = self.clock.monotonic() + PATIENCE_S
+                self._patient_until = self.clock.monotonic() + ANSWER_PATIENCE_S
             self._patient.append(protocol)
-            if not self._scheduled:
-                self.touch()
+            self.touch()
 
     def _finish_turn(self) -> None:
         self._scheduled = False
         try:
             self._end_of_turn()
         finally:
-            protocols, self._urgent = self._urgent, []
-            if self._patient:
-                if self._received and self.clock.monotonic() < self._patient_until:
-                    self.touch()
-                else:
-                    protocols += self._patient
-                    self._patient = []
+            if self._urgent or self._patient:
+                self._write()
             # What is read before the next end of a turn sets it again.
-            self._received = False
-            for protocol in protocols:
-                if protocol.awake != ASLEEP:
-                    protocol.awake = ASLEEP
-                    try:
-                        protocol.flush()
-                    except Exception as exc:  # noqa: BLE001 - a bug in one must not mute the others
-                        protocol.fail(exc)
+            self.reading = False
+
+    def _write(self) -> None:
+        """Write all, or while there is more to read only what has waited long enough."""
+        now = self.clock.monotonic() if self.reading else math.inf
+        if now >= self._urgent_until:
+            urgent, self._urgent = self._urgent, []
+            _flush(urgent)
+        if now >= self._patient_until:
+            patient, self._patient = self._patient, []
+            _flush(patient)
+        if self._urgent or self._patient:
+            self.touch()
 
     # -- the wheel -------------------------------------------------------------------------------
 
@@ -181,3 +192,13 @@ class Hub:
                     protocol.check_deadline(self._wheel_at, now)
                 except Exception as exc:  # noqa: BLE001 - a bug in one must not spare the others
                     protocol.fail(exc)
+
+
+def _flush(protocols: "list[StreamProtocol]") -> None:
+    for protocol in protocols:
+        if protocol.awake != ASLEEP:
+            protocol.awake = ASLEEP
+            try:
+                protocol.flush()
+            except Exception as exc:  # noqa: BLE001 - a bug in one must not mute the others
+                protocol.fail(exc)

@@ -10,7 +10,15 @@ import pytest
 from tests.support.mqtt_client_frames import PINGREQ, encode_publish, encode_subscribe
 from tests.support.stage import Stage
 
-from monstermq_edge.hub import ASLEEP, AWAKE, PATIENCE_S, TICK_S, WATCH_MAX_S, Hub
+from monstermq_edge.hub import (
+    ANSWER_PATIENCE_S,
+    ASLEEP,
+    AWAKE,
+    DELIVERY_PATIENCE_S,
+    TICK_S,
+    WATCH_MAX_S,
+    Hub,
+)
 from monstermq_edge.mqtt.context import ConnectionContext
 from monstermq_edge.transport.stream import StreamProtocol
 
@@ -118,18 +126,23 @@ async def test_what_is_delivered_is_written_before_what_is_acknowledged(stage: S
     assert flushed == ["sub", "pub"]
 
 
-async def test_acknowledgements_wait_while_more_comes_but_not_for_long(stage: Stage) -> None:
+async def test_a_burst_is_read_then_delivered_then_acknowledged(stage: Stage) -> None:
     _, publisher, flushed = await _pair(stage)
     publisher.data_received(encode_publish("t", b"x", qos=1, packet_id=1))
-    for _ in range(20):
-        stage.hub.received()
-        await asyncio.sleep(0)
+    await _keep_reading(stage)
+    assert flushed == []
+    stage.clock.now += DELIVERY_PATIENCE_S
+    await _keep_reading(stage)
     assert flushed == ["sub"]
-    stage.clock.now += PATIENCE_S
-    for _ in range(3):
-        stage.hub.received()
-        await asyncio.sleep(0)
+    stage.clock.now += ANSWER_PATIENCE_S
+    await _keep_reading(stage)
     assert flushed == ["sub", "pub"]
+
+
+async def _keep_reading(stage: Stage) -> None:
+    for _ in range(5):
+        stage.hub.begin_reading()
+        await asyncio.sleep(0)
 
 
 async def test_who_is_delivered_something_is_acknowledged_in_the_same_write(stage: Stage) -> None:

@@ -84,7 +84,7 @@ class Connection:
         self._out: list[bytes] | None = None
         self._out_size = 0
         # PUBACKs, PUBRECs and PUBCOMPs need no haste: see ``ConnectionContext.wake_later``.
-        self._acknowledgements: list[bytes] | None = None
+        self._acknowledgements: list[tuple[Answer, Sequence[int]]] | None = None
         self._connack_due = False
         self.room_wanted = False
         self._holds = 0
@@ -187,10 +187,10 @@ class Connection:
             return b""
         self._out = self._acknowledgements = None
         self._out_size = 0
+        parts = out or []
         if answers is not None:
-            out = answers if out is None else out + answers
-        assert out is not None
-        data = out[0] if len(out) == 1 else b"".join(out)
+            parts += [encoder.encode_answers(kind, ids) for kind, ids in answers]
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
         self._context.counters.bytes_sent += len(data)
         return data
 
@@ -446,16 +446,15 @@ class Connection:
             return
         context = self._context
         context.counters.packets_sent[kind] += len(packet_ids)
-        data = encoder.encode_answers(kind, packet_ids)
         if kind is Answer.PUBREL:
-            self._append(data)
+            self._append(encoder.encode_answers(kind, packet_ids))
             return
         if self._acknowledgements is None:
-            self._acknowledgements = [data]
+            self._acknowledgements = [(kind, packet_ids)]
             context.wake_later(self)
         else:
-            self._acknowledgements.append(data)
-        self._grow(len(data))
+            self._acknowledgements.append((kind, packet_ids))
+        self._grow(encoder.ANSWER_SIZE * len(packet_ids))
 
     def subscribed(self, packet_id: int, codes: Sequence[int]) -> None:
         """See ``Link``."""

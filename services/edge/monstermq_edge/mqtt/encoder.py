@@ -25,6 +25,9 @@ QOS2 = 0x34
 DUP = 0x08
 """The DUP flag in the first byte of a PUBLISH."""
 
+ANSWER_SIZE = 4
+"""Bytes of a PUBACK, PUBREC, PUBREL or PUBCOMP."""
+
 PINGRESP = bytes((PacketType.PINGRESP << 4, 0))
 """PINGRESP."""
 

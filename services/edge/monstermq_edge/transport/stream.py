@@ -82,8 +82,9 @@ class StreamProtocol(asyncio.Protocol):
         connection = self.connection
         if connection is not None:
             hub = self._hub
-            connection.receive_data(data, hub.clock.monotonic(), hub.clock.wall_us())
-            hub.received()
+            if not hub.reading:
+                hub.begin_reading()
+            connection.receive_data(data, hub.read_at, hub.read_wall_us)
             if len(data) >= FAIR_READ_SIZE:
                 self._read_no_more_this_turn(connection)
 

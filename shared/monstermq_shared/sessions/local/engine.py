@@ -236,8 +236,7 @@ class LocalEngine:
         if qos == 1:
             link = session.link
             if link is not None:
-                packet_ids = run.packet_ids
-                self.journal.after(session, durable, link.answer, Answer.PUBACK, packet_ids)
+                self.journal.after(session, durable, link.answer, Answer.PUBACK, run.packet_ids)
             if self.backpressure.overflowing or self._is_behind():
                 self._bound(session)
 
