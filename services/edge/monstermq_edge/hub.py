@@ -47,7 +47,7 @@ AWAKE_LATER = 1
 """It has acknowledgements to send, which may wait."""
 
 AWAKE = 2
-"""It is written to, held, resumed or closed at the end of this turn."""
+"""It is written to, held, resumed or closed once the burst has been read."""
 
 
 class Hub:
