@@ -70,7 +70,7 @@ class TcpChannel:
     def receive(self) -> bytes:
         """See ``Channel``."""
         try:
-            size = self._sock.recv_into(_BUFFER)
+            size = self._read()
         except BlockingIOError:
             return b""
         except ConnectionError as error:
@@ -102,6 +102,9 @@ class TcpChannel:
         """See ``Channel``."""
         self._sock.close()
 
+    def _read(self) -> int:
+        return self._sock.recv_into(_BUFFER)
+
     def _write(self, data: Buffer) -> int:
         try:
             return self._sock.send(data)
@@ -124,21 +127,13 @@ class StampedChannel(TcpChannel):
         sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
         self.arrived_ns = 0
 
-    def receive(self) -> bytes:
-        """See ``Channel``."""
-        try:
-            size, ancillary, _, _ = self._sock.recvmsg_into([_BUFFER], _STAMP_SPACE)
-        except BlockingIOError:
-            return b""
-        except ConnectionError as error:
-            raise Closed(str(error)) from error
-        if not size:
-            raise Closed("the peer closed the connection")
+    def _read(self) -> int:
+        size, ancillary, _, _ = self._sock.recvmsg_into([_BUFFER], _STAMP_SPACE)
         for _, kind, stamp in ancillary:
             if kind == _SO_TIMESTAMPNS:
                 seconds, nanoseconds = _STAMP.unpack_from(stamp)
                 self.arrived_ns = seconds * 1_000_000_000 + nanoseconds
-        return bytes(_BUFFER[:size])
+        return size
 
 
 class TlsChannel(TcpChannel):

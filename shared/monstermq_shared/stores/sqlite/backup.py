@@ -13,11 +13,10 @@ from monstermq_shared.stores.sqlite.files import (
     INDEX,
     JOURNAL,
     LOG,
-    PARTIAL,
     beside,
     check_header,
+    complete_or_absent,
     family,
-    put_in_place,
     reading,
     sync,
 )
@@ -81,15 +80,11 @@ def copy_to(source: sqlite3.Connection, target: Path, *, read: str) -> None:
         StoreUnavailable: The target cannot be written, or the disk is full.
         StoreDamaged: What is read is corrupt.
     """
-    partial = beside(target, PARTIAL)
     try:
-        _write_copy(source, partial, read=read)
-        put_in_place(partial, target.resolve())
+        with complete_or_absent(target) as partial:
+            _write_copy(source, partial, read=read)
     except OSError as exc:
         raise StoreUnavailable(f"{target} cannot be written: {exc}") from exc
-    finally:
-        with suppress(OSError):  # what went wrong is on its way already
-            partial.unlink()
 
 
 def restore_file(backup: Path, database: Path) -> Restored:
@@ -170,7 +165,6 @@ def _is_ours(path: Path) -> bool:
 
 
 def _write_copy(source: sqlite3.Connection, partial: Path, *, read: str) -> None:
-    partial.unlink(missing_ok=True)
     with translated(f"the copy {partial}", read=read):
         # Not the backup API: it begins anew whenever another connection writes.
         source.execute("VACUUM INTO ?", (str(partial),))
@@ -178,15 +172,10 @@ def _write_copy(source: sqlite3.Connection, partial: Path, *, read: str) -> None
 
 def _exchange(source: sqlite3.Connection, database: Path, *, read: str) -> Path | None:
     """Write the copy, then move the old database aside, then give the copy its name."""
-    place, partial = database.resolve(), beside(database, PARTIAL)
-    try:
+    place = database.resolve()
+    with complete_or_absent(database) as partial:
         _write_copy(source, partial, read=read)
-        aside = _move_aside(place) if place.exists() else None
-        put_in_place(partial, place)
-    finally:
-        with suppress(OSError):  # what went wrong is on its way already
-            partial.unlink()
-    return aside
+        return _move_aside(place) if place.exists() else None
 
 
 def _move_aside(place: Path) -> Path:

@@ -3,7 +3,7 @@
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -78,6 +78,23 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
         connection.close()
         if has_log and not had_index:
             index.unlink(missing_ok=True)
+
+
+@contextmanager
+def complete_or_absent(target: Path) -> Iterator[Path]:
+    """Give the path of a file to write beside the target, whose name it gets if nothing is raised.
+
+    Raises:
+        OSError: The folder cannot be written, or the disk is full.
+    """
+    partial = beside(target, PARTIAL)
+    try:
+        partial.unlink(missing_ok=True)
+        yield partial
+        put_in_place(partial, target.resolve())
+    finally:
+        with suppress(OSError):  # what went wrong is on its way already
+            partial.unlink()
 
 
 def sync(path: Path) -> None:

@@ -17,11 +17,9 @@ from monstermq_shared.stores.sqlite import sessions as session_tables
 from monstermq_shared.stores.sqlite.archives import SqliteArchiveStore
 from monstermq_shared.stores.sqlite.errors import translated
 from monstermq_shared.stores.sqlite.files import (
-    PARTIAL,
-    beside,
     check_header,
+    complete_or_absent,
     family,
-    put_in_place,
     reading,
 )
 from monstermq_shared.stores.sqlite.lock import check_not_in_use
@@ -102,24 +100,19 @@ def recover_file(source: Path, target: Path) -> Recovered:
         StoreUnavailable: There is no such database, or the new one cannot be written.
     """
     _check_names(source, target)
-    partial = beside(target, PARTIAL)
     try:
-        partial.unlink(missing_ok=True)
-        with (
-            reading(source) as damaged,
-            closing(sqlite3.connect(partial, isolation_level=None)) as new,
-        ):
-            recovery = _Recovery(source, damaged, new)
-            with translated(f"the new database {partial}"):
-                tables = recovery.run()
-        if not any(table.rows for table in tables if table.name not in META_TABLES):
-            raise _nothing(source, "not a single row of its tables can be read")
-        put_in_place(partial, target.resolve())
+        with complete_or_absent(target) as partial:
+            with (
+                reading(source) as damaged,
+                closing(sqlite3.connect(partial, isolation_level=None)) as new,
+            ):
+                recovery = _Recovery(source, damaged, new)
+                with translated(f"the new database {partial}"):
+                    tables = recovery.run()
+            if not any(table.rows for table in tables if table.name not in META_TABLES):
+                raise _nothing(source, "not a single row of its tables can be read")
     except OSError as exc:
         raise StoreUnavailable(f"{target} cannot be written: {exc}") from exc
-    finally:
-        with suppress(OSError):  # what went wrong is on its way already
-            partial.unlink()
     return Recovered(
         size=target.stat().st_size,
         tables=tables,

@@ -7,11 +7,10 @@ import pytest
 from tests.support.engine import HOLD, QUEUE, Bench, acknowledge_everything, session_of, settings
 from tests.support.links import Closed, RecordingLink
 from tests.support.mqtt_client_frames import encode_connect, encode_subscribe
+from tests.support.stage import PEER, context_for
 
 from monstermq_edge.mqtt import phases
 from monstermq_edge.mqtt.connection import Connection
-from monstermq_edge.mqtt.context import ConnectionContext, Peer
-from monstermq_edge.mqtt.decoder import DecoderLimits
 from monstermq_shared.counters import DropReason
 from monstermq_shared.sessions.local.persistent import Phase
 from monstermq_shared.sessions.local.session import Session
@@ -142,23 +141,8 @@ def test_the_clock_stands_still_while_the_subscriber_itself_is_held() -> None:
 
 def connection_of(bench: Bench, outbox_size_max: int) -> Connection:
     """Return a connection as the product has it."""
-    context = ConnectionContext(
-        port=bench.engine,
-        counters=bench.counters,
-        decoder_limits=DecoderLimits(),
-        outbox_size_max=outbox_size_max,
-        connect_timeout_s=10.0,
-        keep_alive_max_s=0,
-        new_client_id=lambda: "nobody",
-        admit=lambda _, __: True,
-        wake=lambda _: None,
-        wake_later=lambda _: None,
-        report=lambda _, __: None,
-        came=lambda _, __: None,
-        went=lambda _, __: None,
-    )
-    peer = Peer(remote_address="client", local_address="broker", tls=False)
-    return Connection(context, peer, None, 0.0)
+    context = context_for(bench, lambda _: None, lambda _: None)
+    return Connection(replace(context, outbox_size_max=outbox_size_max), PEER, None, 0.0)
 
 
 def test_a_subscriber_that_never_reads_holds_its_publishers_for_so_long_only() -> None:
