@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
+from monstermq_shared.budget import Budget
 from monstermq_shared.topic_index import MATCH_NODES_MAX, TopicIndex
 from monstermq_shared.topics import (
     decode_topic_name,
@@ -29,6 +30,9 @@ CACHED_TOPIC_SIZE_MAX = 1_024
 
 _SCOPES = 256
 """How many versions there are. A filter that begins with a wildcard raises them all."""
+
+_MATCH_WORK = 4
+"""Units of work (``budget``) that a match costs beside what it visits and collects."""
 
 _TARGET_SIZE = 64
 """Bytes a target takes: a pair, and its place in a tuple."""
@@ -94,6 +98,8 @@ class Router(Generic[S]):
         levels_max: More levels than this in a topic name are refused.
         cache_max: How many routes are kept, and ``SIZE_PER_ROUTE`` times as many bytes of topics
             and targets. The oldest goes first.
+        budget: Is charged for every match.
+        match_nodes_max: See ``TopicIndex``.
     """
 
     def __init__(
@@ -102,6 +108,7 @@ class Router(Generic[S]):
         *,
         levels_max: int,
         cache_max: int,
+        budget: Budget,
         match_nodes_max: int = MATCH_NODES_MAX,
     ) -> None:
         self._index: TopicIndex[S] = TopicIndex(match_nodes_max)
@@ -115,7 +122,7 @@ class Router(Generic[S]):
         # are kept: where two topics have the same, one is cached too early, which is no harm.
         self._met: set[int] = set()
         self._met_max = cache_max
-        self._collected = 0
+        self._budget = budget
 
     def __len__(self) -> int:
         """Return the number of subscriptions."""
@@ -125,11 +132,6 @@ class Router(Generic[S]):
     def cached(self) -> int:
         """How many routes are cached."""
         return len(self._cached_routes)
-
-    @property
-    def work(self) -> int:
-        """Nodes visited and targets collected so far, for whoever bounds work."""
-        return self._index.visited + self._collected
 
     def route(self, topic: bytes) -> Route[S]:
         """Return the route of a topic name as it stood on the wire.
@@ -162,11 +164,13 @@ class Router(Generic[S]):
         return route
 
     def _match(self, route: Route[S]) -> None:
-        targets = self._index.match(route.topic)
+        index = self._index
+        before = index.visited
+        targets = index.match(route.topic)
         route.version = self._versions[route.scope]
         if targets:
             route.targets = tuple(targets.items())
-            self._collected += len(targets)
+        self._budget.left -= _MATCH_WORK + index.visited - before + len(targets) // 8
 
     def _renew(self, topic: bytes, old: Route[S]) -> Route[S]:
         """Match a cached topic again; mostly that finds what it found before."""

@@ -154,12 +154,12 @@ async def test_the_will_of_a_refused_connect_is_not_published(scene: Scene) -> N
 
 @requirement("MQTT-3.1.4-2")
 @pytest.mark.parametrize("clean", [True, False])
-async def test_the_old_connection_is_closed_before_the_new_one_is_accepted(
+async def test_the_old_connection_is_closed_when_a_new_one_is_accepted(
     scene: Scene, clean: bool
 ) -> None:
     old = await scene.connect("a", ConnectOptions(clean=clean))
     _, connack = await scene.attach("a", ConnectOptions(clean=clean))
-    assert old.is_closed()
+    await old.closed()  # which of two sockets shows it first is not for the broker to say
     assert connack == Connack(session_present=not clean)
 
 

@@ -12,13 +12,16 @@ from monstermq_edge.mqtt.bodies import DecoderLimits
 from monstermq_edge.mqtt.connection import Connection
 from monstermq_edge.mqtt.context import ConnectionContext, Peer
 from monstermq_edge.mqtt.phases import Phase
+from monstermq_shared.budget import AMPLE, Budget
 from monstermq_shared.bus.internal import InternalLog
 from monstermq_shared.counters import Counters
 from monstermq_shared.records import Record
 from monstermq_shared.routing import Interest
 from monstermq_shared.sessions.local import LocalEngine, QueueRead, RetainedRead, Turn
+from monstermq_shared.sessions.local.publishing import DELIVERIES_MAX
 from monstermq_shared.sessions.local.reads import Read
 from monstermq_shared.sessions.local.settings import EngineSettings
+from monstermq_shared.sessions.local.turn import TURN_SIZE
 from monstermq_shared.stores.ports import CommitResult, QueuedMessage
 
 CONGESTED_AT = 400
@@ -53,10 +56,17 @@ class ObservedLog(InternalLog):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Build:
-    """How a broker is made; the tests of the simulation put broken parts here."""
+    """How a broker is made; the tests of the simulation put broken parts here.
+
+    ``deliveries_max``, ``turn_work`` and ``turn_size`` are small enough that most things are done
+    in pieces.
+    """
 
     settings: EngineSettings
     outbox_size_max: int
+    deliveries_max: int = DELIVERIES_MAX
+    turn_work: int = AMPLE
+    turn_size: int = TURN_SIZE
     engine: type[LocalEngine] = LocalEngine
     boots: bool = True
 
@@ -87,16 +97,22 @@ class Broker:
         self.disk = disk
         self.witness = witness
         self.counters = Counters()
+        self.budget = Budget()
         self.engine = build.engine(
             ObservedLog(disk.boot, ledger.appended),
             build.settings,
             interest,
             self.counters,
             lambda _: (),
+            self.budget,
         )
+        self.engine.publisher.deliveries_max = build.deliveries_max
+        self.engine.journal.turn_size = build.turn_size
+        self._turn_work = build.turn_work
         self._context = ConnectionContext(
             port=self.engine,
             counters=self.counters,
+            budget=self.budget,
             decoder_limits=DECODER_LIMITS,
             outbox_size_max=build.outbox_size_max,
             connect_timeout_s=10.0,
@@ -134,7 +150,20 @@ class Broker:
         data = bytes(pipe.to_broker[:size])
         del pipe.to_broker[:size]
         before = dict(self._ledger.newest)
+        self.budget.left = self._turn_work
         connection.receive_data(data, now, wall_us)
+        self._see_what_came(pipe, before)
+
+    def go_on(self, pipe: Pipe, now: float, wall_us: int) -> None:
+        """Handle more of what was read."""
+        assert pipe.connection is not None
+        before = dict(self._ledger.newest)
+        self.budget.left = self._turn_work
+        pipe.connection.go_on(now, wall_us)
+        self._see_what_came(pipe, before)
+
+    def _see_what_came(self, pipe: Pipe, before: dict[str, int]) -> None:
+        connection = pipe.connection
         session = self.engine.sessions.get(pipe.client.role.client_id)
         if session is not None and session.link is connection and session.subscriptions:
             pipe.floor = before if pipe.floor is None else pipe.floor
@@ -182,8 +211,12 @@ class Broker:
         """Whether ``end_turn`` would do anything."""
         journal = self.engine.journal
         turn = journal.turn
-        facts = bool(turn.clients or turn.records or turn.after or journal.log.waiting)
+        facts = bool(not turn.is_empty() or journal.log.waiting or journal._ended)
         return (facts and self.turn is None) or bool(self.engine._reads)
+
+    def work(self) -> None:
+        """Do a piece of long work."""
+        self.engine.work()
 
     def end_turn(self) -> None:
         """Hand over the facts and take the reads, as the driver does."""

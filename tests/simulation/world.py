@@ -82,7 +82,13 @@ def make_plan(random: Random) -> Plan:
         session_expiry_us=None,
     )
     return Plan(
-        build=Build(settings=settings, outbox_size_max=choice((200, 100_000))),
+        build=Build(
+            settings=settings,
+            outbox_size_max=choice((200, 100_000)),
+            deliveries_max=choice((1, 2, 1_000)),
+            turn_work=choice((1, 20, 1_000_000)),
+            turn_size=choice((1, 500, 1_000_000)),
+        ),
         lossless=lossless,
         kills=choice((0, 2, 6)),
         switching=not lossless and random.random() < 0.5,
@@ -178,11 +184,14 @@ class Simulation:
         if not self.settling:
             choices.append((0.3, self._tick))
             if self._kills:
-                choices.append((0.15, self._kill))
+                # The worst moment is while only some of a message's receivers have it.
+                choices.append((1 if self.broker.engine.is_busy else 0.15, self._kill))
         return choices
 
     def _broker_choices(self, choices: list[Choice]) -> None:
         broker = self.broker
+        if broker.engine.is_busy or broker.engine.chores.waiting:
+            choices.append((1, broker.work))
         if broker.has_work():
             choices.append((3, broker.end_turn))
         if broker.result is not None:
@@ -202,9 +211,14 @@ class Simulation:
         assert connection is not None
         if not pipe.broker_open:
             return
-        if pipe.to_broker and not connection.stops_reading:
-            choices.append((3, lambda: self._receive(pipe)))
-        elif not pipe.to_broker and not pipe.client_open:
+        free = not broker.engine.is_busy
+        if connection.unread:
+            if free and not connection.is_held:
+                choices.append((3, lambda: broker.go_on(pipe, self._now, self._wall_us)))
+        elif pipe.to_broker:
+            if free and not connection.stops_reading:
+                choices.append((3, lambda: self._receive(pipe)))
+        elif free and not pipe.client_open:
             choices.append((2, lambda: broker.lost(pipe, self._wall_us)))
         if broker.is_dirty(pipe):
             choices.append((3, lambda: broker.flush(pipe)))

@@ -6,6 +6,7 @@ from dataclasses import replace
 from tests.support.disk import Disk
 from tests.support.links import RecordingLink
 
+from monstermq_shared.budget import Budget
 from monstermq_shared.bus.internal import InternalLog
 from monstermq_shared.counters import Counters
 from monstermq_shared.messages import MessageRun
@@ -64,6 +65,22 @@ def session_of(link: RecordingLink) -> Session:
     return link.session
 
 
+def subscribe_to(
+    engine: LocalEngine, session: Session, packet_id: int, filters: Sequence[tuple[str, int]]
+) -> None:
+    """Do what a SUBSCRIBE causes."""
+    codes, _ = engine.subscribe(session, filters)
+    engine.subscribed(session, packet_id, codes)
+
+
+def unsubscribe_from(
+    engine: LocalEngine, session: Session, packet_id: int, filters: Sequence[str]
+) -> None:
+    """Do what an UNSUBSCRIBE causes."""
+    engine.unsubscribe(session, filters)
+    engine.unsubscribed(session, packet_id)
+
+
 class Bench:
     """A broker without network, whose turns end when a test says so.
 
@@ -75,6 +92,7 @@ class Bench:
         self.disk = disk or Disk()
         self.disk.boot += 1
         self.counters = Counters()
+        self.budget = Budget()
         self.wall_us = 0
         self.system_values: dict[str, bytes] = {}
         self.engine = LocalEngine(
@@ -83,6 +101,7 @@ class Bench:
             self._interest,
             self.counters,
             lambda _: [*self.system_values.items()],
+            self.budget,
         )
         self.engine.restore(self.disk.load(), self.wall_us)
 
@@ -115,13 +134,27 @@ class Bench:
         return len(reads)
 
     def settle(self) -> None:
-        """Commit and read until there is nothing left to do."""
+        """Work, commit and read until there is nothing left to do."""
         while True:
+            while self.engine.work():
+                pass
             turn = self.engine.take_turn()
             if turn is not None:
                 self.engine.committed(self.disk.apply(turn))
             elif not self.answer_reads():
                 return
+
+    def end_turn(self) -> bool:
+        """See ``hub.TurnEnd``: the turn of the event loop ends with all committed and read."""
+        more = self.engine.work()
+        if not more:
+            self.settle()
+        return more
+
+    @property
+    def is_busy(self) -> bool:
+        """See ``hub.TurnEnd``."""
+        return self.engine.is_busy
 
     # -- clients ---------------------------------------------------------------------------------
 
@@ -145,7 +178,7 @@ class Bench:
         """Connect, subscribe, and see it all through; what was said is forgotten."""
         link = self.attach(client_id, clean=clean)
         if filters:
-            self.engine.subscribe(session_of(link), 1, filters)
+            subscribe_to(self.engine, session_of(link), 1, filters)
         self.settle()
         link.take()
         return link

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
+from monstermq_shared.budget import Budget
 from monstermq_shared.bus.internal import InternalBus, InternalLog
 from monstermq_shared.counters import Counters
 from monstermq_shared.messages import MessageRun
@@ -101,7 +102,7 @@ class LocalBus:
 
     def __init__(self, *, boot: int = 1, size_max: int = 100_000) -> None:
         self.log = InternalLog(boot)
-        self.engine = LocalEngine(self.log, SETTINGS, _interest, Counters(), lambda _: ())
+        self.engine = LocalEngine(self.log, SETTINGS, _interest, Counters(), lambda _: (), Budget())
         self.bus = InternalBus(
             self.log,
             RecordAppender(self.engine).append,

@@ -5,7 +5,7 @@ import socket
 from collections.abc import Callable
 from typing import Self
 
-from tests.support.engine import Bench
+from tests.support.engine import Bench, subscribe_to
 from tests.support.mqtt_client_frames import encode_connect
 
 from monstermq_edge.faults import Faults
@@ -47,6 +47,7 @@ def context_for(
     return ConnectionContext(
         port=bench.engine,
         counters=bench.counters,
+        budget=bench.budget,
         decoder_limits=DecoderLimits(),
         outbox_size_max=OUTBOX_SIZE_MAX,
         connect_timeout_s=CONNECT_TIMEOUT_S,
@@ -86,6 +87,8 @@ class Line:
     def receive(self, data: bytes, now: float = 0.0) -> None:
         """Give the connection bytes of its peer."""
         self.connection.receive_data(data, now, 0)
+        while self.connection.unread and not self.connection.is_held:
+            self.connection.go_on(now, 0)
 
     def connect(self, client_id: str = "c", *, keep_alive_s: int = 60) -> None:
         """Connect, see CONNACK committed, and forget it."""
@@ -108,7 +111,7 @@ class Stage:
         self.counters = self.bench.counters
         self.faults = Faults(self.counters, self.clock)
         self.loop = asyncio.get_running_loop()
-        self.hub = Hub(self.loop, self.clock, self.bench.settle, 100, self.faults)
+        self.hub = Hub(self.loop, self.clock, self.bench, 100, self.faults, self.bench.budget)
         self.context = context_for(self.bench, self.hub.wake, self.hub.wake_later)
         self.make: Callable[[Hub, ConnectionContext], StreamProtocol] = StreamProtocol
         self._sockets: list[socket.socket] = []
@@ -156,7 +159,7 @@ class Stage:
         """Send the client of a connection, who does not read, more than its outbox takes."""
         publisher = self.bench.connect("congesting", clean=True)
         session = self.bench.engine.sessions[connection.client_id]
-        self.bench.engine.subscribe(session, 1, [("big", 0)])
+        subscribe_to(self.bench.engine, session, 1, [("big", 0)])
         while connection.waiting_size <= OUTBOX_SIZE_MAX:
             self.bench.publish(publisher, "big", bytes(OUTBOX_SIZE_MAX), qos=0)
             await self.turns()
@@ -178,5 +181,5 @@ class Stage:
     async def pass_time(self, seconds: float) -> None:
         """Let time go by, and the hub see it."""
         self.clock.now += seconds
-        self.hub.tick()
+        self.hub.wheel.tick()
         await self.turns()

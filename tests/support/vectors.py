@@ -125,14 +125,10 @@ def _normalize(packet: Packet) -> list[Normalized]:
             return [{"packet": kind.name, "packet_id": packet_id} for packet_id in packet_ids]
         case Connect():
             return [_normalize_connect(packet)]
-        case Subscribe(packet_id=packet_id, filters=filters):
-            return [
-                {
-                    "packet": "SUBSCRIBE",
-                    "packet_id": packet_id,
-                    "filters": [list(pair) for pair in filters],
-                }
-            ]
+        case Subscribe(packet_id=packet_id, filters=filters, refused=refused):
+            beyond = {"refused": refused} if refused else {}
+            pairs = [list(pair) for pair in filters]
+            return [{"packet": "SUBSCRIBE", "packet_id": packet_id, "filters": pairs, **beyond}]
         case Unsubscribe(packet_id=packet_id, filters=filters):
             return [{"packet": "UNSUBSCRIBE", "packet_id": packet_id, "filters": list(filters)}]
         case Pingreq() | Disconnect():

@@ -10,7 +10,7 @@ from monstermq_edge import settings
 from monstermq_edge.binding import url_host
 from monstermq_edge.driver import EngineDriver
 from monstermq_edge.faults import Faults
-from monstermq_edge.hub import TICK_S, Hub
+from monstermq_edge.hub import Hub
 from monstermq_edge.listeners import Listeners, Port
 from monstermq_edge.maintenance import Maintenance
 from monstermq_edge.mqtt.connection import Connection
@@ -25,6 +25,8 @@ from monstermq_edge.transport.stream import StreamProtocol
 from monstermq_edge.transport.tls import ReloadableTls, certificate_warnings
 from monstermq_edge.transport.websocket_protocol import WebSocketProtocol
 from monstermq_edge.views import RETAINED, open_views
+from monstermq_edge.wheel import TICK_S
+from monstermq_shared.budget import Budget
 from monstermq_shared.bus.internal import InternalBus, InternalLog
 from monstermq_shared.clock import SystemClock
 from monstermq_shared.config import BrokerConfig
@@ -57,6 +59,7 @@ class Broker:
         self._version = version
         self._clock = SystemClock()
         self.counters = Counters()
+        self._budget = Budget()
         self.failed: asyncio.Future[MonsterError] = asyncio.get_running_loop().create_future()
         self._limited_log = LimitedLog(clients_log)
         self._tls: ReloadableTls | None = None
@@ -138,6 +141,7 @@ class Broker:
             views.interest,
             self.counters,
             self._system_values,
+            self._budget,
         )
         self.bus = InternalBus(
             log,
@@ -156,9 +160,10 @@ class Broker:
         self.hub = Hub(
             asyncio.get_running_loop(),
             self._clock,
-            self._driver.end_turn,
+            self._driver,
             config.limits.connections,
             self._faults,
+            self._budget,
         )
 
     def _connection_context(self) -> ConnectionContext:
@@ -167,6 +172,7 @@ class Broker:
         return ConnectionContext(
             port=self.engine,
             counters=self.counters,
+            budget=self._budget,
             decoder_limits=settings.decoder_limits(self._config),
             outbox_size_max=limits.outbox_kb * settings.KIB,
             connect_timeout_s=limits.connect_timeout_s,
@@ -269,7 +275,7 @@ class Broker:
         second = 0
         while True:
             await asyncio.sleep(TICK_S)
-            self.hub.tick()
+            self.hub.wheel.tick()
             now = self._clock.monotonic()
             if int(now) != second:
                 second = int(now)
@@ -310,8 +316,9 @@ class Broker:
         self._unready = "the broker is stopping"
         await self._listeners.close()
         await self._end_background()
-        for protocol in self.hub.protocols:
-            protocol.quiesce()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_S):
+                await self.hub.quiesce()
         clean = await self._driver.drain(within_s=DRAIN_S)
         self._shut_down_clients()
         if not (await self._driver.drain(within_s=DRAIN_S) and clean):

@@ -88,10 +88,8 @@ class EngineDriver:
         """Commit all there is, for at most so long; return whether that was enough."""
         try:
             async with asyncio.timeout(within_s):
-                self.end_turn()
-                while not self._idle.is_set():
-                    await self._idle.wait()
-                    self.end_turn()
+                while self.end_turn() or not self._idle.is_set():
+                    await (asyncio.sleep(0) if self._idle.is_set() else self._idle.wait())
         except TimeoutError:
             return False
         self._touch()
@@ -105,18 +103,29 @@ class EngineDriver:
 
     # -- commits ---------------------------------------------------------------------------------
 
-    def end_turn(self) -> None:
+    @property
+    def is_busy(self) -> bool:
+        """See ``LocalEngine.is_busy``."""
+        return self._engine.is_busy
+
+    def end_turn(self) -> bool:
         """Hand the facts of this loop turn over, unless a commit is still running.
 
         A fault in that ends the process: what the engine thinks is under way would never be.
+
+        Returns:
+            Whether there is long work to go on with in the next turn.
         """
         if self._broken:
-            return
+            return False
         try:
+            more = self._engine.work()
             self._hand_over()
         except Exception as exc:
             logger.critical("the end of a turn failed", exc_info=exc)
             self._give_up(StoreError("a fault in the broker ended its commits"))
+            return False
+        return more
 
     def _hand_over(self) -> None:
         engine = self._engine
@@ -190,6 +199,8 @@ class EngineDriver:
                     self._give_up(exc)
                     return
             self._touch()
+            # A store in memory answers without a pause, and there may be many to be read to.
+            await asyncio.sleep(0)
 
     async def _read(self, read: Read) -> None:
         if isinstance(read, QueueRead):

@@ -1,4 +1,4 @@
-"""What the network connections of one process share: the loop turn, the clock, the time wheel.
+"""What the network connections of one process share: the loop turn, and whose turn it is.
 
 Whatever happens in a turn of the event loop is finished at its end, once: facts are handed to the
 database, and each connection that has something to say writes it in one piece.
@@ -7,22 +7,25 @@ While turns bring more to read, writing waits a little: a burst is read, then de
 then acknowledged. Doing the same thing again is cheaper than taking turns at several, and writing
 is most of what a message costs: else the last one would be delivered after nearly all others had
 been acknowledged.
+
+Nobody takes the others' time. A turn has a budget of work. A connection that causes more than its
+share waits, with the rest of what it sent, behind all that wait already; one that has waited for
+nothing is served at once as long as the turn's budget lasts. Writes come in portions too.
 """
 
 import asyncio
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
 
 from monstermq_edge.faults import Faults
 from monstermq_edge.mqtt.outbox import Outbox
+from monstermq_edge.wheel import Wheel
+from monstermq_shared.budget import Budget
 from monstermq_shared.clock import Clock
 
 if TYPE_CHECKING:
     from monstermq_edge.transport.stream import StreamProtocol
-
-TICK_S = 0.25
-"""How fine the wheel is: a silent client is noticed at most this long after its deadline."""
 
 DELIVERY_PATIENCE_S = 0.0002
 """How long deliveries wait for a turn in which nothing is read, at most."""
@@ -33,11 +36,11 @@ ANSWER_PATIENCE_S = 0.0005
 LINGER_S = 5.0
 """How long a closed connection may take to accept what it was still sent."""
 
-WATCH_MAX_S = 60.0
-"""The wheel looks no further ahead, and so keeps what has gone no longer."""
+TURN_WORK = 4_000
+"""Units of work (``budget``) that all connections together may cause in one turn."""
 
-_WATCH_TICKS_MAX = int(WATCH_MAX_S / TICK_S)
-
+WRITES_MAX = 256
+"""Connections that are written to at once: about two milliseconds of system calls."""
 
 # Plain numbers, since an enumeration's members are slow to read for every run.
 ASLEEP = 0
@@ -50,13 +53,29 @@ AWAKE = 2
 """It is written to, held, resumed or closed once the burst has been read."""
 
 
+class TurnEnd(Protocol):
+    """What the hub asks of the session engine's driver."""
+
+    def end_turn(self) -> bool:
+        """Hand facts over, and do a piece of long work; return whether there is more of that."""
+        ...
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether long work goes on during which no connection may be served."""
+        ...
+
+
 class Hub:
-    """The turn's end, and the wheel that finds silent connections.
+    """The turn's end, the order in which connections are served, and the wheel.
 
     Attributes:
         clock: Where the time comes from.
         faults: Where bugs are noted that end one connection.
+        budget: What is left for this turn.
+        wheel: Finds silent connections.
         protocols: All open network connections.
+        quiet: The broker is about to stop: nothing more is read from anybody.
         reading: Something has come from a peer in this turn.
         read_at: When the first of it came, in monotonic seconds.
         read_wall_us: The same in microseconds UTC.
@@ -64,36 +83,46 @@ class Hub:
     Args:
         loop: The event loop of this process.
         clock: See above.
-        end_of_turn: Called once per turn before the outboxes are written.
+        turn_end: Called once per turn before the outboxes are written.
         connections_max: More than these are refused.
         faults: See above.
+        budget: See above; the hub refills it.
     """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         clock: Clock,
-        end_of_turn: Callable[[], None],
+        turn_end: TurnEnd,
         connections_max: int,
         faults: Faults,
+        budget: Budget,
     ) -> None:
         self.clock = clock
         self.faults = faults
+        self.budget = budget
+        self.wheel = Wheel(clock)
         self.protocols: set[StreamProtocol] = set()
         self._loop = loop
-        self._end_of_turn = end_of_turn
+        self._turn_end = turn_end
         self._connections_max = connections_max
+        # Who has more to say than its share of a turn; each stands here once.
+        self._waiting: deque[StreamProtocol] = deque()
+        self._worked_off = asyncio.Event()
+        self._worked_off.set()
         self._urgent: list[StreamProtocol] = []
         self._patient: list[StreamProtocol] = []
+        # Those that earlier turns had no time to write to. All three have each connection once.
+        self._late: deque[StreamProtocol] = deque()
         self._urgent_until = 0.0
         self._patient_until = 0.0
+        self.quiet = False
         self.reading = False
         self.read_at = 0.0
         self.read_wall_us = 0
         self._scheduled = False
         self._emptied: asyncio.Event | None = None
-        self._wheel: dict[int, list[StreamProtocol]] = {}
-        self._wheel_at = int(clock.monotonic() / TICK_S)
+        budget.left = TURN_WORK
 
     def is_full(self) -> bool:
         """Whether no further connection is taken."""
@@ -111,6 +140,14 @@ class Hub:
         if self.protocols:
             await self._emptied.wait()
 
+    async def quiesce(self) -> None:
+        """Read nothing more; return when what was read is handled, but for those that are held."""
+        self.quiet = True
+        for protocol in self.protocols:
+            if protocol.connection is not None:
+                self.wake(protocol.connection)
+        await self._worked_off.wait()
+
     # -- the turn --------------------------------------------------------------------------------
 
     def touch(self) -> None:
@@ -124,6 +161,12 @@ class Hub:
         self.reading = True
         self.read_at = self.clock.monotonic()
         self.read_wall_us = self.clock.wall_us()
+        self.touch()
+
+    def wait_in_line(self, protocol: "StreamProtocol") -> None:
+        """Serve a connection when those before it have had their share."""
+        self._waiting.append(protocol)
+        self._worked_off.clear()
         self.touch()
 
     def wake(self, connection: Outbox) -> None:
@@ -149,56 +192,57 @@ class Hub:
     def _finish_turn(self) -> None:
         self._scheduled = False
         try:
-            self._end_of_turn()
+            if self._waiting:
+                self._serve_waiting()
+            if self._turn_end.end_turn():
+                self.touch()
         finally:
-            if self._urgent or self._patient:
+            if self._urgent or self._patient or self._late:
                 self._write()
             # What is read before the next end of a turn sets it again.
             self.reading = False
+            if not self._turn_end.is_busy:
+                self.budget.left = TURN_WORK
+
+    def _serve_waiting(self) -> None:
+        """Serve those that wait, at least for half a turn's work; each once."""
+        if not self._turn_end.is_busy:
+            budget = self.budget
+            budget.left = max(budget.left, TURN_WORK // 2)
+            now, wall_us = self.clock.monotonic(), self.clock.wall_us()
+            for _ in range(len(self._waiting)):
+                self._waiting.popleft().serve(now, wall_us)
+                if budget.left <= 0:
+                    break
+        if self._waiting:
+            self.touch()
+        else:
+            self._worked_off.set()
 
     def _write(self) -> None:
         """Write all, or while there is more to read only what has waited long enough."""
         now = self.clock.monotonic() if self.reading else math.inf
         if now >= self._urgent_until:
             urgent, self._urgent = self._urgent, []
-            _flush(urgent)
+            self._flush(urgent)
         if now >= self._patient_until:
             patient, self._patient = self._patient, []
-            _flush(patient)
-        if self._urgent or self._patient:
+            self._flush(patient)
+        if self._late:
+            late = [self._late.popleft() for _ in range(min(len(self._late), WRITES_MAX))]
+            self._flush(late)
+        if self._urgent or self._patient or self._late:
             self.touch()
 
-    # -- the wheel -------------------------------------------------------------------------------
-
-    def watch(self, protocol: "StreamProtocol", deadline: float) -> int:
-        """Look at a connection once its deadline has passed, or ``WATCH_MAX_S`` before.
-
-        Returns:
-            The wheel's tick for that.
-        """
-        last = self._wheel_at + _WATCH_TICKS_MAX
-        tick = last if deadline >= last * TICK_S else math.ceil(deadline / TICK_S)
-        tick = max(tick, self._wheel_at + 1)
-        self._wheel.setdefault(tick, []).append(protocol)
-        return tick
-
-    def tick(self) -> None:
-        """Visit the connections whose tick has come. Call it every ``TICK_S``."""
-        now = self.clock.monotonic()
-        while self._wheel_at < int(now / TICK_S):
-            self._wheel_at += 1
-            for protocol in self._wheel.pop(self._wheel_at, ()):
+    def _flush(self, protocols: "list[StreamProtocol]") -> None:
+        """Write to as many as there is time for; the others are late."""
+        if len(protocols) > WRITES_MAX:
+            self._late.extend(protocols[WRITES_MAX:])
+            del protocols[WRITES_MAX:]
+        for protocol in protocols:
+            if protocol.awake != ASLEEP:
+                protocol.awake = ASLEEP
                 try:
-                    protocol.check_deadline(self._wheel_at, now)
-                except Exception as exc:  # noqa: BLE001 - a bug in one must not spare the others
+                    protocol.flush()
+                except Exception as exc:  # noqa: BLE001 - a bug in one must not mute the others
                     protocol.fail(exc)
-
-
-def _flush(protocols: "list[StreamProtocol]") -> None:
-    for protocol in protocols:
-        if protocol.awake != ASLEEP:
-            protocol.awake = ASLEEP
-            try:
-                protocol.flush()
-            except Exception as exc:  # noqa: BLE001 - a bug in one must not mute the others
-                protocol.fail(exc)

@@ -175,15 +175,31 @@ class SessionPort(Protocol[S]):
         """
         ...
 
-    def subscribe(self, session: S, packet_id: int, filters: Sequence[tuple[str, int]]) -> None:
-        """Add subscriptions (filter, QoS); SUBACK follows once they hold, then what is retained.
+    def subscribe(
+        self, session: S, filters: Sequence[tuple[str, int]]
+    ) -> tuple[Sequence[int], str]:
+        """Add subscriptions (filter, QoS), those of one SUBSCRIBE or the next part of a long one.
 
         The filters have been validated; the engine refuses by its own limits with code 0x80.
+
+        Returns:
+            A code for each, and why the first of the refused was; empty if none was.
         """
         ...
 
-    def unsubscribe(self, session: S, packet_id: int, filters: Sequence[str]) -> None:
-        """Remove subscriptions; UNSUBACK follows once that holds."""
+    def subscribed(self, session: S, packet_id: int, codes: Sequence[int]) -> None:
+        """All filters of a SUBSCRIBE are added: SUBACK follows once they hold.
+
+        After it comes what is retained.
+        """
+        ...
+
+    def unsubscribe(self, session: S, filters: Sequence[str]) -> None:
+        """Remove subscriptions, those of one UNSUBSCRIBE or the next part of a long one."""
+        ...
+
+    def unsubscribed(self, session: S, packet_id: int) -> None:
+        """All filters of an UNSUBSCRIBE are removed: UNSUBACK follows once that holds."""
         ...
 
     def acknowledge(self, session: S, packet_ids: Sequence[int]) -> None:
@@ -200,6 +216,10 @@ class SessionPort(Protocol[S]):
 
     def complete(self, session: S, packet_ids: Sequence[int]) -> None:
         """The client sent PUBCOMPs."""
+        ...
+
+    def owes_answers(self, session: S) -> bool:
+        """Whether something that the client is to be told waits for a commit."""
         ...
 
     def is_overloaded(self) -> bool:

@@ -6,13 +6,23 @@ from tests.support.mqtt_client_frames import (
     encode_connect,
     encode_publish,
     encode_subscribe,
+    encode_unsubscribe,
 )
 from tests.support.vectors import Vector, load_vectors, normalize
 
-from monstermq_edge.mqtt.decoder import Decoder, DecoderLimits
+from monstermq_edge.mqtt.bodies import PART_FILTERS
+from monstermq_edge.mqtt.decoder import PACKETS_MAX, RUN_MAX, Decoder, DecoderLimits
 from monstermq_edge.mqtt.encoder import QOS0, QOS1, encode_run
 from monstermq_edge.mqtt.errors import MalformedPacket, PacketTooLarge, RemoteProtocolError
-from monstermq_edge.mqtt.packets import Answers, Connect, ConnectCode, Packet, Subscribe
+from monstermq_edge.mqtt.packets import (
+    Answers,
+    Connect,
+    ConnectCode,
+    Packet,
+    Pingreq,
+    Subscribe,
+    Unsubscribe,
+)
 from monstermq_shared.messages import MessageRun
 
 
@@ -86,10 +96,36 @@ def test_the_level_is_the_one_connect_names() -> None:
 
 
 def test_all_messages_on_a_topic_are_one_run() -> None:
-    frames = b"".join(encode_publish("t", b"%d" % number) for number in range(2_000))
+    frames = b"".join(encode_publish("t", b"%d" % number) for number in range(1_000))
     (run,) = connected().feed(frames)
     assert isinstance(run, MessageRun)
-    assert run.payloads == [b"%d" % number for number in range(2_000)]
+    assert run.payloads == [b"%d" % number for number in range(1_000)]
+
+
+@pytest.mark.parametrize("payload", [b"1234", b""], ids=["of one length", "of any length"])
+@pytest.mark.parametrize("qos", [0, 1])
+def test_a_run_is_bounded_and_the_next_one_goes_on(payload: bytes, qos: int) -> None:
+    frames = [
+        encode_publish("t", payload or bytes(number % 7), qos=qos, packet_id=number + 1)
+        for number in range(3 * RUN_MAX)
+    ]
+    decoder = connected()
+    runs = [run for run in decoder.feed(b"".join(frames)) if isinstance(run, MessageRun)]
+    assert [run.count for run in runs] == [RUN_MAX] * 3
+    payloads = [payload for run in runs for payload in run.payloads]
+    assert payloads == [payload or bytes(number % 7) for number in range(3 * RUN_MAX)]
+    assert [i for run in runs for i in run.packet_ids] == [*range(1, 3 * RUN_MAX + 1)] * qos
+
+
+def test_a_chunk_of_many_packets_is_returned_in_parts() -> None:
+    decoder = connected()
+    wire = (PINGREQ + encode_publish("t", b"x")) * 100_000
+    parts = [decoder.feed(wire)]
+    while decoder.unread:
+        parts.append(decoder.more())
+    assert max(map(len, parts)) <= PACKETS_MAX
+    assert sum(map(len, parts)) == 200_000
+    assert decoder.feed(PINGREQ) == [Pingreq()]
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 60, 61, 600])
@@ -162,12 +198,20 @@ def test_a_frame_that_is_not_minimal_is_not_among_those_passed_on() -> None:
     assert second.encodings == {}
 
 
-@pytest.mark.parametrize("count", [1, 2, 20, 5_000])
+@pytest.mark.parametrize("count", [1, 2, 20, 1_024])
 def test_consecutive_acknowledgements_are_one_packet(count: int) -> None:
     frames = b"".join(b"\x40\x02" + i.to_bytes(2, "big") for i in range(1, count + 1))
     answers, _ = connected().feed(frames + PINGREQ)
     assert isinstance(answers, Answers)
     assert list(answers.packet_ids) == list(range(1, count + 1))
+
+
+def test_more_acknowledgements_than_one_packet_takes_follow_in_the_next() -> None:
+    frames = b"".join(b"\x40\x02" + i.to_bytes(2, "big") for i in range(1, 5_001))
+    packets = connected().feed(frames)
+    ids = [list(packet.packet_ids) for packet in packets if isinstance(packet, Answers)]
+    assert [i for part in ids for i in part] == list(range(1, 5_001))
+    assert max(map(len, ids)) <= RUN_MAX
 
 
 def test_a_packet_of_5_mb_arrives_in_pieces() -> None:
@@ -247,24 +291,52 @@ def test_a_will_on_the_brokers_own_topics_can_be_answered() -> None:
     assert decoder.error.reason is ConnectCode.NOT_AUTHORIZED
 
 
-def test_a_list_with_a_bad_filter_at_its_end_subscribes_to_nothing() -> None:
+def parts_of(wire: bytes) -> list[Packet]:
+    """Return all that a decoder makes of a packet, and see that there was no error."""
     decoder = connected()
-    good = [(f"a/{number}", 0) for number in range(100)]
+    packets = decoder.feed(wire)
+    while decoder.unread:
+        more = decoder.more()
+        assert len(more) == 1
+        packets += more
+    assert decoder.error is None
+    assert decoder.feed(PINGREQ) == [Pingreq()]
+    return packets
+
+
+def test_a_short_list_with_a_bad_filter_at_its_end_subscribes_to_nothing() -> None:
+    decoder = connected()
+    good = [(f"a/{number}", 0) for number in range(PART_FILTERS - 1)]
     assert decoder.feed(encode_subscribe(1, [*good, ("a#", 0)])) == []
     assert type(decoder.error) is RemoteProtocolError
 
 
-def test_65_thousand_filters_in_one_packet_are_refused() -> None:
+def test_a_long_list_with_a_bad_filter_at_its_end_is_an_error_after_its_first_part() -> None:
     decoder = connected()
-    assert decoder.feed(encode_subscribe(1, [("a", 0)] * 65_000)) == []
+    good = [(f"a/{number}", 0) for number in range(PART_FILTERS)]
+    (part,) = decoder.feed(encode_subscribe(1, [*good, ("a#", 0)]))
+    assert part == Subscribe(1, good, last=False)
+    assert decoder.more() == []
     assert type(decoder.error) is RemoteProtocolError
-    assert decoder.pending == 0
+    assert not decoder.unread
 
 
-def test_a_thousand_filters_are_taken_by_default() -> None:
-    (subscribe,) = connected().feed(encode_subscribe(1, [("a", 0)] * 1_000))
-    assert isinstance(subscribe, Subscribe)
-    assert len(subscribe.filters) == 1_000
+def test_a_thousand_filters_are_taken_by_default_and_those_beyond_are_counted() -> None:
+    parts = parts_of(encode_subscribe(1, [("a", 0)] * 65_000))
+    subscribes = [part for part in parts if isinstance(part, Subscribe)]
+    assert sum(len(part.filters) for part in subscribes) == 1_000
+    assert sum(part.refused for part in subscribes) == 64_000
+    assert max(len(part.filters) + part.refused for part in subscribes) <= PART_FILTERS
+    assert [part.last for part in subscribes] == [False] * (len(subscribes) - 1) + [True]
+
+
+def test_an_unsubscribe_of_any_length_is_read_in_parts() -> None:
+    filters = [f"{number}" for number in range(50_000)]
+    parts = parts_of(encode_unsubscribe(1, filters))
+    unsubscribes = [part for part in parts if isinstance(part, Unsubscribe)]
+    assert [f for part in unsubscribes for f in part.filters] == filters
+    assert max(len(part.filters) for part in unsubscribes) <= PART_FILTERS
+    assert [part.last for part in unsubscribes] == [False] * (len(unsubscribes) - 1) + [True]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from tests.support.engine import Bench
 from tests.support.mqtt_client_frames import PINGREQ, encode_publish, encode_subscribe
 from tests.support.stage import Stage
 
@@ -15,12 +16,12 @@ from monstermq_edge.hub import (
     ASLEEP,
     AWAKE,
     DELIVERY_PATIENCE_S,
-    TICK_S,
-    WATCH_MAX_S,
     Hub,
 )
 from monstermq_edge.mqtt.context import ConnectionContext
 from monstermq_edge.transport.stream import StreamProtocol
+from monstermq_edge.wheel import TICK_S, WATCH_MAX_S
+from monstermq_shared.budget import Budget
 
 
 class Broken(StreamProtocol):
@@ -94,10 +95,11 @@ async def test_a_turn_that_fails_is_reported_and_its_outboxes_are_written(stage:
     reported: list[dict[str, Any]] = []
     stage.loop.set_exception_handler(lambda _, context: reported.append(context))
 
-    def fail() -> None:
-        raise RuntimeError("turn")
+    class Failing(Bench):
+        def end_turn(self) -> bool:
+            raise RuntimeError("turn")
 
-    hub = Hub(stage.loop, stage.clock, fail, 10, stage.faults)
+    hub = Hub(stage.loop, stage.clock, Failing(), 10, stage.faults, Budget())
     connection.receive_data(PINGREQ, stage.clock.now, 0)
     assert protocol.awake == AWAKE
     protocol.awake = ASLEEP
@@ -159,9 +161,9 @@ async def test_who_is_delivered_something_is_acknowledged_in_the_same_write(stag
 
 async def test_the_wheel_never_keeps_a_connection_for_long(stage: Stage) -> None:
     _, protocol, connection = await stage.connect("c", keep_alive_s=65_535)
-    tick = stage.hub.watch(protocol, connection.deadline)
+    tick = stage.hub.wheel.watch(protocol, connection.deadline)
     assert tick * TICK_S <= stage.clock.now + WATCH_MAX_S
-    assert stage.hub.watch(protocol, 1e300) == tick
+    assert stage.hub.wheel.watch(protocol, 1e300) == tick
 
 
 async def test_a_deadline_beyond_the_wheel_is_met_all_the_same(stage: Stage) -> None:
@@ -186,7 +188,7 @@ async def test_the_hub_says_when_the_last_connection_has_gone(stage: Stage) -> N
 
 @pytest.mark.parametrize("count", [0, 1])
 async def test_the_hub_is_full_at_its_bound(stage: Stage, count: int) -> None:
-    hub = Hub(stage.loop, stage.clock, lambda: None, 1, stage.faults)
+    hub = Hub(stage.loop, stage.clock, stage.bench, 1, stage.faults, stage.bench.budget)
     _, protocol, _ = await stage.connect("c")
     if count:
         hub.protocols.add(protocol)

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 import uvloop
-from tests.support.engine import Bench, session_of
+from tests.support.engine import Bench, session_of, subscribe_to
 from tests.support.mqtt_client_frames import PINGREQ, encode_publish
 from tests.support.stage import DEADLINE_S, OUTBOX_SIZE_MAX, Stage
 from tests.support.websocket_client import client_frame, upgrade_request
@@ -250,7 +250,7 @@ def test_a_subscriber_that_never_reads_does_not_hold_its_publishers_for_ever(
     async def story(stage: Stage) -> None:
         bench = stage.bench
         client, _, deaf = await stage.connect("deaf", keep_alive_s=0)
-        bench.engine.subscribe(deaf.session, 1, [("t", 1)])
+        subscribe_to(bench.engine, deaf.session, 1, [("t", 1)])
         await stage.congest(deaf)
         while not deaf.stops_reading:
             await stage.loop.sock_sendall(client, PINGREQ * 1_000)
@@ -273,7 +273,7 @@ def test_a_subscriber_that_never_reads_does_not_hold_its_publishers_for_ever(
 
 async def test_a_connection_beyond_the_bound_is_closed_unread() -> None:
     async with Stage() as stage:
-        stage.hub = Hub(stage.loop, stage.clock, stage.bench.settle, 0, stage.faults)
+        stage.hub = Hub(stage.loop, stage.clock, stage.bench, 0, stage.faults, stage.bench.budget)
         client, _ = await stage.open()
         assert await stage.receive(client) == b""
         assert stage.counters.connections_refused[Refusal.CONNECTIONS_MAX] == 1

@@ -319,6 +319,8 @@ class TestSentFrames:
         channel.receive(upgrade_request())
         assert channel.frame(b"now") != b""
         channel.receive(close_frame(1000))
+        assert channel.frame(b"still owed") != b""
+        channel.close()
         assert channel.frame(b"late") == b""
 
 
@@ -327,6 +329,9 @@ class TestEnd:
     def test_by_the_client_is_echoed_and_no_error(self, code: int) -> None:
         channel = open_channel()
         assert channel.receive(client_frame(b"\xe0\x00") + close_frame(code, "bye")) == b"\xe0\x00"
+        assert channel.data_to_send() == b""  # not before all that is owed is said
+        assert channel.close_reason
+        channel.close()
         (answer,) = read_frames(channel.data_to_send())
         assert answer == ServerFrame(CLOSE, struct.pack("!H", code) + b"bye")
         assert (channel.open, channel.closing, channel.error) == (False, True, None)
@@ -335,6 +340,7 @@ class TestEnd:
     def test_by_the_client_without_a_code_is_echoed(self) -> None:
         channel = open_channel()
         channel.receive(client_frame(b"", CLOSE))
+        channel.close()
         assert read_frames(channel.data_to_send()) == [ServerFrame(CLOSE, b"")]
         assert channel.error is None
 

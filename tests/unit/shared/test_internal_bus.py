@@ -6,6 +6,7 @@ from contextlib import aclosing
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.engine import subscribe_to
 from tests.support.local_bus import GENERATION, PENDING_MAX, WALL_US, LocalBus, a_run
 
 from monstermq_shared.bus.duplicates import Duplicates
@@ -228,7 +229,7 @@ def test_taps_get_exactly_what_was_published_however_they_are_interleaved(
 async def test_an_appended_record_reaches_subscribers_and_views_as_a_clients_would() -> None:
     local = LocalBus()
     session, link = local.connect("s")
-    local.engine.subscribe(session, 1, [("#", 1)])
+    subscribe_to(local.engine, session, 1, [("#", 1)])
     position = await local.bus.messages.append(0, [a_record("stored/a", b"1")], Stamp("w", 1))
     assert link.payloads == [b"1"]
     assert local.committed_records == 1
@@ -267,7 +268,7 @@ async def test_an_append_that_causes_no_rows_does_not_wait_for_the_database() ->
 async def test_an_append_repeated_with_its_stamp_is_not_delivered_again() -> None:
     local = LocalBus()
     session, link = local.connect("s")
-    local.engine.subscribe(session, 1, [("#", 1)])
+    subscribe_to(local.engine, session, 1, [("#", 1)])
     records = [a_record("a", b"1"), a_record("a", b"2")]
     await local.bus.messages.append(0, records, Stamp("w", 1))
     await local.bus.messages.append(0, [*records, a_record("a", b"3")], Stamp("w", 1))
@@ -278,7 +279,7 @@ async def test_an_append_repeated_with_its_stamp_is_not_delivered_again() -> Non
 async def test_a_topic_nobody_may_append_to_refuses_the_whole_batch(topic: str) -> None:
     local = LocalBus()
     session, link = local.connect("s")
-    local.engine.subscribe(session, 1, [("#", 1)])
+    subscribe_to(local.engine, session, 1, [("#", 1)])
     good = a_record("a", b"1")
     with pytest.raises(InvalidTopic):
         local.bus.messages.append(0, [good, a_record(topic, b"2")], Stamp("w", 1))
@@ -305,7 +306,7 @@ async def test_too_much_that_is_not_committed_refuses_more() -> None:
 async def test_a_subscriber_that_is_behind_refuses_more() -> None:
     local = LocalBus()
     session, _ = local.connect("s")
-    local.engine.subscribe(session, 1, [("#", 1)])
+    subscribe_to(local.engine, session, 1, [("#", 1)])
     records = [a_record("a", b"x")] * (PENDING_MAX + 21)
     await local.bus.messages.append(0, records, Stamp("w", 0))
     with pytest.raises(BusUnavailable, match="behind"):

@@ -1,10 +1,11 @@
 """The bodies of the packets a client sends rarely: CONNECT, SUBSCRIBE and UNSUBSCRIBE.
 
 Every function takes one whole body and the limits, returns the packet, and raises
-``RemoteProtocolError`` where the body breaks a rule. Nothing is returned in part: a list of filters
-with a bad one at its end is refused as a whole.
+``RemoteProtocolError`` where the body breaks a rule. Only a long list of filters is returned in
+parts, so that no packet takes the others' time: one of 512 KiB can hold 170,000 of them.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from monstermq_edge.mqtt.errors import MalformedPacket, RemoteProtocolError
@@ -30,6 +31,9 @@ SHORT_PACKET_SIZE_MAX = 129
 """Packets with a one-byte remaining length are never refused for their size, so that the decoder
 need not compare each; hence no size limit may be smaller."""
 
+PART_FILTERS = 100
+"""Filters of SUBSCRIBE or UNSUBSCRIBE that are handled at once: about a millisecond."""
+
 _PROTOCOL_NAMES = {
     b"MQIsdp": frozenset({ProtocolLevel.MQTT_3_1}),
     b"MQTT": frozenset({ProtocolLevel.MQTT_3_1_1, ProtocolLevel.MQTT_5}),
@@ -52,7 +56,7 @@ class DecoderLimits:
             as soon as its length is known.
         connect_size_max: The same for what comes before a connection is accepted. The default is
             mosquitto's.
-        filters_max: Filters in one SUBSCRIBE or UNSUBSCRIBE.
+        filters_max: Filters in one SUBSCRIBE; those beyond are answered with 0x80.
         topic_levels_max: Levels of a topic name or filter. The default is mosquitto's.
         topic_length_max: Bytes of a topic name or filter.
 
@@ -216,40 +220,48 @@ def _read_will(body: _Body, flags: int, limits: DecoderLimits) -> Will:
     )
 
 
-def read_subscribe(data: bytes, limits: DecoderLimits) -> Subscribe:
-    """Read SUBSCRIBE.
+def read_subscribe(data: bytes, limits: DecoderLimits) -> Iterator[Subscribe]:
+    """Read SUBSCRIBE, in parts of ``PART_FILTERS`` filters.
 
     Raises:
-        RemoteProtocolError: A rule is broken.
+        RemoteProtocolError: A rule is broken. The parts before it hold until the connection ends.
     """
     body = _Body(data)
     packet_id = _read_packet_id(body)
-    filters: list[tuple[str, int]] = []
-    while not body.exhausted:
-        topic_filter = _read_filter(body, limits, len(filters))
-        qos = body.number(1)
-        if qos > 2:
-            raise MalformedPacket(f"a requested QoS of {qos:#04x}", clause="MQTT-3.8.3-4")
-        filters.append((topic_filter, qos))
-    if not filters:
+    if body.exhausted:
         raise RemoteProtocolError("SUBSCRIBE without a filter", clause="MQTT-3.8.3-3")
-    return Subscribe(packet_id, filters)
+    allowed = limits.filters_max
+    while not body.exhausted:
+        filters: list[tuple[str, int]] = []
+        refused = 0
+        while len(filters) + refused < PART_FILTERS and not body.exhausted:
+            topic_filter = _read_filter(body, limits)
+            qos = body.number(1)
+            if qos > 2:
+                raise MalformedPacket(f"a requested QoS of {qos:#04x}", clause="MQTT-3.8.3-4")
+            if allowed:
+                allowed -= 1
+                filters.append((topic_filter, qos))
+            else:
+                refused += 1
+        yield Subscribe(packet_id, filters, refused, body.exhausted)
 
 
-def read_unsubscribe(data: bytes, limits: DecoderLimits) -> Unsubscribe:
-    """Read UNSUBSCRIBE.
+def read_unsubscribe(data: bytes, limits: DecoderLimits) -> Iterator[Unsubscribe]:
+    """Read UNSUBSCRIBE, in parts of ``PART_FILTERS`` filters.
 
     Raises:
-        RemoteProtocolError: A rule is broken.
+        RemoteProtocolError: A rule is broken. The parts before it hold.
     """
     body = _Body(data)
     packet_id = _read_packet_id(body)
-    filters: list[str] = []
-    while not body.exhausted:
-        filters.append(_read_filter(body, limits, len(filters)))
-    if not filters:
+    if body.exhausted:
         raise RemoteProtocolError("UNSUBSCRIBE without a filter", clause="MQTT-3.10.3-2")
-    return Unsubscribe(packet_id, filters)
+    while not body.exhausted:
+        filters: list[str] = []
+        while len(filters) < PART_FILTERS and not body.exhausted:
+            filters.append(_read_filter(body, limits))
+        yield Unsubscribe(packet_id, filters, body.exhausted)
 
 
 def _read_packet_id(body: _Body) -> int:
@@ -259,10 +271,7 @@ def _read_packet_id(body: _Body) -> int:
     return packet_id
 
 
-def _read_filter(body: _Body, limits: DecoderLimits, count: int) -> str:
-    """Read the filter after ``count`` others."""
-    if count == limits.filters_max:
-        raise RemoteProtocolError(f"more than {limits.filters_max} filters in one packet")
+def _read_filter(body: _Body, limits: DecoderLimits) -> str:
     topic_filter = body.text()
     if len(topic_filter.encode()) > limits.topic_length_max:
         raise RemoteProtocolError(f"a filter longer than {limits.topic_length_max} bytes")

@@ -1,11 +1,12 @@
 """One MQTT connection without its socket: bytes in, calls to the session engine, bytes out.
 
-The driver feeds ``receive_data`` and fetches ``data_to_send``; it is woken through
+The driver feeds ``receive_data``, goes on with ``go_on`` when others have had their turn, and
+fetches ``data_to_send``; it is woken through
 ``ConnectionContext.wake`` whenever there is something to fetch, to close, or to hold. Time is an
 argument. The connection implements ``sessions.ports.Link`` for the engine.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 from monstermq_edge.mqtt import encoder
@@ -29,10 +30,18 @@ from monstermq_edge.mqtt.wire import PacketType
 from monstermq_shared.counters import Refusal
 from monstermq_shared.errors import InvalidTopic
 from monstermq_shared.messages import MessageRun
-from monstermq_shared.sessions.ports import Answer, AttachRequest, CloseReason
+from monstermq_shared.sessions.ports import (
+    SUBSCRIPTION_REFUSED,
+    Answer,
+    AttachRequest,
+    CloseReason,
+)
 
 _CONNECTED: Phase = Phase.CONNECTED
 _CLOSED: Phase = Phase.CLOSED
+
+SHARE = 1_000
+"""Units of work (``budget``) that one connection may cause before others have their turn."""
 
 KEEP_ALIVE_GRACE = 1.5
 """A client may be silent for one and a half times its keep-alive [MQTT-3.1.2-24]."""
@@ -52,8 +61,11 @@ class Connection(Outbox):
     """
 
     __slots__ = (
+        "_codes",
         "_decoder",
         "_holds",
+        "_packets",
+        "_refusal",
         "_silence_s",
         "_wall_us",
         "client_id",
@@ -69,6 +81,9 @@ class Connection(Outbox):
     def __init__(self, context: ConnectionContext, peer: Peer, driver: object, now: float) -> None:
         super().__init__(context, driver)
         self._decoder = Decoder(context.decoder_limits)
+        self._packets: Iterator[Packet] | None = None
+        self._codes = b""  # of the SUBSCRIBE that is being handled, and why the first was refused
+        self._refusal = ""
         self._holds = 0
         self._silence_s = 0.0
         self._wall_us = 0
@@ -84,24 +99,58 @@ class Connection(Outbox):
     # -- the driver's half -----------------------------------------------------------------------
 
     def receive_data(self, data: bytes, now: float, wall_us: int) -> None:
-        """Take what the transport read. A peer's error closes the connection and is not raised."""
+        """Take what the transport read. A peer's error closes the connection and is not raised.
+
+        Not before ``unread`` is over: what came earlier is handled first.
+        """
         if self.phase is _CLOSED:
             return
         self._wall_us = wall_us
         if self._silence_s:
             self.deadline = now + self._silence_s
         self._context.counters.bytes_received += len(data)
+        self._handle(iter(self._decoder.feed(data)), now)
+
+    @property
+    def unread(self) -> bool:
+        """Whether packets wait for ``go_on``; while the connection is held, that does nothing."""
+        return self._packets is not None
+
+    @property
+    def owes_answers(self) -> bool:
+        """Whether the peer is still to be told something that waits for a commit."""
+        return self.session is not None and self._context.port.owes_answers(self.session)
+
+    def go_on(self, now: float, wall_us: int) -> None:
+        """Handle what there was no budget for."""
+        packets = self._packets
+        if packets is not None and not self._holds:
+            self._wall_us = wall_us
+            self._handle(packets, now)
+
+    def _handle(self, packets: Iterator[Packet], now: float) -> None:
+        """Handle packets as far as this connection's share of the budget goes; keep the rest."""
+        self._packets = None
+        budget = self._context.budget
+        floor = max(budget.left - SHARE, 0)
         decoder = self._decoder
-        packets = decoder.feed(data)
         try:
-            for packet in packets:
-                handle = self._HANDLERS.get(type(packet))
-                if handle is not None and self.phase is _CONNECTED:
-                    handle(self, packet)
-                else:
-                    self._begin(packet, now)
-                if self.phase is _CLOSED:
-                    return
+            while True:
+                for packet in packets:
+                    budget.left -= 1
+                    handle = self._HANDLERS.get(type(packet))
+                    if handle is not None and self.phase is _CONNECTED:
+                        handle(self, packet)
+                    else:
+                        self._begin(packet, now)
+                    if self.phase is _CLOSED:
+                        return
+                    if budget.left <= floor or self._holds:
+                        self._packets = packets
+                        return
+                if not decoder.unread:
+                    break
+                packets = iter(decoder.more())
         except (RemoteProtocolError, InvalidTopic) as exc:
             self._fail(exc)
             return
@@ -267,14 +316,28 @@ class Connection(Outbox):
             port.complete(session, answers.packet_ids)
 
     def _subscribe(self, packet: Subscribe) -> None:
-        self._context.counters.packets_received[PacketType.SUBSCRIBE] += 1
-        assert self.session is not None
-        self._context.port.subscribe(self.session, packet.packet_id, packet.filters)
+        context = self._context
+        codes, refused = context.port.subscribe(self.session, packet.filters)
+        self._codes += bytes(codes)
+        if packet.refused:
+            refused = refused or "more filters in one packet than Limits.FiltersPerSubscribe"
+            context.counters.subscriptions_refused += packet.refused
+            self._codes += bytes((SUBSCRIPTION_REFUSED,)) * packet.refused
+        if refused and not self._refusal:
+            self._refusal = refused
+        if packet.last:
+            context.counters.packets_received[PacketType.SUBSCRIBE] += 1
+            if self._refusal:
+                context.report(self, f"subscription refused: {self._refusal}")
+            codes, self._codes, self._refusal = self._codes, b"", ""
+            context.port.subscribed(self.session, packet.packet_id, codes)
 
     def _unsubscribe(self, packet: Unsubscribe) -> None:
-        self._context.counters.packets_received[PacketType.UNSUBSCRIBE] += 1
-        assert self.session is not None
-        self._context.port.unsubscribe(self.session, packet.packet_id, packet.filters)
+        port = self._context.port
+        port.unsubscribe(self.session, packet.filters)
+        if packet.last:
+            self._context.counters.packets_received[PacketType.UNSUBSCRIBE] += 1
+            port.unsubscribed(self.session, packet.packet_id)
 
     def _pingreq(self, _: Pingreq) -> None:
         self.last_ping_us = self._wall_us
@@ -314,6 +377,7 @@ class Connection(Outbox):
         if self.phase is Phase.CLOSED:
             return
         self.phase = Phase.CLOSED
+        self._packets = None
         session, self.session = self.session, None
         if session is not None:
             self._context.counters.disconnects[reason] += 1
@@ -353,6 +417,7 @@ class Connection(Outbox):
         """See ``Link``."""
         if self.phase is not Phase.CLOSED:
             self.phase = Phase.CLOSED
+            self._packets = None
             self.session = None
             self._context.counters.disconnects[reason] += 1
             self._context.went(self, reason)

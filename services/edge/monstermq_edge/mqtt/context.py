@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from monstermq_edge.mqtt.decoder import DecoderLimits
+from monstermq_shared.budget import Budget
 from monstermq_shared.counters import Counters
 from monstermq_shared.sessions.ports import AttachRequest, CloseReason, SessionPort
 
@@ -29,6 +30,7 @@ class ConnectionContext:
     Attributes:
         port: The session engine.
         counters: Raised by every connection.
+        budget: What is left for this turn of the event loop; whoever drives connections refills it.
         decoder_limits: Bounds on what a client may send.
         outbox_size_max: Bytes that may wait for a client that does not read, or for its CONNACK;
             beyond them QoS 0 messages are dropped, and nothing more is read from the client.
@@ -39,13 +41,15 @@ class ConnectionContext:
         wake: Tells the driver to look at the connection before the loop turn ends.
         wake_later: The same, but what others are to be delivered may go first: a publisher with a
             window waits for its PUBACKs more patiently than a subscriber for a message.
-        report: Told of every connection that was closed because of what its peer did.
+        report: Told of every connection that was closed because of what its peer did, and of what
+            was refused to it.
         came: Told of every CONNECT that was accepted.
         went: Told of every such connection's end.
     """
 
     port: SessionPort[Any]
     counters: Counters
+    budget: Budget
     decoder_limits: DecoderLimits
     outbox_size_max: int
     connect_timeout_s: float

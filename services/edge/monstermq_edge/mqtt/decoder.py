@@ -3,10 +3,13 @@
 Work is done per read chunk. Consecutive PUBLISHes on one topic become one ``MessageRun`` and
 consecutive acknowledgements one ``Answers``; frames of the same length are not even looked at one
 by one where their bytes show that they are alike. Whatever is rare is in ``bodies``.
+
+A chunk of a hostile client can hold a hundred thousand packets. So it is read in parts: what a call
+returns is bounded, and so is each packet of it.
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from monstermq_edge.mqtt.bodies import (
     SPOKEN_LEVELS,
@@ -19,11 +22,12 @@ from monstermq_edge.mqtt.encoder import QOS0, QOS1
 from monstermq_edge.mqtt.errors import MalformedPacket, PacketTooLarge, RemoteProtocolError
 from monstermq_edge.mqtt.packets import (
     Answers,
-    Connect,
     Disconnect,
     Packet,
     Pingreq,
     ProtocolLevel,
+    Subscribe,
+    Unsubscribe,
 )
 from monstermq_edge.mqtt.wire import OVERLONG, PacketType, read_remaining_length
 from monstermq_shared.messages import MessageRun
@@ -62,8 +66,7 @@ _FLAGS_CLAUSES: dict[int, str] = {
     PacketType.DISCONNECT: "MQTT-3.14.1-1",
 }
 
-_BODY_READERS: dict[int, Callable[[bytes, DecoderLimits], Packet]] = {
-    PacketType.CONNECT: read_connect,
+_LIST_READERS: dict[int, Callable[[bytes, DecoderLimits], Iterator[Packet]]] = {
     PacketType.SUBSCRIBE: read_subscribe,
     PacketType.UNSUBSCRIBE: read_unsubscribe,
 }
@@ -71,6 +74,12 @@ _EMPTY_PACKETS: dict[int, Packet] = {
     PacketType.PINGREQ: Pingreq(),
     PacketType.DISCONNECT: Disconnect(),
 }
+
+PACKETS_MAX = 64
+"""How many packets are returned at once."""
+
+RUN_MAX = 1_024
+"""How many messages are in one run, and ids in one ``Answers``."""
 
 # Frames of one length are compared with the first one by one, and after so many of them ...
 _PROBES = 4
@@ -86,21 +95,36 @@ _LOW, _HIGH = (0, 1) if sys.byteorder == "little" else (1, 0)
 class Decoder:
     """Cuts one client's bytes into packets.
 
-    Give every chunk to ``feed`` and handle what it returns, then look at ``error``: once that is
-    set the connection must be closed, since nothing more is read.
+    Give a chunk to ``feed`` and handle what it returns; as long as ``unread`` is set, go on with
+    ``more`` before the next chunk. Then look at ``error``: once that is set the connection must be
+    closed, since nothing more is read.
 
     Attributes:
         error: The rule the peer broke, or None. Packets before the broken one were returned.
         level: ``Connect.level`` of the first packet; 0 before it.
     """
 
-    __slots__ = ("_deaf", "_kept", "_limits", "_needed", "error", "level")
+    __slots__ = (
+        "_chunk",
+        "_deaf",
+        "_kept",
+        "_limits",
+        "_list",
+        "_needed",
+        "_pos",
+        "error",
+        "level",
+    )
 
     def __init__(self, limits: DecoderLimits) -> None:
         self._limits = limits
         # An incomplete packet, and how long it will be. None costs an idle client nothing.
         self._kept: bytearray | None = None
         self._needed = 0
+        # What is to be read yet: a chunk from a position on, and before it the rest of a packet.
+        self._chunk: bytes | None = None
+        self._pos = 0
+        self._list: Iterator[Packet] | None = None
         self._deaf = False
         self.error: RemoteProtocolError | None = None
         self.level = 0
@@ -110,38 +134,60 @@ class Decoder:
         """Bytes kept of a packet that is not complete yet; bounded by the size limits."""
         return 0 if self._kept is None else len(self._kept)
 
+    @property
+    def unread(self) -> bool:
+        """Whether there is more to read in what was fed."""
+        return self._chunk is not None
+
     def feed(self, data: bytes) -> list[Packet]:
-        """Return the packets that ``data`` completes, in order. Never raises.
+        """Return the packets that ``data`` completes, in order, the first of many. Never raises.
 
         After an error, and after a CONNECT of a level not spoken here, all input is ignored.
         """
-        packets: list[Packet] = []
         if self._deaf:
-            return packets
+            return []
         kept = self._kept
         if kept is not None:
             if len(kept) + len(data) < self._needed:
                 kept += data
-                return packets
+                return []
             data = b"".join((kept, data))
             self._kept = None
+        if not self.level and data and data[0] != _CONNECT_BYTE:
+            problem = "the first packet is not CONNECT"
+            self._refuse(RemoteProtocolError(problem, clause="MQTT-3.1.0-1"))
+            return []
+        return self._read(data, 0)
+
+    def more(self) -> list[Packet]:
+        """Return the packets that follow in what was fed."""
+        chunk = self._chunk
+        assert chunk is not None
+        self._chunk = None
+        return self._read(chunk, self._pos)
+
+    def _read(self, data: bytes, pos: int) -> list[Packet]:
+        packets: list[Packet] = []
         try:
-            self._decode(data, packets)
+            if self._list is not None:
+                self._read_list(packets)
+            self._decode(data, pos, packets)
         except RemoteProtocolError as exc:
             # The frames of a traceback would keep the chunk alive, and be a cycle with this object.
             exc.__traceback__ = exc.__context__ = exc.__cause__ = None
-            self.error = exc
-            self._deaf = True
+            self._refuse(exc)
         return packets
 
-    def _decode(self, data: bytes, packets: list[Packet]) -> None:
-        """Append all whole packets of ``data`` and keep the rest."""
-        pos = 0
+    def _refuse(self, error: RemoteProtocolError) -> None:
+        self.error = error
+        self._deaf = True
+        self._list = None
+
+    def _decode(self, data: bytes, pos: int, packets: list[Packet]) -> None:
+        """Append the first whole packets from ``pos`` on; keep what is not whole, or to be read."""
         end = len(data)
         limits = self._limits
-        if not self.level and end and data[0] != _CONNECT_BYTE:
-            raise RemoteProtocolError("the first packet is not CONNECT", clause="MQTT-3.1.0-1")
-        while pos < end and not self._deaf:
+        while pos < end and len(packets) < PACKETS_MAX and self._list is None:
             body = pos + 2
             if body <= end and data[pos + 1] < 0x80:
                 stop = body + data[pos + 1]
@@ -166,8 +212,19 @@ class Decoder:
                 answers, pos = _read_answers(data, pos, body, stop)
                 packets.append(answers)
             else:
-                packets.append(self._read_rare(first, data[body:stop]))
-                pos = stop
+                self._read_rare(first, data[body:stop], packets)
+                pos = end if self._deaf else stop
+        if pos < end or self._list is not None:
+            self._chunk = data
+            self._pos = pos
+
+    def _read_list(self, packets: list[Packet]) -> None:
+        """Read the next part of a SUBSCRIBE or UNSUBSCRIBE."""
+        assert self._list is not None
+        part = next(self._list)
+        packets.append(part)
+        if not isinstance(part, Subscribe | Unsubscribe) or part.last:
+            self._list = None
 
     def _check_size(self, size: int) -> None:
         """Refuse a long packet by its header, before any of its body is kept."""
@@ -198,20 +255,24 @@ class Decoder:
         clause = _FLAGS_CLAUSES.get(kind, "MQTT-2.2.2-2")
         raise MalformedPacket(f"a first byte of {first:#04x}", clause=clause)
 
-    def _read_rare(self, first: int, body: bytes) -> Packet:
-        """Read a packet that is neither PUBLISH nor an answer."""
+    def _read_rare(self, first: int, body: bytes, packets: list[Packet]) -> None:
+        """Read a packet that is neither PUBLISH nor an answer, or the first part of it."""
         self._check_first_byte(first)
         kind = first >> 4
         packet = _EMPTY_PACKETS.get(kind)
         if packet is not None:
             if body:
                 raise MalformedPacket(f"{PacketType(kind).name} with a body")
-            return packet
-        packet = _BODY_READERS[kind](body, self._limits)
-        if isinstance(packet, Connect) and not self.level:
-            self.level = packet.level
-            self._deaf = packet.level not in SPOKEN_LEVELS
-        return packet
+            packets.append(packet)
+        elif kind == PacketType.CONNECT:
+            connect = read_connect(body, self._limits)
+            packets.append(connect)
+            if not self.level:
+                self.level = connect.level
+                self._deaf = connect.level not in SPOKEN_LEVELS
+        else:
+            self._list = _LIST_READERS[kind](body, self._limits)
+            self._read_list(packets)
 
 
 def _read_run(
@@ -292,7 +353,8 @@ def _read_more(
         run_stop = pos + len(ids) * size
     starts = range(start, run_stop + 1, size)
     stops = range(stop, run_stop + 1, size)
-    if data[run_stop + body - pos : run_stop + topic_stop - pos] != data[body:topic_stop]:
+    followed = data[run_stop + body - pos : run_stop + topic_stop - pos] == data[body:topic_stop]
+    if not followed or len(starts) >= RUN_MAX:
         return starts, stops, ids, run_stop
     frames = list(starts), list(stops), ids
     run_stop = _extend_run(data, run_stop, data[body:topic_stop], frames, data[pos], size_max)
@@ -314,7 +376,7 @@ def _extend_run(
     mask = _NOT_DUP if ids else 0xFF
     kind = first & mask
     topic_size = len(topic_field)
-    while pos + 1 < end and data[pos] & mask == kind:
+    while len(starts) < RUN_MAX and pos + 1 < end and data[pos] & mask == kind:
         body = pos + 2
         length = data[pos + 1]
         if length >= 0x80:
@@ -359,9 +421,12 @@ def _read_answers(data: bytes, pos: int, body: int, stop: int) -> tuple[Answers,
 
 
 def _alike_until(data: bytes, prefix: bytes, pos: int, size: int) -> int:
-    """Return where the frames of ``size`` bytes that begin with ``prefix`` end, from ``pos`` on."""
+    """Return where the frames of ``size`` bytes that begin with ``prefix`` end, from ``pos`` on.
+
+    There is one before ``pos``, and with it they are ``RUN_MAX`` at most.
+    """
     width = len(prefix)
-    end = pos + (len(data) - pos) // size * size
+    end = pos + min((len(data) - pos) // size, RUN_MAX - 1) * size
     probe_stop = min(end, pos + _PROBES * size)
     for at in range(pos, probe_stop, size):
         if data[at : at + width] != prefix:

@@ -48,18 +48,28 @@ class Connect:
 
 @dataclass(frozen=True, slots=True)
 class Subscribe:
-    """SUBSCRIBE: (filter, QoS) in the client's order, filters validated."""
+    """SUBSCRIBE, or a part of a long one: (filter, QoS) in the client's order, filters validated.
+
+    Attributes:
+        packet_id: The packet's.
+        filters: Those that may be subscribed to.
+        refused: How many follow that are beyond ``DecoderLimits.filters_max``.
+        last: No part follows.
+    """
 
     packet_id: int
     filters: Sequence[tuple[str, int]]
+    refused: int = 0
+    last: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Unsubscribe:
-    """UNSUBSCRIBE: filters in the client's order, validated."""
+    """UNSUBSCRIBE, or a part of a long one: filters in the client's order, validated."""
 
     packet_id: int
     filters: Sequence[str]
+    last: bool = True
 
 
 class Answers:

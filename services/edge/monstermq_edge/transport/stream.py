@@ -4,10 +4,11 @@ import asyncio
 import math
 from typing import cast
 
-from monstermq_edge.hub import ASLEEP, LINGER_S, TICK_S, Hub
+from monstermq_edge.hub import ASLEEP, LINGER_S, Hub
 from monstermq_edge.mqtt.connection import Connection
 from monstermq_edge.mqtt.context import ConnectionContext, Peer
 from monstermq_edge.mqtt.phases import Phase
+from monstermq_edge.wheel import TICK_S
 from monstermq_shared.counters import Refusal
 
 NEVER = 1 << 62
@@ -27,6 +28,8 @@ _WHERE = "a connection"  # where a bug came up, see ``Faults.note``
 class StreamProtocol(asyncio.Protocol):
     """Feeds what the transport reads, and writes what the connection wants to say once per turn.
 
+    What there is no budget for waits in line at the hub, with the end of the connection behind it.
+
     Attributes:
         connection: The protocol side.
         awake: See ``hub.ASLEEP`` and what follows it.
@@ -34,9 +37,12 @@ class StreamProtocol(asyncio.Protocol):
 
     __slots__ = (
         "_context",
+        "_ended",
         "_hub",
+        "_in_line",
         "_lingering",
         "_paused",
+        "_stash",
         "_transport",
         "_watched",
         "awake",
@@ -47,6 +53,10 @@ class StreamProtocol(asyncio.Protocol):
         self._hub = hub
         self._context = context
         self._transport: asyncio.Transport | None = None
+        # What came while something waited: reading pauses then, so it is a chunk or two.
+        self._stash: list[bytes] | None = None
+        self._in_line = False
+        self._ended = False
         self._paused = False
         self._lingering = False
         self._watched = NEVER
@@ -69,54 +79,103 @@ class StreamProtocol(asyncio.Protocol):
         now = self._hub.clock.monotonic()
         self.connection = Connection(self._context, _peer(transport), self, now)
         self._hub.protocols.add(self)
-        self._watched = self._hub.watch(self, self.connection.deadline)
+        self._watched = self._hub.wheel.watch(self, self.connection.deadline)
 
     def data_received(self, data: bytes) -> None:
         """Feed a read chunk. Whatever comes up ends this connection and no other."""
+        connection = self.connection
+        if connection is None:
+            return
+        hub = self._hub
+        if not hub.reading:
+            hub.begin_reading()
+        if self._in_line or connection.unread or hub.budget.left <= 0:
+            self._stash = [*(self._stash or ()), data]
+            self._wait_in_line()
+            return
         try:
-            self._receive(data)
+            self._receive(connection, data, hub.read_at, hub.read_wall_us)
         except Exception as exc:  # noqa: BLE001 - a bug can be any exception, and is noted
             self.fail(exc)
+            return
+        if self._has_more(connection):
+            self._wait_in_line()
+        elif len(data) >= FAIR_READ_SIZE:
+            self._pause_reading()
 
-    def _receive(self, data: bytes) -> None:
+    def _receive(self, connection: Connection, data: bytes, now: float, wall_us: int) -> None:
+        """Feed a chunk, as far as the connection's share goes; what is left is ``_has_more``."""
+        connection.receive_data(data, now, wall_us)
+
+    def _has_more(self, connection: Connection) -> bool:
+        """Whether something has come that is not handled yet."""
+        return connection.unread or self._stash is not None
+
+    def _wait_in_line(self) -> None:
+        """Go on when others have had their turn; read nothing more meanwhile."""
+        if not self._in_line:
+            self._in_line = True
+            self._hub.wait_in_line(self)
+            self._pause_reading()
+
+    def _pause_reading(self) -> None:
+        """Pause until the turn's end, when ``flush`` finds out what holds the connection."""
         connection = self.connection
-        if connection is not None:
-            hub = self._hub
-            if not hub.reading:
-                hub.begin_reading()
-            connection.receive_data(data, hub.read_at, hub.read_wall_us)
-            if len(data) >= FAIR_READ_SIZE:
-                self._read_no_more_this_turn(connection)
-
-    def _read_no_more_this_turn(self, connection: Connection) -> None:
-        """Pause until the turn's end, when ``flush`` finds that nothing holds the connection."""
-        if self._transport is not None and not self._paused:
-            self._paused = True
-            self._transport.pause_reading()
+        if self._transport is not None and connection is not None:
+            if not self._paused:
+                self._paused = True
+                self._transport.pause_reading()
             self._context.wake(connection)
 
     def eof_received(self) -> bool:
-        """The peer has finished sending: so have we, once it has read what waits for it."""
-        connection = self.connection
-        if connection is not None:
-            with self._hub.faults.contained(_WHERE):
-                connection.connection_lost(self._hub.clock.wall_us())
-                # Now: with nothing to write the transport closes before the turn's end.
-                self.flush()
-        return False
+        """The peer has finished sending: so have we, once it has been told what waits for it.
+
+        With TLS there is no half of a connection: what can be said now is all.
+        """
+        self._end_of_input()
+        if self.connection is not None and self.connection.peer.tls:
+            self.flush()
+            return False
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The network connection is gone, for whatever reason."""
-        connection = self.connection
         self._transport = None
-        if connection is not None:
-            self._hub.leave(self)
-            # They refer to each other: let both go now, not at the next full collection.
-            connection.driver = None
-            self.connection = None
-            with self._hub.faults.contained(_WHERE):
-                connection.connection_lost(self._hub.clock.wall_us())
-            self._hub.touch()
+        self._end_of_input()
+
+    def _end_of_input(self) -> None:
+        """Nothing more comes from the peer; what has come is handled first."""
+        connection = self.connection
+        if connection is None:
+            return
+        self._ended = True
+        if self._in_line or self._has_more(connection) or self._hub.budget.left <= 0:
+            self._wait_in_line()
+        else:
+            self._part()
+
+    def _part(self) -> None:
+        """All that came is handled: end the connection, unless its peer is still to be answered."""
+        connection = self.connection
+        if connection is None:
+            return
+        if self._transport is not None and connection.owes_answers:
+            self._watched = self._hub.wheel.watch(self, self._hub.clock.monotonic() + LINGER_S)
+            return
+        with self._hub.faults.contained(_WHERE):
+            connection.connection_lost(self._hub.clock.wall_us())
+        if self._transport is None:
+            self._leave(connection)
+        else:
+            self._context.wake(connection)
+        self._hub.touch()
+
+    def _leave(self, connection: Connection) -> None:
+        self._hub.leave(self)
+        # They refer to each other: let both go now, not at the next full collection.
+        connection.driver = None
+        self.connection = None
+        self._stash = None
 
     def pause_writing(self) -> None:
         """The peer does not read fast enough."""
@@ -132,32 +191,89 @@ class StreamProtocol(asyncio.Protocol):
 
     # -- what the hub calls ----------------------------------------------------------------------
 
+    def serve(self, now: float, wall_us: int) -> None:
+        """Go on with what has come. Whatever comes up ends this connection and no other."""
+        self._in_line = False
+        connection = self.connection
+        if connection is None:
+            return
+        try:
+            if connection.unread:
+                connection.go_on(now, wall_us)
+            elif self._stash is not None:
+                data = b"".join(self._stash)
+                self._stash = None
+                self._receive(connection, data, now, wall_us)
+        except Exception as exc:  # noqa: BLE001 - a bug can be any exception, and is noted
+            self.fail(exc)
+            return
+        if connection.phase is not _CLOSED and self._has_more(connection):
+            if self._may_go_on(connection):
+                self._wait_in_line()
+        elif self._ended:
+            self._part()
+        else:
+            self._context.wake(connection)
+
     def flush(self) -> None:
         """End of the turn: write, hold or resume, close."""
         connection = self.connection
-        transport = self._transport
-        if transport is None or connection is None:
+        if connection is None:
             return
+        transport = self._transport
         closed = connection.phase is _CLOSED
+        if transport is None:
+            self._go_on_or_part(connection)
+            return
         if not connection.congested or closed:
             data = connection.data_to_send()
             if data:
                 self.write(transport, data)
         if closed:
+            self._stash = None
             self._close(transport)
             return
-        if connection.stops_reading is not self._paused:
+        if connection.unread or self._stash is not None:
+            self._go_on_or_part(connection)
+        self._read_or_not(connection, transport)
+        if connection.clock_stopped:
+            self._start_clock(connection)
+        if connection.room_wanted and connection.sent():
+            self._hub.touch()
+
+    def _start_clock(self, connection: Connection) -> None:
+        connection.start_clock(self._hub.clock.monotonic())
+        if connection.deadline < (self._watched - 1) * TICK_S:
+            self._watched = self._hub.wheel.watch(self, connection.deadline)
+
+    def _may_go_on(self, connection: Connection) -> bool:
+        """Whether more of what the peer sent may be handled.
+
+        That it does not read is no reason against it where nothing can be written any more.
+        """
+        return not (connection.is_held if self._transport is None else connection.stops_reading)
+
+    def _go_on_or_part(self, connection: Connection) -> None:
+        """Go on with what was not handled, as soon as nothing holds the connection."""
+        if connection.phase is not _CLOSED and self._has_more(connection):
+            if not self._in_line and self._may_go_on(connection):
+                self._wait_in_line()
+        elif self._transport is None:
+            self._part()
+
+    def _read_or_not(self, connection: Connection, transport: asyncio.Transport) -> None:
+        """Pause reading or resume it; after the end of input, see whether all is said."""
+        if self._ended:
+            if not self._in_line:
+                self._part()
+            return
+        stops_reading = connection.stops_reading or self._in_line or self._hub.quiet
+        if stops_reading is not self._paused:
             self._paused = not self._paused
             if self._paused:
                 transport.pause_reading()
             else:
                 transport.resume_reading()
-        if connection.clock_stopped:
-            connection.start_clock(self._hub.clock.monotonic())
-            if connection.deadline < (self._watched - 1) * TICK_S:
-                self._watched = self._hub.watch(self, connection.deadline)
-        if connection.room_wanted and connection.sent():
-            self._hub.touch()
 
     def write(self, transport: asyncio.Transport, data: bytes) -> None:
         """Hand bytes of the MQTT stream to the transport."""
@@ -172,7 +288,7 @@ class StreamProtocol(asyncio.Protocol):
             transport.close()
         if not self._lingering:
             self._lingering = True
-            self._watched = self._hub.watch(self, self._hub.clock.monotonic() + LINGER_S)
+            self._watched = self._hub.wheel.watch(self, self._hub.clock.monotonic() + LINGER_S)
 
     def check_deadline(self, tick: int, now: float) -> None:
         """The wheel has come to a tick for which this connection was registered."""
@@ -183,17 +299,17 @@ class StreamProtocol(asyncio.Protocol):
         if connection.phase is Phase.CLOSED:
             transport.abort()
         elif connection.deadline <= now:
+            if self._hub.budget.left <= 0:
+                self._watched = self._hub.wheel.watch(self, now)  # many at once: in the next tick
+                return
             ended = connection.expire(now, self._hub.clock.wall_us())
-            self._watched = NEVER if ended else self._hub.watch(self, connection.deadline)
+            self._watched = NEVER if ended else self._hub.wheel.watch(self, connection.deadline)
+        elif self._ended:
+            self._part()
         elif connection.deadline < math.inf:
-            self._watched = self._hub.watch(self, connection.deadline)
+            self._watched = self._hub.wheel.watch(self, connection.deadline)
         else:
             self._watched = NEVER
-
-    def quiesce(self) -> None:
-        """The broker is about to stop: read nothing more."""
-        if self.connection is not None:
-            self.connection.hold()
 
     def shut_down(self) -> None:
         """The broker stops."""
@@ -206,12 +322,15 @@ class StreamProtocol(asyncio.Protocol):
     def fail(self, error: Exception) -> None:
         """A bug of ours came up while this connection was served: end it, and spare the others."""
         self._hub.faults.note(_WHERE, error)
+        connection = self.connection
+        if connection is not None:
+            with self._hub.faults.contained(_WHERE):
+                connection.crash(self._hub.clock.wall_us())
+            self._hub.touch()
         if self._transport is not None:
             self._transport.abort()
-        if self.connection is not None:
-            with self._hub.faults.contained(_WHERE):
-                self.connection.crash(self._hub.clock.wall_us())
-            self._hub.touch()
+        elif connection is not None:
+            self._leave(connection)
 
 
 def _peer(transport: asyncio.BaseTransport) -> Peer:

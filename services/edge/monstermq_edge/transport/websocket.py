@@ -107,19 +107,33 @@ class WebSocketChannel:
     to be sent is never longer than what was received plus one response.
 
     Attributes:
-        closing: The channel has ended: flush, then close the TCP connection. Further input is
-            ignored, as RFC 6455, 7.1.7 asks.
+        closing: The channel has ended: flush, then ``close``, and close the TCP connection. Further
+            input is ignored, as RFC 6455, 7.1.7 asks. Where the client has said good-bye, what it
+            is still to be told may be framed until then.
+        frames: How many frames have come.
         error: What the client did wrong, None while nothing or if the end was a clean one.
         close_reason: A sentence for the log, empty while open.
     """
 
-    __slots__ = ("_out", "_protocol", "_request", "_settings", "close_reason", "closing", "error")
+    __slots__ = (
+        "_farewell",
+        "_out",
+        "_protocol",
+        "_request",
+        "_settings",
+        "close_reason",
+        "closing",
+        "error",
+        "frames",
+    )
 
     def __init__(self, settings: WebSocketSettings) -> None:
         self._settings = settings
         self._request = b""
         self._protocol: ServerProtocol | None = None
         self._out = b""
+        self._farewell = b""  # the answer to the client's close frame, until all else is said
+        self.frames = 0
         self.closing = False
         self.error: WebSocketFault | None = None
         self.close_reason = ""
@@ -160,9 +174,9 @@ class WebSocketChannel:
     def frame(self, data: bytes) -> bytes:
         """Wrap MQTT bytes into one binary frame, for the caller to write [MQTT-6.0.0-1].
 
-        Returns nothing unless the channel is open: no data may follow a close frame.
+        Returns nothing unless the channel is open: no data may follow our close frame.
         """
-        if self._protocol is None:
+        if self._protocol is None and not self._farewell:
             return b""
         return Frame(Opcode.BINARY, data).serialize(mask=False)
 
@@ -176,6 +190,8 @@ class WebSocketChannel:
             reason: Text for the client, cut to what a close frame holds.
         """
         if self.closing:
+            self._out += self._farewell
+            self._farewell = b""
             return
         if self._protocol is not None:
             text = reason.encode()[:CLOSE_REASON_SIZE_MAX].decode(errors="ignore")
@@ -271,6 +287,7 @@ class WebSocketChannel:
     def _unwrap(self, protocol: ServerProtocol, events: list[Event]) -> bytes:
         """Join the payloads of data frames; a text frame fails the connection where it stands."""
         payloads = []
+        self.frames += len(events)
         for frame in events:
             assert isinstance(frame, Frame)
             if frame.opcode is Opcode.BINARY or frame.opcode is Opcode.CONT:
@@ -291,6 +308,8 @@ class WebSocketChannel:
             fault = _FAULT_OF_CLOSE_CODE.get(sent.code, WebSocketFault.PROTOCOL_ERROR)
         who = "failed" if fault else "closed by the client"
         self._end(f"{who} with {sent.code:d}: {sent.reason!r}", fault)
+        if fault is None:
+            self._farewell, self._out = self._out, b""
 
     def _end(self, why: str, fault: WebSocketFault | None = None) -> None:
         self._out = self.data_to_send()

@@ -3,6 +3,7 @@
 import asyncio
 
 from monstermq_edge.hub import Hub
+from monstermq_edge.mqtt.connection import SHARE, Connection
 from monstermq_edge.mqtt.context import ConnectionContext
 from monstermq_edge.transport.stream import StreamProtocol
 from monstermq_edge.transport.websocket import WebSocketChannel, WebSocketSettings
@@ -11,27 +12,64 @@ from monstermq_shared.counters import Refusal
 FRAME_SIZE_MAX = 64 * 1024
 """Longer output is cut into several frames: some clients refuse messages above 1 MiB."""
 
+PIECE_SIZE_MIN = 1024
+"""Bytes that are unwrapped at once where they are many small frames: a fragment can be empty, and
+every frame costs the library some microseconds."""
+
+PIECE_SIZE_MAX = 16 * 1024
+"""The same where they are few large ones."""
+
+PIECE_FRAMES = 128
+"""So many frames in a piece are many."""
+
+_FRAME_WORK = 8  # units of work (``budget``) that a frame costs
+
 
 class WebSocketProtocol(StreamProtocol):
     """MQTT in binary WebSocket frames [MQTT-6.0.0-1], over TCP or TLS."""
 
-    __slots__ = ("_channel", "_was_open")
+    __slots__ = ("_channel", "_piece_size", "_was_open")
 
     def __init__(self, hub: Hub, context: ConnectionContext, settings: WebSocketSettings) -> None:
         super().__init__(hub, context)
         self._channel = WebSocketChannel(settings)
+        self._piece_size = PIECE_SIZE_MIN
         self._was_open = False
 
-    def _receive(self, data: bytes) -> None:
-        """Take the MQTT bytes out of a read chunk and feed them."""
+    def _receive(self, connection: Connection, data: bytes, now: float, wall_us: int) -> None:
+        """Take the MQTT bytes out of a read chunk, as far as the share goes, and feed them."""
         channel = self._channel
-        payload = channel.receive(data)
+        payload = self._unwrap(data)
         self._was_open = self._was_open or channel.open
         self._say()
         if payload:
-            super()._receive(payload)
+            super()._receive(connection, payload, now, wall_us)
         if channel.closing:
-            self._end()
+            self._stash = None
+            self._end(connection)
+
+    def _unwrap(self, data: bytes) -> bytes:
+        """Return the payloads in a chunk; what there is no budget for goes back to the stash."""
+        channel = self._channel
+        budget = self._hub.budget
+        floor = max(budget.left - SHARE, 0)
+        payloads: list[bytes] = []
+        pos = 0
+        while pos < len(data) and not channel.closing:
+            if pos and budget.left <= floor:
+                self._stash = [data[pos:], *(self._stash or ())]
+                break
+            size = self._piece_size
+            before = channel.frames
+            payloads.append(channel.receive(data[pos : pos + size]))
+            pos += size
+            frames = channel.frames - before
+            budget.left -= _FRAME_WORK * frames
+            if frames > PIECE_FRAMES:
+                self._piece_size = PIECE_SIZE_MIN
+            elif 2 * frames < PIECE_FRAMES and size < PIECE_SIZE_MAX:
+                self._piece_size = 2 * size
+        return b"".join(payloads)
 
     def _say(self) -> None:
         """Send what the channel itself has to say: handshake, pongs, close frame."""
@@ -52,11 +90,8 @@ class WebSocketProtocol(StreamProtocol):
             self.connection.flooded = False
         super().resume_writing()
 
-    def _end(self) -> None:
+    def _end(self, connection: Connection) -> None:
         """The channel has ended, by the peer's wish or its fault."""
-        connection = self.connection
-        if connection is None:
-            return
         if self._channel.error is not None:
             counters = self._context.counters
             if self._was_open:
@@ -64,8 +99,7 @@ class WebSocketProtocol(StreamProtocol):
             else:
                 counters.connections_refused[Refusal.WEBSOCKET_REFUSED] += 1
             self._context.report(connection, f"WebSocket: {self._channel.close_reason}")
-        connection.connection_lost(self._hub.clock.wall_us())
-        self._context.wake(connection)
+        self._end_of_input()
 
     def write(self, transport: asyncio.Transport, data: bytes) -> None:
         """Hand bytes of the MQTT stream to the transport, in binary frames."""
@@ -80,7 +114,7 @@ class WebSocketProtocol(StreamProtocol):
         self._say()
         super()._close(transport)
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The network connection is gone: give the channel's memory back at once."""
+    def _leave(self, connection: Connection) -> None:
+        """All is handled: give the channel's memory back at once."""
         self._channel.close()
-        super().connection_lost(exc)
+        super()._leave(connection)

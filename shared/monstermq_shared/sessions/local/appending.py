@@ -28,7 +28,7 @@ class RecordAppender:
         engine = self._engine
         for record in records:
             self._check(record)
-        if engine.backpressure.slow:
+        if engine.is_busy or engine.backpressure.slow:
             raise BusUnavailable("subscribers are behind: append again when they have caught up")
         durable = False
         for record in records:
@@ -47,4 +47,10 @@ class RecordAppender:
             return False
         run = MessageRun.single(record.topic.encode(), record.payload, record.qos)
         run.retain = record.retained
-        return engine.publisher.publish(record.client_id, run, record.timestamp_us, None)
+        publisher = engine.publisher
+        durable = publisher.publish(record.client_id, run, record.timestamp_us, None)
+        # Tools append rarely, and one batch is one piece.
+        while (fan_out := publisher.fan_out) is not None:
+            publisher.go_on()
+            durable |= fan_out.durable
+        return durable

@@ -1,11 +1,12 @@
 """The local engine: implements the session port for one process (``ARCHITECTURE.md`` 5 and 11)."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from monstermq_shared.counters import DropReason
+from monstermq_shared.filter_shapes import FilterTooCostlyError
 from monstermq_shared.messages import MessageRun
 from monstermq_shared.records import Record
-from monstermq_shared.sessions.local.lifecycle import SessionLifecycle
+from monstermq_shared.sessions.local.lifecycle import REMOVAL_WORK, SessionLifecycle
 from monstermq_shared.sessions.local.persistent import PersistentSession
 from monstermq_shared.sessions.local.reads import QueueRead, Read, RetainedRead
 from monstermq_shared.sessions.local.session import Session
@@ -21,6 +22,12 @@ from monstermq_shared.stores.ports import (
     QueuedMessage,
 )
 from monstermq_shared.topics import is_system_topic
+
+CHORES_MAX = 1_000_000
+"""Subscriptions of ended sessions that may be left to remove before nobody is let in."""
+
+_SUBSCRIPTION_WORK = 10
+"""Units of work (``budget``) that a filter of SUBSCRIBE costs."""
 
 SHARED_PREFIX = "$share/"
 """Shared subscriptions are refused: as plain filters they would be granted and match nothing."""
@@ -44,11 +51,45 @@ class LocalEngine(SessionLifecycle):
             return
         durable = self.publisher.publish(session.client_id, run, wall_us, session.link)
         if qos == 1:
-            link = session.link
-            if link is not None:
-                self.journal.after(session, durable, link.answer, Answer.PUBACK, run.packet_ids)
-            if self.backpressure.overflowing or self._is_behind():
-                self._bound(session)
+            self._published(session, Answer.PUBACK, run.packet_ids, durable)
+
+    def _published(
+        self, session: Session, kind: Answer, packet_ids: Sequence[int], durable: bool
+    ) -> None:
+        """Acknowledge a run; one that goes out in pieces once it is out."""
+        if self.publisher.fan_out is not None:
+            self._unanswered = (session, kind, packet_ids, durable)
+            return
+        session.answer(kind, packet_ids, durable=durable)
+        if self.backpressure.overflowing or self._is_behind():
+            self._bound(session)
+
+    def work(self) -> bool:
+        """Do a piece of what takes long; return whether there is more. Call it once per turn."""
+        publisher = self.publisher
+        fan_out = publisher.fan_out
+        if fan_out is not None:
+            publisher.go_on()
+            if publisher.fan_out is None:
+                self._fanned_out(fan_out.durable)
+            return True
+        return self.chores.work()
+
+    def _fanned_out(self, durable: bool) -> None:
+        """A run has reached all its targets: go on with what waited for that."""
+        if self._unanswered is not None:
+            (session, kind, packet_ids, besides), self._unanswered = self._unanswered, None
+            self._published(session, kind, packet_ids, durable or besides)
+        postponed, self._postponed = self._postponed, []
+        for call, arguments in postponed:
+            call(*arguments)
+
+    def _is_postponed(self, call: Callable[..., object], *arguments: object) -> bool:
+        """While a run goes out in pieces, let a call be made later; return whether that is so."""
+        if self.publisher.fan_out is None:
+            return False
+        self._postponed.append((call, arguments))
+        return True
 
     def _bound(self, session: Session) -> None:
         """Keep what waits within its bounds; answers that wait for a commit count too."""
@@ -76,8 +117,7 @@ class LocalEngine(SessionLifecycle):
         if new:
             fresh = run if len(new) == run.count else run.only(new)
             durable |= self.publisher.publish(session.client_id, fresh, wall_us, session.link)
-        session.answer(Answer.PUBREC, run.packet_ids, durable=durable)
-        self._bound(session)
+        self._published(session, Answer.PUBREC, run.packet_ids, durable)
 
     def publish_system(self, run: MessageRun) -> None:
         """Publish a ``$SYS`` message: to subscribers only, without a position."""
@@ -88,32 +128,50 @@ class LocalEngine(SessionLifecycle):
     # -- subscriptions ---------------------------------------------------------------------------
 
     def subscribe(
-        self, session: Session, packet_id: int, filters: Sequence[tuple[str, int]]
-    ) -> None:
+        self, session: Session, filters: Sequence[tuple[str, int]]
+    ) -> tuple[list[int], str]:
         """See ``SessionPort.subscribe``."""
-        link = session.link
-        assert link is not None
         codes: list[int] = []
-        granted: list[tuple[str, int]] = []
-        subscriptions = session.subscriptions
+        granted: dict[str, int | None] = {}
+        refused = ""
         for topic_filter, qos in filters:
-            known = topic_filter in subscriptions
-            full = not known and len(subscriptions) >= self.settings.subscriptions_max
-            if full or topic_filter.startswith(SHARED_PREFIX):
+            problem = self._add_subscription(session, topic_filter, qos)
+            if problem:
+                refused = refused or f"{topic_filter[:80]!r}: {problem}"
                 codes.append(SUBSCRIPTION_REFUSED)
                 self.counters.subscriptions_refused += 1
                 continue
-            subscriptions[topic_filter] = qos
-            self.router.add(topic_filter, session, qos)
-            granted.append((topic_filter, qos))
+            granted[topic_filter] = qos
             codes.append(qos)
-            if is_system_topic(topic_filter):
-                self._system_subscribers.add(session)
-        if session.persistent and granted:
-            self.journal.write_subscriptions(session.client_id, dict(granted))
-        durable = session.persistent and bool(granted)
-        for topic_filter, qos in granted:
             self.retained.begin(session, topic_filter, qos)
+        if session.persistent and granted:
+            self.journal.write_subscriptions(session.client_id, granted)
+        self.budget.left -= _SUBSCRIPTION_WORK * len(filters)
+        return codes, refused
+
+    def _add_subscription(self, session: Session, topic_filter: str, qos: int) -> str:
+        """Subscribe, or change the QoS; return why not, or nothing."""
+        subscriptions = session.subscriptions
+        known = subscriptions.get(topic_filter)
+        if known is None and len(subscriptions) >= self.settings.subscriptions_max:
+            return f"more than {self.settings.subscriptions_max} subscriptions"
+        if topic_filter.startswith(SHARED_PREFIX):
+            return "shared subscriptions are not supported"
+        if known != qos:
+            try:
+                self.router.add(topic_filter, session, qos)
+            except FilterTooCostlyError as exc:
+                return str(exc)
+            subscriptions[topic_filter] = qos
+        if is_system_topic(topic_filter):
+            self._system_subscribers.add(session)
+        return ""
+
+    def subscribed(self, session: Session, packet_id: int, codes: Sequence[int]) -> None:
+        """See ``SessionPort.subscribed``."""
+        link = session.link
+        assert link is not None
+        durable = session.persistent and self.journal.is_waiting(session.client_id)
         self.journal.after(session, durable, self._subscribed, session, link, packet_id, codes)
         self._bound(session)
 
@@ -124,10 +182,8 @@ class LocalEngine(SessionLifecycle):
         if session.link is link:
             self.retained.advance(session)
 
-    def unsubscribe(self, session: Session, packet_id: int, filters: Sequence[str]) -> None:
+    def unsubscribe(self, session: Session, filters: Sequence[str]) -> None:
         """See ``SessionPort.unsubscribe``."""
-        link = session.link
-        assert link is not None
         removed: dict[str, int | None] = {}
         for topic_filter in filters:
             if session.subscriptions.pop(topic_filter, None) is not None:
@@ -136,7 +192,13 @@ class LocalEngine(SessionLifecycle):
                 removed[topic_filter] = None
         if session.persistent and removed:
             self.journal.write_subscriptions(session.client_id, removed)
-        durable = session.persistent and bool(removed)
+        self.budget.left -= REMOVAL_WORK * len(removed)
+
+    def unsubscribed(self, session: Session, packet_id: int) -> None:
+        """See ``SessionPort.unsubscribed``."""
+        link = session.link
+        assert link is not None
+        durable = session.persistent and self.journal.is_waiting(session.client_id)
         self.journal.after(session, durable, link.unsubscribed, packet_id)
         self._bound(session)
 
@@ -145,26 +207,31 @@ class LocalEngine(SessionLifecycle):
     def acknowledge(self, session: Session, packet_ids: Sequence[int]) -> None:
         """See ``SessionPort.acknowledge``."""
         session.acknowledge(packet_ids)
+        self.budget.left -= len(packet_ids)
         self._advance(session)
 
     def receive(self, session: Session, packet_ids: Sequence[int]) -> None:
         """See ``SessionPort.receive``."""
         session.receive(packet_ids)
+        self.budget.left -= len(packet_ids)
         self._bound(session)
 
     def release(self, session: Session, packet_ids: Sequence[int]) -> None:
         """See ``SessionPort.release``."""
         session.release(packet_ids)
+        self.budget.left -= len(packet_ids)
         self._bound(session)
 
     def complete(self, session: Session, packet_ids: Sequence[int]) -> None:
         """See ``SessionPort.complete``."""
         session.complete(packet_ids)
+        self.budget.left -= len(packet_ids)
         self._advance(session)
 
     def drained(self, session: Session) -> None:
         """See ``SessionPort.drained``."""
-        self.retained.advance(session)
+        if not self._is_postponed(self.drained, session) and session.link is not None:
+            self.retained.advance(session)
 
     @property
     def system_filters(self) -> list[str]:
@@ -177,9 +244,14 @@ class LocalEngine(SessionLifecycle):
             if is_system_topic(topic_filter)
         ]
 
+    def owes_answers(self, session: Session) -> bool:
+        """See ``SessionPort.owes_answers``."""
+        return self.is_busy or session.held_turn > self.journal.committed
+
     def is_overloaded(self) -> bool:
         """See ``SessionPort.is_overloaded``."""
-        return self.backpressure.is_overloaded(self.journal.backlog_size)
+        behind = self.backpressure.is_overloaded(self.journal.backlog_size)
+        return behind or self.chores.waiting > CHORES_MAX
 
     def _advance(self, session: Session) -> None:
         if session.pending_count:
@@ -192,11 +264,16 @@ class LocalEngine(SessionLifecycle):
     # -- the driver's half -----------------------------------------------------------------------
 
     def take_turn(self) -> Turn | None:
-        """Return the facts to commit now; None while a commit is running or there are none."""
-        return self.journal.take()
+        """Return the facts to commit now; None while a commit is running or there are none.
+
+        The rows of a run that goes out in pieces are committed together.
+        """
+        return None if self.is_busy else self.journal.take()
 
     def committed(self, result: CommitResult) -> None:
         """The turn that was taken is committed and visible to readers."""
+        if self._is_postponed(self.committed, result):
+            return
         turn = self.journal.committing
         assert turn is not None
         for client_id, trimmed in result.trimmed.items():
@@ -221,15 +298,20 @@ class LocalEngine(SessionLifecycle):
 
     def queue_page(self, read: QueueRead, rows: Sequence[QueuedMessage]) -> None:
         """Bring the page of a queue that was asked for."""
+        if self._is_postponed(self.queue_page, read, rows):
+            return
         read.session.page(read, rows)
         self._advance(read.session)
 
     def retained_page(self, read: RetainedRead, records: Sequence[Record]) -> None:
         """Bring the page of retained messages that was asked for."""
-        self.retained.page(read, records)
+        if not self._is_postponed(self.retained_page, read, records):
+            self.retained.page(read, records)
 
     def tick(self, now: float, wall_us: int) -> None:
         """Do what time causes: end the patience with slow consumers. Call it once a second."""
+        if self.is_busy:
+            return
         self._wall_us = wall_us
         self._give_up_on(self.backpressure.overdue(now), wall_us)
 

@@ -3,14 +3,17 @@
 The base of ``LocalEngine``; what a session does in between stands there.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+from monstermq_shared.budget import Budget
 from monstermq_shared.bus.internal import InternalLog
 from monstermq_shared.counters import Counters, DropReason
 from monstermq_shared.errors import InvalidTopic
+from monstermq_shared.filter_shapes import FilterTooCostlyError
 from monstermq_shared.messages import MessageRun
 from monstermq_shared.routing import Interest, Router
 from monstermq_shared.sessions.local.backpressure import Backpressure
+from monstermq_shared.sessions.local.chores import Chores
 from monstermq_shared.sessions.local.persistent import PersistentSession, Phase
 from monstermq_shared.sessions.local.publishing import Publisher
 from monstermq_shared.sessions.local.queue import SessionQueue
@@ -19,9 +22,16 @@ from monstermq_shared.sessions.local.retained import RetainedMessages, SystemVal
 from monstermq_shared.sessions.local.session import Session
 from monstermq_shared.sessions.local.settings import EngineSettings
 from monstermq_shared.sessions.local.turn import Journal
-from monstermq_shared.sessions.ports import AttachRequest, CloseReason, Link, Will
+from monstermq_shared.sessions.ports import Answer, AttachRequest, CloseReason, Link, Will
 from monstermq_shared.stores.ports import SessionRow, StoredSession
 from monstermq_shared.topics import is_system_topic
+
+REMOVAL_WORK = 6
+"""Units of work (``budget``) that the end of a subscription costs."""
+
+_ATTACH_WORK = 40
+_DETACH_WORK = 20
+_REMOVED_AT_ONCE = 100  # subscriptions of a session that ends
 
 
 class SessionLifecycle:
@@ -37,6 +47,8 @@ class SessionLifecycle:
         router: All subscriptions.
         backpressure: Who is held.
         publisher: The way of a message.
+        budget: What is left for this turn of the event loop; whoever drives the engine refills it.
+        chores: What is left of sessions that have ended.
     """
 
     def __init__(
@@ -46,12 +58,18 @@ class SessionLifecycle:
         interest: Callable[[str], Interest],
         counters: Counters,
         system_values: SystemValues,
+        budget: Budget,
     ) -> None:
         self.settings = settings
         self.counters = counters
         self.journal = Journal(log, counters)
+        self.budget = budget
+        self.chores = Chores()
         self.router: Router[Session] = Router(
-            interest, levels_max=settings.topic_levels_max, cache_max=settings.route_cache_max
+            interest,
+            levels_max=settings.topic_levels_max,
+            cache_max=settings.route_cache_max,
+            budget=budget,
         )
         self.sessions: dict[str, Session] = {}
         self.connected = 0
@@ -68,13 +86,23 @@ class SessionLifecycle:
             self.journal,
             self.retained,
             self.backpressure,
+            budget,
             counters,
         )
+        # What a run that goes out in pieces is answered with, and what happened meanwhile.
+        self._unanswered: tuple[Session, Answer, Sequence[int], bool] | None = None
+        self._postponed: list[tuple[Callable[..., object], tuple[object, ...]]] = []
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a run goes out in pieces: until that is done, no connection may ask anything."""
+        return self.publisher.fan_out is not None
 
     # -- coming and going ------------------------------------------------------------------------
 
     def attach(self, link: Link, request: AttachRequest, wall_us: int) -> Session:
         """See ``SessionPort.attach``."""
+        self.budget.left -= _ATTACH_WORK
         old = self.sessions.get(request.client_id)
         if old is not None and old.link is not None:
             self.counters.takeovers += 1
@@ -146,16 +174,33 @@ class SessionLifecycle:
         self.journal.write_session(row)
 
     def _end(self, session: Session) -> None:
-        """A session ends: nothing of it remains, in memory or in the database."""
-        for topic_filter in session.subscriptions:
-            self.router.remove(topic_filter, session)
+        """A session ends: nothing of it remains, in memory or in the database.
+
+        Many subscriptions go bit by bit; what they still match is not taken any more.
+        """
+        session.end()
         del self.sessions[session.client_id]
         self._system_subscribers.discard(session)
+        count = len(session.subscriptions)
+        removal = self._unroute(session)
+        if count > _REMOVED_AT_ONCE:
+            self.chores.add(removal, count)
+        else:
+            self.budget.left -= sum(removal)
         if session.has_row:
             self.journal.end_client(session.client_id)
 
+    def _unroute(self, session: Session) -> Iterator[int]:
+        for topic_filter in session.subscriptions:
+            self.router.remove(topic_filter, session)
+            yield REMOVAL_WORK
+
     def detach(self, session: Session, reason: CloseReason, wall_us: int) -> None:
         """See ``SessionPort.detach``."""
+        if self.is_busy:
+            self._postponed.append((self.detach, (session, reason, wall_us)))
+            return
+        self.budget.left -= _DETACH_WORK
         link = session.link
         if link is None:
             return
@@ -200,6 +245,7 @@ class SessionLifecycle:
         except those whose topic the configuration does not allow any more.
         """
         wills: list[tuple[str, Will]] = []
+        dropped: list[str] = []
         for item in stored:
             row = item.row
             if row.connected and row.will is not None:
@@ -217,20 +263,30 @@ class SessionLifecycle:
             session.has_row = True
             session.updated_us = row.updated_us
             self.sessions[row.client_id] = session
-            for topic_filter, qos in item.subscriptions.items():
-                self.router.add(topic_filter, session, qos)
-                if is_system_topic(topic_filter):
-                    self._system_subscribers.add(session)
+            dropped += self._restore_subscriptions(session)
             if row.connected:
                 self._write_row(session, False, wall_us, row.information)
-        dropped: list[str] = []
         for client_id, will in wills:
             try:
                 self._publish_will(client_id, will, wall_us)
             except InvalidTopic as exc:
                 self.counters.dropped[DropReason.TOPIC_NOT_WRITABLE] += 1
                 dropped.append(f"the will of {client_id!r} was dropped: {exc}")
+            while self.is_busy:
+                self.publisher.go_on()
         return dropped
+
+    def _restore_subscriptions(self, session: Session) -> Iterator[str]:
+        """Route to a restored session; yield what cannot be."""
+        for topic_filter, qos in list(session.subscriptions.items()):
+            try:
+                self.router.add(topic_filter, session, qos)
+            except FilterTooCostlyError as exc:
+                del session.subscriptions[topic_filter]
+                yield f"{session.client_id!r} is not served {topic_filter[:80]!r}: {exc}"
+                continue
+            if is_system_topic(topic_filter):
+                self._system_subscribers.add(session)
 
     def expire_sessions(self, wall_us: int) -> int:
         """End sessions without connection whose time is up; return how many."""

@@ -37,6 +37,8 @@ class Phase(Enum):
     """It was too slow: matches become rows only, until what was sent has been acknowledged."""
     LIVE = auto()
     """It has everything below; matches become rows and are sent, or wait for the window."""
+    ENDED = auto()
+    """It is no more; what its subscriptions still match is nobody's."""
 
 
 class PersistentSession(Session):
@@ -123,10 +125,12 @@ class PersistentSession(Session):
         In the records of a queue the retain flag is the one that is delivered.
         """
         queue = self.queue
+        phase = self.phase
+        if phase is Phase.ENDED:
+            return False
         if not queue.limits.enabled:
             self._pass_on(run, qos)
             return False
-        phase = self.phase
         if phase is Phase.LIVE:
             queue.add(records, qos)
             queue.know(records)
@@ -168,7 +172,7 @@ class PersistentSession(Session):
             self._lose_tail()
             if self._asked is not None:
                 return self._cut - 1
-            self._begin_paging()
+            self._begin_paging(changing=True)
         return max(self._paged, *self.in_flight.values(), 0)
 
     def _follow(self, run: MessageRun, qos: int, admitted: Sequence[Record]) -> None:
@@ -304,6 +308,11 @@ class PersistentSession(Session):
                 self.received = self.received or set()
                 self.received.add(packet_id)
 
+    def end(self) -> None:
+        """It is over: what it was owed goes with it, and nothing is owed to it any more."""
+        self._leave_memory()
+        self.phase = Phase.ENDED
+
     def disconnect(self) -> None:
         """Forget what belonged to the connection. What was not acknowledged stays a row."""
         self._leave_memory()
@@ -336,14 +345,18 @@ class PersistentSession(Session):
             self._give_up_orphans(self.journal.log.next_offset)
             self.phase = Phase.LIVE
 
-    def _begin_paging(self) -> None:
-        """Cut: rows below are read, matches from here on wait behind them."""
+    def _begin_paging(self, *, changing: bool = False) -> None:
+        """Cut: rows below are read, matches from here on wait behind them.
+
+        Args:
+            changing: The collecting turn is about to change rows below the cut.
+        """
         self.phase = Phase.PAGING
         self._cut = self.journal.log.next_offset
         self._tail_lost = False
         self._readable = False
         # Rows of the collecting turn are below the cut too: read them once they are there.
-        durable = self.journal.is_waiting(self.client_id)
+        durable = changing or self.journal.is_waiting(self.client_id)
         self.journal.after(self, durable, self._cut_committed, self._cut)
 
     def _cut_committed(self, cut: int) -> None:

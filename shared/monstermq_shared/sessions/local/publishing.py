@@ -1,7 +1,13 @@
-"""Publishing: a run gets offsets, becomes records if a view wants it, goes to its targets."""
+"""Publishing: a run gets offsets, becomes records if a view wants it, goes to its targets.
+
+A run for very many targets is handed to them in pieces, between which the event loop has its turn.
+Until the last one has it nothing else may reach the engine: its sessions, offsets and turns are as
+if the run had been handed to all at once.
+"""
 
 from collections.abc import Sequence
 
+from monstermq_shared.budget import BUSY, Budget
 from monstermq_shared.counters import Counters, DropReason
 from monstermq_shared.messages import MessageRun
 from monstermq_shared.records import Record
@@ -17,14 +23,64 @@ RECORD_OVERHEAD = 300
 """Bytes a record and its place in a turn take beside topic and payload, about."""
 
 
+DELIVERIES_MAX = 1_000
+"""Messages times targets that are handed over at once: one to two milliseconds."""
+
 Origin = tuple[str, str, int]
 """Who published (client id), on which topic, when (microseconds UTC)."""
 
+Targets = Sequence[tuple[Session, int]]
+"""Sessions, each with the QoS granted to it."""
+
+
+class FanOut:
+    """A run that some of its targets have been handed.
+
+    Attributes:
+        run: The run.
+        targets: All of them.
+        reached: How many have it.
+        link: The publisher's connection; None for a will.
+        rows: The records for queue rows; None at QoS 0, where there are none.
+        durable: The acknowledgement waits for the commit, as far as known now.
+    """
+
+    __slots__ = ("durable", "link", "reached", "rows", "run", "targets")
+
+    def __init__(
+        self,
+        run: MessageRun,
+        targets: Targets,
+        link: Link | None,
+        rows: Sequence[Record] | None,
+        durable: bool,
+    ) -> None:
+        self.run = run
+        self.targets = targets
+        self.reached = 0
+        self.link = link
+        self.rows = rows
+        self.durable = durable
+
 
 class Publisher:
-    """The hot path from a publisher to its subscribers, a run at a time (ARCHITECTURE 11.1)."""
+    """The hot path from a publisher to its subscribers, a run at a time (ARCHITECTURE 11.1).
 
-    __slots__ = ("_backpressure", "_counters", "_journal", "_retained", "_router")
+    Attributes:
+        fan_out: The run that not all of its targets have yet: ``go_on`` until there is none.
+        deliveries_max: See ``DELIVERIES_MAX``.
+    """
+
+    __slots__ = (
+        "_backpressure",
+        "_budget",
+        "_counters",
+        "_journal",
+        "_retained",
+        "_router",
+        "deliveries_max",
+        "fan_out",
+    )
 
     def __init__(
         self,
@@ -32,8 +88,12 @@ class Publisher:
         journal: Journal,
         retained: RetainedMessages,
         backpressure: Backpressure,
+        budget: Budget,
         counters: Counters,
     ) -> None:
+        self.fan_out: FanOut | None = None
+        self.deliveries_max = DELIVERIES_MAX
+        self._budget = budget
         self._router = router
         self._journal = journal
         self._retained = retained
@@ -42,6 +102,8 @@ class Publisher:
 
     def publish(self, client_id: str, run: MessageRun, wall_us: int, link: Link | None) -> bool:
         """Append a run and route it; return whether its acknowledgement waits for the commit.
+
+        If that cannot be said yet, ``fan_out`` is set and will say it.
 
         Args:
             client_id: The publisher.
@@ -64,6 +126,7 @@ class Publisher:
         # The retained view wants what is to be retained, whoever else does.
         if route.wanted or run.retain:
             records = _records(run, origin, retained=run.retain)
+            self._budget.left -= 2 * run.count
             journal.append(records, run.size + RECORD_OVERHEAD * run.count)
             if run.retain and self._retained.replays:
                 self._retained.note(route.topic)
@@ -71,28 +134,61 @@ class Publisher:
             # No view's turn is the longer for it: a tap holds nobody back.
             journal.log.tap(_records(run, origin, retained=False))
         durable = route.durable_retained if run.retain else route.durable
-        if route.targets and self._deliver(run, origin, route.targets, link, records):
-            durable = True
-            journal.count(run.size + RECORD_OVERHEAD * run.count)
+        if route.targets:
+            durable |= self._reach(run, origin, route.targets, link, records, durable)
         if journal.backlog_size > self._backpressure.backlog_max and (records or durable):
             self._backpressure.hold_for_backlog(link)
         return durable
+
+    def _reach(
+        self,
+        run: MessageRun,
+        origin: Origin,
+        targets: Targets,
+        link: Link | None,
+        records: Sequence[Record] | None,
+        durable: bool,
+    ) -> bool:
+        """Hand a run to its targets, or to the first of many; return whether that made rows."""
+        if link is not None and link.is_bridge:
+            # A bridge that subscribes to what it publishes would send it round for ever.
+            targets = [target for target in targets if target[0].link is not link]
+        # A live copy does not carry the publisher's retain flag, nor does its row.
+        rows = None if run.retain else records
+        deliveries = len(targets) * run.count if run.qos else len(targets)
+        self._budget.left -= 2 * deliveries
+        if deliveries <= self.deliveries_max or len(targets) == 1:
+            return self._deliver(run, origin, targets, link, rows)
+        if run.qos and rows is None:
+            rows = _records(run, origin, retained=False)
+        self.fan_out = FanOut(run, targets, link, rows, durable)
+        self._budget.left = BUSY
+        self.go_on()
+        return False
+
+    def go_on(self) -> None:
+        """Hand the run of ``fan_out`` to the next of its targets."""
+        fan_out = self.fan_out
+        assert fan_out is not None
+        run = fan_out.run
+        count = max(self.deliveries_max // (run.count if run.qos else 1), 1)
+        targets = fan_out.targets[fan_out.reached : fan_out.reached + count]
+        fan_out.reached += count
+        origin = ("", "", 0)  # for records, which are there already
+        fan_out.durable |= self._deliver(run, origin, targets, fan_out.link, fan_out.rows)
+        if fan_out.reached >= len(fan_out.targets):
+            self.fan_out = None
 
     def _deliver(
         self,
         run: MessageRun,
         origin: Origin,
-        targets: Sequence[tuple[Session, int]],
+        targets: Targets,
         link: Link | None,
-        records: Sequence[Record] | None,
+        rows: Sequence[Record] | None,
     ) -> bool:
         """Deliver a run to each target; return whether that made queue rows."""
-        if link is not None and link.is_bridge:
-            # A bridge that subscribes to what it publishes would send it round for ever.
-            targets = [target for target in targets if target[0].link is not link]
         made_rows = False
-        # A live copy does not carry the publisher's retain flag, nor does its row.
-        queued = None if run.retain else records
         published = run.qos
         for session, granted in targets:
             qos = min(published, granted)
@@ -102,13 +198,15 @@ class Publisher:
                     receiver.forward(run)
                 continue
             if isinstance(session, PersistentSession):
-                if queued is None:
-                    queued = _records(run, origin, retained=False)
-                made_rows |= session.enqueue(run, qos, queued)
+                if rows is None:
+                    rows = _records(run, origin, retained=False)
+                made_rows |= session.enqueue(run, qos, rows)
             elif receiver is not None:
                 session.offer(run, qos)
             if session.pending_count:
                 self._backpressure.check_pending(session, link)
+        if made_rows:
+            self._journal.count(run.size + RECORD_OVERHEAD * run.count)
         return made_rows
 
 

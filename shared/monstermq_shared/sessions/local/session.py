@@ -80,6 +80,10 @@ class Session:
         self.held_turn = 0
         self.has_row = False
 
+    def end(self) -> None:
+        """It is over: what it was owed goes with it."""
+        self.drop_pending()
+
     # -- sending ---------------------------------------------------------------------------------
 
     def offer(self, run: MessageRun, qos: int) -> None:

@@ -1,10 +1,12 @@
 """Turns: the facts that one commit makes durable, and what may be said once it has.
 
 One turn is being committed while the next collects what arrives meanwhile, so the slower the disk,
-the larger the turns: group commit without a timer (ARCHITECTURE 11.4).
+the larger the turns: group commit without a timer (ARCHITECTURE 11.4). A turn that is large enough
+is set aside and the next one begun, so that what follows a commit does not take long.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from monstermq_shared.bus.internal import InternalLog
@@ -15,6 +17,9 @@ from monstermq_shared.stores.ports import ClientChanges, SessionRow
 ANSWER_SIZE = 300
 """Bytes that an answer takes while it waits for a commit, about."""
 
+
+TURN_SIZE = 2 * 1024 * 1024
+"""Bytes of facts after which a turn is large enough: a few thousand small messages."""
 
 ROW_SIZE = 300
 """Bytes that a row of a session or a subscription takes beside its texts, about."""
@@ -34,21 +39,27 @@ class Turn:
         clients: Client id -> session facts.
         records: Records the views want, in order of offset.
         after: Calls to make once this is committed, in order.
-        upto: The next offset when the turn was taken.
+        size: Bytes of all that, once the turn has ended.
+        upto: The next offset when the turn ended.
     """
 
-    __slots__ = ("after", "clients", "number", "records", "upto")
+    __slots__ = ("after", "clients", "number", "records", "size", "upto")
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.clients: dict[str, ClientChanges] = {}
         self.records: list[Record] = []
         self.after: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
+        self.size = 0
         self.upto = 0
+
+    def is_empty(self) -> bool:
+        """Whether there is nothing to commit, and nobody to tell."""
+        return not (self.clients or self.records or self.after)
 
 
 class Journal:
-    """The turn that collects facts, and the one that is being committed.
+    """The turn that collects facts, those that wait, and the one that is being committed.
 
     Attributes:
         log: Where records and offsets come from.
@@ -57,16 +68,19 @@ class Journal:
         committed: The number of the last committed turn.
         backlog_size: Bytes of records, rows and answers that wait for a commit, the running one
             included.
+        turn_size: See ``TURN_SIZE``.
     """
 
     __slots__ = (
-        "_committing_size",
         "_counters",
+        "_ended",
+        "_ended_size",
         "backlog_size",
         "committed",
         "committing",
         "log",
         "turn",
+        "turn_size",
     )
 
     def __init__(self, log: InternalLog, counters: Counters) -> None:
@@ -75,7 +89,11 @@ class Journal:
         self.committing: Turn | None = None
         self.committed = 0
         self.backlog_size = 0
-        self._committing_size = 0
+        # Turns that are to be committed, the oldest first, and the bytes of them and of the one
+        # that is being committed.
+        self._ended: deque[Turn] = deque()
+        self._ended_size = 0
+        self.turn_size = TURN_SIZE
         self._counters = counters
 
     def changes(self, client_id: str) -> ClientChanges:
@@ -88,10 +106,14 @@ class Journal:
 
     def is_waiting(self, client_id: str) -> bool:
         """Whether facts of a client are not committed yet."""
-        committing = self.committing
-        return client_id in self.turn.clients or (
-            committing is not None and client_id in committing.clients
-        )
+        return any(client_id in turn.clients for turn in self._turns())
+
+    def _turns(self) -> Iterator[Turn]:
+        """Yield the turns that are not committed, in order."""
+        if self.committing is not None:
+            yield self.committing
+        yield from self._ended
+        yield self.turn
 
     def end_client(self, client_id: str) -> ClientChanges:
         """Forget a client's facts of this turn and delete all it has in the database."""
@@ -145,12 +167,7 @@ class Journal:
 
     def uncommitted(self) -> tuple[Sequence[Record], ...]:
         """Return the records that the views have not committed yet, in order of offset."""
-        committing = self.committing
-        return (
-            committing.records if committing is not None else (),
-            self.turn.records,
-            self.log.waiting,
-        )
+        return (*(turn.records for turn in self._turns()), self.log.waiting)
 
     @property
     def backlog_records(self) -> int:
@@ -159,22 +176,34 @@ class Journal:
 
     def backlog_age_s(self, wall_us: int) -> float:
         """Seconds since the oldest record came that is not committed yet; 0 if there is none."""
-        for turn in (self.committing, self.turn):
-            if turn is not None and turn.records:
+        for turn in self._turns():
+            if turn.records:
                 return max(wall_us - turn.records[0].timestamp_us, 0) / 1_000_000
         return 0.0
 
     def take(self) -> Turn | None:
-        """Hand the collected facts to the driver, unless there are none or it is still busy."""
+        """Hand the oldest facts to the driver, unless there are none or it is still busy."""
         turn = self.turn
         turn.records.extend(self.log.take())
-        if self.committing is not None or not (turn.clients or turn.records or turn.after):
+        if self.backlog_size - self._ended_size > self.turn_size:
+            self._end_turn()
+        if self.committing is not None:
             return None
+        if not self._ended:
+            if turn.is_empty():
+                return None
+            self._end_turn()
+        self.committing = self._ended.popleft()
+        return self.committing
+
+    def _end_turn(self) -> None:
+        """Let the facts so far be committed together, apart from those that follow."""
+        turn = self.turn
         turn.upto = self.log.next_offset
+        turn.size = self.backlog_size - self._ended_size
+        self._ended_size = self.backlog_size
+        self._ended.append(turn)
         self.turn = Turn(turn.number + 1)
-        self.committing = turn
-        self._committing_size = self.backlog_size
-        return turn
 
     def done(self) -> None:
         """The taken turn is committed: say what was waiting for it."""
@@ -182,7 +211,7 @@ class Journal:
         assert turn is not None
         self.committing = None
         self.committed = turn.number
-        self.backlog_size -= self._committing_size
-        self._committing_size = 0
+        self.backlog_size -= turn.size
+        self._ended_size -= turn.size
         for call, arguments in turn.after:
             call(*arguments)

@@ -4,7 +4,15 @@ from dataclasses import replace
 from typing import NoReturn
 
 import pytest
-from tests.support.engine import HOLD, QUEUE, Bench, acknowledge_everything, session_of, settings
+from tests.support.engine import (
+    HOLD,
+    QUEUE,
+    Bench,
+    acknowledge_everything,
+    session_of,
+    settings,
+    subscribe_to,
+)
 from tests.support.links import Closed, RecordingLink
 from tests.support.mqtt_client_frames import encode_connect, encode_subscribe
 from tests.support.stage import PEER, context_for
@@ -286,7 +294,7 @@ def test_rows_of_sessions_and_subscriptions_count_as_waiting() -> None:
     link = bench.attach("s", will=Will(topic="w", payload=b"x" * 1_000, qos=0, retain=False))
     attached = bench.engine.journal.backlog_size
     assert attached > 1_000
-    bench.engine.subscribe(session_of(link), 1, [("f" * 500, 1), ("g" * 500, 1)])
+    subscribe_to(bench.engine, session_of(link), 1, [("f" * 500, 1), ("g" * 500, 1)])
     assert bench.engine.journal.backlog_size > attached + 1_000
 
 

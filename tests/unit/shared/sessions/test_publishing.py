@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from tests.support.engine import SETTINGS, Bench, run_of, session_of
+from tests.support.engine import SETTINGS, Bench, run_of, session_of, subscribe_to
 from tests.support.links import Closed, Publish, RecordingLink, Told
 
 from monstermq_shared.counters import DropReason
@@ -193,7 +193,7 @@ def test_overlapping_subscriptions_deliver_once_at_the_highest_qos() -> None:
 def test_a_bridge_does_not_get_back_what_it_publishes() -> None:
     bench = Bench()
     bridge = bench.attach("b", clean=True, link=RecordingLink(is_bridge=True))
-    bench.engine.subscribe(session_of(bridge), 1, [("#", 1)])
+    subscribe_to(bench.engine, session_of(bridge), 1, [("#", 1)])
     other = bench.connect("s", ("#", 1), clean=True)
     bridge.take()
     bench.publish(bridge, "t", b"x", qos=1)

@@ -216,6 +216,21 @@ def test_a_trim_while_pages_are_read_spares_what_is_read() -> None:
     assert bench.persistent("s").queued == 0
 
 
+def test_nothing_is_read_before_the_trim_that_is_about_to_change_it() -> None:
+    queue = replace(QUEUE, messages_max=3)
+    bench = Bench(settings(window=1, queue=queue, hold=replace(HOLD, pending_max=2)))
+    bench.drop(bench.connect("s", ("t", 1)))
+    publisher = bench.connect("p", clean=True)
+    bench.publish(publisher, "t", *numbered(0, 3))
+    bench.settle()
+    subscriber = bench.connect_again("s")  # one is in flight, one waits, one is not read
+    bench.publish(publisher, "t", b"003")
+    assert bench.answer_reads() == 0
+    bench.settle()
+    assert acknowledge_everything(bench, subscriber) == [b"000", b"001", b"003"]
+    assert not bench.disk.client("s").queue
+
+
 def test_a_trim_of_an_ended_session_does_not_count_for_its_successor() -> None:
     bench = limited(drop_oldest=True, messages=2)
     bench.drop(bench.connect("s", ("t", 1)))

@@ -10,6 +10,8 @@ from tests.support.engine import (
     acknowledge_everything,
     session_of,
     settings,
+    subscribe_to,
+    unsubscribe_from,
 )
 from tests.support.links import Closed, Publish, RecordingLink, Suback
 
@@ -35,7 +37,7 @@ def publisher(bench: Bench) -> RecordingLink:
 
 
 def subscribe(bench: Bench, link: RecordingLink, topic_filter: str, qos: int = 1) -> None:
-    bench.engine.subscribe(session_of(link), 7, [(topic_filter, qos)])
+    subscribe_to(bench.engine, session_of(link), 7, [(topic_filter, qos)])
 
 
 def test_what_is_committed_comes_after_suback_with_the_retain_flag(
@@ -131,7 +133,7 @@ def test_each_filter_of_a_subscribe_is_replayed_in_turn(
     retain(bench, publisher, "r/a", b"x")
     bench.settle()
     subscriber = bench.connect("s", clean=True)
-    bench.engine.subscribe(session_of(subscriber), 7, [("r/a", 0), ("none", 0), ("r/+", 1)])
+    subscribe_to(bench.engine, session_of(subscriber), 7, [("r/a", 0), ("none", 0), ("r/+", 1)])
     bench.settle()
     assert [(p.payload, p.qos) for p in subscriber.publishes()] == [(b"x", 0), (b"x", 1)]
 
@@ -273,5 +275,5 @@ def test_an_ended_subscription_is_not_replayed(bench: Bench, publisher: Recordin
     subscriber = bench.connect("s", clean=True)
     subscriber.room = False
     subscribe(bench, subscriber, "r/#", 0)
-    bench.engine.unsubscribe(bench.engine.sessions["s"], 7, ["r/#"])
+    unsubscribe_from(bench.engine, bench.engine.sessions["s"], 7, ["r/#"])
     assert not bench.engine.retained.replays

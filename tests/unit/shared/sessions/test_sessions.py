@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 from tests.support.disk import Disk
-from tests.support.engine import SETTINGS, Bench, session_of
+from tests.support.engine import SETTINGS, Bench, session_of, subscribe_to, unsubscribe_from
 from tests.support.links import Closed, Connack, Publish, Suback, Unsuback
 
 from monstermq_shared.counters import DropReason
@@ -76,7 +76,7 @@ def test_a_takeover_closes_the_older_connection_before_anything_is_told() -> Non
 def test_what_an_older_connection_was_owed_is_not_said_to_the_newer() -> None:
     bench = Bench()
     older = bench.connect("s")
-    bench.engine.subscribe(session_of(older), 9, [("t", 1)])
+    subscribe_to(bench.engine, session_of(older), 9, [("t", 1)])
     newer = bench.attach("s")
     bench.settle()
     assert newer.take() == [Connack(True)]
@@ -85,12 +85,12 @@ def test_what_an_older_connection_was_owed_is_not_said_to_the_newer() -> None:
 def test_subscriptions_are_committed_before_suback_and_unsuback() -> None:
     bench = Bench()
     link = bench.connect("s")
-    bench.engine.subscribe(session_of(link), 1, [("t", 1), ("u", 2)])
+    subscribe_to(bench.engine, session_of(link), 1, [("t", 1), ("u", 2)])
     assert link.take() == []
     bench.commit()
     assert link.take() == [Suback(1, (1, 2))]
     assert bench.disk.client("s").subscriptions == {"t": 1, "u": 2}
-    bench.engine.unsubscribe(session_of(link), 2, ["t", "unknown"])
+    unsubscribe_from(bench.engine, session_of(link), 2, ["t", "unknown"])
     assert link.take() == []
     bench.commit()
     assert link.take() == [Unsuback(2)]
@@ -100,7 +100,7 @@ def test_subscriptions_are_committed_before_suback_and_unsuback() -> None:
 def test_a_subscription_holds_before_its_suback() -> None:
     bench = Bench()
     link = bench.connect("s")
-    bench.engine.subscribe(session_of(link), 1, [("t", 1)])
+    subscribe_to(bench.engine, session_of(link), 1, [("t", 1)])
     bench.publish(bench.attach("p", clean=True), "t", b"x")
     assert link.payloads() == [b"x"]
 
@@ -108,7 +108,7 @@ def test_a_subscription_holds_before_its_suback() -> None:
 def test_subscriptions_above_the_limit_are_refused_and_known_ones_are_not() -> None:
     bench = Bench(replace(SETTINGS, subscriptions_max=2))
     link = bench.connect("s", clean=True)
-    bench.engine.subscribe(session_of(link), 1, [("a", 1), ("b", 1), ("c", 1), ("a", 2)])
+    subscribe_to(bench.engine, session_of(link), 1, [("a", 1), ("b", 1), ("c", 1), ("a", 2)])
     assert link.take() == [Suback(1, (1, 1, 0x80, 2))]
     assert bench.counters.subscriptions_refused == 1
     bench.publish(bench.connect("p", clean=True), "c", b"x")
@@ -257,6 +257,6 @@ def test_connections_are_counted() -> None:
 def test_a_shared_subscription_is_refused() -> None:
     bench = Bench()
     link = bench.connect("s", clean=True)
-    bench.engine.subscribe(session_of(link), 1, [("$share/g/t", 1), ("$shared", 1)])
+    subscribe_to(bench.engine, session_of(link), 1, [("$share/g/t", 1), ("$shared", 1)])
     assert link.take() == [Suback(1, (0x80, 1))]
     assert bench.counters.subscriptions_refused == 1
