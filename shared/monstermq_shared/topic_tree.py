@@ -17,6 +17,9 @@ V = TypeVar("V")
 _BLOCK_SIZE_MAX = 1024
 """Names in the largest block; small enough that inserting into one is cheap."""
 
+SCAN_STEPS = 1_000
+"""Topics that are looked at in one go: about a millisecond."""
+
 _AFTER_SLASH = chr(ord("/") + 1)
 _AFTER_DOLLAR = chr(ord("$") + 1)
 _SUCCESSOR = "\0"
@@ -69,24 +72,55 @@ class TopicTree(Generic[V]):
             after: Only topics above this one: the last of the previous page.
             limit: At most so many; fewer come only at the end.
         """
-        if is_wildcard(topic_filter):
-            topics = self._find_wildcard(topic_filter, after, limit)
-        else:
-            topics = [topic_filter] if topic_filter > after and topic_filter in self._values else []
-        values = self._values
-        return [(topic, values[topic]) for topic in topics[:limit]]
-
-    def _find_wildcard(self, topic_filter: str, after: str, limit: int | None) -> list[str]:
-        pattern = _Pattern(topic_filter)
-        found: list[str] = []
-        for low, high in pattern.ranges:
-            start = max(low, after + _SUCCESSOR) if after else low
+        start: str | None = after + _SUCCESSOR if after else ""
+        found: list[tuple[str, V]] = []
+        while start is not None and (limit is None or len(found) < limit):
             room = None if limit is None else limit - len(found)
-            if pattern.matches_ranges:
-                found += self._topics.slice(start, high, room)
-            else:
-                found += self._topics.search(start, high, room, pattern.next_candidate)
+            items, start = self.scan(topic_filter, start=start, limit=room)
+            found += items
         return found
+
+    def scan(
+        self, topic_filter: str, *, start: str, limit: int | None
+    ) -> tuple[list[tuple[str, V]], str | None]:
+        """Do a part of what ``find`` does, which looks at ``SCAN_STEPS`` topics at most.
+
+        Args:
+            topic_filter: The filter.
+            start: The first topic to look at.
+            limit: Find at most so many.
+
+        Returns:
+            What was found, and where to go on, None at the end. At the limit the caller need not.
+        """
+        if not is_wildcard(topic_filter):
+            there = topic_filter >= start and topic_filter in self._values
+            return ([(topic_filter, self._values[topic_filter])] if there else []), None
+        pattern = _Pattern(topic_filter)
+        topics: list[str] = []
+        go_on: str | None = None
+        for low, high in pattern.ranges:
+            if high is not None and start >= high:
+                continue
+            room = SCAN_STEPS if limit is None else min(limit - len(topics), SCAN_STEPS)
+            first = max(low, start)
+            if pattern.matches_ranges:
+                found = self._topics.slice(first, high, room)
+                go_on = found[-1] + _SUCCESSOR if len(found) == room else None
+            else:
+                found, go_on = self._topics.search(first, high, room, pattern.next_candidate)
+            topics += found
+            if go_on is not None:
+                break
+        values = self._values
+        return [(topic, values[topic]) for topic in topics], go_on
+
+    def scan_all(self, start: str) -> tuple[list[tuple[str, V]], str | None]:
+        """Return ``SCAN_STEPS`` topics from one on, ``$`` included, and where to go on."""
+        values = self._values
+        topics = self._topics.slice(start, None, SCAN_STEPS)
+        go_on = topics[-1] + _SUCCESSOR if len(topics) == SCAN_STEPS else None
+        return [(topic, values[topic]) for topic in topics], go_on
 
 
 class _Pattern:
@@ -179,12 +213,12 @@ class _SortedTexts:
         elif index == len(block):
             self._lasts[number] = block[-1]
 
-    def slice(self, low: str, high: str | None, limit: int | None) -> list[str]:
+    def slice(self, low: str, high: str | None, limit: int) -> list[str]:
         """Return the first ``limit`` texts from ``low`` on, below ``high`` if there is one."""
         found: list[str] = []
         number, index = self._seek(low)
         for block in islice(self._blocks, number, None):
-            stop = len(block) if limit is None else min(len(block), index + limit - len(found))
+            stop = min(len(block), index + limit - len(found))
             if high is not None and block[-1] >= high:
                 stop = min(stop, bisect_left(block, high, index))
             found += block[index:stop]
@@ -197,20 +231,28 @@ class _SortedTexts:
         self,
         low: str,
         high: str | None,
-        limit: int | None,
+        limit: int,
         next_candidate: Callable[[str], str | None],
-    ) -> list[str]:
+    ) -> tuple[list[str], str | None]:
         """Return what ``slice`` does, but only texts for which ``next_candidate`` returns None.
 
-        For the others it returns where to go on, which is above the text.
+        For the others it returns where to go on, which is above the text. Looks at ``SCAN_STEPS``
+        texts at most.
+
+        Returns:
+            The texts, and where to go on, None at the end.
         """
         found: list[str] = []
         number, index = self._seek(low)
-        while number < len(self._blocks) and (limit is None or len(found) < limit):
+        steps = SCAN_STEPS
+        while number < len(self._blocks):
             block = self._blocks[number]
             text = block[index]
             if high is not None and text >= high:
                 break
+            if not steps or len(found) == limit:
+                return found, text
+            steps -= 1
             candidate = next_candidate(text)
             if candidate is None:
                 found.append(text)
@@ -219,7 +261,7 @@ class _SortedTexts:
                 number, index = self._seek(candidate)
             else:
                 index = bisect_left(block, candidate, index + 1)
-        return found
+        return found, None
 
     def _seek(self, text: str) -> tuple[int, int]:
         """Return the block and the place in it of the first text that is not below this one."""

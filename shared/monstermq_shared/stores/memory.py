@@ -5,8 +5,8 @@ and archives keep everything in plain dictionaries. ``MemoryMessageStore`` is al
 store for ``RetainedStoreType: MEMORY`` and ``LastValType: MEMORY``.
 """
 
+import asyncio
 from collections.abc import Iterable, Mapping
-from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,6 +29,7 @@ from monstermq_shared.stores.ports import (
     Trimmed,
     check_limit,
 )
+from monstermq_shared.stores.topic_ranges import first_after
 from monstermq_shared.topic_tree import TopicTree
 
 K = TypeVar("K")
@@ -71,7 +72,14 @@ class MemoryMessageStore:
         self, topic_filter: str, *, after: str, limit: int, size_max: int = PAGE_SIZE_MAX
     ) -> list[Record]:
         """Return a page of the matching records after that topic, in order of topic."""
-        found = [at for _, at in self._records.find(topic_filter, after=after, limit=limit)]
+        start: str | None = first_after(after) if after else ""
+        found: list[Record] = []
+        while start is not None and len(found) < limit:
+            room = limit - len(found)
+            items, start = self._records.scan(topic_filter, start=start, limit=room)
+            found += [record for _, record in items]
+            # Nothing is waited for here, so without this the event loop would have to wait.
+            await asyncio.sleep(0)
         return found[: _count_within(found, size_max)]
 
     async def count(self) -> int:
@@ -80,12 +88,16 @@ class MemoryMessageStore:
 
     async def purge(self, *, before_us: int, limit: int) -> int:
         """Delete up to ``limit`` records older than that; return how many there were."""
-        records = (self._records.get(topic) for topic in self._records)
-        old = (at.topic for at in records if at is not None and at.timestamp_us < before_us)
-        topics = list(islice(old, limit))
-        for topic in topics:
-            self._records.pop(topic)
-        return len(topics)
+        start: str | None = ""
+        deleted = 0
+        while start is not None and deleted < limit:
+            items, start = self._records.scan_all(start)
+            old = [topic for topic, record in items if record.timestamp_us < before_us]
+            for topic in old[: limit - deleted]:
+                self._records.pop(topic)
+            deleted += len(old[: limit - deleted])
+            await asyncio.sleep(0)
+        return deleted
 
     def content_size(self) -> int:
         """Return the bytes of all records."""
