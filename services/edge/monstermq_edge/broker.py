@@ -202,7 +202,7 @@ class Broker:
         def websocket() -> WebSocketProtocol:
             return WebSocketProtocol(self.hub, self._context, channel)
 
-        path = config.websocket.path
+        path = settings.told_path(config)
         ports = [
             ("TCP", config.tcp, stream, None, "mqtt://{host}:{port}"),
             ("TCPS", config.tcps, stream, tls, "mqtts://{host}:{port}"),

@@ -33,6 +33,7 @@ from monstermq_shared.config.fields import (
     Setting,
     StoreType,
     Text,
+    WebOrigin,
     matching,
     parse_log_level,
 )
@@ -177,12 +178,13 @@ class Tls(Section):
 class WebSocket(Section):
     """MQTT over WebSocket, for WS and WSS."""
 
-    path: Annotated[
-        str, *matching(r"^/[^\s?#]*$", "must begin with / and have no space, ? or #")
-    ] = "/mqtt"
-    """The request path."""
-    allowed_origins: tuple[Text, ...] = ()
-    """Values of the Origin header browsers may come with; empty: any."""
+    path: (
+        Annotated[str, *matching(r"^/[^\s?#]*$", "must begin with / and have no space, ? or #")]
+        | None
+    ) = None
+    """The one request path that is served; absent: `/`, `/mqtt` and `/mqtt/`."""
+    origins: tuple[WebOrigin, ...] = ()
+    """Web pages that may connect, beside this machine's own: `https://a.example`; `*` is any."""
 
 
 class Queue(Section):
