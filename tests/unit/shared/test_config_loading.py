@@ -52,7 +52,7 @@ def test_without_any_file_the_embedded_default_listens_on_loopback_with_everythi
     assert loaded.warnings == ()
     assert config == embedded_default()
     assert (config.tcp, config.ws, config.tcps, config.wss) == (1883, 9000, 0, 0)
-    assert config.bind_address == "127.0.0.1"
+    assert config.bind_address == config.metrics.bind_address == "localhost"
     assert config.sqlite.path == "data/monstermq.db"
     assert config.session_store_type is config.retained_store_type is StoreType.SQLITE
     (group,) = config.archive_groups
