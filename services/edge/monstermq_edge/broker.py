@@ -220,7 +220,12 @@ class Broker:
         if metrics.enabled and metrics.port:
             registry = build_registry(self.counters, self.status.gauges(), version=self._version)
             self._operation = OperationServer(
-                metrics.bind_address, metrics.port, registry, self.readiness
+                metrics.bind_address,
+                metrics.port,
+                registry,
+                self.readiness,
+                page=settings.page(self._config),
+                counters=self.counters,
             )
             self._ending.push_async_callback(self._operation.stop)
             await self._operation.start()
@@ -228,11 +233,11 @@ class Broker:
     # -- while it runs ---------------------------------------------------------------------------
 
     def urls(self) -> list[str]:
-        """Return what clients can connect to, and where metrics are."""
+        """Return what clients can connect to, and where the operation port's page is."""
         urls = self._listeners.urls()
         if self._operation is not None:
             host = url_host(self._config.metrics.bind_address)
-            urls.append(f"http://{host}:{self._operation.port}/metrics")
+            urls.append(f"http://{host}:{self._operation.port}/")
         return urls
 
     def readiness(self) -> list[str]:

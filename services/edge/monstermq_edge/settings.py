@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from monstermq_edge.mqtt.decoder import DecoderLimits
+from monstermq_edge.operation.page import Page
 from monstermq_edge.transport.origins import OriginPolicy, own_names
 from monstermq_edge.transport.tls import TlsSettings
 from monstermq_edge.transport.websocket import TOLD_PATH, USUAL_PATHS, WebSocketSettings
@@ -78,6 +79,11 @@ def websocket_paths(config: BrokerConfig) -> tuple[str, ...]:
 def told_path(config: BrokerConfig) -> str:
     """Return the path that clients are told of several."""
     return config.websocket.path or TOLD_PATH
+
+
+def page(config: BrokerConfig) -> Page:
+    """What the operation port shows to a browser."""
+    return Page(ws=config.ws, wss=config.wss, path=told_path(config))
 
 
 def tls_settings(tls: Tls) -> TlsSettings:
