@@ -109,6 +109,7 @@ class Counters:
         rows_written: Rows those commits inserted, replaced or deleted.
         rows_elided: Rows never written, as they were acknowledged before their batch left.
         rows_purged: Rows deleted by retention.
+        operation_connections_cut: Connections to the operation port that made room for newer ones.
         faults: Bugs of the broker that came up and were contained; each ended one connection, or
             one run of a maintenance job.
     """
@@ -128,6 +129,7 @@ class Counters:
         "faults",
         "held_publishers",
         "malformed_packets",
+        "operation_connections_cut",
         "packets_received",
         "packets_sent",
         "parked_sessions",
@@ -177,6 +179,7 @@ class Counters:
         self.rows_written = 0
         self.rows_elided = 0
         self.rows_purged = 0
+        self.operation_connections_cut = 0
         self.faults = 0
 
     @property

@@ -105,7 +105,7 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBroker]:
     """One broker for all attacks on its WebSocket port."""
     process = RunningBroker(tmp_path_factory.mktemp("target"))
     try:
-        yield process.start('WebSocket: {AllowedOrigins: ["https://ours.example"]}')
+        yield process.start('WebSocket: {Origins: ["https://ours.example"]}')
     finally:
         process.close()
 
@@ -113,6 +113,8 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBroker]:
 REFUSED_REQUESTS = {
     "another path": (upgrade_request("/other"), 404),
     "another Origin": (upgrade_request(origin="https://evil.example"), 403),
+    "an opaque Origin": (upgrade_request(origin="null"), 403),
+    "the Origin in the Host header": (upgrade_request(origin="http://broker.example"), 403),
     "an Origin that begins like ours": (upgrade_request(origin="https://ours.example.evil"), 403),
     "another subprotocol": (upgrade_request(subprotocols=["soap"]), 400),
     "no subprotocol": (upgrade_request(subprotocols=[]), 400),

@@ -1,6 +1,7 @@
 """The README, taken at its word: its commands in order, its configurations, its links."""
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -24,7 +25,7 @@ DOCUMENTS = [
     *sorted((ROOT / "docs").glob("*.md")),
     ROOT / "examples" / "README.md",
 ]
-WEBSOCKET_PACKAGE = ROOT / "tests" / "integration" / "node" / "node_modules" / "ws"
+PAGE_DRIVER = ROOT / "tests" / "integration" / "node" / "page.js"
 BOUND_S = 20.0
 
 FENCED = re.compile(r"^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -95,10 +96,8 @@ def broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DefaultB
 
 def with_ports(text: str, broker: DefaultBroker) -> str:
     """Put this machine's free ports, and this environment's command, for the README's."""
-    return (
-        text.replace(":9000", f":{broker.ws_port}")
-        .replace(":9464", f":{broker.metrics_port}")
-        .replace(".venv/bin/monstermq", '"$PYTHON" -m monstermq')
+    return text.replace(":9464", f":{broker.metrics_port}").replace(
+        ".venv/bin/monstermq", '"$PYTHON" -m monstermq'
     )
 
 
@@ -188,23 +187,20 @@ async def test_the_tour_goes_as_the_readme_tells(broker: DefaultBroker) -> None:
 
 
 def test_the_browser_hears_what_is_retained(broker: DefaultBroker) -> None:
-    assert WEBSOCKET_PACKAGE.exists(), "run scripts/install-test-tools"
-    (script,) = of_language("js")
-    page = broker.directory / "page.js"
-    page.write_text(
-        f'globalThis.WebSocket = require("{WEBSOCKET_PACKAGE}");\n'
-        "console.log = (...said) => {\n"
-        "  process.stdout.write(said.join(' ') + '\\n', () => process.exit(0));\n"
-        "};\n" + with_ports(script, broker),
-        encoding="utf-8",
-    )
+    text = README.read_text(encoding="utf-8")
+    assert "open `http://localhost:9464/`" in text
     broker.start(env=broker.variables)
     shell("mosquitto_pub -t plant/line1/state -m running -r -q 1", broker)
+    url = with_ports("http://localhost:9464/", broker)
     heard = subprocess.run(
-        [program("node"), page], capture_output=True, text=True, timeout=BOUND_S, check=True
+        [program("node"), PAGE_DRIVER, url, "#", "plant", "mine", "1"],
+        capture_output=True,
+        text=True,
+        timeout=BOUND_S,
+        check=True,
     ).stdout
-    assert heard == "plant/line1/state running\n"
-    assert f"`{heard.strip()}`" in README.read_text(encoding="utf-8")
+    topic, payload, _ = json.loads(heard)
+    assert f"`{topic}` with `{payload}`" in text
 
 
 @pytest.mark.parametrize("text", of_language("yaml"))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from tests.integration.observing import until_ready
 from tests.support.broker import LOOPBACK, START_S, BrokerProcess, RunningBroker
 from tests.support.interop import NodeWebSocketTeller, Told
 from tests.support.load import Cast
+from tests.support.machine import needs_ipv6
 from tests.support.mqtt_peer import ConnectOptions, Publish
 
 from monstermq_shared.exit_codes import ExitCode
@@ -132,6 +134,15 @@ async def test_it_says_where_it_listens_and_what_to_try(newcomer: Newcomer) -> N
     assert f"ws://localhost:{newcomer.ws_port}/mqtt" in said
     assert f"mosquitto_sub -p {newcomer.tcp_port} -t '#' -v" in said
     assert "0.0.0.0" not in said
+    assert newcomer.stop() == ExitCode.OK
+
+
+@needs_ipv6
+def test_localhost_is_both_loopback_addresses(newcomer: Newcomer) -> None:
+    newcomer.run()
+    for port in (newcomer.tcp_port, newcomer.ws_port, newcomer.metrics_port):
+        for host in (LOOPBACK, "::1"):
+            socket.create_connection((host, port), timeout=START_S).close()
     assert newcomer.stop() == ExitCode.OK
 
 

@@ -2,13 +2,30 @@
 
 import os
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 SYSTEM_FOLDER = "/usr/sbin"
 """Where Debian has mosquitto; on the search path of root only."""
+
+
+def has_ipv6() -> bool:
+    """Whether the kernel has IPv6, and has it switched on: a container's may be off."""
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+needs_ipv6 = pytest.mark.skipif(
+    not has_ipv6(), reason="the kernel has no IPv6, or it is switched off: ::1 cannot be bound"
+)
 
 
 def program(name: str) -> str:

@@ -4,9 +4,8 @@ import asyncio
 import gc
 import logging
 import os
-import signal
 import sys
-import time
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -16,6 +15,7 @@ from monstermq_edge.broker import Broker
 from monstermq_edge.operation.files import raise_file_limit
 from monstermq_edge.operation.logging import configure_logging
 from monstermq_edge.operation.notify import READY, STOPPING, notify
+from monstermq_edge.signals import Signals
 from monstermq_shared.config import LoadedConfig, check_runnable
 from monstermq_shared.errors import (
     ConfigError,
@@ -31,17 +31,13 @@ logger = logging.getLogger(__name__)
 GC_THRESHOLDS = (50_000, 20, 1_000)
 """Few collections: the hot path makes no cycles, and a full one stops the broker for a moment."""
 
-
-SAME_SIGNAL_S = 0.2
-"""Signals that come so close together count as one: ``make`` and its shell both pass one on."""
-
 SWITCH_INTERVAL_S = 0.0005
 """How long a thread that waits for the interpreter lets another run. The loop gives the interpreter
 away in every turn, and takes it back before the default of 5 ms has passed: the writer's thread
 would wait for seconds on a busy machine."""
 
 
-def run_broker(loaded: LoadedConfig, log_level: int) -> int:
+def run_broker(loaded: LoadedConfig, log_level: int, signals: Signals) -> int:
     """Run a broker until it is told to stop; return the exit status.
 
     SIGTERM and SIGINT stop it gracefully, a second one at once. SIGHUP reads certificates again.
@@ -49,6 +45,7 @@ def run_broker(loaded: LoadedConfig, log_level: int) -> int:
     Args:
         loaded: What to run.
         log_level: As of the ``logging`` module.
+        signals: Who takes them, started.
     """
     configure_logging(log_level, loaded.config.log.format)
     logger.info("MonsterMQ %s, configuration: %s", version("monstermq"), loaded.source)
@@ -61,7 +58,7 @@ def run_broker(loaded: LoadedConfig, log_level: int) -> int:
     try:
         for warning in check_runnable(loaded):
             logger.warning("%s", warning)
-        return uvloop.run(_run(loaded))
+        return uvloop.run(_run(loaded, signals))
     except MonsterError as exc:
         logger.critical("%s", exc)
         return exit_status(exc)
@@ -82,14 +79,21 @@ def exit_status(exc: MonsterError) -> int:
             return ExitCode.FAILURE
 
 
-async def _run(loaded: LoadedConfig) -> int:
+async def _run(loaded: LoadedConfig, signals: Signals) -> int:
     broker = Broker(loaded.config, version("monstermq"))
-    signals = _Signals()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, signals.stop)
-    await broker.start()
-    loop.add_signal_handler(signal.SIGHUP, signals.hang_up, broker)
+    stopping = asyncio.Event()
+    soon = asyncio.get_running_loop().call_soon_threadsafe
+    signals.listen(
+        partial(soon, stopping.set),
+        partial(soon, broker.reload),
+        # Where there is nothing to reload, the terminal has been closed.
+        hang_up_stops=os.isatty(0) and not broker.reloads,
+    )
+    stopped = asyncio.create_task(stopping.wait())
+    if not await _start(broker, stopped):
+        logger.info("stopped before it had started")
+        return ExitCode.OK
+    signals.started()
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
@@ -97,7 +101,6 @@ async def _run(loaded: LoadedConfig) -> int:
         logger.info("listening on %s", url)
     _say_what_next(loaded)
     notify(READY)
-    stopped = asyncio.create_task(signals.stopping.wait())
     ends: list[asyncio.Future[Any]] = [stopped, broker.failed]
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     notify(STOPPING)
@@ -113,31 +116,18 @@ async def _run(loaded: LoadedConfig) -> int:
     return ExitCode.OK
 
 
-class _Signals:
-    """Turns signals into a stop, and a second one into the end."""
-
-    def __init__(self) -> None:
-        self.stopping = asyncio.Event()
-        self._first_s = 0.0
-        self._interactive = os.isatty(0)
-
-    def stop(self) -> None:
-        """SIGTERM, SIGINT: stop; again: end at once."""
-        now_s = time.monotonic()
-        if not self.stopping.is_set():
-            self._first_s = now_s
-            self.stopping.set()
-        elif now_s - self._first_s > SAME_SIGNAL_S:
-            logger.critical("ended at once by a second signal")
-            # The log is the truth: what was acknowledged is committed, whatever happens now.
-            os._exit(ExitCode.FAILURE)
-
-    def hang_up(self, broker: Broker) -> None:
-        """SIGHUP: reload; where there is nothing to reload, the terminal has been closed."""
-        if broker.reloads or not self._interactive:
-            broker.reload()
-        else:
-            self.stop()
+async def _start(broker: Broker, stopped: asyncio.Task[Any]) -> bool:
+    """Start the broker, or give it up as soon as it is told to stop; return whether it runs."""
+    starting = asyncio.create_task(broker.start())
+    await asyncio.wait([starting, stopped], return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        notify(STOPPING)
+        starting.cancel()
+    try:
+        await starting
+    except asyncio.CancelledError:
+        return False
+    return True
 
 
 def _say_what_next(loaded: LoadedConfig) -> None:

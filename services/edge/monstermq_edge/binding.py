@@ -10,6 +10,15 @@ from monstermq_shared.exit_codes import ExitCode
 ALL_IPV6 = "::"
 """As ``BindAddress``: every interface, for IPv4 clients too."""
 
+LOCALHOST = "localhost"
+"""As an address to bind to: loopback of both kinds, without looking the name up (RFC 6761, 6.3)."""
+
+_LOOPBACK_IPV4, _LOOPBACK_IPV6 = "127.0.0.1", "::1"
+_NO_SUCH_ADDRESS = (
+    errno.EADDRNOTAVAIL,
+    errno.EAFNOSUPPORT,
+)  # the latter without IPv6 in the kernel
+
 PRIVILEGED_BELOW = 1024
 """Ports below this one may be opened by root, or with CAP_NET_BIND_SERVICE."""
 PORT_MAX = 65_535
@@ -20,8 +29,9 @@ def listen(key: str, host: str, number: int, *, backlog: int) -> list[socket.soc
 
     Args:
         key: The configuration key of the port, for errors: ``TCP``, ``Metrics.Port``.
-        host: An address or a host name; looking a name up blocks.
-        number: The port; 0 takes a free one.
+        host: An address or a host name. ``localhost`` is 127.0.0.1 and, where there is IPv6, ::1.
+            Any other name is looked up, which blocks.
+        number: The port; 0 takes a free one, of ``localhost`` the same for both.
         backlog: Connections the kernel holds until they are accepted.
 
     Raises:
@@ -30,19 +40,10 @@ def listen(key: str, host: str, number: int, *, backlog: int) -> list[socket.soc
     """
     opened: list[socket.socket] = []
     try:
-        found = socket.getaddrinfo(host, number, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        # A name can be listed twice with the same address; a dictionary keeps the order.
-        for family, address in {(family, address): None for family, *_, address in found}:
-            both = host == ALL_IPV6 and socket.has_dualstack_ipv6()
-            opened.append(
-                socket.create_server(
-                    # Sockets take the four parts of an IPv6 address as getaddrinfo gives them.
-                    (str(address[0]), *address[1:]),
-                    family=family,
-                    backlog=backlog,
-                    dualstack_ipv6=both,
-                )
-            )
+        if host.casefold() == LOCALHOST:
+            _listen_on_loopback(opened, number, backlog)
+        else:
+            _listen_on(opened, host, number, backlog)
     except (OSError, UnicodeError) as exc:
         for listener in opened:
             listener.close()
@@ -51,6 +52,37 @@ def listen(key: str, host: str, number: int, *, backlog: int) -> list[socket.soc
             exit_code=ExitCode.PORT_IN_USE,
         ) from exc
     return opened
+
+
+def _listen_on(opened: list[socket.socket], host: str, number: int, backlog: int) -> None:
+    found = socket.getaddrinfo(host, number, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    # A name can be listed twice with the same address; a dictionary keeps the order.
+    for family, address in {(family, address): None for family, *_, address in found}:
+        both = host == ALL_IPV6 and socket.has_dualstack_ipv6()
+        opened.append(
+            socket.create_server(
+                # Sockets take the four parts of an IPv6 address as getaddrinfo gives them.
+                (str(address[0]), *address[1:]),
+                family=family,
+                backlog=backlog,
+                dualstack_ipv6=both,
+            )
+        )
+
+
+def _listen_on_loopback(opened: list[socket.socket], number: int, backlog: int) -> None:
+    """Listen on 127.0.0.1, and on ::1 unless this machine has no IPv6, or has it switched off.
+
+    A client takes either for localhost. The hosts file is not asked: it often has only one.
+    """
+    ipv4 = socket.create_server((_LOOPBACK_IPV4, number), backlog=backlog)
+    opened.append(ipv4)
+    address = (_LOOPBACK_IPV6, ipv4.getsockname()[1])
+    try:
+        opened.append(socket.create_server(address, family=socket.AF_INET6, backlog=backlog))
+    except OSError as exc:
+        if exc.errno not in _NO_SUCH_ADDRESS:
+            raise
 
 
 def url_host(address: str) -> str:
@@ -70,7 +102,7 @@ def _why(key: str, number: int, exc: OSError | UnicodeError) -> str:
                 "may not be opened by this user: ports below 1024 need CAP_NET_BIND_SERVICE "
                 f"(docs/operation.md); grant it, or set {_another(key, number)}"
             )
-        case errno.EADDRNOTAVAIL | errno.EAFNOSUPPORT:  # the latter without IPv6 in the kernel
+        case errno.EADDRNOTAVAIL | errno.EAFNOSUPPORT:
             return f"cannot be opened: {bind_address} is no address of this machine"
         case _:
             return f"cannot be opened: {os.strerror(exc.errno) if exc.errno else exc}"

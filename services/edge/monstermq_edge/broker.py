@@ -5,6 +5,7 @@ import contextlib
 import logging
 import secrets
 from datetime import UTC, datetime
+from functools import partial
 
 from monstermq_edge import settings
 from monstermq_edge.binding import url_host
@@ -18,13 +19,14 @@ from monstermq_edge.mqtt.context import ConnectionContext
 from monstermq_edge.operation.health import OperationServer
 from monstermq_edge.operation.logging import LimitedLog
 from monstermq_edge.operation.metrics import build_registry
+from monstermq_edge.repeated import Repeated
 from monstermq_edge.status import Status
 from monstermq_edge.system_topics import SystemTopicPublisher
 from monstermq_edge.takeover import TakeoverLimit
 from monstermq_edge.transport.stream import StreamProtocol
 from monstermq_edge.transport.tls import ReloadableTls, certificate_warnings
 from monstermq_edge.transport.websocket_protocol import WebSocketProtocol
-from monstermq_edge.views import RETAINED, open_views
+from monstermq_edge.views import RETAINED, Views, open_views
 from monstermq_edge.wheel import TICK_S
 from monstermq_shared.budget import Budget
 from monstermq_shared.bus.internal import InternalBus, InternalLog
@@ -65,6 +67,7 @@ class Broker:
         self._tls: ReloadableTls | None = None
         self._operation: OperationServer | None = None
         self._faults = Faults(self.counters, self._clock)
+        self._reloading = Repeated(self._reload, partial(self._faults.contained, "a reload"))
         self._background: list[asyncio.Task[None]] = []
         self._unready: str | None = "the broker is starting"
         # What is to be ended, in the opposite order of its start.
@@ -91,7 +94,7 @@ class Broker:
             self._tls = ReloadableTls(tls)
             for warning in certificate_warnings(tls, now=datetime.now(UTC)):
                 logger.warning("%s", warning)
-        self.views = await open_views(config, self.counters)
+        self.views = await self._open_views()
         ending.push_async_callback(self.views.close)
         await self._log_database()
         self._build_engine()
@@ -119,6 +122,16 @@ class Broker:
         self._start_background()
         ending.push_async_callback(self._listeners.close)
         await self._listeners.open()
+
+    async def _open_views(self) -> Views:
+        """Open them; a thread does, so if the start is given up meanwhile, wait and close them."""
+        opening = asyncio.ensure_future(open_views(self._config, self.counters))
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            with contextlib.suppress(MonsterError):
+                await (await opening).close()
+            raise
 
     async def _log_database(self) -> None:
         summary = await self.views.database.summary(RETAINED)
@@ -208,7 +221,7 @@ class Broker:
         def websocket() -> WebSocketProtocol:
             return WebSocketProtocol(self.hub, self._context, channel)
 
-        path = config.websocket.path
+        path = settings.told_path(config)
         ports = [
             ("TCP", config.tcp, stream, None, "mqtt://{host}:{port}"),
             ("TCPS", config.tcps, stream, tls, "mqtts://{host}:{port}"),
@@ -226,7 +239,12 @@ class Broker:
         if metrics.enabled and metrics.port:
             registry = build_registry(self.counters, self.status.gauges(), version=self._version)
             self._operation = OperationServer(
-                metrics.bind_address, metrics.port, registry, self.readiness
+                metrics.bind_address,
+                metrics.port,
+                registry,
+                self.readiness,
+                page=settings.page(self._config),
+                counters=self.counters,
             )
             self._ending.push_async_callback(self._operation.stop)
             await self._operation.start()
@@ -234,11 +252,11 @@ class Broker:
     # -- while it runs ---------------------------------------------------------------------------
 
     def urls(self) -> list[str]:
-        """Return what clients can connect to, and where metrics are."""
+        """Return what clients can connect to, and where the operation port's page is."""
         urls = self._listeners.urls()
         if self._operation is not None:
             host = url_host(self._config.metrics.bind_address)
-            urls.append(f"http://{host}:{self._operation.port}/metrics")
+            urls.append(f"http://{host}:{self._operation.port}/")
         return urls
 
     def readiness(self) -> list[str]:
@@ -256,15 +274,19 @@ class Broker:
     @property
     def reloads(self) -> bool:
         """Whether there is anything that ``reload`` reads again."""
-        return self._tls is not None
+        return bool(self._config.tcps or self._config.wss)
 
     def reload(self) -> None:
-        """SIGHUP: read the certificates again."""
+        """SIGHUP: read the certificates again, beside the loop."""
         if self._tls is None:
             logger.info("nothing to reload: no TLS port is open")
-            return
+        else:
+            self._reloading.ask()
+
+    async def _reload(self) -> None:
+        assert self._tls is not None
         try:
-            self._tls.reload()
+            await asyncio.to_thread(self._tls.reload)
         except MonsterError as exc:
             logger.error("certificates not reloaded, the old ones stay: %s", exc)  # noqa: TRY400
         else:
@@ -329,6 +351,7 @@ class Broker:
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
+        await self._reloading.end()
 
     def _shut_down_clients(self) -> None:
         """End all connections; those with a will first, so that the others still hear of it."""

@@ -3,8 +3,10 @@
 from pathlib import Path
 
 from monstermq_edge.mqtt.decoder import DecoderLimits
+from monstermq_edge.operation.page import Page
+from monstermq_edge.transport.origins import OriginPolicy, own_names
 from monstermq_edge.transport.tls import TlsSettings
-from monstermq_edge.transport.websocket import WebSocketSettings
+from monstermq_edge.transport.websocket import TOLD_PATH, USUAL_PATHS, WebSocketSettings
 from monstermq_shared.config import BrokerConfig, QueuePolicy, Tls
 from monstermq_shared.sessions.local.backpressure import HoldLimits
 from monstermq_shared.sessions.local.queue import QueueLimits
@@ -58,12 +60,30 @@ def decoder_limits(config: BrokerConfig) -> DecoderLimits:
 
 def websocket_settings(config: BrokerConfig) -> WebSocketSettings:
     """How WebSocket clients are met."""
+    websocket = config.websocket
+    names = own_names(config.bind_address, config.metrics.bind_address)
     return WebSocketSettings(
-        path=config.websocket.path,
-        allowed_origins=frozenset(config.websocket.allowed_origins),
+        paths=websocket_paths(config),
+        origins=OriginPolicy(names, websocket.origins),
         # A WebSocket message may hold several packets.
         message_size_max=config.max_message_size_kb * KIB + WEBSOCKET_SLACK,
     )
+
+
+def websocket_paths(config: BrokerConfig) -> tuple[str, ...]:
+    """Return the paths WebSocket is served at."""
+    path = config.websocket.path
+    return USUAL_PATHS if path is None else (path,)
+
+
+def told_path(config: BrokerConfig) -> str:
+    """Return the path that clients are told of several."""
+    return config.websocket.path or TOLD_PATH
+
+
+def page(config: BrokerConfig) -> Page:
+    """What the operation port shows to a browser."""
+    return Page(ws=config.ws, wss=config.wss, path=told_path(config))
 
 
 def tls_settings(tls: Tls) -> TlsSettings:

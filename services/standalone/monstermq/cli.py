@@ -31,7 +31,7 @@ usage: monstermq [-config FILE] [-log LEVEL] [-cluster] [--check]
 
   -config FILE       the configuration; else the file GATEWAY_CONFIG names, else
                      config.yaml in the working directory, else an embedded default:
-                     TCP 1883 and WS 9000 on 127.0.0.1, SQLite in data/monstermq.db
+                     TCP 1883 and WS 9000 on localhost, SQLite in data/monstermq.db
   -log LEVEL         ALL, FINEST, FINER, FINE, CONFIG, INFO (default), WARNING, SEVERE,
                      OFF, or a number of java.util.logging
   -cluster           run as a node of a cluster

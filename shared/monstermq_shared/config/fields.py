@@ -17,6 +17,8 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from monstermq_shared.origins import ANY_ORIGIN, OPAQUE_ORIGIN, parse_origin
+
 # Spellings of the original's keys that capitalizing each word does not give.
 _WORDS = {
     "tcp": "TCP",
@@ -170,6 +172,26 @@ Address = Annotated[
         "^[0-9A-Za-z_.:%-]{1,255}$",
         "must be an IP address or host name such as 127.0.0.1, 0.0.0.0 or ::",
     ),
+]
+
+
+def _check_origin(value: str) -> str:
+    """Return the origin in the one spelling that is compared, or ``*``."""
+    if value == ANY_ORIGIN:
+        return value
+    if value.casefold() == OPAQUE_ORIGIN:
+        raise ValueError('cannot be "null", which every page can make its own; "*" admits any page')
+    try:
+        return str(parse_origin(value))
+    except ValueError as exc:
+        raise ValueError(f'{value[:60]!r} {exc}; or "*" for any page') from exc
+
+
+WebOrigin = Annotated[
+    str,
+    Strict(),
+    AfterValidator(_check_origin),
+    WithJsonSchema({"type": "string", "pattern": r"^(\*|[A-Za-z][A-Za-z0-9+.-]*://[^/?#@\s]+)$"}),
 ]
 
 # java.util.logging's names with its numbers, and the level of Python's logging each becomes.

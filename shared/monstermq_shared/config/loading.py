@@ -8,7 +8,7 @@ from monstermq_shared.config.checks import check_consistent, warnings_of
 from monstermq_shared.config.document import FILE_SIZE_MAX, Document, Value, read_document
 from monstermq_shared.config.environment import read_environment
 from monstermq_shared.config.limits import fitted
-from monstermq_shared.config.sections import LOOPBACK, BrokerConfig
+from monstermq_shared.config.sections import LOCALHOST, BrokerConfig
 from monstermq_shared.config.validation import validate
 from monstermq_shared.errors import ConfigError
 
@@ -107,7 +107,7 @@ def _embedded_document() -> Document:
     values: dict[str, Value] = {
         "TCP": 1883,
         "WS": 9000,
-        "BindAddress": LOOPBACK,
+        "BindAddress": LOCALHOST,
         "SessionStoreType": "SQLITE",
         "RetainedStoreType": "SQLITE",
         "SQLite": {"Path": "data/monstermq.db"},

@@ -33,13 +33,14 @@ from monstermq_shared.config.fields import (
     Setting,
     StoreType,
     Text,
+    WebOrigin,
     matching,
     parse_log_level,
 )
 from monstermq_shared.config.limits import MAX_MESSAGE_SIZE_KB, Limits
 
 ALL_INTERFACES = "0.0.0.0"  # noqa: S104 - the original's behaviour; loading warns about it
-LOOPBACK = "127.0.0.1"
+LOCALHOST = "localhost"
 
 # The argument that takes the layers to the sources: their hook sees no other way in.
 _LAYERS = "layers"
@@ -177,12 +178,13 @@ class Tls(Section):
 class WebSocket(Section):
     """MQTT over WebSocket, for WS and WSS."""
 
-    path: Annotated[
-        str, *matching(r"^/[^\s?#]*$", "must begin with / and have no space, ? or #")
-    ] = "/mqtt"
-    """The request path."""
-    allowed_origins: tuple[Text, ...] = ()
-    """Values of the Origin header browsers may come with; empty: any."""
+    path: (
+        Annotated[str, *matching(r"^/[^\s?#]*$", "must begin with / and have no space, ? or #")]
+        | None
+    ) = None
+    """The one request path that is served; absent: `/`, `/mqtt` and `/mqtt/`."""
+    origins: tuple[WebOrigin, ...] = ()
+    """Web pages that may connect, beside this machine's own: `https://a.example`; `*` is any."""
 
 
 class Queue(Section):
@@ -205,8 +207,8 @@ class Metrics(Section):
     """Serve them."""
     port: Port = 9464
     """Its port; 0 is off."""
-    bind_address: Address = LOOPBACK
-    """The interface it listens on."""
+    bind_address: Address = LOCALHOST
+    """The interface it listens on; `localhost` is 127.0.0.1 and ::1."""
 
 
 class Sys(Section):
@@ -242,7 +244,7 @@ class BrokerConfig(BaseSettings, Section):
     wss: Port = 0
     """Port of MQTT over secure WebSocket; 0 is off."""
     bind_address: Address = ALL_INTERFACES
-    """Where the four ports listen; `::` is all of IPv6 and IPv4; without a file 127.0.0.1."""
+    """Where the four ports listen; `::` is all of IPv6 and IPv4, `localhost` both of loopback."""
     max_message_size_kb: Annotated[int, Field(strict=True, ge=1, le=262_143)] = MAX_MESSAGE_SIZE_KB
     """The largest MQTT packet, in units of 1024 bytes; a larger one closes its connection."""
     queued_messages_enabled: Flag = True

@@ -1,12 +1,15 @@
 """Ports: which addresses they take, and what is said when they cannot be had."""
 
 import asyncio
+import contextlib
 import errno
 import socket
 from collections.abc import AsyncIterator
 from contextlib import closing
+from typing import Any
 
 import pytest
+from tests.support.machine import needs_ipv6
 
 from monstermq_edge.binding import listen, url_host
 from monstermq_edge.listeners import Listeners, Port
@@ -15,20 +18,6 @@ from monstermq_shared.exit_codes import ExitCode
 
 LOOPBACK = "127.0.0.1"
 WITHIN_S = 5
-
-
-def has_ipv6() -> bool:
-    """Whether the kernel has IPv6, and has it switched on: a container's may be off."""
-    try:
-        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
-    except OSError:
-        return False
-    return True
-
-
-needs_ipv6 = pytest.mark.skipif(
-    not has_ipv6(), reason="the kernel has no IPv6, or it is switched off: ::1 cannot be bound"
-)
 
 
 def refusal(key: str, host: str, number: int) -> str:
@@ -120,6 +109,58 @@ def test_another_address_takes_its_own_kind_alone() -> None:
         socket.create_connection(("::1", number), timeout=WITHIN_S).close()
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection((LOOPBACK, number), timeout=WITHIN_S)
+
+
+@needs_ipv6
+@pytest.mark.parametrize("name", ["localhost", "LocalHost"])
+def test_localhost_is_loopback_of_both_kinds_on_one_port(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look_up(*_arguments: object, **_settings: object) -> list[object]:
+        raise AssertionError("the name was looked up")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", look_up)
+        listeners = listen("TCP", name, 0, backlog=5)
+    with contextlib.ExitStack() as opened:
+        for listener in listeners:
+            opened.enter_context(listener)
+        addresses = [listener.getsockname()[:2] for listener in listeners]
+        number = addresses[0][1]
+        assert addresses == [(LOOPBACK, number), ("::1", number)]
+        for host in (LOOPBACK, "::1"):
+            socket.create_connection((host, number), timeout=WITHIN_S).close()
+
+
+@pytest.mark.parametrize("without", [errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT])
+def test_localhost_is_127_0_0_1_where_there_is_no_ipv6(
+    monkeypatch: pytest.MonkeyPatch, without: int
+) -> None:
+    create = socket.create_server
+
+    def create_ipv4(address: Any, *, family: int = socket.AF_INET, **kw: Any) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(without, "no IPv6 here")
+        return create(address, family=family, **kw)
+
+    monkeypatch.setattr(socket, "create_server", create_ipv4)
+    (listener,) = listen("TCP", "localhost", 0, backlog=5)
+    with closing(listener):
+        assert listener.getsockname()[0] == LOOPBACK
+
+
+@needs_ipv6
+@pytest.mark.parametrize(("host", "family"), [(LOOPBACK, socket.AF_INET), ("::1", socket.AF_INET6)])
+def test_a_port_that_another_program_has_on_one_loopback_is_in_use(
+    host: str, family: socket.AddressFamily
+) -> None:
+    """Otherwise half of the clients that go to localhost would end up there."""
+    with socket.create_server((host, 0), family=family) as taken:
+        number = taken.getsockname()[1]
+        told = refusal("TCP", "localhost", number)
+    assert told.startswith(f"TCP: port {number} on localhost is used by another process")
+    for listener in listen("TCP", "localhost", number, backlog=1):  # nothing was left open
+        listener.close()
 
 
 def test_an_ipv6_address_stands_in_brackets_in_a_url() -> None:

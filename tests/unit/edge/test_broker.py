@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import socket
+import ssl
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -10,11 +12,17 @@ from typing import Any
 import pytest
 import yaml
 from tests.support.broker import LOOPBACK, free_ports
+from tests.support.certificates import CertificateAuthority
 from tests.support.mqtt_peer import Peer
 
 from monstermq_edge.broker import Broker
+from monstermq_edge.faults import Faults
 from monstermq_edge.maintenance import Job
+from monstermq_edge.repeated import Repeated
+from monstermq_edge.transport import tls
+from monstermq_shared.clock import SystemClock
 from monstermq_shared.config import load_config
+from monstermq_shared.counters import Counters
 from monstermq_shared.errors import StartupError, StoreError, StoreUnavailable
 
 DEADLINE_S = 20.0
@@ -97,6 +105,82 @@ async def test_readiness_follows_the_broker_from_start_to_stop(lot: Lot) -> None
         await stop
     await peer.closed()
     peer.drop()
+
+
+# -- certificates read again ---------------------------------------------------------------------
+
+
+async def test_any_number_of_reloads_asked_for_during_one_are_one_more_and_the_loop_goes_on(
+    lot: Lot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = CertificateAuthority(tmp_path).issue("server")
+    files = {"CertFile": str(server.cert_file), "KeyFile": str(server.key_file)}
+    broker = lot.broker(TCPS=free_ports(1)[0], TLS=files)
+    await broker.start()
+    build = tls.build_ssl_context
+    begun, go_on = threading.Event(), threading.Event()
+    reloads = 0
+
+    def build_slowly(settings: tls.TlsSettings) -> ssl.SSLContext:
+        nonlocal reloads
+        reloads += 1
+        begun.set()
+        assert go_on.wait(DEADLINE_S)
+        return build(settings)
+
+    monkeypatch.setattr(tls, "build_ssl_context", build_slowly)
+    broker.reload()
+    # By this thread, so the loop turns while the files are being read.
+    await asyncio.to_thread(begun.wait, DEADLINE_S)
+    peer = await Peer.open(lot.tcp)
+    await peer.connect("c")
+    for _ in range(100):
+        broker.reload()
+    assert reloads == 1
+    go_on.set()
+    async with asyncio.timeout(DEADLINE_S):
+        await broker._reloading.idle()
+    assert reloads == 2
+    peer.drop()
+    await broker.stop()
+
+
+async def test_whoever_asks_during_a_run_gets_one_that_begins_afterwards() -> None:
+    runs = 0
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def run() -> None:
+        nonlocal runs
+        runs += 1
+        begun.set()
+        await go_on.wait()
+
+    repeated = Repeated(run, contextlib.nullcontext)
+    async with asyncio.timeout(DEADLINE_S):
+        repeated.ask()
+        await begun.wait()
+        for _ in range(100):
+            repeated.ask()
+        go_on.set()
+        await repeated.idle()
+        assert runs == 2
+        repeated.ask()
+        await repeated.end()
+    assert runs == 2  # it was asked for, and had not begun
+
+
+async def test_a_run_that_meets_a_bug_is_noted_and_can_be_asked_for_again() -> None:
+    counters = Counters()
+    faults = Faults(counters, SystemClock())
+
+    async def run() -> None:
+        raise KeyError("bug")
+
+    repeated = Repeated(run, lambda: faults.contained("a run"))
+    for n in (1, 2):
+        repeated.ask()
+        await repeated.idle()
+        assert counters.faults == n
 
 
 # -- faults in what everybody depends on ---------------------------------------------------------

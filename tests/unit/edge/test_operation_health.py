@@ -1,22 +1,30 @@
 """Health, readiness and metrics over real HTTP, also for peers who do not mean well."""
 
 import asyncio
+import contextlib
 import json
 import logging
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import TypeAlias
 
 import pytest
 import uvloop
 from prometheus_client import CollectorRegistry, Counter
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from monstermq_edge.operation import health
 from monstermq_edge.operation.health import OperationServer
+from monstermq_edge.operation.page import Page
+from monstermq_shared.counters import Counters
 from monstermq_shared.errors import StartupError
 from monstermq_shared.exit_codes import ExitCode
 
 WITHIN_S = 5
+
+Connection: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class Broker:
@@ -26,7 +34,17 @@ class Broker:
         self.reasons: list[str] = []
         self.registry = CollectorRegistry()
         Counter("served", "What was served.", registry=self.registry).inc(3)
-        self.server = OperationServer("127.0.0.1", 0, self.registry, self.readiness)
+        self.counters = Counters()
+        self.server = self.make(self.readiness)
+
+    def make(
+        self, readiness: Callable[[], list[str]] = list, host: str = "127.0.0.1", port: int = 0
+    ) -> OperationServer:
+        """Return a server that is not started."""
+        page = Page(ws=9000, path="/mqtt")
+        return OperationServer(
+            host, port, self.registry, readiness, page=page, counters=self.counters
+        )
 
     def readiness(self) -> list[str]:
         return self.reasons
@@ -101,7 +119,9 @@ async def test_metrics_come_in_the_format_that_is_asked_for(broker: Broker) -> N
     assert answer.body.endswith(b"# EOF\n")
 
 
-@pytest.mark.parametrize("path", ["/", "/health/", "/healthy", "/../health", "/%00", "//health"])
+@pytest.mark.parametrize(
+    "path", ["/health/", "/healthy", "/index.html", "/../health", "/%00", "//health"]
+)
 async def test_an_unknown_path_is_not_found(broker: Broker, path: str) -> None:
     assert (await broker.request(path)).status == 404
 
@@ -126,7 +146,7 @@ async def test_a_connection_carries_one_request(broker: Broker) -> None:
 
 async def test_a_port_in_use_ends_the_start_and_names_the_key() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        server = OperationServer("127.0.0.1", taken.getsockname()[1], CollectorRegistry(), list)
+        server = Broker().make(port=taken.getsockname()[1])
         with pytest.raises(StartupError, match=r"Metrics\.Port") as failure:
             await server.start()
     assert failure.value.exit_code == ExitCode.PORT_IN_USE
@@ -135,7 +155,7 @@ async def test_a_port_in_use_ends_the_start_and_names_the_key() -> None:
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "::zz", "no such host"])
 async def test_an_address_that_is_not_ours_ends_the_start(host: str) -> None:
-    server = OperationServer(host, 0, CollectorRegistry(), list)
+    server = Broker().make(host=host)
     with pytest.raises(StartupError) as failure:
         await server.start()
     assert failure.value.exit_code == ExitCode.PORT_IN_USE
@@ -225,22 +245,75 @@ async def test_half_a_request_is_cut_off(
     assert await broker.send(start) == b""
 
 
-async def test_connections_are_bounded(broker: Broker) -> None:
+async def is_cut(connection: Connection) -> bool:
+    """Return once the server has ended the connection, and whether it said nothing before."""
+    try:
+        return await asyncio.wait_for(connection[0].read(), WITHIN_S) == b""
+    except ConnectionResetError:
+        return True
+
+
+async def test_the_oldest_connection_makes_room_for_a_new_one(broker: Broker) -> None:
     opened = [
         await asyncio.open_connection("127.0.0.1", broker.server.port)
-        for _ in range(health.CONNECTIONS_MAX + 1)
+        for _ in range(health.CONNECTIONS_MAX + 2)
     ]
-    beyond, _ = opened[-1]
-    assert await asyncio.wait_for(beyond.read(), WITHIN_S) == b""
-    reader, writer = opened[0]
-    writer.write(b"GET /health HTTP/1.1\r\nHost: b\r\n\r\n")
-    assert Answer(await asyncio.wait_for(reader.read(), WITHIN_S)).status == 503
+    first, second, *others = opened
+    assert await is_cut(first)
+    assert await is_cut(second)
+    assert broker.counters.operation_connections_cut == 2
+    for reader, writer in (others[0], others[-1]):
+        writer.write(b"GET /health HTTP/1.1\r\nHost: b\r\n\r\n")
+        assert Answer(await asyncio.wait_for(reader.read(), WITHIN_S)).status == 200
     for _, writer in opened:
         writer.close()
-    # All are closed when the server has read every end; until then it says it has no room.
-    async with asyncio.timeout(WITHIN_S):
-        while (await broker.request("/health")).status != 200:
-            pass
+
+
+SLOW_PEERS = 300
+
+
+@pytest.mark.parametrize("peers", ["silent", "dripping", "deaf"])
+async def test_slow_peers_keep_nobody_from_asking(broker: Broker, peers: str) -> None:
+    """Whatever they do: send nothing, a byte now and then, or read nothing of a long answer."""
+    broker.reasons = ["x" * 100_000]
+    loop = asyncio.get_running_loop()
+    slow = [socket.socket() for _ in range(SLOW_PEERS)]
+    for peer in slow:
+        peer.setblocking(False)
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        await loop.sock_connect(peer, ("127.0.0.1", broker.server.port))
+        if peers == "deaf":
+            await loop.sock_sendall(peer, b"GET /ready HTTP/1.1\r\nHost: b\r\n\r\n")
+    for path, status in [("/health", 200), ("/metrics", 200), ("/", 200), ("/ready", 503)] * 3:
+        if peers == "dripping":
+            for peer in slow:
+                with contextlib.suppress(ConnectionError):
+                    await loop.sock_sendall(peer, b"G")
+        assert (await broker.request(path)).status == status
+    if peers != "deaf":  # what the kernel takes of an answer ends its connection for us
+        assert broker.counters.operation_connections_cut >= SLOW_PEERS - health.CONNECTIONS_MAX
+    for peer in slow:
+        peer.close()
+
+
+async def test_a_crowd_that_asks_for_metrics_at_once_costs_as_much_as_one() -> None:
+    readings = 0
+
+    class Reading(Collector):
+        def collect(self) -> Iterator[Metric]:
+            nonlocal readings
+            readings += 1
+            yield GaugeMetricFamily("readings", "How often it was read.", readings)
+
+    broker = Broker()
+    broker.registry.register(Reading())
+    await broker.server.start()
+    readings = 0
+    asked = [broker.request("/metrics") for _ in range(100)]
+    answers = {answer.body for answer in await asyncio.gather(*asked)}
+    assert len(answers) == readings < 100
+    assert (await broker.request("/metrics")).body not in answers
+    await broker.server.stop()
 
 
 async def test_a_failing_check_is_an_error_that_is_logged_once(
@@ -249,7 +322,7 @@ async def test_a_failing_check_is_an_error_that_is_logged_once(
     def broken() -> list[str]:
         raise ValueError("hunter\n2")
 
-    server = OperationServer("127.0.0.1", 0, CollectorRegistry(), broken)
+    server = broker.make(broken)
     await server.start()
     broker.server, healthy = server, broker.server
     assert [(await broker.request("/ready")).status for _ in range(3)] == [500, 500, 500]

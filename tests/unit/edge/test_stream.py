@@ -134,7 +134,7 @@ def test_a_held_peer_outlives_its_keep_alive_and_is_watched_again_afterwards(
 def test_a_websocket_peer_that_pings_and_never_reads_is_not_read_from_and_not_held(
     tell: Callable[[Story], None],
 ) -> None:
-    settings = WebSocketSettings(path="/mqtt", allowed_origins=frozenset(), message_size_max=10_000)
+    settings = WebSocketSettings(message_size_max=10_000)
 
     async def story(stage: Stage) -> None:
         stage.make = lambda hub, context: WebSocketProtocol(hub, context, settings)

@@ -210,6 +210,26 @@ class TestUnusableFile:
             assert "http" not in message
             assert "Malformed" not in message
 
+    def test_with_an_rsa_key_that_does_not_sign_is_told(
+        self, server: Identity, tmp_path: Path
+    ) -> None:
+        """Its parts are not checked by calculation, which would hold everybody up in a reload."""
+        numbers = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_numbers()
+        damaged = rsa.RSAPrivateNumbers(
+            p=numbers.p,
+            q=numbers.q,
+            d=numbers.d ^ 1 << 99,
+            dmp1=numbers.dmp1 ^ 1 << 99,
+            dmq1=numbers.dmq1,
+            iqmp=numbers.iqmp,
+            public_numbers=numbers.public_numbers,
+        ).private_key(unsafe_skip_rsa_key_validation=True)
+        key = tmp_path / "damaged.pem"
+        form = (Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        key.write_bytes(damaged.private_bytes(*form))
+        told = refusal(tls(cert=server.cert_file, key=key))
+        assert "the private key in it is damaged" in told
+
     def test_that_openssl_refuses_is_told_without_its_source_lines(self, server: Identity) -> None:
         key = rsa.generate_private_key(public_exponent=65537, key_size=1024)
         weak = (

@@ -21,6 +21,7 @@ from tests.support.websocket_client import (
     upgrade_request,
 )
 
+from monstermq_edge.transport.origins import OriginPolicy
 from monstermq_edge.transport.websocket import (
     HANDSHAKE_SIZE_MAX,
     WebSocketChannel,
@@ -29,6 +30,9 @@ from monstermq_edge.transport.websocket import (
 )
 
 SETTINGS = WebSocketSettings(message_size_max=100_000)
+SELECTIVE = WebSocketSettings(
+    message_size_max=1000, origins=OriginPolicy(admitted={"https://good.example"})
+)
 
 
 def open_channel(settings: WebSocketSettings = SETTINGS) -> WebSocketChannel:
@@ -109,37 +113,63 @@ class TestHandshake:
         assert response.status == 101
         assert "sec-websocket-extensions" not in response.headers
 
-    @pytest.mark.parametrize("path", ["/", "/mqtt/", "/MQTT", "/other", "*"])
+    @pytest.mark.parametrize("path", ["/", "/mqtt", "/mqtt/", "/?x", "/mqtt/?x"])
+    def test_of_a_usual_path_is_accepted(self, path: str) -> None:
+        channel = WebSocketChannel(SETTINGS)
+        channel.receive(upgrade_request(path))
+        assert channel.open
+
+    @pytest.mark.parametrize("path", ["//", "/mqtt//", "/MQTT", "/other", "/mqtt/x", "*"])
     def test_of_another_path_is_refused(self, path: str) -> None:
         told = assert_refused(upgrade_request(path), 404, WebSocketFault.PATH)
-        assert "/mqtt" in told
+        assert told == "MQTT is served at / and /mqtt and /mqtt/ (WebSocket.Path).\n"
+
+    @pytest.mark.parametrize("path", ["/", "/mqtt", "/broker/"])
+    def test_of_a_usual_path_is_refused_where_one_is_configured(self, path: str) -> None:
+        settings = WebSocketSettings(message_size_max=1000, paths=("/broker",))
+        told = assert_refused(upgrade_request(path), 404, WebSocketFault.PATH, settings)
+        assert told == "MQTT is served at /broker (WebSocket.Path).\n"
 
     def test_tolerates_a_query_string(self) -> None:
         channel = WebSocketChannel(SETTINGS)
         channel.receive(upgrade_request("/mqtt?token=1"))
         assert channel.open
 
-    def test_of_a_page_that_is_not_allowed_is_refused(self) -> None:
-        settings = WebSocketSettings(
-            message_size_max=1000, allowed_origins=frozenset({"https://good.example"})
-        )
-        for origin in ("https://evil.example", "http://good.example", "null"):
-            request = upgrade_request(origin=origin)
-            assert_refused(request, 403, WebSocketFault.ORIGIN, settings)
+    @pytest.mark.parametrize(
+        "origin", ["https://evil.example", "http://good.example", "http://broker.example", "null"]
+    )
+    def test_of_a_page_that_is_not_let_in_is_refused_and_says_which_key_does(
+        self, origin: str
+    ) -> None:
+        """Also if it has the name in the Host header, as after DNS rebinding."""
+        assert b"Host: broker.example\r\n" in upgrade_request()
+        request = upgrade_request(origin=origin)
+        for settings in (SETTINGS, SELECTIVE):
+            told = assert_refused(request, 403, WebSocketFault.ORIGIN, settings)
+            assert told.startswith("WebSocket.Origins ")
+            assert origin in told
 
-    @pytest.mark.parametrize("origin", [None, "https://good.example"])
-    def test_of_an_allowed_page_or_of_no_page_is_accepted(self, origin: str | None) -> None:
-        settings = WebSocketSettings(
-            message_size_max=1000, allowed_origins=frozenset({"https://good.example"})
+    def test_that_is_refused_for_its_page_tells_the_log_the_key(self) -> None:
+        channel = WebSocketChannel(SETTINGS)
+        channel.receive(upgrade_request(origin="https://evil.example"))
+        assert channel.close_reason.startswith(
+            "handshake refused with 403 Forbidden: WebSocket.Origins does not admit "
+            "https://evil.example: add it there"
         )
-        channel = WebSocketChannel(settings)
+
+    @pytest.mark.parametrize("origin", [None, "http://localhost:9464", "https://good.example"])
+    def test_of_our_own_page_a_named_one_or_none_is_accepted(self, origin: str | None) -> None:
+        channel = WebSocketChannel(SELECTIVE)
         channel.receive(upgrade_request(origin=origin))
         assert channel.open
 
-    def test_of_any_page_is_accepted_without_an_allow_list(self) -> None:
+    @pytest.mark.parametrize("second", ["http://localhost", "https://evil.example"])
+    def test_of_two_pages_at_once_is_refused(self, second: str) -> None:
         channel = WebSocketChannel(SETTINGS)
-        channel.receive(upgrade_request(origin="https://any.example"))
-        assert channel.open
+        request = upgrade_request(origin="http://localhost", headers=[f"Origin: {second}"])
+        channel.receive(request)
+        assert read_response(channel.data_to_send()).status in {400, 403}
+        assert channel.closing
 
     @pytest.mark.parametrize(
         ("request_bytes", "status"),

@@ -71,7 +71,7 @@ def test_a_configuration_made_in_code_is_what_the_code_says(
         1883,
         0,
         3000,
-        "/mqtt",
+        None,
     )
     assert load_config(None, {}).config.tcp == 1883
 
@@ -96,7 +96,7 @@ def test_every_kind_of_value_can_be_written() -> None:
         MONSTERMQ_QUEUE__SESSIONEXPIRY="7d",
         MONSTERMQ_QUEUE__POLICY="drop-newest",
         MONSTERMQ_LIMITS__SLOWCONSUMERHOLDS="0.5",
-        MONSTERMQ_WEBSOCKET__ALLOWEDORIGINS='["https://a", "https://b"]',
+        MONSTERMQ_WEBSOCKET__ORIGINS='["https://a", "https://B:443"]',
         MONSTERMQ_KAFKA__BUS__PRODUCERCONFIG="{linger.ms: 10, compression.type: lz4}",
         MONSTERMQ_ARCHIVEGROUPS='[{"Name": "g", "TopicFilter": ["a/#"], "ArchiveType": "SQLITE"}]',
         MONSTERMQ_METRICS="{Enabled: false}",
@@ -106,7 +106,7 @@ def test_every_kind_of_value_can_be_written() -> None:
     assert config.postgres.password.get_secret_value() == "0123: [secret"
     assert config.queue.session_expiry == timedelta(days=7)
     assert config.limits.slow_consumer_hold_s == 0.5
-    assert config.websocket.allowed_origins == ("https://a", "https://b")
+    assert config.websocket.origins == ("https://a", "https://b")
     assert config.kafka.bus.producer_config == {"linger.ms": 10, "compression.type": "lz4"}
     assert [group.name for group in config.archive_groups] == ["g"]
     assert config.metrics.enabled is False

@@ -52,7 +52,7 @@ def test_without_any_file_the_embedded_default_listens_on_loopback_with_everythi
     assert loaded.warnings == ()
     assert config == embedded_default()
     assert (config.tcp, config.ws, config.tcps, config.wss) == (1883, 9000, 0, 0)
-    assert config.bind_address == "127.0.0.1"
+    assert config.bind_address == config.metrics.bind_address == "localhost"
     assert config.sqlite.path == "data/monstermq.db"
     assert config.session_store_type is config.retained_store_type is StoreType.SQLITE
     (group,) = config.archive_groups
@@ -167,6 +167,10 @@ def test_limits_nobody_has_set_grow_with_what_they_depend_on() -> None:
         ("TPC: 1\n", "c.yaml:2: TPC is not a key; did you mean TCP?"),
         ("tcp: 1\n", "c.yaml:2: tcp is not a key; did you mean TCP?"),
         (
+            "WebSocket: {AllowedOrigins: []}\n",
+            "c.yaml:2: WebSocket.AllowedOrigins is not a key; did you mean Origins?",
+        ),
+        (
             "Limits:\n  InFlight: 5\n",
             "c.yaml:3: Limits.InFlight is not a key; did you mean InFlightPerClient?",
         ),
@@ -196,6 +200,13 @@ def test_an_unknown_key_is_refused_with_its_path_and_the_nearest(text: str, prob
         ("QueuedMessagesEnabled: 'on'\n", "not the text 'on'; remove the quotes"),
         ("Limits: {SlowConsumerHoldS: '.5s'}\n", "must be a number, not the text '.5s'"),
         ("Limits: {SlowConsumerHoldS: '0.5'}\n", "not the text '0.5'; remove the quotes"),
+        ("WebSocket: {Origins: '*'}\n", "WebSocket.Origins must be a list"),
+        (
+            "WebSocket: {Origins: ['https://a.example/']}\n",
+            "WebSocket.Origins[0] 'https://a.example/' is no origin: write scheme://host or "
+            'scheme://host:port; or "*" for any page',
+        ),
+        ("WebSocket: {Origins: ['*', 'null']}\n", 'WebSocket.Origins[1] cannot be "null", which'),
         ("RetainedStoreType: KAFKA\n", "RetainedStoreType cannot be 'KAFKA'; there are CRATEDB"),
         ("RetainedStoreType: POSTGRE\n", "'POSTGRE'; did you mean POSTGRES?"),
         ("RetainedStoreType: 5\n", "RetainedStoreType must be one of MEMORY, HAZELCAST"),

@@ -1,8 +1,14 @@
-"""A small HTTP server for operators: ``/health``, ``/ready`` and ``/metrics``.
+"""A small HTTP server for operators: ``/health``, ``/ready``, ``/metrics``, and a page at ``/``.
 
 It runs inside the broker's event loop, so ``/health`` answers exactly as long as the loop turns.
 It speaks to machines that ask now and then: every connection carries one request and has a
-deadline, there is a bound on how many there are, and nothing a peer sends is logged.
+deadline, there is a bound on how many there are, at which the oldest makes room, and nothing a
+peer sends is logged.
+
+The Host header is not looked at. A page whose name has been pointed here (DNS rebinding) can read
+all this, and finds numbers and the reasons of ``/ready``: no topic, no payload, no client, and
+nothing to change. The page here may publish, and is refused by the WebSocket port under such a
+name. Scrapers, though, come under any name that leads here.
 """
 
 import asyncio
@@ -22,12 +28,17 @@ from uvicorn.server import ServerState
 
 from monstermq_edge.binding import listen
 from monstermq_edge.operation.logging import LimitedLog
+from monstermq_edge.operation.page import Page
+from monstermq_shared.counters import Counters
 
-CONNECTIONS_MAX = 64
-"""Connections beyond these are closed unread, so that the broker's descriptors stay its own."""
+CONNECTIONS_MAX = 256
+"""One more, and the oldest is cut: slow peers must not keep out who asks whether we live.
 
-REQUESTS_MAX = 32
-"""Requests beyond these are answered with 503."""
+An answer takes a few milliseconds, so the oldest is nearly always one that asks for nothing."""
+
+BACKLOG = 128
+"""Connections the kernel holds until they are accepted; fewer than ``CONNECTIONS_MAX``, so that
+none is cut for those accepted in the same turn before its request was looked at."""
 
 REQUEST_HEAD_BYTES_MAX = 8192
 """A request line and headers longer than this are answered with 400."""
@@ -38,7 +49,11 @@ CONNECTION_DEADLINE_S = 10.0
 STOP_DEADLINE_S = 1.0
 """How long ``stop`` waits for answers that are being written."""
 
-_HEADERS = [("connection", "close"), ("cache-control", "no-store")]
+_HEADERS = [
+    ("connection", "close"),
+    ("cache-control", "no-store"),
+    ("x-content-type-options", "nosniff"),
+]
 
 
 class OperationServer:
@@ -50,6 +65,9 @@ class OperationServer:
         port: int,
         registry: CollectorRegistry,
         readiness: Callable[[], list[str]],
+        *,
+        page: Page,
+        counters: Counters,
     ) -> None:
         """Prepare the server; nothing is opened yet.
 
@@ -59,11 +77,16 @@ class OperationServer:
             registry: What ``/metrics`` shows.
             readiness: Returns why clients should not be sent here now, one reason a line, in words
                 an operator understands; an empty list means ready.
+            page: What is at ``/``.
+            counters: Where connections that made room are counted.
         """
         self._host = host
         self._registry = registry
         self._readiness = readiness
         self._port = port
+        self._page = page
+        self._open = _Connections(counters)
+        self._expositions: dict[str, bytes] = {}
         self._limited_log = LimitedLog(logging.getLogger(__name__))
         self._state = ServerState()
         self._servers: list[asyncio.Server] = []
@@ -84,12 +107,14 @@ class OperationServer:
         self._state.default_headers = config.encoded_headers
 
         def accept() -> _OneRequest:
-            return _OneRequest(config=config, server_state=self._state, app_state={})
+            return _OneRequest(self._open, config, self._state)
 
-        listeners = listen("Metrics.Port", self._host, self._port, backlog=CONNECTIONS_MAX)
+        listeners = listen("Metrics.Port", self._host, self._port, backlog=BACKLOG)
         self._port = listeners[0].getsockname()[1]
         loop = asyncio.get_running_loop()
-        self._servers = [await loop.create_server(accept, sock=each) for each in listeners]
+        self._servers = [
+            await loop.create_server(accept, sock=each, backlog=BACKLOG) for each in listeners
+        ]
 
     async def stop(self) -> None:
         """Stop listening, finish the answers under way within a bound, and end every connection."""
@@ -105,6 +130,7 @@ class OperationServer:
 
     def _config(self) -> Config:
         routes = [
+            Route("/", self._root),
             Route("/health", self._health),
             Route("/ready", self._ready),
             Route("/metrics", self._metrics),
@@ -122,10 +148,12 @@ class OperationServer:
             proxy_headers=False,
             server_header=False,
             headers=_HEADERS,
-            limit_concurrency=REQUESTS_MAX,
             timeout_keep_alive=1,
             h11_max_incomplete_event_size=REQUEST_HEAD_BYTES_MAX,
         )
+
+    async def _root(self, _request: Request) -> Response:
+        return Response(self._page.body, headers=self._page.headers)
 
     async def _health(self, _request: Request) -> Response:
         return _json(200, {"status": "alive"})
@@ -138,7 +166,12 @@ class OperationServer:
 
     async def _metrics(self, request: Request) -> Response:
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        return Response(encode(self._registry), headers={"content-type": content_type})
+        exposition = self._expositions.get(content_type)
+        if exposition is None:
+            # Who asks in the same turn gets the same: a crowd costs as much as one.
+            exposition = self._expositions[content_type] = encode(self._registry)
+            asyncio.get_running_loop().call_soon(self._expositions.clear)
+        return Response(exposition, headers={"content-type": content_type})
 
     async def _failed(self, request: Request, exc: Exception) -> Response:
         extra = {"path": request.url.path, "error": repr(exc)}
@@ -147,21 +180,44 @@ class OperationServer:
         return _json(500, {"status": "failed"})
 
 
+class _Connections:
+    """The connections that are open, oldest first, and no more than ``CONNECTIONS_MAX``."""
+
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
+        self._open: dict[_OneRequest, None] = {}
+
+    def add(self, connection: "_OneRequest") -> None:
+        """Let one in; the oldest makes room for it."""
+        if len(self._open) >= CONNECTIONS_MAX:
+            oldest = next(iter(self._open))
+            del self._open[oldest]
+            oldest.transport.abort()
+            self._counters.operation_connections_cut += 1
+        self._open[connection] = None
+
+    def discard(self, connection: "_OneRequest") -> None:
+        """It has ended."""
+        self._open.pop(connection, None)
+
+
 class _OneRequest(H11Protocol):
     """One request per connection, within a deadline; uvicorn alone would wait for ever."""
 
-    _deadline: asyncio.TimerHandle | None = None
+    def __init__(self, others: _Connections, config: Config, state: ServerState) -> None:
+        super().__init__(config=config, server_state=state, app_state={})
+        self._others = others
+        self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Set the deadline, or hang up if there are too many connections."""
+        """Set the deadline."""
         super().connection_made(transport)
-        if len(self.connections) > CONNECTIONS_MAX:
-            transport.abort()
-            return
+        self._others.add(self)
         self._deadline = self.loop.call_later(CONNECTION_DEADLINE_S, transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Take the deadline back."""
+        self._others.discard(self)
         if self._deadline is not None:
             self._deadline.cancel()
         super().connection_lost(exc)

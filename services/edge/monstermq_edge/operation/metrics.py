@@ -70,6 +70,11 @@ _COUNTERS: tuple[tuple[str, str, Callable[[Counters], float]], ...] = (
         "Rows never written, as they were acknowledged before their batch left.",
         lambda c: c.rows_elided,
     ),
+    (
+        "operation_connections_cut",
+        "Connections to the operation port that made room for newer ones.",
+        lambda c: c.operation_connections_cut,
+    ),
     ("faults", "Bugs of the broker that came up, each logged.", lambda c: c.faults),
     ("rows_purged", "Rows deleted by retention or for want of disk.", lambda c: c.rows_purged),
 )

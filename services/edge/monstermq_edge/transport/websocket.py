@@ -1,8 +1,8 @@
 """MQTT over WebSocket without a socket: bytes in, MQTT bytes and answers out.
 
 The WebSocket protocol itself is the ``websockets`` library's core without I/O; this module adds
-what MQTT asks of it (MQTT 3.1.1 chapter 6) and what a public port needs: bounds, an Origin
-allow-list, and errors that become counters.
+what MQTT asks of it (MQTT 3.1.1 chapter 6) and what a public port needs: bounds, a look at
+the page it comes from, and errors that become counters.
 
 No extension is negotiated, permessage-deflate included: a compressed frame can inflate a
 thousandfold and costs a window of tens of KiB per connection, while MQTT packets are small and
@@ -11,23 +11,31 @@ breaks the protocol (1002).
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from http import HTTPStatus
 
 from websockets.datastructures import Headers
-from websockets.exceptions import InvalidOrigin, NegotiationError
+from websockets.exceptions import NegotiationError
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.protocol import Event, State
 from websockets.server import ServerProtocol
-from websockets.typing import Origin, Subprotocol
+from websockets.typing import Subprotocol
+
+from monstermq_edge.transport.origins import OriginPolicy
 
 HANDSHAKE_SIZE_MAX = 16 * 1024
 """Bytes of the request with all its headers; nginx, h11 and Node.js allow 8 to 32 KiB."""
 
 CLOSE_REASON_SIZE_MAX = 123
 """Bytes of text a close frame holds beside its code (RFC 6455, 5.5)."""
+
+USUAL_PATHS = ("/", "/mqtt", "/mqtt/")
+"""What clients and other brokers take for granted, so all of it is served unless one is chosen."""
+
+TOLD_PATH = "/mqtt"
+"""The one of them that people are told."""
 
 _END_OF_HEADERS = b"\r\n\r\n"
 
@@ -48,7 +56,7 @@ class WebSocketFault(StrEnum):
     PATH = "path"
     """An upgrade of another path than ours."""
     ORIGIN = "origin"
-    """A web page that is not on the allow-list."""
+    """A web page that is not let in."""
     SUBPROTOCOL = "subprotocol"
     """Neither ``mqtt`` nor ``mqttv3.1`` was offered [MQTT-6.0.0-3]."""
     TEXT_FRAME = "text_frame"
@@ -70,17 +78,16 @@ class WebSocketSettings:
     """What a WebSocket port accepts.
 
     Attributes:
-        path: The one path that is served; a query string after it is ignored.
-        allowed_origins: Values of ``Origin`` that web pages may have, exactly as browsers send
-            them (``https://example.org``); empty allows any. A request without ``Origin`` comes
-            from no browser and passes: the header protects users of browsers, nobody else.
+        paths: What is served; a query string after it is ignored.
+        origins: Which web pages are let in. A request without ``Origin`` comes from no browser and
+            passes: the header protects users of browsers, nobody else.
         message_size_max: Bytes of one WebSocket message, fragments added up. A client may put
             several MQTT packets into one, so leave room beyond the packet limit.
         subprotocols: Names to accept, the preferred one first [MQTT-6.0.0-3].
     """
 
-    path: str = "/mqtt"
-    allowed_origins: frozenset[str] = frozenset()
+    paths: tuple[str, ...] = USUAL_PATHS
+    origins: OriginPolicy = field(default_factory=OriginPolicy)
     message_size_max: int
     subprotocols: tuple[str, ...] = ("mqtt", "mqttv3.1")
 
@@ -225,9 +232,7 @@ class WebSocketChannel:
     def _answer_request(self, data: bytes) -> None:
         """Parse a complete request; accept it, or refuse it with an HTTP response."""
         settings = self._settings
-        origins: list[Origin | None] = [Origin(origin) for origin in settings.allowed_origins]
         handshake = ServerProtocol(
-            origins=[*origins, None] if origins else None,
             subprotocols=[Subprotocol(name) for name in settings.subprotocols],
             logger=_library_log,
         )
@@ -241,11 +246,16 @@ class WebSocketChannel:
 
     def _judge(self, handshake: ServerProtocol, request: Request) -> None:
         """Accept a well-formed request, or refuse it by its path, Origin or subprotocol."""
-        path = self._settings.path
-        if request.path.partition("?")[0] != path:
-            response = _refusal(HTTPStatus.NOT_FOUND, f"MQTT is served at {path}.")
-            self._refuse(response, WebSocketFault.PATH)
+        settings = self._settings
+        if request.path.partition("?")[0] not in settings.paths:
+            text = f"MQTT is served at {' and '.join(settings.paths)} (WebSocket.Path)."
+            self._refuse(_refusal(HTTPStatus.NOT_FOUND, text), WebSocketFault.PATH)
             return
+        for origin in request.headers.get_all("Origin"):
+            if not settings.origins.admits(origin):
+                response = _refusal(HTTPStatus.FORBIDDEN, settings.origins.refusal(origin))
+                self._refuse(response, WebSocketFault.ORIGIN)
+                return
         answer = handshake.accept(request)
         if answer.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
             self._refuse_handshake(handshake, answer.serialize())
@@ -254,7 +264,7 @@ class WebSocketChannel:
         # A protocol of its own for the frames: the one of the handshake would keep the request,
         # up to tens of KiB of headers, for as long as the connection lives.
         self._protocol = ServerProtocol(
-            state=State.OPEN, max_size=self._settings.message_size_max, logger=_library_log
+            state=State.OPEN, max_size=settings.message_size_max, logger=_library_log
         )
 
     def _refuse_malformed(self, handshake: ServerProtocol) -> None:
@@ -269,9 +279,7 @@ class WebSocketChannel:
     def _refuse_handshake(self, handshake: ServerProtocol, response: bytes) -> None:
         """Send the library's refusal, or a clearer one for the most common mistake."""
         fault = WebSocketFault.HANDSHAKE_INVALID
-        if isinstance(handshake.handshake_exc, InvalidOrigin):
-            fault = WebSocketFault.ORIGIN
-        elif isinstance(handshake.handshake_exc, NegotiationError):
+        if isinstance(handshake.handshake_exc, NegotiationError):
             fault = WebSocketFault.SUBPROTOCOL
             names = " or ".join(self._settings.subprotocols)
             text = f"Offer the subprotocol {names} in Sec-WebSocket-Protocol [MQTT-6.0.0-3]."

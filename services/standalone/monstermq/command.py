@@ -1,0 +1,52 @@
+"""What the ``monstermq`` command does, by its command line."""
+
+import sys
+from collections.abc import Mapping, Sequence
+
+from monstermq.cli import Check, Run, Show, check, parse_arguments
+from monstermq.databases import BackUp, Recover, Restore, back_up, recover, restore
+from monstermq_edge.app import exit_status, run_broker
+from monstermq_edge.held import release
+from monstermq_edge.signals import Signals
+from monstermq_shared.config import load_config
+from monstermq_shared.errors import MonsterError
+from monstermq_shared.exit_codes import ExitCode
+
+
+def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Do what the command line asks; return the exit status.
+
+    Signals are held when this is called: the broker takes them, every other command lets them act.
+    """
+    try:
+        return _execute(arguments, environ)
+    except MonsterError as exc:
+        sys.stderr.write(f"monstermq: {exc}\n")
+        return exit_status(exc)
+
+
+def _execute(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
+    invocation = parse_arguments(arguments)
+    if isinstance(invocation, Run):
+        return _run(invocation, environ)
+    release()
+    match invocation:
+        case Show():
+            sys.stdout.write(invocation.text)
+            return ExitCode.OK
+        case Check():
+            return check(invocation, environ, sys.stdout)
+        case BackUp():
+            return back_up(invocation, environ, sys.stdout)
+        case Restore():
+            return restore(invocation, environ, sys.stdout)
+        case Recover():
+            return recover(invocation, sys.stdout)
+
+
+def _run(invocation: Run, environ: Mapping[str, str]) -> int:
+    signals = Signals()
+    signals.start()
+    loaded = load_config(invocation.config, environ, cluster=invocation.cluster)
+    level = invocation.log_level
+    return run_broker(loaded, loaded.config.log.level if level is None else level, signals)
