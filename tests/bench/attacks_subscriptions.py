@@ -105,18 +105,39 @@ def leave_with_subscriptions(stage: Stage) -> Iterator[None]:
         attacker.vanish()
 
 
-def subscribe_over_retained_topics(stage: Stage) -> Iterator[None]:
-    """Filters that take a look at every retained topic each, and find nothing."""
-    publisher = stage.join("publisher")
+def _retain_topics(stage: Stage) -> Iterator[bytes]:
     frames = (
         publish_frame(f"plant{number % 100}/line{number}/t", b"retained", retain=True)
         for number in range(stage.some(100_000))
     )
-    stage.feed({publisher: joined(frames, CHUNK_SIZE)})
+    return joined(frames, CHUNK_SIZE)
+
+
+def _look_for_retained(stage: Stage) -> Iterator[bytes]:
+    """Filters that take a look at every retained topic each, and find nothing."""
+    filters = [f"+/+/x{number}" for number in range(stage.some(1_000))]
+    parts = (filters[start : start + 100] for start in range(0, len(filters), 100))
+    return map(subscribe_all_frame, parts)
+
+
+def subscribe_over_retained_topics(stage: Stage) -> Iterator[None]:
+    """A thousand looks at a hundred thousand topics."""
+    publisher = stage.join("publisher")
+    stage.feed({publisher: _retain_topics(stage)})
     stage.sync(publisher)
     attacker = stage.join("attacker")
     yield
-    stage.subscribe(attacker, [f"+/+/x{number}" for number in range(stage.some(1_000))])
+    stage.feed({attacker: _look_for_retained(stage)})
+    stage.sync(attacker)
+
+
+def subscribe_while_topics_are_retained(stage: Stage) -> Iterator[None]:
+    """The same looks, while most of the topics are not in the table yet."""
+    publisher, attacker = stage.join("publisher"), stage.join("attacker")
+    pieces = list(_retain_topics(stage))
+    yield
+    stage.feed({publisher: pieces, attacker: _look_for_retained(stage)})
+    stage.sync(publisher, attacker)
 
 
 def _tiny_filters(count: int, length: int) -> list[str]:

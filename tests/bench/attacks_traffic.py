@@ -71,15 +71,15 @@ def vanish_with_wills(stage: Stage, *, is_kept: bool) -> Iterator[None]:
         attacker.vanish()
 
 
-def wipe_a_queue(stage: Stage) -> Iterator[None]:
+def wipe_a_queue(stage: Stage, size: int) -> Iterator[None]:
     """A session with a long queue begins anew, clean."""
     sleeper = stage.join("sleeper", clean=False)
     sleeper.send(subscribe_all_frame(["queue/#"], 1))
     stage.sync(sleeper)
     sleeper.send(DISCONNECT_FRAME)
-    publisher, count = stage.join("publisher"), stage.some(300_000)
+    publisher, count, payload = stage.join("publisher"), stage.some(300_000), b"q" * size
     frames = (
-        publish_frame("queue/x", b"queued", qos=1, packet_id=number % 0xFFFF + 1)
+        publish_frame("queue/x", payload, qos=1, packet_id=number % 0xFFFF + 1)
         for number in range(count)
     )
     stage.feed({publisher: joined(frames, CHUNK_SIZE)})

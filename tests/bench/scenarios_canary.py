@@ -129,7 +129,12 @@ def _sessions() -> Iterator[Attack]:
             f"1,000 clients with {kind}64 KB wills vanish",
             partial(traffic.vanish_with_wills, is_kept=is_kept),
         )
-    yield _attack("wipe", "a session with 300,000 queued messages is wiped", traffic.wipe_a_queue)
+    for size in (10, 1_000):
+        yield _attack(
+            f"wipe-{size}",
+            f"a session with 300,000 queued messages of {size:,} B is wiped",
+            partial(traffic.wipe_a_queue, size=size),
+        )
     yield _attack("reload", "100 SIGHUPs with a PKCS#12 file", traffic.reload_certificates)
     for profile, where in ((Profile.WATCHED, "SQLite"), (Profile.WATCHED_MEMORY, "memory")):
         for count, size, shown in ((300_000, 1_000, "1 KB"), (600, 511 * 1024, "511 KB")):
@@ -149,6 +154,12 @@ def _sessions() -> Iterator[Attack]:
             f"subscribe-retained-{where.lower()}",
             f"1,000 filters subscribed over 100,000 retained topics in {where}",
             subscriptions.subscribe_over_retained_topics,
+            profile=profile,
+        )
+        yield _attack(
+            f"subscribe-retaining-{where.lower()}",
+            f"the same while the topics come into {where}",
+            subscriptions.subscribe_while_topics_are_retained,
             profile=profile,
         )
 

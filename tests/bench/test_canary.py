@@ -135,7 +135,7 @@ def test_attacks_have_a_table_of_their_own(
 def test_attacks_are_chosen_by_the_name_that_they_share() -> None:
     assert set(ATTACKS) < set(chosen_scenarios(None))
     assert set(chosen_scenarios(["canary"])) == set(ATTACKS)
-    assert [one.name for one in chosen_scenarios(["canary-wipe"])] == ["canary-wipe"]
+    assert [one.name for one in chosen_scenarios(["canary-reload"])] == ["canary-reload"]
     assert not set(ATTACKS) & set(chosen_scenarios(["retained", "idle"]))
 
 
