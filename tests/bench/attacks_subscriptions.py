@@ -124,7 +124,7 @@ def subscribe_over_retained_topics(stage: Stage) -> Iterator[None]:
     """A thousand looks at a hundred thousand topics."""
     publisher = stage.join("publisher")
     stage.feed({publisher: _retain_topics(stage)})
-    stage.sync(publisher)
+    stage.commit(publisher)
     attacker = stage.join("attacker")
     yield
     stage.feed({attacker: _look_for_retained(stage)})

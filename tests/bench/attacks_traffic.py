@@ -102,18 +102,21 @@ def retain_much(stage: Stage, count: int, size: int) -> Iterator[None]:
     stage.sync(publisher)
 
 
-def replay_everything(stage: Stage) -> Iterator[None]:
-    """Three hundred clients ask for everything that is retained."""
+def replay_everything(stage: Stage, *, is_committed: bool) -> Iterator[None]:
+    """Three hundred clients ask for everything that is retained, or is about to be."""
     publisher = stage.join("publisher")
     frames = [
         publish_frame(f"plant/line{number}/t", b"retained", retain=True)
         for number in range(stage.some(100_000))
     ]
-    stage.feed({publisher: joined(frames, CHUNK_SIZE)})
-    stage.sync(publisher)
     attackers = [stage.join(f"attacker-{number:03d}") for number in range(stage.some(300))]
     size = sum(map(len, frames))
+    if is_committed:
+        stage.feed({publisher: joined(frames, CHUNK_SIZE)})
+        stage.commit(publisher)
     yield
+    if not is_committed:
+        stage.feed({publisher: joined(frames, CHUNK_SIZE)})
     for attacker in attackers:
         attacker.send(subscribe_all_frame(["#"]))
     stage.wait_until(

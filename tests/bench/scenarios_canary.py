@@ -144,12 +144,13 @@ def _sessions() -> Iterator[Attack]:
                 partial(traffic.retain_much, count=count, size=size),
                 profile=profile,
             )
-        yield _attack(
-            f"replay-{where.lower()}",
-            f"`#` from {where} with 100,000 retained topics to 300 clients",
-            traffic.replay_everything,
-            profile=profile,
-        )
+        for is_committed, when in ((True, "with"), (False, "just given")):
+            yield _attack(
+                f"{'replay' if is_committed else 'replay-retaining'}-{where.lower()}",
+                f"`#` from {where} {when} 100,000 retained topics to 300 clients",
+                partial(traffic.replay_everything, is_committed=is_committed),
+                profile=profile,
+            )
         yield _attack(
             f"subscribe-retained-{where.lower()}",
             f"1,000 filters subscribed over 100,000 retained topics in {where}",

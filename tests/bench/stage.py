@@ -17,6 +17,7 @@ from tests.bench.channels import (
     wait_for_bytes,
 )
 from tests.bench.frames import (
+    ANSWER_SIZE,
     CONNACK,
     PINGREQ_FRAME,
     PINGRESP_FRAME,
@@ -183,6 +184,13 @@ class Stage:
         self._expect(
             lambda: all(one.is_closed or one.pongs >= expected[one] for one in attackers), seconds
         )
+
+    def commit(self, publisher: Attacker) -> None:
+        """Wait until all that ``publisher`` has sent is in the database."""
+        self.sync(publisher)
+        expected = publisher.received + ANSWER_SIZE
+        publisher.send(publish_frame("commit", b"x", qos=1, retain=True))
+        self.expect_received([publisher], expected)
 
     def expect_received(self, attackers: Sequence[Attacker], size: int) -> None:
         """Wait until each of them has received ``size`` bytes or more, or is closed."""
