@@ -6,6 +6,7 @@ Without ``MONSTERMQ_BENCH`` in the environment everything is tiny and only shows
 import argparse
 import resource
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -14,6 +15,7 @@ from pathlib import Path
 import psutil
 from tests.bench import (
     codec_bench,
+    scenarios_canary,
     scenarios_connections,
     scenarios_durable,
     scenarios_latency,
@@ -24,10 +26,20 @@ from tests.bench import (
 )
 from tests.bench.brokers import Broker, MonsterMQ, Mosquitto, NullBroker, Profile
 from tests.bench.channels import Closed
-from tests.bench.model import LARGE, Component, Effort, Outcome, Run, Scenario, chosen_effort
+from tests.bench.model import (
+    LARGE,
+    Attack,
+    Component,
+    Effort,
+    Outcome,
+    Run,
+    Scenario,
+    chosen_effort,
+)
 from tests.bench.report import (
     Samples,
     busy_lines,
+    canary_lines,
     ceiling_lines,
     heading_lines,
     table_lines,
@@ -40,6 +52,7 @@ SCENARIOS: tuple[Scenario | Component, ...] = (
     *scenarios_latency.SCENARIOS,
     *scenarios_durable.SCENARIOS,
     *scenarios_topics.SCENARIOS,
+    *scenarios_canary.SCENARIOS,
 )
 CEILING_S = 1.0
 MODULES: dict[str, Callable[[Effort], list[str]]] = {
@@ -54,16 +67,26 @@ BROKERS: dict[str, tuple[Broker, ...]] = {
     "monstermq": (OURS,),
     "both": (Mosquitto(), OURS),
 }
-FAILURES = (Closed, ValueError, RuntimeError, OSError, sqlite3.Error, psutil.Error)
+FAILURES = (
+    Closed,
+    ValueError,
+    RuntimeError,
+    OSError,
+    sqlite3.Error,
+    psutil.Error,
+    subprocess.SubprocessError,
+)
 """What a run raises that cannot go on."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line asks for; 1 if a message was lost or a row is missing."""
     options = _parse(arguments)
-    _raise_descriptor_limit()
-    effort = _effort(options)
-    chosen = [scenario for scenario in SCENARIOS if _is_chosen(scenario.name, options.only)]
+    raise_descriptor_limit()
+    effort = with_seconds(chosen_effort(), options.seconds)
+    if options.repeats:
+        effort = replace(effort, repeats=options.repeats)
+    chosen = chosen_scenarios(options.only)
     brokers = BROKERS[options.broker]
     every = [Samples(scenario) for scenario in chosen]
     for samples in every:
@@ -73,7 +96,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _print(heading_lines(versions), [""], ceiling_lines(every))
     for samples in every:
         _measure(samples, brokers, effort)
-    _print([""], table_lines(every), [""], busy_lines(every))
+    attacks = [samples for samples in every if isinstance(samples.scenario, Attack)]
+    rows = [samples for samples in every if samples not in attacks]
+    if rows:
+        _print([""], table_lines(rows), [""], busy_lines(rows))
+    if attacks:
+        _print([""], canary_lines(attacks))
     for name, run in MODULES.items():
         if _is_chosen(name, options.only):
             _print([""], run(effort))
@@ -85,7 +113,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument(
-        "--only", metavar="NAME", action="append", help="scenarios with NAME in their name"
+        "--only",
+        metavar="NAME",
+        action="append",
+        help="scenarios with NAME in their name; canary is all attacks",
     )
     parser.add_argument("--broker", choices=BROKERS, default="both")
     parser.add_argument("--seconds", type=float, help="length of each measurement")
@@ -94,22 +125,36 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _effort(options: argparse.Namespace) -> Effort:
-    effort = chosen_effort()
-    if options.seconds:
-        sustained_s = min(effort.sustained_s, options.seconds * LARGE.sustained_s / LARGE.seconds)
-        effort = replace(effort, seconds=options.seconds, sustained_s=sustained_s)
-    if options.repeats:
-        effort = replace(effort, repeats=options.repeats)
-    return effort
+def with_seconds(effort: Effort, seconds: float | None) -> Effort:
+    """``effort`` with measurements of ``seconds``, if they are given."""
+    if not seconds:
+        return effort
+    sustained_s = min(effort.sustained_s, seconds * LARGE.sustained_s / LARGE.seconds)
+    return replace(effort, seconds=seconds, sustained_s=sustained_s)
+
+
+def chosen_scenarios(only: Sequence[str] | None) -> list[Scenario | Component]:
+    """Those with one of ``only`` in their name; attacks if that begins as all their names do.
+
+    So "retained" means the row of that name, and not the attacks with retained messages as well.
+    """
+    of_canary = [name for name in only or () if name.startswith("canary")]
+    return [
+        one
+        for one in SCENARIOS
+        if _is_chosen(one.name, of_canary if only and isinstance(one, Attack) else only)
+    ]
 
 
 def _is_chosen(name: str, only: Sequence[str] | None) -> bool:
-    return not only or any(part in name for part in only)
+    return only is None or any(part in name for part in only)
 
 
-def _raise_descriptor_limit() -> None:
-    """The brokers inherit it: 10,000 connections need as many descriptors on each side."""
+def raise_descriptor_limit() -> None:
+    """Raise it to what the system allows, for this process and the brokers it starts.
+
+    10,000 connections need as many descriptors on each side.
+    """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
@@ -119,7 +164,7 @@ def _measure_ceiling(samples: Samples, effort: Effort) -> None:
     scenario = samples.scenario
     if isinstance(scenario, Scenario) and scenario.ceiling is not None:
         for _ in range(effort.repeats):
-            samples.add(NULL.name, _run_once(scenario.ceiling, NULL, scenario.profile, effort))
+            samples.add(NULL.name, run_once(scenario.ceiling, NULL, scenario.profile, effort))
 
 
 def _measure(samples: Samples, brokers: Sequence[Broker], effort: Effort) -> None:
@@ -142,10 +187,11 @@ def _outcomes(
         return
     for broker in brokers:
         if broker.supports(scenario.profile):
-            yield broker.name, _run_once(scenario.run, broker, scenario.profile, effort)
+            yield broker.name, run_once(scenario.run, broker, scenario.profile, effort)
 
 
-def _run_once(run: Run, broker: Broker, profile: Profile, effort: Effort) -> Outcome:
+def run_once(run: Run, broker: Broker, profile: Profile, effort: Effort) -> Outcome:
+    """Measure a fresh process of ``broker``; what made that impossible is a problem in it."""
     with broker.run(profile) as running:
         try:
             return run(running, effort)

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +21,8 @@ import psutil
 import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import NameOID
 from tests.bench.channels import Transport
 from tests.support.machine import program
@@ -37,6 +39,13 @@ class Profile(Enum):
     ROUTING = "nothing on disk, no archive"
     SQLITE = "sessions, queue and retained messages in SQLite on disk"
     DEFAULT = "as SQLITE, and archive and last value over # in SQLite"
+    WATCHED = "as SQLITE, the operation port open, the certificate in an encrypted PKCS#12 file"
+    WATCHED_MEMORY = "as WATCHED, but retained messages in memory"
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether the operation port is open."""
+        return self in (Profile.WATCHED, Profile.WATCHED_MEMORY)
 
 
 class ThreadId(NamedTuple):
@@ -54,6 +63,8 @@ class Running:
     ports: Mapping[Transport, int]
     database: Path
     output: Path
+    operation_port: int = 0
+    """Where ``/health`` is answered; 0 if the profile does not open it."""
 
     def last_words(self) -> str:
         """The end of what the broker printed."""
@@ -97,6 +108,13 @@ def _thread_times(process: psutil.Process) -> dict[ThreadId, float]:
     }
 
 
+class Ports(NamedTuple):
+    """Where a broker is to listen."""
+
+    mqtt: Mapping[Transport, int]
+    operation: int
+
+
 class Broker(ABC):
     """Makes processes of one broker."""
 
@@ -111,7 +129,7 @@ class Broker(ABC):
         """Whether its promise under ``profile`` is the one that is measured."""
 
     @abstractmethod
-    def command(self, folder: Path, profile: Profile, ports: Mapping[Transport, int]) -> list[str]:
+    def command(self, folder: Path, profile: Profile, ports: Ports) -> list[str]:
         """Write the configuration into ``folder``; the command that serves with it."""
 
     @contextmanager
@@ -122,7 +140,8 @@ class Broker(ABC):
             RuntimeError: it did not accept connections in time; its output is in the message.
         """
         folder = Path(tempfile.mkdtemp(prefix=f"bench-{self.name}-"))
-        ports = dict(zip(Transport, _free_ports(len(Transport)), strict=True))
+        *mqtt, operation = _free_ports(len(Transport) + 1)
+        ports = Ports(dict(zip(Transport, mqtt, strict=True)), operation)
         output = folder / "output.log"
         try:
             command = self.command(folder, profile, ports)
@@ -130,7 +149,13 @@ class Broker(ABC):
                 process = psutil.Popen(
                     command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log
                 )
-            running = Running(process, ports, folder / "monstermq.db", output)
+            running = Running(
+                process,
+                ports.mqtt,
+                folder / "monstermq.db",
+                output,
+                operation if profile.is_watched else 0,
+            )
             try:
                 _wait_for_ports(running)
                 yield running
@@ -141,9 +166,13 @@ class Broker(ABC):
 
 
 class MonsterMQ(Broker):
-    """Ours, from this repository's virtual environment."""
+    """Ours, from this repository's virtual environment or from another checkout's."""
 
     name = "MonsterMQ"
+
+    def __init__(self, program: Path | None = None) -> None:
+        """``program`` is the ``monstermq`` that is run; without it, that of this repository."""
+        self._program = program or Path(sys.executable).with_name("monstermq")
 
     def version(self) -> str:
         """See ``Broker``."""
@@ -153,24 +182,24 @@ class MonsterMQ(Broker):
         """See ``Broker``."""
         return True
 
-    def command(self, folder: Path, profile: Profile, ports: Mapping[Transport, int]) -> list[str]:
+    def command(self, folder: Path, profile: Profile, ports: Ports) -> list[str]:
         """See ``Broker``."""
-        certificate, key = write_certificate(folder)
         on_disk = profile is not Profile.ROUTING
+        retained_on_disk = on_disk and profile is not Profile.WATCHED_MEMORY
         settings: dict[str, object] = {
-            "TCP": ports[Transport.TCP],
-            "TCPS": ports[Transport.TLS],
-            "WS": ports[Transport.WEBSOCKET],
+            "TCP": ports.mqtt[Transport.TCP],
+            "TCPS": ports.mqtt[Transport.TLS],
+            "WS": ports.mqtt[Transport.WEBSOCKET],
             "BindAddress": "127.0.0.1",
-            "TLS": {"CertFile": str(certificate), "KeyFile": str(key)},
+            "TLS": _key_store(folder) if profile.is_watched else _pem_files(folder),
             "SessionStoreType": "SQLITE",
-            "RetainedStoreType": "SQLITE" if on_disk else "MEMORY",
+            "RetainedStoreType": "SQLITE" if retained_on_disk else "MEMORY",
             "SQLite": {
                 "Path": str(folder / "monstermq.db") if on_disk else ":memory:",
                 "MinFreeMb": 0,
             },
             "Queue": {"MaxMessages": 100_000_000, "MaxBytes": 100_000_000_000},
-            "Metrics": {"Enabled": False},
+            "Metrics": {"Enabled": profile.is_watched, "Port": ports.operation},
         }
         if profile is Profile.DEFAULT:
             settings["ArchiveGroups"] = [
@@ -186,7 +215,7 @@ class MonsterMQ(Broker):
         path = folder / "config.yaml"
         path.write_text(yaml.safe_dump(settings), encoding="utf-8")
         return [
-            str(Path(sys.executable).with_name("monstermq")),
+            str(self._program),
             "-config",
             str(path),
             "-log",
@@ -209,7 +238,7 @@ class Mosquitto(Broker):
         """See ``Broker``: mosquitto's persistence is a snapshot, no promise before PUBACK."""
         return profile is Profile.ROUTING
 
-    def command(self, folder: Path, profile: Profile, ports: Mapping[Transport, int]) -> list[str]:
+    def command(self, folder: Path, profile: Profile, ports: Ports) -> list[str]:
         """See ``Broker``."""
         certificate, key = write_certificate(folder)
         path = folder / "mosquitto.conf"
@@ -222,11 +251,11 @@ set_tcp_nodelay true
 max_inflight_messages 100
 max_queued_messages 0
 allow_anonymous true
-listener {ports[Transport.TCP]} 127.0.0.1
-listener {ports[Transport.TLS]} 127.0.0.1
+listener {ports.mqtt[Transport.TCP]} 127.0.0.1
+listener {ports.mqtt[Transport.TLS]} 127.0.0.1
 certfile {certificate}
 keyfile {key}
-listener {ports[Transport.WEBSOCKET]} 127.0.0.1
+listener {ports.mqtt[Transport.WEBSOCKET]} 127.0.0.1
 protocol websockets
 """,
             encoding="utf-8",
@@ -247,12 +276,12 @@ class NullBroker(Broker):
         """See ``Broker``: it keeps nothing, whatever the profile."""
         return True
 
-    def command(self, folder: Path, profile: Profile, ports: Mapping[Transport, int]) -> list[str]:
+    def command(self, folder: Path, profile: Profile, ports: Ports) -> list[str]:
         """See ``Broker``."""
         certificate, key = write_certificate(folder)
         joined = folder / "joined.pem"
         joined.write_bytes(key.read_bytes() + certificate.read_bytes())
-        listening = [str(port) for port in ports.values()]
+        listening = [str(port) for port in ports.mqtt.values()]
         module = [sys.executable, "-P", "-m", "tests.bench.null_broker"]
         return ["env", f"PYTHONPATH={REPOSITORY}", *module, *listening, str(joined)]
 
@@ -260,10 +289,23 @@ class NullBroker(Broker):
 def write_certificate(folder: Path) -> tuple[Path, Path]:
     """A self-signed certificate for 127.0.0.1, good for a day: its PEM file and that of its key."""
     key = ec.generate_private_key(ec.SECP256R1())
+    certificate_path, key_path = folder / "certificate.pem", folder / "key.pem"
+    certificate_path.write_bytes(_certificate_for(key).public_bytes(serialization.Encoding.PEM))
+    key_path.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return certificate_path, key_path
+
+
+def _certificate_for(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> x509.Certificate:
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
     now = dt.datetime.now(dt.UTC)
     address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-    certificate = (
+    return (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
@@ -274,16 +316,31 @@ def write_certificate(folder: Path) -> tuple[Path, Path]:
         .add_extension(x509.SubjectAlternativeName([address]), critical=False)
         .sign(key, hashes.SHA256())
     )
-    certificate_path, key_path = folder / "certificate.pem", folder / "key.pem"
-    certificate_path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    key_path.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
+
+
+def _pem_files(folder: Path) -> dict[str, str]:
+    certificate, key = write_certificate(folder)
+    return {"CertFile": str(certificate), "KeyFile": str(key)}
+
+
+def _key_store(folder: Path) -> dict[str, str]:
+    """A certificate with an RSA key in one encrypted file, which takes longest to read."""
+    path, password, key = folder / "monstermq.p12", "bench", _rsa_key()
+    path.write_bytes(
+        pkcs12.serialize_key_and_certificates(
+            name=b"monstermq",
+            key=key,
+            cert=_certificate_for(key),
+            cas=None,
+            encryption_algorithm=serialization.BestAvailableEncryption(password.encode()),
         )
     )
-    return certificate_path, key_path
+    return {"KeyStore": str(path), "KeyStorePassword": password}
+
+
+@cache
+def _rsa_key() -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(65_537, 2_048)
 
 
 def _free_ports(count: int) -> list[int]:
@@ -296,7 +353,7 @@ def _free_ports(count: int) -> list[int]:
 
 def _wait_for_ports(running: Running) -> None:
     step_s = 0.02
-    for port in running.ports.values():
+    for port in filter(None, (*running.ports.values(), running.operation_port)):
         for _ in range(int(START_TIMEOUT_S / step_s)):
             if _accepts(port):
                 break

@@ -294,35 +294,43 @@ def open_channel(transport: Transport, port: int, client: Client) -> Opened:
         context.verify_mode = ssl.CERT_NONE
         channel = TlsChannel(context.wrap_socket(sock))
     elif transport is Transport.WEBSOCKET:
-        _upgrade(sock)
+        upgrade(sock)
         channel = WebSocketChannel(TcpChannel(sock), client=True)
     else:
         channel = StampedChannel(sock) if client.stamped else TcpChannel(sock)
     channel.send(connect_frame(client.client_id, clean=client.clean))
-    connack = _wait_for_bytes(channel, b"", 4)
+    connack = wait_for_bytes(channel, b"", 4)
     if connack[0] != CONNACK or connack[3]:
         raise Closed(f"CONNECT of {client.client_id} was answered with {connack[:4].hex()}")
     early = connack[4:]
     if client.topic_filter:
         channel.send(subscribe_frame(client.topic_filter, client.qos))
-        suback = _wait_for_bytes(channel, early, 5)
+        suback = wait_for_bytes(channel, early, 5)
         if suback[:5] != b"\x90\x03\x00\x01" + bytes([client.qos]):
             raise Closed(f"SUBSCRIBE to {client.topic_filter} was answered with {suback[:5].hex()}")
         early = suback[5:]
     return Opened(channel, early)
 
 
-def _wait_for_bytes(channel: Channel, received: bytes, size: int) -> bytes:
+def wait_for_bytes(
+    channel: Channel, received: bytes, size: int, timeout_s: float = SETUP_TIMEOUT_S
+) -> bytes:
+    """``received`` and what follows it, at least ``size`` bytes together.
+
+    Raises:
+        Closed: the peer closed, or nothing came for ``timeout_s``.
+    """
     poller = select.poll()
     poller.register(channel, select.POLLIN)
     while len(received) < size:
-        if not poller.poll(SETUP_TIMEOUT_S * 1000):
-            raise Closed(f"no answer within {SETUP_TIMEOUT_S} s, only {received.hex()}")
+        if not poller.poll(timeout_s * 1000):
+            raise Closed(f"no answer within {timeout_s:g} s, only {received.hex()}")
         received += channel.receive()
     return received
 
 
-def _upgrade(sock: socket.socket) -> None:
+def upgrade(sock: socket.socket) -> None:
+    """Ask for a WebSocket on a connected, blocking socket. Raises ``Closed`` if it is refused."""
     key = base64.b64encode(os.urandom(16)).decode()
     sock.sendall(
         f"GET /mqtt HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

@@ -5,11 +5,11 @@ of a load has the same size, a count is a division, and packet ids are cut out o
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 CONNACK, PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP = 0x20, 0x30, 0x40, 0x50, 0x62, 0x70
-SUBSCRIBE = 0x82
+SUBSCRIBE, UNSUBSCRIBE = 0x82, 0xA2
 PINGREQ_FRAME, PINGRESP_FRAME, DISCONNECT_FRAME = b"\xc0\x00", b"\xd0\x00", b"\xe0\x00"
 ANSWER_SIZE = 4
 PAYLOAD_SIZE = 32
@@ -48,16 +48,44 @@ def _packet(first: int, body: bytes) -> bytes:
             return bytes([first]) + encoded + body
 
 
-def connect_frame(client_id: str, *, clean: bool = True) -> bytes:
-    """CONNECT of MQTT 3.1.1 without a keep-alive."""
-    return _packet(
-        0x10, b"\x00\x04MQTT\x04" + bytes([2 if clean else 0]) + b"\0\0" + _text(client_id)
-    )
+class Will(NamedTuple):
+    """What the broker publishes when a client vanishes."""
+
+    topic: str
+    payload: bytes
+    qos: int = 0
+    retain: bool = False
+
+
+def connect_frame(
+    client_id: str, *, clean: bool = True, keep_alive_s: int = 0, will: Will | None = None
+) -> bytes:
+    """CONNECT of MQTT 3.1.1; without a keep-alive if that is 0."""
+    flags = 2 if clean else 0
+    if will is not None:
+        flags |= 4 | will.qos << 3 | will.retain << 5
+    body = b"\x00\x04MQTT\x04" + bytes([flags]) + struct.pack(">H", keep_alive_s)
+    body += _text(client_id)
+    if will is not None:
+        body += _text(will.topic) + struct.pack(">H", len(will.payload)) + will.payload
+    return _packet(0x10, body)
 
 
 def subscribe_frame(topic_filter: str, qos: int) -> bytes:
     """SUBSCRIBE to one filter with packet id 1."""
-    return _packet(SUBSCRIBE, b"\x00\x01" + _text(topic_filter) + bytes([qos]))
+    return subscribe_all_frame([topic_filter], qos)
+
+
+def subscribe_all_frame(filters: Sequence[str], qos: int = 0) -> bytes:
+    """SUBSCRIBE to all of ``filters`` with packet id 1."""
+    code = bytes([qos])
+    body = b"".join(part for one in filters for part in (_text(one), code))
+    return _packet(SUBSCRIBE, b"\x00\x01" + body)
+
+
+def unsubscribe_frame(filters: Sequence[str]) -> bytes:
+    """UNSUBSCRIBE from all of ``filters`` with packet id 1."""
+    return _packet(UNSUBSCRIBE, b"\x00\x01" + b"".join(map(_text, filters)))
 
 
 def publish_frame(

@@ -27,6 +27,8 @@ class Effort:
     """In the benchmarks of the stores and of the tree of topics."""
     codec_calls: int
     """For one figure of decoder or encoder."""
+    attack_share: float
+    """Of the full size of each attack on the broker."""
 
 
 LARGE = Effort(
@@ -42,6 +44,7 @@ LARGE = Effort(
     messages_per_s=20_000,
     stored_rows=200_000,
     codec_calls=2_000,
+    attack_share=1,
 )
 SMALL = Effort(
     seconds=0.2,
@@ -56,6 +59,7 @@ SMALL = Effort(
     messages_per_s=400,
     stored_rows=5_000,
     codec_calls=20,
+    attack_share=0.004,
 )
 
 
@@ -155,6 +159,11 @@ class Scenario(Rows):
     profile: Profile = Profile.ROUTING
     ceiling: Run | None = None
     """The same work against the null broker, as far as it can; None if rates play no part."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attack(Scenario):
+    """A load that is to harm nobody else: its figures are the waits of others meanwhile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,9 @@ from tests.bench.model import Bound, Component, Metric, Outcome, Scenario
 
 _TIMES, _NOTHING = "\N{MULTIPLICATION SIGN}", "\N{EN DASH}"
 
+WAITS = ("message", "ping", "health", "stored", "lateness")
+"""Names of the figures of an attack, in milliseconds, in the order of the table's columns."""
+
 _BROKERS = (Mosquitto.name, MonsterMQ.name)
 
 
@@ -162,6 +165,43 @@ def table_lines(every: Sequence[Samples]) -> Iterator[str]:
     for samples in every:
         for metric in samples.scenario.metrics:
             yield _row(samples, metric)
+    yield from _problem_lines(every)
+
+
+def canary_lines(every: Sequence[Samples]) -> Iterator[str]:
+    """The table "canary under attack": what others waited for, by cause."""
+    yield (
+        "Canary under attack: the worst wait of another pair's messages (one each 100 ms), of "
+        "PINGREQ and of `GET /health`; required: at most 250 ms, aim: 100 ms. Stored: of PUBACK "
+        "for a message to a session that is away. Late: what the machine alone made it wait."
+    )
+    yield ""
+    yield "| cause | message | ping | `/health` | stored | late | verdict | took |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for samples in every:
+        yield _canary_row(samples)
+    yield from _problem_lines(every)
+
+
+def _canary_row(samples: Samples) -> str:
+    """The worst of all runs: a wait that came once can come again."""
+    runs = [run for run in samples.outcomes.get(MonsterMQ.name, ()) if run.figures]
+    worst = (
+        {name: max(run.figures[name] for run in runs) for name in runs[0].figures} if runs else {}
+    )
+    verdicts = {
+        _verdict(metric, worst.get(metric.name), None)
+        for metric in samples.scenario.metrics
+        if metric.required is not None
+    }
+    verdict = next((word for word in ("MISSED", "met", "aim met") if word in verdicts), _NOTHING)
+    waits = [f"{worst[name]:,.0f} ms" if runs else _NOTHING for name in WAITS]
+    took = f"{worst['took']:,.1f} s" if runs else _NOTHING
+    cells = (samples.scenario.metrics[0].title, *waits, verdict, took)
+    return f"| {' | '.join(cells)} |"
+
+
+def _problem_lines(every: Sequence[Samples]) -> Iterator[str]:
     problems = [problem for samples in every for problem in samples.problems()]
     if problems:
         yield ""

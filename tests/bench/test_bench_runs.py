@@ -17,13 +17,13 @@ from tests.bench.__main__ import MODULES, SCENARIOS, main
 from tests.bench.brokers import MonsterMQ, NullBroker, Running, ThreadId
 from tests.bench.busy import Busy, Stopwatch, busiest_s
 from tests.bench.channels import TcpChannel
-from tests.bench.model import SMALL, Bound, Component, Metric, Outcome, Scenario, times
+from tests.bench.model import SMALL, Attack, Bound, Component, Metric, Outcome, Scenario, times
 from tests.bench.poller import Poller
 from tests.bench.report import Samples, busy_lines, ceiling_lines, table_lines
 
 pytestmark = pytest.mark.integration
 
-LOADS = [one for one in SCENARIOS if isinstance(one, Scenario)]
+LOADS = [one for one in SCENARIOS if isinstance(one, Scenario) and not isinstance(one, Attack)]
 COMPONENTS = [one for one in SCENARIOS if isinstance(one, Component)]
 GENERATOR_LIMITS = Busy(generator=0.97, broker=0.6)
 BROKER_LIMITS = Busy(generator=0.76, broker=0.99)
