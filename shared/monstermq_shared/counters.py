@@ -38,7 +38,7 @@ class Refusal(IntEnum):
     UNACCEPTABLE_PROTOCOL = 0
     """CONNECT named a protocol or a level we do not speak (CONNACK 1)."""
     IDENTIFIER_REJECTED = 1
-    """An empty client id together with clean session 0, or one that is too long (CONNACK 2)."""
+    """An empty client id together with clean session 0 or MQTT 3.1 (CONNACK 2)."""
     SERVER_UNAVAILABLE = 2
     """Too much waits for the database to take on more (CONNACK 3)."""
     NOT_AUTHORIZED = 3

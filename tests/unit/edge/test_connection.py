@@ -85,6 +85,8 @@ def test_the_table_knows_every_phase_and_packet() -> None:
     [
         (encode_connect("c", level=6), 1, Refusal.UNACCEPTABLE_PROTOCOL),
         (encode_connect("", clean=False), 2, Refusal.IDENTIFIER_REJECTED),
+        (encode_connect("", level=3), 2, Refusal.IDENTIFIER_REJECTED),
+        (encode_connect("", level=0x83), 2, Refusal.IDENTIFIER_REJECTED),
         (encode_connect("hasty"), 3, Refusal.TAKEOVER_RATE),
         (encode_connect("c", will=SYS_WILL), 5, Refusal.NOT_AUTHORIZED),
     ],

@@ -225,10 +225,10 @@ class Connection:
             return
         client_id = packet.client_id
         if not client_id:
-            if not packet.clean:
+            if not packet.clean or packet.level == ProtocolLevel.MQTT_3_1:
                 self._refuse(
                     ConnectCode.IDENTIFIER_REJECTED,
-                    "an empty client id needs clean session 1 [MQTT-3.1.3-8]",
+                    "an empty client id needs MQTT 3.1.1 and clean session 1 [MQTT-3.1.3-8]",
                 )
                 return
             client_id = context.new_client_id()
