@@ -8,6 +8,7 @@ from monstermq_edge.operation.files import resident_bytes
 from monstermq_edge.operation.gauges import Gauges
 from monstermq_shared.counters import Counters
 from monstermq_shared.sessions.local.persistent import PersistentSession
+from monstermq_shared.sessions.local.session import OPEN_ID_SIZE
 
 if TYPE_CHECKING:
     from monstermq_edge.broker import Broker
@@ -43,6 +44,9 @@ class Status:
             queued_bytes=lambda: sum(s.queued_size for s in self._persistent()),
             in_flight_messages=lambda: sum(len(s.in_flight) for s in sessions.values()),
             open_ids=lambda: sum(len(s.open_ids or ()) for s in sessions.values()),
+            open_ids_bytes=lambda: (
+                OPEN_ID_SIZE * sum(len(s.open_ids or ()) for s in sessions.values())
+            ),
             held_connections=lambda: sum(c.stops_reading for c in self._connections()),
             outbox_bytes=lambda: sum(c.waiting_size for c in self._connections()),
             commit_backlog_bytes=lambda: engine.journal.backlog_size,

@@ -34,7 +34,7 @@ class CloseReason(IntEnum):
     SLOW_CONSUMER = 2
     """A clean session did not acknowledge for longer than ``SlowConsumerHoldS``."""
     QUOTA_EXCEEDED = 3
-    """Too many open inbound QoS 2 ids, or too many subscriptions."""
+    """It left too many inbound QoS 2 ids open."""
     FAULT = 4
     """A bug of the broker came up while it was served; the log has the traceback."""
     SHUTTING_DOWN = 5

@@ -88,6 +88,7 @@ _GAUGES: tuple[tuple[str, str, Callable[[Gauges], Callable[[], float]]], ...] = 
         lambda g: g.in_flight_messages,
     ),
     ("open_ids", "Inbound QoS 2 packet ids without PUBREL.", lambda g: g.open_ids),
+    ("open_ids_bytes", "About the memory they take.", lambda g: g.open_ids_bytes),
     ("held_connections", "Connections not being read from now.", lambda g: g.held_connections),
     ("outbox_bytes", "Bytes waiting in all outboxes.", lambda g: g.outbox_bytes),
     ("commit_backlog_bytes", "Bytes waiting for a commit.", lambda g: g.commit_backlog_bytes),

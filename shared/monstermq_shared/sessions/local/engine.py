@@ -10,6 +10,7 @@ from monstermq_shared.messages import MessageRun
 from monstermq_shared.records import Record
 from monstermq_shared.routing import Interest, Router
 from monstermq_shared.sessions.local.backpressure import Backpressure, HoldLimits
+from monstermq_shared.sessions.local.open_ids import OpenIdLimit
 from monstermq_shared.sessions.local.persistent import PersistentSession, Phase
 from monstermq_shared.sessions.local.publishing import Publisher
 from monstermq_shared.sessions.local.queue import QueueLimits, SessionQueue
@@ -43,7 +44,7 @@ class EngineSettings:
 
     Attributes:
         in_flight_max: Unacknowledged QoS 1 and 2 messages per client.
-        open_ids_max: Open inbound QoS 2 ids per client; more close the connection.
+        open_ids_max: Open inbound QoS 2 ids per client, see ``open_ids``.
         subscriptions_max: Subscriptions per client; more are refused with 0x80.
         topic_levels_max: Levels of a topic name.
         route_cache_max: Routes kept.
@@ -94,6 +95,7 @@ class LocalEngine:
         self.sessions: dict[str, Session] = {}
         self.connected = 0
         self.backpressure = Backpressure(settings.hold, counters)
+        self._open_id_limit = OpenIdLimit(settings.open_ids_max)
         self._system_subscribers: set[Session] = set()
         self._reads: list[Read] = []
         self._wall_us = 0  # as the last tick brought it, for what time itself causes
@@ -134,6 +136,7 @@ class LocalEngine:
         self.connected += 1
         self.counters.clients_maximum = max(self.counters.clients_maximum, self.connected)
         session.will = request.will
+        self._open_id_limit.attached(session)
         if isinstance(session, PersistentSession):
             session.phase = Phase.ATTACHING
             session.information = request.information
@@ -200,6 +203,7 @@ class LocalEngine:
         session.link = None
         self.connected -= 1
         self.backpressure.forget(session, link)
+        self._open_id_limit.detached(session)
         self.retained.forget(session)
         will, session.will = session.will, None
         if isinstance(session, PersistentSession):
@@ -256,9 +260,11 @@ class LocalEngine:
     def _publish_exactly_once(self, session: Session, run: MessageRun, wall_us: int) -> None:
         # Refuse before an id is opened: an open id says that its message is in the log.
         self.router.route(run.topic)
-        if not session.may_open(run.packet_ids, self.settings.open_ids_max):
-            self._close(session, CloseReason.QUOTA_EXCEEDED, wall_us)
-            return
+        fitting = self._open_id_limit.fitting(session, run.packet_ids)
+        if fitting < run.count:
+            if not fitting:
+                return
+            run = run.only(range(fitting))
         new = session.open_new(run, self.journal.log.next_offset)
         durable = session.persistent
         if len(new) < run.count:
@@ -345,7 +351,13 @@ class LocalEngine:
     def release(self, session: Session, packet_ids: Sequence[int]) -> None:
         """See ``SessionPort.release``."""
         session.release(packet_ids)
+        if self._open_id_limit.released(session):
+            self.journal.after(session, False, self._end_beyond_limit, session, session.link)
         self._bound(session)
+
+    def _end_beyond_limit(self, session: Session, link: Link) -> None:
+        if session.link is link:
+            self._close(session, CloseReason.QUOTA_EXCEEDED)
 
     def complete(self, session: Session, packet_ids: Sequence[int]) -> None:
         """See ``SessionPort.complete``."""
@@ -466,6 +478,8 @@ class LocalEngine:
         """Do what time causes: end the patience with slow consumers. Call it once a second."""
         self._wall_us = wall_us
         self._give_up_on(self.backpressure.overdue(now), wall_us)
+        for session in self._open_id_limit.overdue(now):
+            self._close(session, CloseReason.QUOTA_EXCEEDED, wall_us)
 
     def _give_up_on(self, sessions: Iterable[Session], wall_us: int) -> None:
         """End the patience with sessions: one goes on from its rows, or is disconnected."""

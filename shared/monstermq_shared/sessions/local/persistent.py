@@ -14,7 +14,7 @@ from monstermq_shared.messages import MessageRun
 from monstermq_shared.records import Record
 from monstermq_shared.sessions.local.queue import SessionQueue
 from monstermq_shared.sessions.local.reads import QueueRead
-from monstermq_shared.sessions.local.session import Segment, Session
+from monstermq_shared.sessions.local.session import OPEN_ID_SIZE, Segment, Session
 from monstermq_shared.sessions.local.turn import Journal
 from monstermq_shared.sessions.ports import Answer
 from monstermq_shared.stores.ports import (
@@ -281,6 +281,7 @@ class PersistentSession(Session):
             open_ids = self.journal.changes(self.client_id).open_ids
             for position, index in enumerate(new):
                 open_ids[run.packet_ids[index]] = first_offset + position
+            self.journal.count(OPEN_ID_SIZE * len(new))
         return new
 
     def release(self, packet_ids: Sequence[int]) -> None:
@@ -291,6 +292,7 @@ class PersistentSession(Session):
             changes = self.journal.changes(self.client_id).open_ids
             for packet_id in known:
                 changes[packet_id] = None
+            self.journal.count(OPEN_ID_SIZE * len(known))
         self.answer(Answer.PUBCOMP, packet_ids, durable=bool(known))
 
     # -- coming and going ------------------------------------------------------------------------
