@@ -109,6 +109,7 @@ class Counters:
         rows_written: Rows those commits inserted, replaced or deleted.
         rows_elided: Rows never written, as they were acknowledged before their batch left.
         rows_purged: Rows deleted by retention.
+        clock_steps: Times the wall clock was set while the broker ran.
         faults: Bugs of the broker that came up and were contained; each ended one connection, or
             one run of a maintenance job.
     """
@@ -117,6 +118,7 @@ class Counters:
         "bytes_received",
         "bytes_sent",
         "clients_maximum",
+        "clock_steps",
         "commit_failures",
         "commit_s",
         "commits",
@@ -177,6 +179,7 @@ class Counters:
         self.rows_written = 0
         self.rows_elided = 0
         self.rows_purged = 0
+        self.clock_steps = 0
         self.faults = 0
 
     @property

@@ -79,7 +79,7 @@ def make_plan(random: Random) -> Plan:
         route_cache_max=choice((2, 100)),
         queue=queue,
         hold=hold,
-        session_expiry_us=None,
+        session_expiry_s=None,
     )
     return Plan(
         build=Build(settings=settings, outbox_size_max=choice((200, 100_000))),

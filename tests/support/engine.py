@@ -34,7 +34,7 @@ SETTINGS = EngineSettings(
     route_cache_max=100,
     queue=QUEUE,
     hold=HOLD,
-    session_expiry_us=None,
+    session_expiry_s=None,
 )
 
 

@@ -32,7 +32,7 @@ SETTINGS = EngineSettings(
     hold=HoldLimits(
         pending_max=PENDING_MAX, pending_size_max=1_000_000, backlog_size_max=4_000, patience_s=5.0
     ),
-    session_expiry_us=None,
+    session_expiry_s=None,
 )
 
 

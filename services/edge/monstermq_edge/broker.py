@@ -26,7 +26,7 @@ from monstermq_edge.transport.tls import ReloadableTls, certificate_warnings
 from monstermq_edge.transport.websocket_protocol import WebSocketProtocol
 from monstermq_edge.views import RETAINED, open_views
 from monstermq_shared.bus.internal import InternalBus, InternalLog
-from monstermq_shared.clock import SystemClock
+from monstermq_shared.clock import SystemClock, WallHistory
 from monstermq_shared.config import BrokerConfig
 from monstermq_shared.counters import Counters
 from monstermq_shared.errors import MonsterError
@@ -56,6 +56,7 @@ class Broker:
         self._config = config
         self._version = version
         self._clock = SystemClock()
+        self._history = WallHistory(self._clock)
         self.counters = Counters()
         self.failed: asyncio.Future[MonsterError] = asyncio.get_running_loop().create_future()
         self._limited_log = LimitedLog(clients_log)
@@ -98,12 +99,18 @@ class Broker:
             self.engine, self.hub, self.status, config.sys, self._version
         )
         self._maintenance = Maintenance(
-            self.views, self.engine, self._clock, self.counters, self._faults
+            self.views,
+            self.engine,
+            self._clock,
+            self._history,
+            self.counters,
+            self._faults,
         )
         self._listeners = Listeners(
             config.bind_address, self._ports(), handshake_s=config.limits.connect_timeout_s
         )
         stored = await self.views.database.sessions.load()
+        self.engine.tick(self._clock.monotonic(), self._clock.wall_us())
         for problem in self.engine.restore(stored, self._clock.wall_us()):
             logger.warning("%s", problem)
         await self._start_operation()
@@ -273,9 +280,17 @@ class Broker:
             now = self._clock.monotonic()
             if int(now) != second:
                 second = int(now)
+                self._look_at_the_clock()
                 self.engine.tick(now, self._clock.wall_us())
                 self._system_topics.tick(now)
             self.hub.touch()
+
+    def _look_at_the_clock(self) -> None:
+        step_s = self._history.look()
+        if step_s:
+            logger.warning("the clock was set by %+.0f s; sessions and retention go on", step_s)
+            self.counters.clock_steps += 1
+            self.engine.expiry.clock_was_set()
 
     def _touch(self) -> None:
         self.hub.touch()

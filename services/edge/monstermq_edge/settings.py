@@ -39,7 +39,7 @@ def engine_settings(config: BrokerConfig) -> EngineSettings:
             backlog_size_max=limits.commit_backlog_kb * KIB,
             patience_s=limits.slow_consumer_hold_s,
         ),
-        session_expiry_us=None if expiry is None else int(expiry.total_seconds() * 1_000_000),
+        session_expiry_s=None if expiry is None else expiry.total_seconds(),
     )
 
 

@@ -71,6 +71,7 @@ _COUNTERS: tuple[tuple[str, str, Callable[[Counters], float]], ...] = (
         lambda c: c.rows_elided,
     ),
     ("faults", "Bugs of the broker that came up, each logged.", lambda c: c.faults),
+    ("clock_steps", "Times the wall clock was set.", lambda c: c.clock_steps),
     ("rows_purged", "Rows deleted by retention or for want of disk.", lambda c: c.rows_purged),
 )
 

@@ -10,6 +10,7 @@ from monstermq_shared.messages import MessageRun
 from monstermq_shared.records import Record
 from monstermq_shared.routing import Interest, Router
 from monstermq_shared.sessions.local.backpressure import Backpressure, HoldLimits
+from monstermq_shared.sessions.local.expiry import SessionExpiry
 from monstermq_shared.sessions.local.open_ids import OpenIdLimit
 from monstermq_shared.sessions.local.persistent import PersistentSession, Phase
 from monstermq_shared.sessions.local.publishing import Publisher
@@ -50,7 +51,7 @@ class EngineSettings:
         route_cache_max: Routes kept.
         queue: What may be queued for a session.
         hold: When publishers are held.
-        session_expiry_us: A session without connection ends after this; None: never.
+        session_expiry_s: A session without connection ends after this; None: never.
     """
 
     in_flight_max: int
@@ -60,7 +61,7 @@ class EngineSettings:
     route_cache_max: int
     queue: QueueLimits
     hold: HoldLimits
-    session_expiry_us: int | None
+    session_expiry_s: float | None
 
 
 class LocalEngine:
@@ -76,6 +77,7 @@ class LocalEngine:
         retained: Replays and the overlay.
         journal: The collecting turn.
         router: All subscriptions.
+        expiry: When sessions without connection end.
     """
 
     def __init__(
@@ -94,6 +96,7 @@ class LocalEngine:
         )
         self.sessions: dict[str, Session] = {}
         self.connected = 0
+        self.expiry = SessionExpiry(settings.session_expiry_s)
         self.backpressure = Backpressure(settings.hold, counters)
         self._open_id_limit = OpenIdLimit(settings.open_ids_max)
         self._system_subscribers: set[Session] = set()
@@ -121,6 +124,9 @@ class LocalEngine:
             # The old connection ends before the new one is told anything [MQTT-3.1.4-2].
             self._close(old, CloseReason.TAKEN_OVER, wall_us)
             old = self.sessions.get(request.client_id)
+        elif isinstance(old, PersistentSession) and self.expiry.is_over(old):
+            self._expire(old)
+            old = None
         present = False
         if request.clean:
             if old is not None:
@@ -129,6 +135,7 @@ class LocalEngine:
         elif isinstance(old, PersistentSession):
             session = old
             present = True
+            self.expiry.forget(session)
         else:
             session = self._persistent(request.client_id, self.journal.log.allot(1))
         self.sessions[request.client_id] = session
@@ -173,8 +180,6 @@ class LocalEngine:
     ) -> None:
         session.has_row = True
         persistent = isinstance(session, PersistentSession)
-        if isinstance(session, PersistentSession):
-            session.updated_us = wall_us
         row = SessionRow(
             client_id=session.client_id,
             incarnation=session.incarnation if isinstance(session, PersistentSession) else 0,
@@ -192,6 +197,7 @@ class LocalEngine:
             self.router.remove(topic_filter, session)
         del self.sessions[session.client_id]
         self._system_subscribers.discard(session)
+        self.expiry.forget(session)
         if session.has_row:
             self.journal.end_client(session.client_id)
 
@@ -208,6 +214,7 @@ class LocalEngine:
         will, session.will = session.will, None
         if isinstance(session, PersistentSession):
             session.disconnect()
+            self.expiry.left(session)
             self._write_row(session, False, wall_us, session.information)
         else:
             self._end(session)
@@ -405,6 +412,7 @@ class LocalEngine:
         except those whose topic the configuration does not allow any more.
         """
         wills: list[tuple[str, Will]] = []
+        away_s: list[tuple[PersistentSession, float]] = []
         for item in stored:
             row = item.row
             if row.connected and row.will is not None:
@@ -420,7 +428,8 @@ class LocalEngine:
             session.queue.size = item.queued_size
             session.information = row.information
             session.has_row = True
-            session.updated_us = row.updated_us
+            away_us = 0 if row.connected else wall_us - row.updated_us
+            away_s.append((session, away_us / 1_000_000))
             self.sessions[row.client_id] = session
             for topic_filter, qos in item.subscriptions.items():
                 self.router.add(topic_filter, session, qos)
@@ -428,6 +437,7 @@ class LocalEngine:
                     self._system_subscribers.add(session)
             if row.connected:
                 self._write_row(session, False, wall_us, row.information)
+        self.expiry.restore(away_s)
         dropped: list[str] = []
         for client_id, will in wills:
             try:
@@ -475,8 +485,11 @@ class LocalEngine:
         self.retained.page(read, records)
 
     def tick(self, now: float, wall_us: int) -> None:
-        """Do what time causes: end the patience with slow consumers. Call it once a second."""
+        """Do what time causes, but for expiry. Call it before ``restore``, and once a second."""
         self._wall_us = wall_us
+        self.expiry.now = now
+        for away, away_s in self.expiry.redated():
+            self._write_row(away, False, wall_us - int(away_s * 1_000_000), away.information)
         self._give_up_on(self.backpressure.overdue(now), wall_us)
         for session in self._open_id_limit.overdue(now):
             self._close(session, CloseReason.QUOTA_EXCEEDED, wall_us)
@@ -494,20 +507,14 @@ class LocalEngine:
                 self.counters.dropped[DropReason.SLOW_CONSUMER] += lost
                 self._close(session, CloseReason.SLOW_CONSUMER, wall_us)
 
-    def expire_sessions(self, wall_us: int) -> int:
-        """End sessions without connection whose time is up; return how many."""
-        expiry = self.settings.session_expiry_us
-        if expiry is None:
-            return 0
-        expired = [
-            session
-            for session in self.sessions.values()
-            if session.link is None
-            and isinstance(session, PersistentSession)
-            and session.updated_us + expiry <= wall_us
-        ]
-        for session in expired:
-            self.counters.dropped[DropReason.SESSION_EXPIRED] += session.queue.messages
-            self._end(session)
-        self.counters.sessions_expired += len(expired)
-        return len(expired)
+    def expire_sessions(self) -> int:
+        """End sessions whose time is up; call it again until it returns that none was."""
+        due = self.expiry.due()
+        for session in due:
+            self._expire(session)
+        return len(due)
+
+    def _expire(self, session: PersistentSession) -> None:
+        self.counters.dropped[DropReason.SESSION_EXPIRED] += session.queue.messages
+        self.counters.sessions_expired += 1
+        self._end(session)

@@ -46,7 +46,6 @@ class PersistentSession(Session):
         incarnation: Offset at which it began.
         phase: How it is served now.
         queue: Its rows.
-        updated_us: When its row was last written, for the session expiry.
         information: As shown in the ``sessions`` table.
     """
 
@@ -67,7 +66,6 @@ class PersistentSession(Session):
         "information",
         "phase",
         "queue",
-        "updated_us",
     )
 
     persistent = True
@@ -88,7 +86,6 @@ class PersistentSession(Session):
         self.incarnation = incarnation
         self.phase = Phase.OFFLINE
         self.queue = queue
-        self.updated_us = 0
         self.information: dict[str, str | int | bool] = {}
         self._counters = counters
         self._read = read
