@@ -18,6 +18,7 @@ from monstermq_edge.mqtt.context import ConnectionContext
 from monstermq_edge.operation.health import OperationServer
 from monstermq_edge.operation.logging import LimitedLog
 from monstermq_edge.operation.metrics import build_registry
+from monstermq_edge.operation.sys_topics import SysTopics
 from monstermq_edge.status import Status
 from monstermq_edge.system_topics import SystemTopicPublisher
 from monstermq_edge.takeover import TakeoverLimit
@@ -94,10 +95,8 @@ class Broker:
         await self._log_database()
         self._build_engine()
         self._context = self._connection_context()
-        self.status = Status(self)
-        self._system_topics = SystemTopicPublisher(
-            self.engine, self.hub, self.status, config.sys, self._version
-        )
+        self.status = Status(self, self._clock)
+        self._system_topics = self._system_topic_publisher()
         self._maintenance = Maintenance(
             self.views,
             self.engine,
@@ -113,6 +112,7 @@ class Broker:
         self.engine.tick(self._clock.monotonic(), self._clock.wall_us())
         for problem in self.engine.restore(stored, self._clock.wall_us()):
             logger.warning("%s", problem)
+        self.status.totals.walk_all()
         await self._start_operation()
         ending.push_async_callback(self._part_from_clients)
         ending.push_async_callback(self.bus.close)
@@ -166,6 +166,24 @@ class Broker:
             self._driver.end_turn,
             config.limits.connections,
             self._faults,
+        )
+
+    def _system_topic_publisher(self) -> SystemTopicPublisher:
+        now_s = self._clock.monotonic()
+        topics = SysTopics(
+            self.counters,
+            self.status.gauges(),
+            version=self._version,
+            started_s=now_s,
+            started_us=self._clock.wall_us(),
+        )
+        return SystemTopicPublisher(
+            self.engine,
+            topics,
+            client=self.status.client,
+            client_ids=self.engine.sessions.keys(),
+            config=self._config.sys,
+            now_s=now_s,
         )
 
     def _connection_context(self) -> ConnectionContext:
@@ -282,7 +300,8 @@ class Broker:
                 second = int(now)
                 self._look_at_the_clock()
                 self.engine.tick(now, self._clock.wall_us())
-                self._system_topics.tick(now)
+            self.status.totals.tick()
+            self._system_topics.tick(now)
             self.hub.touch()
 
     def _look_at_the_clock(self) -> None:

@@ -18,6 +18,7 @@ from monstermq_shared.sessions.local.queue import QueueLimits, SessionQueue
 from monstermq_shared.sessions.local.reads import QueueRead, Read, RetainedRead, page_size
 from monstermq_shared.sessions.local.retained import RetainedMessages, SystemValues
 from monstermq_shared.sessions.local.session import Session
+from monstermq_shared.sessions.local.system_watchers import SystemWatchers
 from monstermq_shared.sessions.local.turn import Journal, Turn
 from monstermq_shared.sessions.ports import (
     SUBSCRIPTION_REFUSED,
@@ -33,7 +34,6 @@ from monstermq_shared.stores.ports import (
     SessionRow,
     StoredSession,
 )
-from monstermq_shared.topics import is_system_topic
 
 SHARED_PREFIX = "$share/"
 """Shared subscriptions are refused: as plain filters they would be granted and match nothing."""
@@ -78,6 +78,7 @@ class LocalEngine:
         journal: The collecting turn.
         router: All subscriptions.
         expiry: When sessions without connection end.
+        system_watchers: Whether somebody subscribes to ``$SYS``.
     """
 
     def __init__(
@@ -99,7 +100,7 @@ class LocalEngine:
         self.expiry = SessionExpiry(settings.session_expiry_s)
         self.backpressure = Backpressure(settings.hold, counters)
         self._open_id_limit = OpenIdLimit(settings.open_ids_max)
-        self._system_subscribers: set[Session] = set()
+        self.system_watchers = SystemWatchers()
         self._reads: list[Read] = []
         self._wall_us = 0  # as the last tick brought it, for what time itself causes
         self._page_max = page_size(settings.hold.pending_max)
@@ -144,6 +145,7 @@ class LocalEngine:
         self.counters.clients_maximum = max(self.counters.clients_maximum, self.connected)
         session.will = request.will
         self._open_id_limit.attached(session)
+        self.system_watchers.attached(session)
         if isinstance(session, PersistentSession):
             session.phase = Phase.ATTACHING
             session.information = request.information
@@ -196,7 +198,7 @@ class LocalEngine:
         for topic_filter in session.subscriptions:
             self.router.remove(topic_filter, session)
         del self.sessions[session.client_id]
-        self._system_subscribers.discard(session)
+        self.system_watchers.ended(session)
         self.expiry.forget(session)
         if session.has_row:
             self.journal.end_client(session.client_id)
@@ -210,6 +212,7 @@ class LocalEngine:
         self.connected -= 1
         self.backpressure.forget(session, link)
         self._open_id_limit.detached(session)
+        self.system_watchers.detached(session)
         self.retained.forget(session)
         will, session.will = session.will, None
         if isinstance(session, PersistentSession):
@@ -282,11 +285,13 @@ class LocalEngine:
         session.answer(Answer.PUBREC, run.packet_ids, durable=durable)
         self._bound(session)
 
-    def publish_system(self, run: MessageRun) -> None:
-        """Publish a ``$SYS`` message: to subscribers only, without a position."""
-        for session, _ in self.router.route(run.topic).targets:
+    def publish_system(self, run: MessageRun) -> int:
+        """Publish a ``$SYS`` message without a position; return how many subscribe to it."""
+        targets = self.router.route(run.topic).targets
+        for session, _ in targets:
             if session.link is not None:
                 session.link.forward(run)
+        return len(targets)
 
     # -- subscriptions ---------------------------------------------------------------------------
 
@@ -310,8 +315,8 @@ class LocalEngine:
             self.router.add(topic_filter, session, qos)
             granted.append((topic_filter, qos))
             codes.append(qos)
-            if is_system_topic(topic_filter):
-                self._system_subscribers.add(session)
+            if not known:
+                self.system_watchers.subscribed(session, topic_filter)
         if session.persistent and granted:
             self.journal.write_subscriptions(session.client_id, dict(granted))
         durable = session.persistent and bool(granted)
@@ -336,6 +341,7 @@ class LocalEngine:
             if session.subscriptions.pop(topic_filter, None) is not None:
                 self.router.remove(topic_filter, session)
                 self.retained.cancel(session, topic_filter)
+                self.system_watchers.unsubscribed(session, topic_filter)
                 removed[topic_filter] = None
         if session.persistent and removed:
             self.journal.write_subscriptions(session.client_id, removed)
@@ -374,17 +380,6 @@ class LocalEngine:
     def drained(self, session: Session) -> None:
         """See ``SessionPort.drained``."""
         self.retained.advance(session)
-
-    @property
-    def system_filters(self) -> list[str]:
-        """The filters of connected clients that can match ``$SYS`` topics."""
-        return [
-            topic_filter
-            for session in self._system_subscribers
-            if session.link is not None
-            for topic_filter in session.subscriptions
-            if is_system_topic(topic_filter)
-        ]
 
     def is_overloaded(self) -> bool:
         """See ``SessionPort.is_overloaded``."""
@@ -433,8 +428,7 @@ class LocalEngine:
             self.sessions[row.client_id] = session
             for topic_filter, qos in item.subscriptions.items():
                 self.router.add(topic_filter, session, qos)
-                if is_system_topic(topic_filter):
-                    self._system_subscribers.add(session)
+                self.system_watchers.subscribed(session, topic_filter)
             if row.connected:
                 self._write_row(session, False, wall_us, row.information)
         self.expiry.restore(away_s)
