@@ -1,17 +1,23 @@
 """Who receives a topic, looked up by the topic's bytes.
 
 A route is found once per distinct topic and then cached: validation of the topic name, the match
-against every subscription, and whether a view wants its records. A changed subscription drops only
-the routes its filter matches, so a client that subscribes does not slow the others down.
+against every subscription, and whether a view wants its records. A changed subscription raises a
+version, whatever the number of cached routes; an older route is matched anew when it is next used.
+Topics have one of many versions, by their first level, so that a client that subscribes does not
+slow all the others down.
 """
 
 from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
-from monstermq_shared.topic_index import TopicIndex
-from monstermq_shared.topic_tree import TopicTree
-from monstermq_shared.topics import decode_topic_name, is_system_topic, memory_size
+from monstermq_shared.topic_index import MATCH_NODES_MAX, TopicIndex
+from monstermq_shared.topics import (
+    decode_topic_name,
+    is_system_topic,
+    is_wildcard,
+    memory_size,
+)
 
 S = TypeVar("S")
 
@@ -20,6 +26,9 @@ SIZE_PER_ROUTE = 512
 
 CACHED_TOPIC_SIZE_MAX = 1_024
 """Bytes of the longest topic whose route is cached. Who uses longer ones pays for each match."""
+
+_SCOPES = 256
+"""How many versions there are. A filter that begins with a wildcard raises them all."""
 
 _TARGET_SIZE = 64
 """Bytes a target takes: a pair, and its place in a tuple."""
@@ -53,20 +62,26 @@ class Route(Generic[S]):
         durable_retained: See ``Interest``.
         reserved: The topic is the broker's own (``$SYS``): what clients publish there is
             acknowledged and ignored.
+        scope: Which of the router's versions counts.
+        version: What it was when the targets were matched.
     """
 
     __slots__ = (
         "durable",
         "durable_retained",
         "reserved",
+        "scope",
         "targets",
         "topic",
+        "version",
         "wanted",
     )
 
-    def __init__(self, topic: str, targets: Sequence[tuple[S, int]], interest: Interest) -> None:
+    def __init__(self, topic: str, interest: Interest) -> None:
         self.topic = topic
-        self.targets = targets
+        self.targets: Sequence[tuple[S, int]] = ()
+        self.scope = _scope_of(topic)
+        self.version = 0
         self.wanted, self.durable, self.durable_retained = interest
         self.reserved = topic[0] == "$" and is_system_topic(topic)
 
@@ -82,9 +97,15 @@ class Router(Generic[S]):
     """
 
     def __init__(
-        self, interest: Callable[[str], Interest], *, levels_max: int, cache_max: int
+        self,
+        interest: Callable[[str], Interest],
+        *,
+        levels_max: int,
+        cache_max: int,
+        match_nodes_max: int = MATCH_NODES_MAX,
     ) -> None:
-        self._index: TopicIndex[S] = TopicIndex()
+        self._index: TopicIndex[S] = TopicIndex(match_nodes_max)
+        self._versions = [0] * _SCOPES
         self._interest = interest
         self._levels_max = levels_max
         self._cache = _RouteCache[S](cache_max)
@@ -94,6 +115,7 @@ class Router(Generic[S]):
         # are kept: where two topics have the same, one is cached too early, which is no harm.
         self._met: set[int] = set()
         self._met_max = cache_max
+        self._collected = 0
 
     def __len__(self) -> int:
         """Return the number of subscriptions."""
@@ -104,18 +126,28 @@ class Router(Generic[S]):
         """How many routes are cached."""
         return len(self._cached_routes)
 
+    @property
+    def work(self) -> int:
+        """Nodes visited and targets collected so far, for whoever bounds work."""
+        return self._index.visited + self._collected
+
     def route(self, topic: bytes) -> Route[S]:
         """Return the route of a topic name as it stood on the wire.
 
         Raises:
             InvalidTopic: It is not UTF-8, too deep, empty, or holds a wildcard or NUL.
         """
-        return self._cached_routes.get(topic) or self._find(topic)
+        route = self._cached_routes.get(topic)
+        if route is not None:
+            if route.version == self._versions[route.scope]:
+                return route
+            return self._renew(topic, route)
+        return self._find(topic)
 
     def _find(self, topic: bytes) -> Route[S]:
         name = decode_topic_name(topic, levels_max=self._levels_max)
-        targets = self._index.match(name)
-        route = Route(name, tuple(targets.items()) if targets else (), self._interest(name))
+        route = Route[S](name, self._interest(name))
+        self._match(route)
         if len(topic) > CACHED_TOPIC_SIZE_MAX:
             return route
         mark = hash(topic)
@@ -129,18 +161,54 @@ class Router(Generic[S]):
         met.add(mark)
         return route
 
+    def _match(self, route: Route[S]) -> None:
+        targets = self._index.match(route.topic)
+        route.version = self._versions[route.scope]
+        if targets:
+            route.targets = tuple(targets.items())
+            self._collected += len(targets)
+
+    def _renew(self, topic: bytes, old: Route[S]) -> Route[S]:
+        """Match a cached topic again; mostly that finds what it found before."""
+        route = Route[S](old.topic, Interest(old.wanted, old.durable, old.durable_retained))
+        self._match(route)
+        if route.targets == old.targets:
+            old.version = route.version
+            return old
+        self._cache.drop(topic)
+        self._cache.put(topic, route)
+        return route
+
     def add(self, topic_filter: str, subscriber: S, qos: int) -> bool:
-        """Subscribe, or change the QoS; return whether the subscription is new."""
+        """Subscribe, or change the QoS; return whether the subscription is new.
+
+        Raises:
+            FilterTooCostlyError: With this filter a match could visit too many nodes.
+        """
         new = self._index.add(topic_filter, subscriber, qos)
-        self._cache.forget(topic_filter)
+        self._outdate(topic_filter)
         return new
 
     def remove(self, topic_filter: str, subscriber: S) -> bool:
         """Unsubscribe; return whether there was such a subscription."""
         removed = self._index.remove(topic_filter, subscriber)
         if removed:
-            self._cache.forget(topic_filter)
+            self._outdate(topic_filter)
         return removed
+
+    def _outdate(self, topic_filter: str) -> None:
+        """See to it that no route is used again that this filter may have changed."""
+        if not is_wildcard(topic_filter):
+            self._cache.drop(topic_filter.encode())
+        elif topic_filter[0] in "+#":
+            self._versions = [version + 1 for version in self._versions]
+        else:
+            self._versions[_scope_of(topic_filter)] += 1
+
+
+def _scope_of(topic: str) -> int:
+    """Return which version counts for a topic, or is raised by a filter that begins so."""
+    return hash(topic.partition("/")[0]) % _SCOPES
 
 
 _Targets: TypeAlias = Sequence[tuple[S, int]]
@@ -155,7 +223,6 @@ class _RouteCache(Generic[S]):
 
     def __init__(self, count_max: int) -> None:
         self.routes: dict[bytes, Route[S]] = {}
-        self._names: TopicTree[bytes] = TopicTree()
         self._count_max = count_max
         self._size_max = count_max * SIZE_PER_ROUTE
         self._size = 0
@@ -170,21 +237,17 @@ class _RouteCache(Generic[S]):
             return
         route.targets = self._share(route.targets)
         self.routes[topic] = route
-        self._names.set(route.topic, topic)
         self._size += size
         while len(self.routes) > self._count_max or self._size > self._size_max:
             # Several at a time, since a dictionary is slow to find its first key after removals.
             for oldest in list(islice(self.routes, 1 + len(self.routes) // 64)):
-                self._drop(oldest)
+                self.drop(oldest)
 
-    def forget(self, topic_filter: str) -> None:
-        """Drop the routes of the topics that a filter matches."""
-        for _, topic in self._names.find(topic_filter):
-            self._drop(topic)
-
-    def _drop(self, topic: bytes) -> None:
-        route = self.routes.pop(topic)
-        self._names.pop(route.topic)
+    def drop(self, topic: bytes) -> None:
+        """Forget the route of a topic, if there is one."""
+        route = self.routes.pop(topic, None)
+        if route is None:
+            return
         self._size -= _size_of(topic, route.topic)
         self._unshare(route.targets)
 

@@ -98,7 +98,7 @@ def matches(topic_filter: str, topic: str) -> bool:
     if topic.startswith("$") and topic_filter.startswith(("+", "#")):
         return False
     wanted = topic_filter.split("/")
-    levels = topic.split("/")
+    levels = topic.split("/", len(wanted))  # the levels beyond are of no interest one by one
     if wanted[-1] == "#":
         wanted.pop()
         if len(levels) < len(wanted):

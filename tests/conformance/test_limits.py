@@ -45,6 +45,7 @@ async def test_the_window_is_as_wide_as_configured(narrow: Scene) -> None:
     assert await client.receive() == Publish("a", b"3", qos=1)
 
 
+@requirement("MQTT-4.8.0-2")
 async def test_a_client_beyond_its_qos_2_ids_finishes_a_few_with_each_connection(
     narrow: Scene,
 ) -> None:

@@ -17,8 +17,8 @@ from monstermq_shared.counters import Counters
 from monstermq_shared.records import Record
 from monstermq_shared.routing import Interest
 from monstermq_shared.sessions.local import LocalEngine, QueueRead, RetainedRead, Turn
-from monstermq_shared.sessions.local.engine import EngineSettings
 from monstermq_shared.sessions.local.reads import Read
+from monstermq_shared.sessions.local.settings import EngineSettings
 from monstermq_shared.stores.ports import CommitResult, QueuedMessage
 
 CONGESTED_AT = 400

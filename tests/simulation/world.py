@@ -12,8 +12,8 @@ from tests.simulation.witness import Witness
 from tests.support.disk import Disk
 
 from monstermq_shared.sessions.local.backpressure import HoldLimits
-from monstermq_shared.sessions.local.engine import EngineSettings
 from monstermq_shared.sessions.local.queue import QueueLimits
+from monstermq_shared.sessions.local.settings import EngineSettings
 
 TOPICS = ("a/0", "a/1", "b/0", "c/0", "r/0", "r/1", "r/2", "r/3")
 

@@ -12,10 +12,10 @@ from monstermq_shared.messages import MessageRun
 from monstermq_shared.routing import Interest
 from monstermq_shared.sessions.local import LocalEngine, QueueRead, RetainedRead
 from monstermq_shared.sessions.local.backpressure import HoldLimits
-from monstermq_shared.sessions.local.engine import EngineSettings
 from monstermq_shared.sessions.local.persistent import PersistentSession
 from monstermq_shared.sessions.local.queue import QueueLimits
 from monstermq_shared.sessions.local.session import Session
+from monstermq_shared.sessions.local.settings import EngineSettings
 from monstermq_shared.sessions.ports import AttachRequest, CloseReason, Will
 
 QUEUE = QueueLimits(

@@ -13,6 +13,7 @@ from monstermq_edge.hub import Hub
 from monstermq_edge.mqtt.bodies import DecoderLimits
 from monstermq_edge.mqtt.connection import Connection
 from monstermq_edge.mqtt.context import ConnectionContext, Peer
+from monstermq_edge.mqtt.outbox import Outbox
 from monstermq_edge.transport.stream import StreamProtocol
 
 OUTBOX_SIZE_MAX = 10_000
@@ -46,7 +47,7 @@ class ManualClock:
 
 
 def context_for(
-    bench: Bench, wake: Callable[[Connection], None], wake_later: Callable[[Connection], None]
+    bench: Bench, wake: Callable[[Outbox], None], wake_later: Callable[[Outbox], None]
 ) -> ConnectionContext:
     """Return what connections to a bench's engine share."""
     return ConnectionContext(
@@ -82,10 +83,10 @@ class Line:
         context = context_for(self.bench, self._wake, self._wake_later)
         self.connection = Connection(context, PEER, None, 0.0)
 
-    def _wake(self, _: Connection) -> None:
+    def _wake(self, _: Outbox) -> None:
         self.wakes += 1
 
-    def _wake_later(self, _: Connection) -> None:
+    def _wake_later(self, _: Outbox) -> None:
         self.patient_wakes += 1
 
     def receive(self, data: bytes, now: float = 0.0) -> None:

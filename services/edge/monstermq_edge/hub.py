@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from monstermq_edge.faults import Faults
-from monstermq_edge.mqtt.connection import Connection
+from monstermq_edge.mqtt.outbox import Outbox
 from monstermq_shared.clock import Clock
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class Hub:
         self.read_wall_us = self.clock.wall_us()
         self.touch()
 
-    def wake(self, connection: Connection) -> None:
+    def wake(self, connection: Outbox) -> None:
         """A connection has something to send, or is to be held, resumed or closed."""
         protocol: StreamProtocol | None = connection.driver  # type: ignore[assignment]  # set by us
         if protocol is not None and protocol.awake != AWAKE:
@@ -136,7 +136,7 @@ class Hub:
             self._urgent.append(protocol)
             self.touch()
 
-    def wake_later(self, connection: Connection) -> None:
+    def wake_later(self, connection: Outbox) -> None:
         """A connection has acknowledgements to send."""
         protocol: StreamProtocol | None = connection.driver  # type: ignore[assignment]  # set by us
         if protocol is not None and protocol.awake == ASLEEP:

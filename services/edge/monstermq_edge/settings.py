@@ -7,8 +7,8 @@ from monstermq_edge.transport.tls import TlsSettings
 from monstermq_edge.transport.websocket import WebSocketSettings
 from monstermq_shared.config import BrokerConfig, QueuePolicy, Tls
 from monstermq_shared.sessions.local.backpressure import HoldLimits
-from monstermq_shared.sessions.local.engine import EngineSettings
 from monstermq_shared.sessions.local.queue import QueueLimits
+from monstermq_shared.sessions.local.settings import EngineSettings
 
 KIB = 1024
 

@@ -1,6 +1,7 @@
 """The index of filters: who gets a topic, and at which QoS."""
 
 import gc
+import random
 import tracemalloc
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.calls import calls_made
 
+from monstermq_shared.filter_shapes import FilterTooCostlyError
 from monstermq_shared.topic_index import TopicIndex
 from monstermq_shared.topics import TOPIC_SIZE_MAX, matches
 
@@ -94,7 +96,7 @@ def test_the_result_belongs_to_the_caller() -> None:
 
 
 def test_the_deepest_filters_there_can_be_are_added_matched_and_removed() -> None:
-    index: TopicIndex[int] = TopicIndex()
+    index: TopicIndex[int] = TopicIndex(match_nodes_max=1_000_000)
     deepest = "/" * (TOPIC_SIZE_MAX - 1)
     filters = [deepest, deepest + "#", deepest + "+", "+" + deepest, "+/" * 30_000 + "#"]
     for subscriber, topic_filter in enumerate(filters):
@@ -104,6 +106,38 @@ def test_the_deepest_filters_there_can_be_are_added_matched_and_removed() -> Non
     for subscriber, topic_filter in enumerate(filters):
         assert index.remove(topic_filter, subscriber)
     assert index.match(deepest) == {}
+
+
+def test_a_match_visits_no_more_nodes_than_the_index_allows() -> None:
+    index: TopicIndex[int] = TopicIndex(match_nodes_max=300)
+    prng = random.Random(1)
+    topics = ["/".join("ab"[prng.random() < 0.5] for _ in range(12)) for _ in range(50)]
+    granted = 0
+    for number in range(2_000):
+        levels = [prng.choice("+ab") for _ in range(prng.randint(1, 12))]
+        try:
+            granted += index.add("/".join([*levels, "#"]), number, 0)
+        except FilterTooCostlyError:
+            continue
+    assert granted > 100
+    for topic in topics:
+        before = index.visited
+        index.match(topic)
+        assert index.visited - before <= 300
+
+
+def test_who_unsubscribes_makes_room_for_other_shapes() -> None:
+    index: TopicIndex[int] = TopicIndex(match_nodes_max=4)
+    index.add("+/a/+/a", 1, 0)
+    index.add("+/b/+/b", 1, 0)  # of the same shape
+    with pytest.raises(FilterTooCostlyError):
+        index.add("a/+", 1, 0)
+    index.remove("+/a/+/a", 1)
+    with pytest.raises(FilterTooCostlyError):
+        index.add("a/+", 1, 0)
+    index.remove("+/b/+/b", 1)
+    index.add("a/+", 1, 0)
+    index.add("a/+/+/#", 2, 0)
 
 
 def traced_bytes() -> int:

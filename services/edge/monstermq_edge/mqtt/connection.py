@@ -5,13 +5,14 @@ The driver feeds ``receive_data`` and fetches ``data_to_send``; it is woken thro
 argument. The connection implements ``sessions.ports.Link`` for the engine.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from monstermq_edge.mqtt import encoder
 from monstermq_edge.mqtt.context import ConnectionContext, Peer
 from monstermq_edge.mqtt.decoder import Decoder
 from monstermq_edge.mqtt.errors import ProtocolError, RemoteProtocolError
+from monstermq_edge.mqtt.outbox import Outbox
 from monstermq_edge.mqtt.packets import (
     Answers,
     Connect,
@@ -25,7 +26,7 @@ from monstermq_edge.mqtt.packets import (
 )
 from monstermq_edge.mqtt.phases import ALLOWED, Phase
 from monstermq_edge.mqtt.wire import PacketType
-from monstermq_shared.counters import DropReason, Refusal
+from monstermq_shared.counters import Refusal
 from monstermq_shared.errors import InvalidTopic
 from monstermq_shared.messages import MessageRun
 from monstermq_shared.sessions.ports import Answer, AttachRequest, CloseReason
@@ -37,56 +38,37 @@ KEEP_ALIVE_GRACE = 1.5
 """A client may be silent for one and a half times its keep-alive [MQTT-3.1.2-24]."""
 
 
-class Connection:
+class Connection(Outbox):
     """The protocol side of one network connection.
 
     Attributes:
-        phase: See ``phases``.
         peer: Who it is.
-        driver: Whatever the driver wants to find again when it is woken.
         session: The engine's handle, from CONNECT on.
-        congested: The transport's buffer is above its high-water mark; set by the driver.
         flooded: So it is, by what the driver itself had to say to the peer; set by the driver.
         clock_stopped: Silence is not the peer's: we hold it, or it waits for its CONNACK. Once that
             is over the driver must call ``start_clock``.
         is_bridge: The peer set the bridge bit of the protocol level (``Link.is_bridge``).
-        room_wanted: The engine waits for room in the outbox: call ``sent`` once there is.
         deadline: Monotonic seconds at which silence ends the connection; infinite if never.
     """
 
     __slots__ = (
-        "_acknowledgements",
-        "_connack_due",
-        "_context",
         "_decoder",
         "_holds",
-        "_out",
-        "_out_size",
         "_silence_s",
         "_wall_us",
         "client_id",
         "clock_stopped",
-        "congested",
         "deadline",
-        "driver",
         "flooded",
         "is_bridge",
         "last_ping_us",
         "peer",
-        "phase",
-        "room_wanted",
         "session",
     )
 
     def __init__(self, context: ConnectionContext, peer: Peer, driver: object, now: float) -> None:
-        self._context = context
+        super().__init__(context, driver)
         self._decoder = Decoder(context.decoder_limits)
-        self._out: list[bytes] | None = None
-        self._out_size = 0
-        # PUBACKs, PUBRECs and PUBCOMPs need no haste: see ``ConnectionContext.wake_later``.
-        self._acknowledgements: list[tuple[Answer, Sequence[int]]] | None = None
-        self._connack_due = False
-        self.room_wanted = False
         self._holds = 0
         self._silence_s = 0.0
         self._wall_us = 0
@@ -94,10 +76,7 @@ class Connection:
         self.last_ping_us = 0
         self.is_bridge = False
         self.peer = peer
-        self.driver = driver
-        self.phase = Phase.AWAITING_CONNECT
         self.session: Any = None
-        self.congested = False
         self.flooded = False
         self.clock_stopped = False
         self.deadline = now + context.connect_timeout_s
@@ -180,20 +159,6 @@ class Connection:
         self._wall_us = wall_us
         self._end(CloseReason.SHUTTING_DOWN)
 
-    def data_to_send(self) -> bytes:
-        """Return and forget what is to be written. The driver must send it before it closes."""
-        out, answers = self._out, self._acknowledgements
-        if self._connack_due or (out is None and answers is None):
-            return b""
-        self._out = self._acknowledgements = None
-        self._out_size = 0
-        parts = out or []
-        if answers is not None:
-            parts += [encoder.encode_answers(kind, ids) for kind, ids in answers]
-        data = parts[0] if len(parts) == 1 else b"".join(parts)
-        self._context.counters.bytes_sent += len(data)
-        return data
-
     def sent(self) -> bool:
         """The outbox went to the transport; return whether the engine, which waited, went on."""
         if self.congested or self.session is None:
@@ -201,11 +166,6 @@ class Connection:
         self.room_wanted = False
         self._context.port.drained(self.session)
         return True
-
-    @property
-    def waiting_size(self) -> int:
-        """Bytes in the outbox."""
-        return self._out_size
 
     @property
     def stops_reading(self) -> bool:
@@ -283,18 +243,6 @@ class Connection:
         self._send_connack(code)
         self._end(CloseReason.PROTOCOL_ERROR)
         self._context.report(self, why)
-
-    def _send_connack(self, code: ConnectCode, session_present: bool = False) -> None:
-        """Say CONNACK before all that was said meanwhile [MQTT-3.2.0-1]."""
-        self._connack_due = False
-        self._context.counters.packets_sent[PacketType.CONNACK] += 1
-        connack = encoder.encode_connack(session_present, code)
-        if self._out is None:
-            self._append(connack)
-        else:
-            self._out.insert(0, connack)
-            self._out_size += len(connack)
-            self._context.wake(self)
 
     def _publish(self, run: MessageRun) -> None:
         context = self._context
@@ -376,20 +324,6 @@ class Connection:
 
     # -- Link: what the engine says --------------------------------------------------------------
 
-    def _append(self, data: bytes) -> None:
-        if self._out is None:
-            self._out = [data]
-            self._context.wake(self)
-        else:
-            self._out.append(data)
-        self._grow(len(data))
-
-    def _grow(self, size: int) -> None:
-        before = self._out_size
-        self._out_size = size = before + size
-        if size > self._context.outbox_size_max >= before:
-            self._context.wake(self)  # reading stops
-
     def attached(self, session_present: bool) -> None:
         """See ``Link``."""
         if self.phase is not _CONNECTED:
@@ -404,70 +338,6 @@ class Connection:
         """See ``Link``."""
         return self._holds > 0
 
-    def forward(self, run: MessageRun) -> None:
-        """See ``Link``."""
-        if self.phase is not _CONNECTED:
-            return
-        counters = self._context.counters
-        if self._out_size > self._context.outbox_size_max:
-            counters.dropped[DropReason.OUTBOX_FULL_QOS0] += run.count
-            return
-        counters.publish_sent[0] += run.count
-        counters.publish_bytes_sent += run.size
-        self._append(run.encodings.get(encoder.QOS0) or encoder.encode_run_qos0(run))
-
-    def forward_stored(self, messages: Sequence[tuple[str, bytes]]) -> None:
-        """See ``Link``."""
-        if self.phase is not _CONNECTED or not messages:
-            return
-        counters = self._context.counters
-        counters.publish_sent[0] += len(messages)
-        data = encoder.encode_stored(messages)
-        counters.publish_bytes_sent += len(data)
-        self._append(data)
-
-    def deliver(
-        self, run: MessageRun, first: int, packet_ids: Sequence[int], qos: int, dup: bool
-    ) -> None:
-        """See ``Link``."""
-        if self.phase is not _CONNECTED:
-            return
-        counters = self._context.counters
-        count = len(packet_ids)
-        counters.publish_sent[qos] += count
-        counters.publish_bytes_sent += run.size * count // run.count
-        if dup:
-            counters.publish_resent += count
-        self._append(encoder.encode_run(run, first, packet_ids, qos, dup))
-
-    def answer(self, kind: Answer, packet_ids: Sequence[int]) -> None:
-        """See ``Link``."""
-        if self.phase is not _CONNECTED:
-            return
-        context = self._context
-        context.counters.packets_sent[kind] += len(packet_ids)
-        if kind is Answer.PUBREL:
-            self._append(encoder.encode_answers(kind, packet_ids))
-            return
-        if self._acknowledgements is None:
-            self._acknowledgements = [(kind, packet_ids)]
-            context.wake_later(self)
-        else:
-            self._acknowledgements.append((kind, packet_ids))
-        self._grow(encoder.ANSWER_SIZE * len(packet_ids))
-
-    def subscribed(self, packet_id: int, codes: Sequence[int]) -> None:
-        """See ``Link``."""
-        if self.phase is _CONNECTED:
-            self._context.counters.packets_sent[PacketType.SUBACK] += 1
-            self._append(encoder.encode_suback(packet_id, codes))
-
-    def unsubscribed(self, packet_id: int) -> None:
-        """See ``Link``."""
-        if self.phase is _CONNECTED:
-            self._context.counters.packets_sent[PacketType.UNSUBACK] += 1
-            self._append(encoder.encode_unsuback(packet_id))
-
     def hold(self) -> None:
         """See ``Link``."""
         self._holds += 1
@@ -478,13 +348,6 @@ class Connection:
         """See ``Link``."""
         self._holds -= 1
         self._context.wake(self)
-
-    def has_room(self) -> bool:
-        """See ``Link``."""
-        room = not self.congested and self._out_size < self._context.outbox_size_max // 2
-        if not room:
-            self.room_wanted = True
-        return room
 
     def close(self, reason: CloseReason) -> None:
         """See ``Link``."""

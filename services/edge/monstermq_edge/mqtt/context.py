@@ -10,6 +10,7 @@ from monstermq_shared.sessions.ports import AttachRequest, CloseReason, SessionP
 
 if TYPE_CHECKING:
     from monstermq_edge.mqtt.connection import Connection
+    from monstermq_edge.mqtt.outbox import Outbox
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +52,8 @@ class ConnectionContext:
     keep_alive_max_s: int
     new_client_id: Callable[[], str]
     admit: Callable[[str, float], bool]
-    wake: Callable[["Connection"], None]
-    wake_later: Callable[["Connection"], None]
+    wake: Callable[["Outbox"], None]
+    wake_later: Callable[["Outbox"], None]
     report: Callable[["Connection", str], None]
     came: Callable[["Connection", AttachRequest], None]
     went: Callable[["Connection", CloseReason], None]

@@ -1,0 +1,261 @@
+"""Sessions come and go: attach, detach, takeover, wills, expiry, and what a start finds.
+
+The base of ``LocalEngine``; what a session does in between stands there.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+
+from monstermq_shared.bus.internal import InternalLog
+from monstermq_shared.counters import Counters, DropReason
+from monstermq_shared.errors import InvalidTopic
+from monstermq_shared.messages import MessageRun
+from monstermq_shared.routing import Interest, Router
+from monstermq_shared.sessions.local.backpressure import Backpressure
+from monstermq_shared.sessions.local.expiry import SessionExpiry
+from monstermq_shared.sessions.local.open_ids import OpenIdLimit
+from monstermq_shared.sessions.local.persistent import PersistentSession, Phase
+from monstermq_shared.sessions.local.publishing import Publisher
+from monstermq_shared.sessions.local.queue import SessionQueue
+from monstermq_shared.sessions.local.reads import Read, page_size
+from monstermq_shared.sessions.local.retained import RetainedMessages, SystemValues
+from monstermq_shared.sessions.local.session import Session
+from monstermq_shared.sessions.local.settings import EngineSettings
+from monstermq_shared.sessions.local.system_watchers import SystemWatchers
+from monstermq_shared.sessions.local.turn import Journal
+from monstermq_shared.sessions.ports import AttachRequest, CloseReason, Link, Will
+from monstermq_shared.stores.ports import SessionRow, StoredSession
+
+
+class SessionLifecycle:
+    """All sessions of this process, and the parts that they share.
+
+    Attributes:
+        settings: What it was told.
+        counters: What it raises.
+        sessions: Client id -> session, connected or persistent.
+        connected: How many of them have a connection.
+        retained: Replays and the overlay.
+        journal: The collecting turn.
+        router: All subscriptions.
+        backpressure: Who is held.
+        publisher: The way of a message.
+        expiry: When sessions without connection end.
+        system_watchers: Whether somebody subscribes to ``$SYS``.
+    """
+
+    def __init__(
+        self,
+        log: InternalLog,
+        settings: EngineSettings,
+        interest: Callable[[str], Interest],
+        counters: Counters,
+        system_values: SystemValues,
+    ) -> None:
+        self.settings = settings
+        self.counters = counters
+        self.journal = Journal(log, counters)
+        self.router: Router[Session] = Router(
+            interest, levels_max=settings.topic_levels_max, cache_max=settings.route_cache_max
+        )
+        self.sessions: dict[str, Session] = {}
+        self.connected = 0
+        self.expiry = SessionExpiry(settings.session_expiry_s)
+        self.backpressure = Backpressure(settings.hold, counters)
+        self._open_id_limit = OpenIdLimit(settings.open_ids_max)
+        self.system_watchers = SystemWatchers()
+        self._reads: list[Read] = []
+        self._wall_us = 0  # as the last tick brought it, for what time itself causes
+        self._page_max = page_size(settings.hold.pending_max)
+        self.retained = RetainedMessages(
+            self._reads.append, system_values, self._close, self._page_max
+        )
+        self.publisher = Publisher(
+            self.router,
+            self.journal,
+            self.retained,
+            self.backpressure,
+            counters,
+        )
+
+    # -- coming and going ------------------------------------------------------------------------
+
+    def attach(self, link: Link, request: AttachRequest, wall_us: int) -> Session:
+        """See ``SessionPort.attach``."""
+        old = self.sessions.get(request.client_id)
+        if old is not None and old.link is not None:
+            self.counters.takeovers += 1
+            # The old connection ends before the new one is told anything [MQTT-3.1.4-2].
+            self._close(old, CloseReason.TAKEN_OVER, wall_us)
+            old = self.sessions.get(request.client_id)
+        elif isinstance(old, PersistentSession) and self.expiry.is_over(old):
+            self._expire(old)
+            old = None
+        present = False
+        if request.clean:
+            if old is not None:
+                self._end(old)
+            session = Session(request.client_id, self.journal, self.settings.in_flight_max)
+        elif isinstance(old, PersistentSession):
+            session = old
+            present = True
+            self.expiry.forget(session)
+        else:
+            session = self._persistent(request.client_id, self.journal.log.allot(1))
+        self.sessions[request.client_id] = session
+        session.link = link
+        self.connected += 1
+        self.counters.clients_maximum = max(self.counters.clients_maximum, self.connected)
+        session.will = request.will
+        self._open_id_limit.attached(session)
+        self.system_watchers.attached(session)
+        if isinstance(session, PersistentSession):
+            session.phase = Phase.ATTACHING
+            session.information = request.information
+        if session.persistent or request.will is not None:
+            self._write_row(session, True, wall_us, request.information)
+        # A clean session is told durable facts too: that what it replaces is gone.
+        durable = self.journal.is_waiting(request.client_id)
+        self.journal.after(session, durable, self._attached, session, link, present)
+        return session
+
+    def _attached(self, session: Session, link: Link, present: bool) -> None:
+        link.attached(present)
+        if session.link is link and isinstance(session, PersistentSession):
+            session.resume()
+
+    def _persistent(self, client_id: str, incarnation: int) -> PersistentSession:
+        return PersistentSession(
+            client_id,
+            self.journal,
+            self.settings.in_flight_max,
+            incarnation=incarnation,
+            queue=SessionQueue(client_id, self.journal, self.settings.queue, self.counters),
+            counters=self.counters,
+            read=self._reads.append,
+            page_max=self._page_max,
+        )
+
+    def _write_row(
+        self,
+        session: Session,
+        connected: bool,
+        wall_us: int,
+        information: Mapping[str, str | int | bool],
+    ) -> None:
+        session.has_row = True
+        persistent = isinstance(session, PersistentSession)
+        row = SessionRow(
+            client_id=session.client_id,
+            incarnation=session.incarnation if isinstance(session, PersistentSession) else 0,
+            clean=not persistent,
+            connected=connected,
+            updated_us=wall_us,
+            information=dict(information),
+            will=session.will,
+        )
+        self.journal.write_session(row)
+
+    def _end(self, session: Session) -> None:
+        """A session ends: nothing of it remains, in memory or in the database."""
+        for topic_filter in session.subscriptions:
+            self.router.remove(topic_filter, session)
+        del self.sessions[session.client_id]
+        self.system_watchers.ended(session)
+        self.expiry.forget(session)
+        if session.has_row:
+            self.journal.end_client(session.client_id)
+
+    def detach(self, session: Session, reason: CloseReason, wall_us: int) -> None:
+        """See ``SessionPort.detach``."""
+        link = session.link
+        if link is None:
+            return
+        session.link = None
+        self.connected -= 1
+        self.backpressure.forget(session, link)
+        self._open_id_limit.detached(session)
+        self.system_watchers.detached(session)
+        self.retained.forget(session)
+        will, session.will = session.will, None
+        if isinstance(session, PersistentSession):
+            session.disconnect()
+            self.expiry.left(session)
+            self._write_row(session, False, wall_us, session.information)
+        else:
+            self._end(session)
+        if will is not None and reason is not CloseReason.CLIENT_DISCONNECTED:
+            self._publish_will(session.client_id, will, wall_us)
+
+    def _publish_will(self, client_id: str, will: Will, wall_us: int) -> None:
+        run = MessageRun.single(will.topic.encode(), will.payload, will.qos)
+        run.retain = will.retain
+        self.publisher.publish(client_id, run, wall_us, None)
+        self.counters.wills_published += 1
+
+    def _close(self, session: Session, reason: CloseReason, wall_us: int | None = None) -> None:
+        """End a session's connection from our side."""
+        link = session.link
+        if link is not None:
+            moment = wall_us if wall_us is not None else self._wall_us
+            self.detach(session, reason, moment)
+            link.close(reason)
+
+    def is_connected(self, client_id: str) -> bool:
+        """See ``SessionPort.is_connected``."""
+        session = self.sessions.get(client_id)
+        return session is not None and session.link is not None
+
+    # -- start and time --------------------------------------------------------------------------
+
+    def restore(self, stored: Iterable[StoredSession], wall_us: int) -> list[str]:
+        """Take over what the database holds, before anybody connects; return what was dropped.
+
+        The wills of connections that ended with the process are published now (ARCHITECTURE 11.10),
+        except those whose topic the configuration does not allow any more.
+        """
+        wills: list[tuple[str, Will]] = []
+        away_s: list[tuple[PersistentSession, float]] = []
+        for item in stored:
+            row = item.row
+            if row.connected and row.will is not None:
+                wills.append((row.client_id, row.will))
+            if row.clean:
+                self.journal.end_client(row.client_id)
+                continue
+            session = self._persistent(row.client_id, row.incarnation)
+            session.subscriptions = dict(item.subscriptions)
+            session.open_ids = dict(item.open_ids) or None
+            session.restore_in_flight(item.in_flight)
+            session.queue.messages = item.queued_messages
+            session.queue.size = item.queued_size
+            session.information = row.information
+            session.has_row = True
+            away_us = 0 if row.connected else wall_us - row.updated_us
+            away_s.append((session, away_us / 1_000_000))
+            self.sessions[row.client_id] = session
+            for topic_filter, qos in item.subscriptions.items():
+                self.router.add(topic_filter, session, qos)
+                self.system_watchers.subscribed(session, topic_filter)
+            if row.connected:
+                self._write_row(session, False, wall_us, row.information)
+        self.expiry.restore(away_s)
+        dropped: list[str] = []
+        for client_id, will in wills:
+            try:
+                self._publish_will(client_id, will, wall_us)
+            except InvalidTopic as exc:
+                self.counters.dropped[DropReason.TOPIC_NOT_WRITABLE] += 1
+                dropped.append(f"the will of {client_id!r} was dropped: {exc}")
+        return dropped
+
+    def expire_sessions(self) -> int:
+        """End sessions whose time is up; call it again until it returns that none was."""
+        due = self.expiry.due()
+        for session in due:
+            self._expire(session)
+        return len(due)
+
+    def _expire(self, session: PersistentSession) -> None:
+        self.counters.dropped[DropReason.SESSION_EXPIRED] += session.queue.messages
+        self.counters.sessions_expired += 1
+        self._end(session)
