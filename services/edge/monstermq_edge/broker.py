@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import re
 import secrets
 from datetime import UTC, datetime
 
@@ -41,6 +42,8 @@ clients_log = logging.getLogger("monstermq_edge.clients")
 
 DRAIN_S = 10.0
 """How long a stop may take to commit what is acknowledged or will be."""
+
+_CHOSEN = re.compile("""[:'"0-9]""")
 
 CLOSE_S = 2.0
 """How long clients may take to accept what they are still sent at a stop."""
@@ -330,7 +333,7 @@ class Broker:
 
     def _report(self, connection: Connection, why: str) -> None:
         self._limited_log.log(
-            why.partition(":")[0][:40],
+            _kind(why),
             self._clock.monotonic(),
             logging.INFO,
             why,
@@ -368,6 +371,11 @@ class Broker:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_S):
                 await self.hub.emptied()
+
+
+def _kind(why: str) -> str:
+    """Return what stands before anything that a peer can choose: a name, a number, a quotation."""
+    return _CHOSEN.split(why, maxsplit=1)[0][:40]
 
 
 def _log_came(connection: Connection, request: AttachRequest) -> None:

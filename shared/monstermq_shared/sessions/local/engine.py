@@ -51,12 +51,15 @@ class LocalEngine(SessionLifecycle):
 
     def _bound(self, session: Session) -> None:
         """Keep what waits within its bounds; answers that wait for a commit count too."""
-        overflowing = self.backpressure.overflowing
-        if overflowing:
-            self.backpressure.overflowing = []
-            self._give_up_on(overflowing, self._wall_us)
+        self._give_up_on_overflowing()
         if self._is_behind():
             self.backpressure.hold_for_backlog(session.link)
+
+    def _give_up_on_overflowing(self) -> None:
+        overflowing = self.backpressure.overflowing
+        if overflowing:
+            self.backpressure.overflowing = {}
+            self._give_up_on(overflowing, self._wall_us)
 
     def _is_behind(self) -> bool:
         """Whether more waits for the database than may."""
@@ -236,6 +239,8 @@ class LocalEngine(SessionLifecycle):
         for session in self._open_id_limit.overdue(now):
             self._close(session, CloseReason.QUOTA_EXCEEDED, wall_us)
         self._give_up_on(self.backpressure.overdue(now), wall_us)
+        # Wills and what is appended to the bus come without a connection that would ask for it.
+        self._give_up_on_overflowing()
 
     def _give_up_on(self, sessions: Iterable[Session], wall_us: int) -> None:
         """End the patience with sessions: one goes on from its rows, or is disconnected."""

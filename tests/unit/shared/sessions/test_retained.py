@@ -267,6 +267,20 @@ def test_a_repeated_subscription_has_one_replay(bench: Bench, publisher: Recordi
     assert subscriber.payloads() == [b"x"]
 
 
+def test_a_subscription_that_is_repeated_while_it_is_read_asks_for_no_second_page(
+    bench: Bench, publisher: RecordingLink
+) -> None:
+    retain(bench, publisher, "r/a", b"x", qos=0)
+    bench.settle()
+    subscriber = bench.connect("s", clean=True)
+    for _ in range(1_000):
+        subscribe(bench, subscriber, "r/#", 0)
+    assert len(bench.engine._reads) == 1
+    bench.settle()
+    assert subscriber.payloads() == [b"x"]
+    assert not bench.engine.retained._reading
+
+
 def test_an_ended_subscription_is_not_replayed(bench: Bench, publisher: RecordingLink) -> None:
     retain(bench, publisher, "r/a", b"x", qos=0)
     bench.settle()
