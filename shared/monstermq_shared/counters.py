@@ -50,6 +50,8 @@ class Refusal(IntEnum):
     3)."""
     WEBSOCKET_REFUSED = 6
     """The WebSocket handshake was wrong: path, subprotocol, origin or version."""
+    SESSIONS_MAX = 7
+    """As many sessions as ``Limits`` allows are kept already (CONNACK 3)."""
 
 
 class DropReason(IntEnum):

@@ -23,6 +23,7 @@ PENDING_MAX = 50
 SETTINGS = EngineSettings(
     in_flight_max=20,
     open_ids_max=100,
+    sessions_max=1_000_000,
     subscriptions_max=100,
     topic_levels_max=10,
     route_cache_max=100,

@@ -23,6 +23,7 @@ def engine_settings(config: BrokerConfig) -> EngineSettings:
     return EngineSettings(
         in_flight_max=limits.in_flight_per_client,
         open_ids_max=limits.open_qos2_ids_per_client,
+        sessions_max=limits.sessions,
         subscriptions_max=limits.subscriptions_per_client,
         topic_levels_max=limits.topic_levels,
         route_cache_max=limits.routing_cache_entries,

@@ -14,7 +14,7 @@ from monstermq_shared.messages import MessageRun
 from monstermq_shared.sessions.local.system_watchers import SystemWatchers, reaches_clients
 from monstermq_shared.topics import matches
 
-CLIENTS_MAX = 250
+CLIENTS_MAX = 100
 """Clients whose statistics are looked at in one tick."""
 
 DELIVERIES_MAX = 1_000

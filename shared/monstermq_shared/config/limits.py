@@ -45,6 +45,8 @@ class Limits(Section):
     """The same in bytes."""
     connections: Annotated[int, _count(1, 10_000_000)] = 100_000
     """Network connections, all ports together; one more is closed at once."""
+    sessions: Annotated[int, _count(1, 10_000_000)] = 1_000_000
+    """Sessions, connected or away; beyond them no new persistent one begins (CONNACK code 3)."""
     connect_timeout_s: Annotated[int, _count(1, 3_600)] = 10
     """Seconds from the opening of a connection to its complete CONNECT."""
     takeovers_per_minute: Annotated[int, _count(1, 1_000_000)] = 60

@@ -209,6 +209,13 @@ class SessionPort(Protocol[S]):
         """
         ...
 
+    def is_full(self, client_id: str) -> bool:
+        """Whether a session that outlives its connection may not begin under this client id.
+
+        Sessions that nobody comes back to would grow without a bound, in memory and on disk.
+        """
+        ...
+
     def is_connected(self, client_id: str) -> bool:
         """Whether the client has a connection now, which the next one would take over."""
         ...

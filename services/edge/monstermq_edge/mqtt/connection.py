@@ -197,6 +197,13 @@ class Connection(Outbox):
                 ConnectCode.SERVER_UNAVAILABLE, "too much waits for the database to take anybody in"
             )
             return
+        if not packet.clean and context.port.is_full(client_id):
+            self._refuse(
+                ConnectCode.SERVER_UNAVAILABLE,
+                "as many sessions as Limits.Sessions allows are kept",
+                Refusal.SESSIONS_MAX,
+            )
+            return
         if not context.admit(client_id, now):
             self._refuse(
                 ConnectCode.SERVER_UNAVAILABLE,

@@ -205,6 +205,10 @@ class SessionLifecycle:
         session = self.sessions.get(client_id)
         return session is not None and session.link is not None
 
+    def is_full(self, client_id: str) -> bool:
+        """See ``SessionPort.is_full``."""
+        return len(self.sessions) >= self.settings.sessions_max and client_id not in self.sessions
+
     # -- start and time --------------------------------------------------------------------------
 
     def restore(self, stored: Iterable[StoredSession], wall_us: int) -> list[str]:

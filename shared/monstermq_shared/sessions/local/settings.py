@@ -13,6 +13,7 @@ class EngineSettings:
     Attributes:
         in_flight_max: Unacknowledged QoS 1 and 2 messages per client.
         open_ids_max: Open inbound QoS 2 ids per client, see ``open_ids``.
+        sessions_max: Sessions; beyond them no persistent one is to begin.
         subscriptions_max: Subscriptions per client; more are refused with 0x80.
         topic_levels_max: Levels of a topic name.
         route_cache_max: Routes kept.
@@ -23,6 +24,7 @@ class EngineSettings:
 
     in_flight_max: int
     open_ids_max: int
+    sessions_max: int
     subscriptions_max: int
     topic_levels_max: int
     route_cache_max: int
