@@ -38,7 +38,7 @@ class Refusal(IntEnum):
     UNACCEPTABLE_PROTOCOL = 0
     """CONNECT named a protocol or a level we do not speak (CONNACK 1)."""
     IDENTIFIER_REJECTED = 1
-    """An empty client id together with clean session 0, or one that is too long (CONNACK 2)."""
+    """An empty client id together with clean session 0 or MQTT 3.1 (CONNACK 2)."""
     SERVER_UNAVAILABLE = 2
     """Too much waits for the database to take on more (CONNACK 3)."""
     NOT_AUTHORIZED = 3
@@ -50,6 +50,8 @@ class Refusal(IntEnum):
     3)."""
     WEBSOCKET_REFUSED = 6
     """The WebSocket handshake was wrong: path, subprotocol, origin or version."""
+    SESSIONS_MAX = 7
+    """As many sessions as ``Limits`` allows are kept already (CONNACK 3)."""
 
 
 class DropReason(IntEnum):
@@ -110,6 +112,7 @@ class Counters:
         rows_elided: Rows never written, as they were acknowledged before their batch left.
         rows_purged: Rows deleted by retention.
         operation_connections_cut: Connections to the operation port that made room for newer ones.
+        clock_steps: Times the wall clock was set while the broker ran.
         faults: Bugs of the broker that came up and were contained; each ended one connection, or
             one run of a maintenance job.
     """
@@ -118,6 +121,7 @@ class Counters:
         "bytes_received",
         "bytes_sent",
         "clients_maximum",
+        "clock_steps",
         "commit_failures",
         "commit_s",
         "commits",
@@ -180,6 +184,7 @@ class Counters:
         self.rows_elided = 0
         self.rows_purged = 0
         self.operation_connections_cut = 0
+        self.clock_steps = 0
         self.faults = 0
 
     @property

@@ -104,6 +104,19 @@ async def test_older_clients_and_bridges_are_served(scene: Scene, name: str, lev
         await receiver.unsubscribe(scene.topic())
 
 
+@pytest.mark.parametrize("clean", [True, False], ids=["clean", "persistent"])
+async def test_an_empty_client_id_is_rejected_in_mqtt_3_1(scene: Scene, clean: bool) -> None:
+    client = await scene.open()
+    options = ConnectOptions(protocol="MQIsdp", level=3, clean=clean)
+    assert await client.connect("", options) == Connack(code=2)
+    await client.closed()
+
+
+async def test_a_client_id_longer_than_mqtt_3_1_allows_is_accepted_in_it(scene: Scene) -> None:
+    options = ConnectOptions(protocol="MQIsdp", level=3)
+    await scene.connect("longer than the 23 characters of MQTT 3.1", options)
+
+
 @requirement("MQTT-3.1.2-3", "MQTT-3.1.4-1")
 async def test_the_reserved_connect_flag_closes_the_connection(scene: Scene) -> None:
     client = await scene.open()

@@ -6,12 +6,14 @@ import pytest
 from tests.conformance.requirements import requirement
 from tests.conformance.scene import Scene
 from tests.support.broker import RunningBroker
-from tests.support.mqtt_peer import Publish
+from tests.support.mqtt_client_frames import encode_publish
+from tests.support.mqtt_peer import Pubcomp, Publish, Pubrec, Pubrel
 
 LIMITS = """
 Limits:
   SubscriptionsPerClient: 2
   InFlightPerClient: 3
+  OpenQos2IdsPerClient: 3
 """
 
 
@@ -41,3 +43,26 @@ async def test_the_window_is_as_wide_as_configured(narrow: Scene) -> None:
     assert await client.ping() == []
     await client.answer(window[0])
     assert await client.receive() == Publish("a", b"3", qos=1)
+
+
+@requirement("MQTT-4.8.0-2")
+async def test_a_client_beyond_its_qos_2_ids_finishes_a_few_with_each_connection(
+    narrow: Scene,
+) -> None:
+    watcher = await narrow.connect("watcher")
+    await watcher.subscribe(("a", 0))
+    backlog = [encode_publish("a", str(n).encode(), qos=2, packet_id=n) for n in range(1, 7)]
+    for start in (0, 3):
+        client = await narrow.connect("a")
+        await client.send(*backlog[start:])
+        ids = range(start + 1, start + 4)
+        for packet_id in ids:
+            await client.expect(Pubrec(packet_id))
+        await client.send(*(Pubrel(packet_id).encode() for packet_id in ids))
+        for packet_id in ids:
+            await client.expect(Pubcomp(packet_id))
+        if start == 0:
+            await client.closed()
+        else:
+            assert await client.ping() == []
+    assert await watcher.ping() == [Publish("a", str(n).encode()) for n in range(1, 7)]

@@ -158,13 +158,3 @@ async def test_a_publish_to_sys_is_acknowledged_and_ignored(scene: Scene, qos: i
     await publisher.publish(topic, b"forged", qos, retain=True)
     await subscriber.subscribe((topic, 0))
     assert await scene.received(subscriber, after=publisher) == []
-
-
-@requirement("MQTT-4.8.0-2")
-async def test_too_many_open_qos_2_ids_close_the_connection(scene: Scene) -> None:
-    client = await scene.connect("a")
-    for packet_id in range(1, 1_001):
-        await client.send(encode_publish(scene.topic(), b"", qos=2, packet_id=packet_id))
-        await client.expect(Pubrec(packet_id))
-    await client.send(encode_publish(scene.topic(), b"", qos=2, packet_id=1_001))
-    await client.closed()

@@ -74,12 +74,13 @@ def make_plan(random: Random) -> Plan:
     settings = EngineSettings(
         in_flight_max=choice((1, 2, 3, 10)),
         open_ids_max=10,
+        sessions_max=1_000_000,
         subscriptions_max=20,
         topic_levels_max=10,
         route_cache_max=choice((2, 100)),
         queue=queue,
         hold=hold,
-        session_expiry_us=None,
+        session_expiry_s=None,
     )
     return Plan(
         build=Build(

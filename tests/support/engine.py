@@ -30,12 +30,13 @@ HOLD = HoldLimits(
 SETTINGS = EngineSettings(
     in_flight_max=10,
     open_ids_max=100,
+    sessions_max=1_000_000,
     subscriptions_max=100,
     topic_levels_max=10,
     route_cache_max=100,
     queue=QUEUE,
     hold=HOLD,
-    session_expiry_us=None,
+    session_expiry_s=None,
 )
 
 

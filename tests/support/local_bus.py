@@ -24,6 +24,7 @@ PENDING_MAX = 50
 SETTINGS = EngineSettings(
     in_flight_max=20,
     open_ids_max=100,
+    sessions_max=1_000_000,
     subscriptions_max=100,
     topic_levels_max=10,
     route_cache_max=100,
@@ -33,7 +34,7 @@ SETTINGS = EngineSettings(
     hold=HoldLimits(
         pending_max=PENDING_MAX, pending_size_max=1_000_000, backlog_size_max=4_000, patience_s=5.0
     ),
-    session_expiry_us=None,
+    session_expiry_s=None,
 )
 
 

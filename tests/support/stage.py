@@ -26,10 +26,16 @@ PEER = Peer(remote_address="client", local_address="broker", tls=False)
 
 
 class ManualClock:
-    """Time goes on when a test says so."""
+    """Time goes on when a test says so.
+
+    Attributes:
+        now: Time that passed, in seconds.
+        set_s: By how much the wall clock was set.
+    """
 
     def __init__(self) -> None:
         self.now = 1_000.0
+        self.set_s = 0.0
 
     def monotonic(self) -> float:
         """See ``Clock``."""
@@ -37,7 +43,7 @@ class ManualClock:
 
     def wall_us(self) -> int:
         """See ``Clock``."""
-        return int(self.now * 1_000_000)
+        return int((self.now + self.set_s) * 1_000_000)
 
 
 def context_for(

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import re
 import secrets
 from datetime import UTC, datetime
 from functools import partial
@@ -19,6 +20,7 @@ from monstermq_edge.mqtt.context import ConnectionContext
 from monstermq_edge.operation.health import OperationServer
 from monstermq_edge.operation.logging import LimitedLog
 from monstermq_edge.operation.metrics import build_registry
+from monstermq_edge.operation.sys_topics import SysTopics
 from monstermq_edge.repeated import Repeated
 from monstermq_edge.status import Status
 from monstermq_edge.system_topics import SystemTopicPublisher
@@ -30,7 +32,7 @@ from monstermq_edge.views import RETAINED, Views, open_views
 from monstermq_edge.wheel import TICK_S
 from monstermq_shared.budget import Budget
 from monstermq_shared.bus.internal import InternalBus, InternalLog
-from monstermq_shared.clock import SystemClock
+from monstermq_shared.clock import SystemClock, WallHistory
 from monstermq_shared.config import BrokerConfig
 from monstermq_shared.counters import Counters
 from monstermq_shared.errors import MonsterError
@@ -44,6 +46,8 @@ clients_log = logging.getLogger("monstermq_edge.clients")
 
 DRAIN_S = 10.0
 """How long a stop may take to commit what is acknowledged or will be."""
+
+_CHOSEN = re.compile("""[:'"0-9]""")
 
 CLOSE_S = 2.0
 """How long clients may take to accept what they are still sent at a stop."""
@@ -60,6 +64,7 @@ class Broker:
         self._config = config
         self._version = version
         self._clock = SystemClock()
+        self._history = WallHistory(self._clock)
         self.counters = Counters()
         self._budget = Budget()
         self.failed: asyncio.Future[MonsterError] = asyncio.get_running_loop().create_future()
@@ -99,19 +104,24 @@ class Broker:
         await self._log_database()
         self._build_engine()
         self._context = self._connection_context()
-        self.status = Status(self)
-        self._system_topics = SystemTopicPublisher(
-            self.engine, self.hub, self.status, config.sys, self._version
-        )
+        self.status = Status(self, self._clock)
+        self._system_topics = self._system_topic_publisher()
         self._maintenance = Maintenance(
-            self.views, self.engine, self._clock, self.counters, self._faults
+            self.views,
+            self.engine,
+            self._clock,
+            self._history,
+            self.counters,
+            self._faults,
         )
         self._listeners = Listeners(
             config.bind_address, self._ports(), handshake_s=config.limits.connect_timeout_s
         )
         stored = await self.views.database.sessions.load()
+        self.engine.tick(self._clock.monotonic(), self._clock.wall_us())
         for problem in self.engine.restore(stored, self._clock.wall_us()):
             logger.warning("%s", problem)
+        self.status.totals.walk_all()
         await self._start_operation()
         ending.push_async_callback(self._part_from_clients)
         ending.push_async_callback(self.bus.close)
@@ -177,6 +187,24 @@ class Broker:
             config.limits.connections,
             self._faults,
             self._budget,
+        )
+
+    def _system_topic_publisher(self) -> SystemTopicPublisher:
+        now_s = self._clock.monotonic()
+        topics = SysTopics(
+            self.counters,
+            self.status.gauges(),
+            version=self._version,
+            started_s=now_s,
+            started_us=self._clock.wall_us(),
+        )
+        return SystemTopicPublisher(
+            self.engine,
+            topics,
+            client=self.status.client,
+            client_ids=self.engine.sessions.keys(),
+            config=self._config.sys,
+            now_s=now_s,
         )
 
     def _connection_context(self) -> ConnectionContext:
@@ -301,9 +329,18 @@ class Broker:
             now = self._clock.monotonic()
             if int(now) != second:
                 second = int(now)
+                self._look_at_the_clock()
                 self.engine.tick(now, self._clock.wall_us())
-                self._system_topics.tick(now)
+            self.status.totals.tick()
+            self._system_topics.tick(now)
             self.hub.touch()
+
+    def _look_at_the_clock(self) -> None:
+        step_s = self._history.look()
+        if step_s:
+            logger.warning("the clock was set by %+.0f s; sessions and retention go on", step_s)
+            self.counters.clock_steps += 1
+            self.engine.expiry.clock_was_set()
 
     def _touch(self) -> None:
         self.hub.touch()
@@ -324,7 +361,7 @@ class Broker:
 
     def _report(self, connection: Connection, why: str) -> None:
         self._limited_log.log(
-            why.partition(":")[0][:40],
+            _kind(why),
             self._clock.monotonic(),
             logging.INFO,
             why,
@@ -364,6 +401,11 @@ class Broker:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_S):
                 await self.hub.emptied()
+
+
+def _kind(why: str) -> str:
+    """Return what stands before anything that a peer can choose: a name, a number, a quotation."""
+    return _CHOSEN.split(why, maxsplit=1)[0][:40]
 
 
 def _log_came(connection: Connection, request: AttachRequest) -> None:

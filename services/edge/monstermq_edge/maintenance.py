@@ -11,7 +11,7 @@ from typing import Protocol
 from monstermq_edge.disk_reserve import DiskReserve
 from monstermq_edge.faults import Faults
 from monstermq_edge.views import Views
-from monstermq_shared.clock import Clock
+from monstermq_shared.clock import Clock, WallHistory
 from monstermq_shared.config import ArchiveGroup
 from monstermq_shared.counters import Counters
 from monstermq_shared.errors import StoreError
@@ -32,7 +32,10 @@ RESERVE_CHECK_S = 2.0
 """How often the free space of the disk is looked at: before a fast writer has used the reserve."""
 
 EXPIRY_CHECK_S = 30.0
-"""How often sessions are looked at, if they expire at all."""
+"""How often expired sessions are ended, if they expire at all; no such session is resumed."""
+
+EXPIRY_PAUSE_S = 0.02
+"""Left to everybody else between the ends of many."""
 
 
 class Purgeable(Protocol):
@@ -68,11 +71,18 @@ class Maintenance:
     """
 
     def __init__(
-        self, views: Views, engine: LocalEngine, clock: Clock, counters: Counters, faults: Faults
+        self,
+        views: Views,
+        engine: LocalEngine,
+        clock: Clock,
+        history: WallHistory,
+        counters: Counters,
+        faults: Faults,
     ) -> None:
         self._views = views
         self._engine = engine
         self._clock = clock
+        self._history = history
         self._counters = counters
         self._faults = faults
         self.failing: dict[str, str] = {}
@@ -87,7 +97,7 @@ class Maintenance:
             min_free_size: Bytes of the database's disk to keep free, 0 for as it comes.
         """
         jobs = [job for group in groups if group.enabled for job in self._purges(group)]
-        if self._engine.settings.session_expiry_us is not None:
+        if self._engine.settings.session_expiry_s is not None:
             every_s = EXPIRY_CHECK_S
             jobs.append(
                 Job(
@@ -135,7 +145,7 @@ class Maintenance:
 
         Also if nothing was to be deleted: there may be space of an earlier run.
         """
-        before_us = self._clock.wall_us() - int(retention_s * 1_000_000)
+        before_us = self._history.before_us(retention_s)
         while purged := await store.purge(before_us=before_us, limit=PURGE_ROWS):
             self._counters.rows_purged += purged
             await asyncio.sleep(PURGE_PAUSE_S)
@@ -159,6 +169,9 @@ class Maintenance:
         return Job(name="the disk reserve", run=run, interval_s=RESERVE_CHECK_S)
 
     async def _expire_sessions(self) -> None:
-        expired = self._engine.expire_sessions(self._clock.wall_us())
+        expired = 0
+        while ended := self._engine.expire_sessions():
+            expired += ended
+            await asyncio.sleep(EXPIRY_PAUSE_S)
         if expired:
             logger.info("%d sessions expired", expired)

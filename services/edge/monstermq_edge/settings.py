@@ -25,6 +25,7 @@ def engine_settings(config: BrokerConfig) -> EngineSettings:
     return EngineSettings(
         in_flight_max=limits.in_flight_per_client,
         open_ids_max=limits.open_qos2_ids_per_client,
+        sessions_max=limits.sessions,
         subscriptions_max=limits.subscriptions_per_client,
         topic_levels_max=limits.topic_levels,
         route_cache_max=limits.routing_cache_entries,
@@ -41,7 +42,7 @@ def engine_settings(config: BrokerConfig) -> EngineSettings:
             backlog_size_max=limits.commit_backlog_kb * KIB,
             patience_s=limits.slow_consumer_hold_s,
         ),
-        session_expiry_us=None if expiry is None else int(expiry.total_seconds() * 1_000_000),
+        session_expiry_s=None if expiry is None else expiry.total_seconds(),
     )
 
 

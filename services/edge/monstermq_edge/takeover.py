@@ -19,18 +19,20 @@ class TakeoverLimit:
     def __init__(self, per_minute: int, is_connected: Callable[[str], bool]) -> None:
         self._per_minute = per_minute
         self._is_connected = is_connected
-        self._counts: dict[str, tuple[float, int]] = {}
+        # By hash: a client id may be 64 KiB long. Where two have the same, they count as one.
+        self._counts: dict[int, tuple[float, int]] = {}
 
     def admit(self, client_id: str, now: float) -> bool:
         """Whether a connection with this client id may come in now."""
         if not self._is_connected(client_id):
             return True
-        began, count = self._counts.get(client_id, (now, 0))
+        mark = hash(client_id)
+        began, count = self._counts.get(mark, (now, 0))
         if now - began >= WINDOW_S:
             began, count = now, 0
         if count >= self._per_minute:
             return False
         if len(self._counts) >= CLIENTS_MAX:
             self._counts.clear()
-        self._counts[client_id] = (began, count + 1)
+        self._counts[mark] = (began, count + 1)
         return True

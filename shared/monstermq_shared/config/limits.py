@@ -35,16 +35,18 @@ class Limits(Section):
     """Subscriptions one session may hold; one more is refused with 0x80."""
     in_flight_per_client: Annotated[int, _count(1, PACKET_ID_MAX)] = 100
     """QoS 1 and 2 messages sent to a client and not yet acknowledged."""
-    open_qos2_ids_per_client: Annotated[int, _count(1, PACKET_ID_MAX)] = 1_000
-    """QoS 2 messages a client has published and not yet released; one more closes it."""
+    open_qos2_ids_per_client: Annotated[int, _count(1, PACKET_ID_MAX)] = PACKET_ID_MAX
+    """QoS 2 messages a client may leave without PUBREL, each 100 bytes; more end its connection."""
     outbox_kb: Kilobytes = 4_096
     """Bytes waiting for one client's socket; above it QoS 0 messages to this client are dropped."""
-    pending_messages_per_client: Annotated[int, _count(1, 10_000_000)] = 1_000
+    pending_messages_per_client: Annotated[int, _count(1, 10_000_000)] = 4_000
     """Messages for an online client beyond its window, before their publishers are held."""
     pending_kb_per_client: Kilobytes = 4_096
     """The same in bytes."""
     connections: Annotated[int, _count(1, 10_000_000)] = 100_000
     """Network connections, all ports together; one more is closed at once."""
+    sessions: Annotated[int, _count(1, 10_000_000)] = 1_000_000
+    """Sessions, connected or away; beyond them no new persistent one begins (CONNACK code 3)."""
     connect_timeout_s: Annotated[int, _count(1, 3_600)] = 10
     """Seconds from the opening of a connection to its complete CONNECT."""
     takeovers_per_minute: Annotated[int, _count(1, 1_000_000)] = 60

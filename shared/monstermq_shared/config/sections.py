@@ -197,7 +197,7 @@ class Queue(Section):
     policy: Policy = QueuePolicy.DROP_OLDEST
     """What gives way when a queue is full; counted."""
     session_expiry: Duration | None = None
-    """How long a session outlives its connection; absent: for ever."""
+    """How long a session outlives its connection, in time that passed; absent: for ever."""
 
 
 class Metrics(Section):

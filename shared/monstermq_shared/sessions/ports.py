@@ -34,7 +34,7 @@ class CloseReason(IntEnum):
     SLOW_CONSUMER = 2
     """A clean session did not acknowledge for longer than ``SlowConsumerHoldS``."""
     QUOTA_EXCEEDED = 3
-    """Too many open inbound QoS 2 ids, or too many subscriptions."""
+    """It left too many inbound QoS 2 ids open."""
     FAULT = 4
     """A bug of the broker came up while it was served; the log has the traceback."""
     SHUTTING_DOWN = 5
@@ -226,6 +226,13 @@ class SessionPort(Protocol[S]):
         """Whether so much waits for the database that nobody new is to be let in.
 
         A connection that comes and goes adds rows and a will, and cannot be held for it.
+        """
+        ...
+
+    def is_full(self, client_id: str) -> bool:
+        """Whether a session that outlives its connection may not begin under this client id.
+
+        Sessions that nobody comes back to would grow without a bound, in memory and on disk.
         """
         ...
 

@@ -78,8 +78,9 @@ class MemoryMessageStore:
             room = limit - len(found)
             items, start = self._records.scan(topic_filter, start=start, limit=room)
             found += [record for _, record in items]
-            # Nothing is waited for here, so without this the event loop would have to wait.
-            await asyncio.sleep(0)
+            if start is not None and len(found) < limit:
+                # Nothing is waited for here, so without this the event loop would have to wait.
+                await asyncio.sleep(0)
         return found[: _count_within(found, size_max)]
 
     async def count(self) -> int:
@@ -96,7 +97,8 @@ class MemoryMessageStore:
             for topic in old[: limit - deleted]:
                 self._records.pop(topic)
             deleted += len(old[: limit - deleted])
-            await asyncio.sleep(0)
+            if start is not None and deleted < limit:
+                await asyncio.sleep(0)
         return deleted
 
     def content_size(self) -> int:

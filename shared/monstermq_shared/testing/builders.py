@@ -73,10 +73,11 @@ def make_record(
     *,
     timestamp_us: int | None = None,
     qos: int = 1,
+    retained: bool = True,
 ) -> Record:
     """Make a record; later offsets are later by a microsecond unless the time is given."""
     moment = NOON_US + offset if timestamp_us is None else timestamp_us
-    return Record(topic, payload, qos, True, "publisher", moment, offset)
+    return Record(topic, payload, qos, retained, "publisher", moment, offset)
 
 
 def make_session(

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from monstermq_shared.projections.last_value import LastValueProjection
+from monstermq_shared.projections.selection import GroupSelection
 from monstermq_shared.records import Record
 from monstermq_shared.stores.ports import PAGE_SIZE_MAX, Commit, MessageStore
 from monstermq_shared.testing.builders import (
@@ -55,6 +57,13 @@ async def find_all(
     """Return everything a filter matches, page after page."""
     pages = await find_pages(store, topic_filter, limit=limit, size_max=size_max)
     return list(chain.from_iterable(pages))
+
+
+async def _commit_last_values(database: StoreDatabase, records: Sequence[Record]) -> None:
+    """Commit a batch as the projection of last values folds it."""
+    changes = LastValueProjection("last", GroupSelection(["#"])).fold(records)
+    upto = records[-1].offset + 1
+    await database.commit(Commit(upto=upto, projections=["last"], messages={RETAINED: changes}))
 
 
 class MessageStoreContract:
@@ -139,6 +148,24 @@ class MessageStoreContract:
             Commit(upto=5, projections=[], messages={RETAINED: {newer.topic: None}})
         )
         assert await store.get(newer.topic) == newer
+
+    @pytest.mark.parametrize("start", range(5))
+    async def test_a_replay_of_any_suffix_leaves_the_last_values_as_they_are(
+        self, database: StoreDatabase, store: MessageStore, start: int
+    ) -> None:
+        """A cleared topic stays away, what was written to it since stays, whatever comes again."""
+        records = [
+            make_record(1, "cleared"),
+            make_record(2, "again"),
+            make_record(3, "cleared", b""),
+            make_record(4, "again", b""),
+            make_record(5, "again", b"", retained=False),
+        ]
+        for record in records + records[start:]:
+            await _commit_last_values(database, [record])
+        assert await find_all(store, "#", limit=9) == [records[4]]
+        await _commit_last_values(database, records[start:])
+        assert await find_all(store, "#", limit=9) == [records[4]]
 
     async def test_an_exact_filter_finds_its_topic_once(
         self, database: StoreDatabase, store: MessageStore

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import socket
 import ssl
 import threading
@@ -14,10 +15,12 @@ import yaml
 from tests.support.broker import LOOPBACK, free_ports
 from tests.support.certificates import CertificateAuthority
 from tests.support.mqtt_peer import Peer
+from tests.support.stage import PEER
 
 from monstermq_edge.broker import Broker
 from monstermq_edge.faults import Faults
 from monstermq_edge.maintenance import Job
+from monstermq_edge.mqtt.connection import Connection
 from monstermq_edge.repeated import Repeated
 from monstermq_edge.transport import tls
 from monstermq_shared.clock import SystemClock
@@ -252,3 +255,25 @@ async def test_a_job_that_fails_is_told_and_done_again_and_ends_nothing(broker: 
     assert readiness == [[], fails, fails, []]
     assert broker.counters.faults == 1
     assert not broker.failed.done()
+
+
+# -- what peers can provoke ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "reports",
+    [
+        ["client id 'a' is taken over too often", "client id 'b\"c' is taken over too often"],
+        ["protocol level 6 is not supported", "protocol level 77 is not supported"],
+        ["topic 'a' has 300 levels", 'topic "b\'" contains NUL'],
+        ["a filter: in filter 'a#' # is not last", "a filter: nothing"],
+    ],
+)
+async def test_what_a_peer_chose_makes_no_kind_of_event(
+    broker: Broker, caplog: pytest.LogCaptureFixture, reports: list[str]
+) -> None:
+    connection = Connection(broker._context, PEER, None, 0.0)
+    with caplog.at_level(logging.INFO):
+        for report in reports:
+            broker._report(connection, report)
+    assert [record.getMessage() for record in caplog.records] == reports[:1]

@@ -4,7 +4,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from tests.support.engine import HOLD, Bench, settings
+from tests.support.engine import HOLD, SETTINGS, Bench, settings
 from tests.support.mqtt_client_frames import (
     DISCONNECT,
     PINGREQ,
@@ -85,6 +85,8 @@ def test_the_table_knows_every_phase_and_packet() -> None:
     [
         (encode_connect("c", level=6), 1, Refusal.UNACCEPTABLE_PROTOCOL),
         (encode_connect("", clean=False), 2, Refusal.IDENTIFIER_REJECTED),
+        (encode_connect("", level=3), 2, Refusal.IDENTIFIER_REJECTED),
+        (encode_connect("", level=0x83), 2, Refusal.IDENTIFIER_REJECTED),
         (encode_connect("hasty"), 3, Refusal.TAKEOVER_RATE),
         (encode_connect("c", will=SYS_WILL), 5, Refusal.NOT_AUTHORIZED),
     ],
@@ -100,6 +102,23 @@ def test_a_refusal_says_its_code_once_and_is_counted_once(
     assert line.counters.packets_sent[PacketType.CONNACK] == 1
     assert line.counters.connections_total == 0
     assert line.wakes > 0
+
+
+def test_beyond_the_limit_no_persistent_session_begins_and_known_ones_go_on() -> None:
+    bench = Bench(replace(SETTINGS, sessions_max=2))
+    bench.drop(bench.connect("known"))
+    bench.connect("other", clean=True)
+    for client_id, clean, code in (
+        ("new", False, 3),
+        ("new", True, 0),
+        ("known", False, 0),
+        ("other", False, 0),
+    ):
+        line = Line(bench)
+        line.receive(encode_connect(client_id, clean=clean))
+        bench.settle()
+        assert line.connection.data_to_send()[3] == code
+    assert bench.counters.connections_refused[Refusal.SESSIONS_MAX] == 1
 
 
 def test_nobody_is_taken_in_while_too_much_waits_for_the_database() -> None:

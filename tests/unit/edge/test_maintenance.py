@@ -1,5 +1,6 @@
 """What maintenance does for the disk: history gives way, and space goes back."""
 
+import logging
 import shutil
 import sqlite3
 from collections.abc import AsyncIterator
@@ -7,8 +8,10 @@ from pathlib import Path
 
 import pytest
 from tests.support.broker import LOOPBACK, free_ports
+from tests.support.stage import ManualClock
 
 from monstermq_edge.broker import Broker
+from monstermq_shared.clock import WallHistory
 from monstermq_shared.config import BrokerConfig
 from monstermq_shared.stores.ports import Commit
 from monstermq_shared.testing.builders import ARCHIVE, make_record
@@ -60,3 +63,35 @@ async def test_a_purge_gives_all_its_space_back(broker: Broker, tmp_path: Path) 
     ((free,),) = connection.execute("PRAGMA freelist_count").fetchall()
     connection.close()
     assert free <= 256
+
+
+async def test_rows_written_before_the_clock_was_set_stay_for_their_retention(
+    broker: Broker,
+) -> None:
+    clock = ManualClock()
+    broker._maintenance._history = WallHistory(clock)
+    record = make_record(1, "a", timestamp_us=clock.wall_us())
+    await broker.views.database.commit(Commit(upto=2, projections=[], archives={ARCHIVE: [record]}))
+    archive = broker.views.archives["MCP"]
+    clock.set_s += 20 * 24 * 3_600
+    clock.now += 3_600
+    await broker._maintenance._purge(archive, 3_600.0)
+    assert await archive.history("a") == [record]
+    clock.now += 1
+    await broker._maintenance._purge(archive, 3_600.0)
+    assert await archive.history("a") == []
+
+
+async def test_a_clock_that_is_set_is_logged_and_counted(
+    broker: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = ManualClock()
+    broker._history = WallHistory(clock)
+    clock.now += 1.0
+    broker._look_at_the_clock()
+    assert broker.counters.clock_steps == 0
+    clock.set_s += 20 * 24 * 3_600
+    with caplog.at_level(logging.WARNING):
+        broker._look_at_the_clock()
+    assert broker.counters.clock_steps == 1
+    assert "+1728000 s" in caplog.text

@@ -227,3 +227,13 @@ def test_keys_without_end_are_one_key(limited: LimitedLog, lines: Lines) -> None
         limited.log(f"client {number}", 0, logging.INFO, "line")
     assert len(lines.lines) == LimitedLog.KEYS_MAX + 1
     assert limited.suppressed == 10_000 - LimitedLog.KEYS_MAX - 1
+
+
+def test_a_flood_of_keys_hushes_nobody_once_it_is_over(limited: LimitedLog, lines: Lines) -> None:
+    for number in range(10_000):
+        limited.log(f"client {number}", 0, logging.INFO, "line")
+    lines.lines.clear()
+    assert limited.log("a", 10, logging.INFO, "first")
+    assert limited.log("b", 10, logging.INFO, "second")
+    assert lines.lines == ["first", "second"]
+    assert len(limited._next_s) == 2

@@ -202,24 +202,44 @@ def test_a_client_id_is_one_level_of_its_topic(client_id: str) -> None:
 def test_a_client_id_too_long_for_a_topic_has_none() -> None:
     client_id = "/" * 65_535
     assert client_topic(client_id) is None
-    assert ClientTopics().changed([ClientStatistics(client_id, True, None, 0, 0)]) == []
+    assert ClientTopics().change(ClientStatistics(client_id, True, None, 0, 0)) is None
 
 
 def test_a_client_is_told_of_when_something_changed() -> None:
     topics = ClientTopics()
     idle, busy = ClientStatistics("a", True, None, 0, 0), ClientStatistics("b", True, None, 0, 1)
-    assert len(topics.changed([idle, busy])) == 2
-    assert topics.changed([idle, busy]) == []
-    gone = busy._replace(connected=False)
-    assert topics.changed([idle, gone]) == [("$SYS/clients/b/statistics", client_payload(gone))]
+    assert topics.change(idle) == ("$SYS/clients/a/statistics", client_payload(idle))
+    assert topics.change(busy) == ("$SYS/clients/b/statistics", client_payload(busy))
+    assert topics.change(idle) is None
+    away = busy._replace(connected=False)
+    assert topics.change(away) == ("$SYS/clients/b/statistics", client_payload(away))
 
 
-def test_a_forgotten_client_is_told_of_again() -> None:
+def test_a_client_that_a_walk_does_not_meet_is_told_to_be_gone_and_forgotten() -> None:
     topics = ClientTopics()
-    client = ClientStatistics("a", True, None, 0, 0)
-    topics.changed([client])
-    topics.forget("a")
-    topics.forget("never seen")
-    assert len(topics.changed([client])) == 1
-    topics.clear()
-    assert len(topics.changed([client])) == 1
+    stays, goes = (ClientStatistics(name, True, 1, 2, 3) for name in "ab")
+    away = ClientStatistics("c", False, None, 0, 0)
+    for clients, gone in (
+        ((goes, away, stays), []),
+        ((stays,), [("$SYS/clients/b/statistics", ClientStatistics("b", False, None, 0, 0)), None]),
+        ((stays,), []),
+    ):
+        topics.begin()
+        for client in clients:
+            topics.change(client)
+        expected = [at and (at[0], client_payload(at[1])) for at in gone]
+        assert list(topics.gone()) == expected
+    assert len(topics) == 1
+
+
+def test_a_client_is_told_of_again_to_who_comes_later() -> None:
+    topics = ClientTopics()
+    clients = [ClientStatistics(name, True, None, 0, 0) for name in "abc"]
+    for forgotten in (0, 0, 2):
+        topics.tell_again()
+        assert all(topics.change(client) for client in clients)
+        assert not any(topics.change(client) for client in clients)
+        topics.forget(forgotten)
+        assert all(topics.change(client) for client in clients)
+    topics.forget(9)
+    assert len(topics) == 0

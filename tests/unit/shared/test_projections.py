@@ -45,10 +45,17 @@ def test_the_brokers_own_topics_are_never_retained() -> None:
 
 
 def test_a_last_value_may_be_empty() -> None:
-    empty = record(2, "a", b"")
+    empty = record(2, "a", b"", retained=False)
     assert LastValueProjection("g", GroupSelection(["#"])).fold([record(1, "a"), empty]) == {
         "a": empty
     }
+
+
+def test_a_retained_message_that_is_cleared_is_no_last_value() -> None:
+    fold = LastValueProjection("g", GroupSelection(["#"])).fold
+    clearing, live = record(2, "a", b""), record(3, "a", b"", retained=False)
+    assert fold([record(1, "a"), clearing]) == {"a": None}
+    assert fold([clearing, live]) == {"a": live}
 
 
 def test_an_archive_keeps_every_record_in_order() -> None:

@@ -234,16 +234,23 @@ class Connection(Outbox):
             return
         client_id = packet.client_id
         if not client_id:
-            if not packet.clean:
+            if not packet.clean or packet.level == ProtocolLevel.MQTT_3_1:
                 self._refuse(
                     ConnectCode.IDENTIFIER_REJECTED,
-                    "an empty client id needs clean session 1 [MQTT-3.1.3-8]",
+                    "an empty client id needs MQTT 3.1.1 and clean session 1 [MQTT-3.1.3-8]",
                 )
                 return
             client_id = context.new_client_id()
         if context.port.is_overloaded():
             self._refuse(
                 ConnectCode.SERVER_UNAVAILABLE, "too much waits for the database to take anybody in"
+            )
+            return
+        if not packet.clean and context.port.is_full(client_id):
+            self._refuse(
+                ConnectCode.SERVER_UNAVAILABLE,
+                "as many sessions as Limits.Sessions allows are kept",
+                Refusal.SESSIONS_MAX,
             )
             return
         if not context.admit(client_id, now):

@@ -21,6 +21,7 @@ class Gauges:
         queued_bytes: Their payload bytes.
         in_flight_messages: QoS 1 and 2 messages sent and not yet acknowledged to the end.
         open_ids: Inbound QoS 2 packet ids without PUBREL so far.
+        open_ids_bytes: About the memory they take.
         held_connections: Connections that are not being read from at present.
         outbox_bytes: Bytes waiting in the outboxes of all connections.
         commit_backlog_bytes: Bytes of changes that wait for their commit, or are being committed.
@@ -44,6 +45,7 @@ class Gauges:
     queued_bytes: Reading
     in_flight_messages: Reading
     open_ids: Reading
+    open_ids_bytes: Reading
     held_connections: Reading
     outbox_bytes: Reading
     commit_backlog_bytes: Reading

@@ -120,8 +120,8 @@ class LimitedLog:
     """Writes at most one line per key and interval, and says how many it left out.
 
     For what peers can provoke. A key names the kind of event, not the peer: it comes from the code.
-    Beyond ``KEYS_MAX`` keys all new ones count as one, so that memory and lines stay bounded even
-    if somebody gets that wrong.
+    Beyond ``KEYS_MAX`` keys within an interval all new ones count as one, so that memory and lines
+    stay bounded even if somebody gets that wrong, and come apart again once it is over.
 
     Attributes:
         suppressed: Lines left out since the start.
@@ -162,7 +162,9 @@ class LimitedLog:
     def admit(self, key: Hashable, now_s: float) -> dict[str, int] | None:
         """Return the ``extra`` to add to a line the caller writes itself, or None: leave it out."""
         if key not in self._next_s and len(self._next_s) >= self.KEYS_MAX:
-            key = LimitedLog
+            self._forget_before(now_s)
+            if len(self._next_s) >= self.KEYS_MAX:
+                key = LimitedLog
         if now_s < self._next_s.get(key, now_s):
             self.suppressed += 1
             self._left_out[key] = self._left_out.get(key, 0) + 1
@@ -170,3 +172,8 @@ class LimitedLog:
         self._next_s[key] = now_s + self._interval_s
         left_out = self._left_out.pop(key, 0)
         return {"suppressed": left_out} if left_out else {}
+
+    def _forget_before(self, now_s: float) -> None:
+        """Forget the keys that may have a line again."""
+        self._next_s = {key: next_s for key, next_s in self._next_s.items() if next_s > now_s}
+        self._left_out = {key: n for key, n in self._left_out.items() if key in self._next_s}

@@ -76,6 +76,7 @@ _COUNTERS: tuple[tuple[str, str, Callable[[Counters], float]], ...] = (
         lambda c: c.operation_connections_cut,
     ),
     ("faults", "Bugs of the broker that came up, each logged.", lambda c: c.faults),
+    ("clock_steps", "Times the wall clock was set.", lambda c: c.clock_steps),
     ("rows_purged", "Rows deleted by retention or for want of disk.", lambda c: c.rows_purged),
 )
 
@@ -93,6 +94,7 @@ _GAUGES: tuple[tuple[str, str, Callable[[Gauges], Callable[[], float]]], ...] = 
         lambda g: g.in_flight_messages,
     ),
     ("open_ids", "Inbound QoS 2 packet ids without PUBREL.", lambda g: g.open_ids),
+    ("open_ids_bytes", "About the memory they take.", lambda g: g.open_ids_bytes),
     ("held_connections", "Connections not being read from now.", lambda g: g.held_connections),
     ("outbox_bytes", "Bytes waiting in all outboxes.", lambda g: g.outbox_bytes),
     ("commit_backlog_bytes", "Bytes waiting for a commit.", lambda g: g.commit_backlog_bytes),

@@ -5,7 +5,8 @@ caller ticks the load averages all the time, and asks for values only while some
 """
 
 import math
-from collections.abc import Iterable
+from collections import OrderedDict
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import orjson
@@ -207,36 +208,71 @@ class ClientStatistics(NamedTuple):
     in_flight_sent: int
 
 
+class _Told(NamedTuple):
+    """What was last told of a client: in which walk it was last met, and in which round told."""
+
+    client: ClientStatistics
+    walk: int
+    round: int
+
+
 class ClientTopics:
     """Remembers what was last told of each client, so that only changes are published.
 
-    It remembers as many clients as it is shown and not told to forget: ``clear`` it when nobody
-    subscribes any more. Many clients may be shown in slices, a slice per loop turn.
+    It is shown all clients again and again, in walks, and forgets those that a walk did not meet.
     """
 
     def __init__(self) -> None:
-        self._told: dict[str, ClientStatistics] = {}
+        self._walk = 0
+        self._round = 0
+        # The one met longest ago is first.
+        self._told: OrderedDict[str, _Told] = OrderedDict()
 
-    def changed(self, statistics: Iterable[ClientStatistics]) -> list[tuple[str, bytes]]:
-        """Return topic and payload of those clients of which something new is to be told."""
-        told = self._told
-        changes = []
-        for client in statistics:
-            if told.get(client.client_id) == client:
-                continue
-            told[client.client_id] = client
-            topic = client_topic(client.client_id)
-            if topic is not None:
-                changes.append((topic, client_payload(client)))
-        return changes
+    def __len__(self) -> int:
+        """Return how many clients are remembered."""
+        return len(self._told)
 
-    def forget(self, client_id: str) -> None:
-        """The session has ended: what comes under this client id later is new."""
-        self._told.pop(client_id, None)
+    def begin(self) -> None:
+        """A walk begins: ``change`` for each client, then ``gone``."""
+        self._walk += 1
 
-    def clear(self) -> None:
-        """Forget every client."""
-        self._told.clear()
+    def change(self, client: ClientStatistics) -> tuple[str, bytes] | None:
+        """Return topic and payload of a client if something new is to be told of it."""
+        told = self._told.get(client.client_id)
+        self._told[client.client_id] = _Told(client, self._walk, self._round)
+        self._told.move_to_end(client.client_id)
+        if told is not None and told.client == client and told.round == self._round:
+            return None
+        return _change(client)
+
+    def gone(self) -> Iterator[tuple[str, bytes] | None]:
+        """Forget the clients that the walk did not meet, one by one.
+
+        Yields:
+            That the client is not connected, or None if that has been told.
+        """
+        while self._told:
+            client_id, told = next(iter(self._told.items()))
+            if told.walk == self._walk:
+                return
+            del self._told[client_id]
+            last = ClientStatistics(client_id, False, None, 0, 0)
+            yield _change(last) if told.client.connected else None
+
+    def tell_again(self) -> None:
+        """Let everything be told anew: somebody has come who knows nothing."""
+        self._round += 1
+
+    def forget(self, count: int) -> None:
+        """Nobody is interested: forget some clients, and that the others were told of."""
+        self._round += 1
+        for _ in range(min(count, len(self._told))):
+            self._told.popitem(last=False)
+
+
+def _change(client: ClientStatistics) -> tuple[str, bytes] | None:
+    topic = client_topic(client.client_id)
+    return None if topic is None else (topic, client_payload(client))
 
 
 def client_topic(client_id: str) -> str | None:

@@ -60,7 +60,7 @@ class Backpressure:
         self._waits: dict[Link, dict[Session, None]] = {}
         self._waited_for: set[Link] = set()
         self.slow: dict[Session, Link] = {}
-        self.overflowing: list[Session] = []
+        self.overflowing: dict[Session, None] = {}
 
     def hold_for_backlog(self, link: Link | None) -> None:
         """Hold a publisher, if there is one: more than ``backlog_max`` waits for the database."""
@@ -102,7 +102,7 @@ class Backpressure:
                 session.pending_count > OVERFLOW * limits.pending_max
                 or session.pending_size > OVERFLOW * limits.pending_size_max
             ):
-                self.overflowing.append(session)
+                self.overflowing[session] = None
         else:
             waiters[publisher] = None
             self._waits.setdefault(publisher, {})[session] = None

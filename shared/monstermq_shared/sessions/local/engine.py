@@ -21,7 +21,6 @@ from monstermq_shared.stores.ports import (
     CommitResult,
     QueuedMessage,
 )
-from monstermq_shared.topics import is_system_topic
 
 CHORES_MAX = 1_000_000
 """Subscriptions of ended sessions that may be left to remove before nobody is let in."""
@@ -93,12 +92,15 @@ class LocalEngine(SessionLifecycle):
 
     def _bound(self, session: Session) -> None:
         """Keep what waits within its bounds; answers that wait for a commit count too."""
-        overflowing = self.backpressure.overflowing
-        if overflowing:
-            self.backpressure.overflowing = []
-            self._give_up_on(overflowing, self._wall_us)
+        self._give_up_on_overflowing()
         if self._is_behind():
             self.backpressure.hold_for_backlog(session.link)
+
+    def _give_up_on_overflowing(self) -> None:
+        overflowing = self.backpressure.overflowing
+        if overflowing:
+            self.backpressure.overflowing = {}
+            self._give_up_on(overflowing, self._wall_us)
 
     def _is_behind(self) -> bool:
         """Whether more waits for the database than may."""
@@ -107,9 +109,11 @@ class LocalEngine(SessionLifecycle):
     def _publish_exactly_once(self, session: Session, run: MessageRun, wall_us: int) -> None:
         # Refuse before an id is opened: an open id says that its message is in the log.
         self.router.route(run.topic)
-        if not session.may_open(run.packet_ids, self.settings.open_ids_max):
-            self._close(session, CloseReason.QUOTA_EXCEEDED, wall_us)
-            return
+        fitting = self._open_id_limit.fitting(session, run.packet_ids)
+        if fitting < run.count:
+            if not fitting:
+                return
+            run = run.only(range(fitting))
         new = session.open_new(run, self.journal.log.next_offset)
         durable = session.persistent
         if len(new) < run.count:
@@ -119,11 +123,13 @@ class LocalEngine(SessionLifecycle):
             durable |= self.publisher.publish(session.client_id, fresh, wall_us, session.link)
         self._published(session, Answer.PUBREC, run.packet_ids, durable)
 
-    def publish_system(self, run: MessageRun) -> None:
-        """Publish a ``$SYS`` message: to subscribers only, without a position."""
-        for session, _ in self.router.route(run.topic).targets:
+    def publish_system(self, run: MessageRun) -> int:
+        """Publish a ``$SYS`` message without a position; return how many subscribe to it."""
+        targets = self.router.route(run.topic).targets
+        for session, _ in targets:
             if session.link is not None:
                 session.link.forward(run)
+        return len(targets)
 
     # -- subscriptions ---------------------------------------------------------------------------
 
@@ -163,8 +169,8 @@ class LocalEngine(SessionLifecycle):
             except FilterTooCostlyError as exc:
                 return str(exc)
             subscriptions[topic_filter] = qos
-        if is_system_topic(topic_filter):
-            self._system_subscribers.add(session)
+        if known is None:
+            self.system_watchers.subscribed(session, topic_filter)
         return ""
 
     def subscribed(self, session: Session, packet_id: int, codes: Sequence[int]) -> None:
@@ -189,6 +195,7 @@ class LocalEngine(SessionLifecycle):
             if session.subscriptions.pop(topic_filter, None) is not None:
                 self.router.remove(topic_filter, session)
                 self.retained.cancel(session, topic_filter)
+                self.system_watchers.unsubscribed(session, topic_filter)
                 removed[topic_filter] = None
         if session.persistent and removed:
             self.journal.write_subscriptions(session.client_id, removed)
@@ -220,7 +227,13 @@ class LocalEngine(SessionLifecycle):
         """See ``SessionPort.release``."""
         session.release(packet_ids)
         self.budget.left -= len(packet_ids)
+        if self._open_id_limit.released(session):
+            self.journal.after(session, False, self._end_beyond_limit, session, session.link)
         self._bound(session)
+
+    def _end_beyond_limit(self, session: Session, link: Link) -> None:
+        if session.link is link:
+            self._close(session, CloseReason.QUOTA_EXCEEDED)
 
     def complete(self, session: Session, packet_ids: Sequence[int]) -> None:
         """See ``SessionPort.complete``."""
@@ -232,17 +245,6 @@ class LocalEngine(SessionLifecycle):
         """See ``SessionPort.drained``."""
         if not self._is_postponed(self.drained, session) and session.link is not None:
             self.retained.advance(session)
-
-    @property
-    def system_filters(self) -> list[str]:
-        """The filters of connected clients that can match ``$SYS`` topics."""
-        return [
-            topic_filter
-            for session in self._system_subscribers
-            if session.link is not None
-            for topic_filter in session.subscriptions
-            if is_system_topic(topic_filter)
-        ]
 
     def owes_answers(self, session: Session) -> bool:
         """See ``SessionPort.owes_answers``."""
@@ -309,11 +311,18 @@ class LocalEngine(SessionLifecycle):
             self.retained.page(read, records)
 
     def tick(self, now: float, wall_us: int) -> None:
-        """Do what time causes: end the patience with slow consumers. Call it once a second."""
+        """Do what time causes, but for expiry. Call it before ``restore``, and once a second."""
         if self.is_busy:
             return
         self._wall_us = wall_us
+        self.expiry.now = now
+        for away, away_s in self.expiry.redated():
+            self._write_row(away, False, wall_us - int(away_s * 1_000_000), away.information)
+        for session in self._open_id_limit.overdue(now):
+            self._close(session, CloseReason.QUOTA_EXCEEDED, wall_us)
         self._give_up_on(self.backpressure.overdue(now), wall_us)
+        # Wills and what is appended to the bus come without a connection that would ask for it.
+        self._give_up_on_overflowing()
 
     def _give_up_on(self, sessions: Iterable[Session], wall_us: int) -> None:
         """End the patience with sessions: one goes on from its rows, or is disconnected."""

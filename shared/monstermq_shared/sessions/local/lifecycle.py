@@ -14,6 +14,8 @@ from monstermq_shared.messages import MessageRun
 from monstermq_shared.routing import Interest, Router
 from monstermq_shared.sessions.local.backpressure import Backpressure
 from monstermq_shared.sessions.local.chores import Chores
+from monstermq_shared.sessions.local.expiry import SessionExpiry
+from monstermq_shared.sessions.local.open_ids import OpenIdLimit
 from monstermq_shared.sessions.local.persistent import PersistentSession, Phase
 from monstermq_shared.sessions.local.publishing import Publisher
 from monstermq_shared.sessions.local.queue import SessionQueue
@@ -21,10 +23,10 @@ from monstermq_shared.sessions.local.reads import Read, page_size
 from monstermq_shared.sessions.local.retained import RetainedMessages, SystemValues
 from monstermq_shared.sessions.local.session import Session
 from monstermq_shared.sessions.local.settings import EngineSettings
+from monstermq_shared.sessions.local.system_watchers import SystemWatchers
 from monstermq_shared.sessions.local.turn import Journal
 from monstermq_shared.sessions.ports import Answer, AttachRequest, CloseReason, Link, Will
 from monstermq_shared.stores.ports import SessionRow, StoredSession
-from monstermq_shared.topics import is_system_topic
 
 REMOVAL_WORK = 6
 """Units of work (``budget``) that the end of a subscription costs."""
@@ -49,6 +51,8 @@ class SessionLifecycle:
         publisher: The way of a message.
         budget: What is left for this turn of the event loop; whoever drives the engine refills it.
         chores: What is left of sessions that have ended.
+        expiry: When sessions without connection end.
+        system_watchers: Whether somebody subscribes to ``$SYS``.
     """
 
     def __init__(
@@ -73,8 +77,10 @@ class SessionLifecycle:
         )
         self.sessions: dict[str, Session] = {}
         self.connected = 0
+        self.expiry = SessionExpiry(settings.session_expiry_s)
         self.backpressure = Backpressure(settings.hold, counters)
-        self._system_subscribers: set[Session] = set()
+        self._open_id_limit = OpenIdLimit(settings.open_ids_max)
+        self.system_watchers = SystemWatchers()
         self._reads: list[Read] = []
         self._wall_us = 0  # as the last tick brought it, for what time itself causes
         self._page_max = page_size(settings.hold.pending_max)
@@ -109,6 +115,9 @@ class SessionLifecycle:
             # The old connection ends before the new one is told anything [MQTT-3.1.4-2].
             self._close(old, CloseReason.TAKEN_OVER, wall_us)
             old = self.sessions.get(request.client_id)
+        elif isinstance(old, PersistentSession) and self.expiry.is_over(old):
+            self._expire(old)
+            old = None
         present = False
         if request.clean:
             if old is not None:
@@ -117,6 +126,7 @@ class SessionLifecycle:
         elif isinstance(old, PersistentSession):
             session = old
             present = True
+            self.expiry.forget(session)
         else:
             session = self._persistent(request.client_id, self.journal.log.allot(1))
         self.sessions[request.client_id] = session
@@ -124,6 +134,8 @@ class SessionLifecycle:
         self.connected += 1
         self.counters.clients_maximum = max(self.counters.clients_maximum, self.connected)
         session.will = request.will
+        self._open_id_limit.attached(session)
+        self.system_watchers.attached(session)
         if isinstance(session, PersistentSession):
             session.phase = Phase.ATTACHING
             session.information = request.information
@@ -160,8 +172,6 @@ class SessionLifecycle:
     ) -> None:
         session.has_row = True
         persistent = isinstance(session, PersistentSession)
-        if isinstance(session, PersistentSession):
-            session.updated_us = wall_us
         row = SessionRow(
             client_id=session.client_id,
             incarnation=session.incarnation if isinstance(session, PersistentSession) else 0,
@@ -180,7 +190,8 @@ class SessionLifecycle:
         """
         session.end()
         del self.sessions[session.client_id]
-        self._system_subscribers.discard(session)
+        self.system_watchers.ended(session)
+        self.expiry.forget(session)
         count = len(session.subscriptions)
         removal = self._unroute(session)
         if count > _REMOVED_AT_ONCE:
@@ -207,10 +218,13 @@ class SessionLifecycle:
         session.link = None
         self.connected -= 1
         self.backpressure.forget(session, link)
+        self._open_id_limit.detached(session)
+        self.system_watchers.detached(session)
         self.retained.forget(session)
         will, session.will = session.will, None
         if isinstance(session, PersistentSession):
             session.disconnect()
+            self.expiry.left(session)
             self._write_row(session, False, wall_us, session.information)
         else:
             self._end(session)
@@ -236,6 +250,10 @@ class SessionLifecycle:
         session = self.sessions.get(client_id)
         return session is not None and session.link is not None
 
+    def is_full(self, client_id: str) -> bool:
+        """See ``SessionPort.is_full``."""
+        return len(self.sessions) >= self.settings.sessions_max and client_id not in self.sessions
+
     # -- start and time --------------------------------------------------------------------------
 
     def restore(self, stored: Iterable[StoredSession], wall_us: int) -> list[str]:
@@ -246,6 +264,7 @@ class SessionLifecycle:
         """
         wills: list[tuple[str, Will]] = []
         dropped: list[str] = []
+        away_s: list[tuple[PersistentSession, float]] = []
         for item in stored:
             row = item.row
             if row.connected and row.will is not None:
@@ -261,11 +280,13 @@ class SessionLifecycle:
             session.queue.size = item.queued_size
             session.information = row.information
             session.has_row = True
-            session.updated_us = row.updated_us
+            away_us = 0 if row.connected else wall_us - row.updated_us
+            away_s.append((session, away_us / 1_000_000))
             self.sessions[row.client_id] = session
             dropped += self._restore_subscriptions(session)
             if row.connected:
                 self._write_row(session, False, wall_us, row.information)
+        self.expiry.restore(away_s)
         for client_id, will in wills:
             try:
                 self._publish_will(client_id, will, wall_us)
@@ -284,24 +305,19 @@ class SessionLifecycle:
             except FilterTooCostlyError as exc:
                 del session.subscriptions[topic_filter]
                 yield f"{session.client_id!r} is not served {topic_filter[:80]!r}: {exc}"
-                continue
-            if is_system_topic(topic_filter):
-                self._system_subscribers.add(session)
+            else:
+                self.system_watchers.subscribed(session, topic_filter)
 
-    def expire_sessions(self, wall_us: int) -> int:
-        """End sessions without connection whose time is up; return how many."""
-        expiry = self.settings.session_expiry_us
-        if expiry is None:
+    def expire_sessions(self) -> int:
+        """End sessions whose time is up; call it again until it returns that none was."""
+        if self.is_busy:
             return 0
-        expired = [
-            session
-            for session in self.sessions.values()
-            if session.link is None
-            and isinstance(session, PersistentSession)
-            and session.updated_us + expiry <= wall_us
-        ]
-        for session in expired:
-            self.counters.dropped[DropReason.SESSION_EXPIRED] += session.queue.messages
-            self._end(session)
-        self.counters.sessions_expired += len(expired)
-        return len(expired)
+        due = self.expiry.due()
+        for session in due:
+            self._expire(session)
+        return len(due)
+
+    def _expire(self, session: PersistentSession) -> None:
+        self.counters.dropped[DropReason.SESSION_EXPIRED] += session.queue.messages
+        self.counters.sessions_expired += 1
+        self._end(session)

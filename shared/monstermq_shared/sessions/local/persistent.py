@@ -14,7 +14,7 @@ from monstermq_shared.messages import MessageRun
 from monstermq_shared.records import Record
 from monstermq_shared.sessions.local.queue import SessionQueue
 from monstermq_shared.sessions.local.reads import QueueRead
-from monstermq_shared.sessions.local.session import Segment, Session
+from monstermq_shared.sessions.local.session import OPEN_ID_SIZE, Segment, Session
 from monstermq_shared.sessions.local.turn import Journal
 from monstermq_shared.sessions.ports import Answer
 from monstermq_shared.stores.ports import (
@@ -48,7 +48,6 @@ class PersistentSession(Session):
         incarnation: Offset at which it began.
         phase: How it is served now.
         queue: Its rows.
-        updated_us: When its row was last written, for the session expiry.
         information: As shown in the ``sessions`` table.
     """
 
@@ -69,7 +68,6 @@ class PersistentSession(Session):
         "information",
         "phase",
         "queue",
-        "updated_us",
     )
 
     persistent = True
@@ -90,7 +88,6 @@ class PersistentSession(Session):
         self.incarnation = incarnation
         self.phase = Phase.OFFLINE
         self.queue = queue
-        self.updated_us = 0
         self.information: dict[str, str | int | bool] = {}
         self._counters = counters
         self._read = read
@@ -285,6 +282,7 @@ class PersistentSession(Session):
             open_ids = self.journal.changes(self.client_id).open_ids
             for position, index in enumerate(new):
                 open_ids[run.packet_ids[index]] = first_offset + position
+            self.journal.count(OPEN_ID_SIZE * len(new))
         return new
 
     def release(self, packet_ids: Sequence[int]) -> None:
@@ -295,6 +293,7 @@ class PersistentSession(Session):
             changes = self.journal.changes(self.client_id).open_ids
             for packet_id in known:
                 changes[packet_id] = None
+            self.journal.count(OPEN_ID_SIZE * len(known))
         self.answer(Answer.PUBCOMP, packet_ids, durable=bool(known))
 
     # -- coming and going ------------------------------------------------------------------------

@@ -70,7 +70,8 @@ class RetainedMessages:
         self._system_values = system_values
         self._too_slow = too_slow
         self._page_max = page_max
-        self._reading: set[RetainedReplay] = set()
+        # One read at a time, however often a subscription is repeated meanwhile.
+        self._reading: set[Session] = set()
 
     def note(self, topic: str) -> None:
         """Replays are going on, and a retained message goes out live: the table may be older."""
@@ -110,14 +111,14 @@ class RetainedMessages:
         link = session.link
         assert link is not None
         replay = _first(replays)
-        if replay in self._reading or not _is_ready(session):
+        if session in self._reading or not _is_ready(session):
             return
         if session.pending_count >= self._page_max or not link.has_room():
             return
         if not replay.started:
             replay.started = True
             self._send_unwritten(replay)
-        self._reading.add(replay)
+        self._reading.add(session)
         self._read(RetainedRead(replay, replay.topic_filter, replay.after, self._page_max))
 
     def _send_unwritten(self, replay: RetainedReplay) -> None:
@@ -138,7 +139,7 @@ class RetainedMessages:
         """A page has come: send it, and go on or finish."""
         replay = read.replay
         session = replay.session
-        self._reading.discard(replay)
+        self._reading.discard(session)
         if not _is_ready(session):
             # It was too slow meanwhile, and goes on from its rows: then this page is read again.
             return

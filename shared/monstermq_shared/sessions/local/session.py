@@ -12,6 +12,9 @@ from monstermq_shared.sessions.ports import Answer, Link, Will
 
 PACKET_ID_MAX = 65_535
 
+OPEN_ID_SIZE = 100
+"""Bytes that an open packet id takes, in memory or until its row is written, about."""
+
 Segment = tuple[MessageRun, int, int]
 """A run, the index of its first message that has not been sent, and the QoS to send it with."""
 
@@ -197,13 +200,6 @@ class Session:
                 in_flight.pop(packet_id, None)
 
     # -- QoS 2 inbound ---------------------------------------------------------------------------
-
-    def may_open(self, packet_ids: Sequence[int], open_max: int) -> bool:
-        """Whether these ids, as far as they are new, may be opened beside those that are."""
-        open_ids = self.open_ids or {}
-        if len(open_ids) + len(packet_ids) <= open_max:
-            return True
-        return len(open_ids.keys() | set(packet_ids)) <= open_max
 
     def open_new(self, run: MessageRun, first_offset: int) -> list[int]:
         """Open the packet ids of a QoS 2 run; return the indexes of messages that are new.

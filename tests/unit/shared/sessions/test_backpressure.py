@@ -332,3 +332,18 @@ def test_a_client_that_outruns_its_own_subscription_is_given_up_on_at_once(clean
         assert session.link is None
     else:
         assert bench.counters.parked_sessions > 0
+
+
+def test_a_subscriber_that_only_wills_overwhelm_is_given_up_on_by_the_tick() -> None:
+    """Nobody publishes who could be held for it, and nobody's next packet brings it to an end."""
+    bench = Bench(SMALL)
+    subscriber = bench.connect("s", ("w", 1), clean=True)
+    will = Will(topic="w", payload=b"gone", qos=1, retain=False)
+    leaving = [bench.attach(f"c{number}", clean=True, will=will) for number in range(50)]
+    bench.settle()
+    for link in leaving:
+        bench.drop(link)
+    assert len(bench.engine.backpressure.overflowing) == 1
+    bench.engine.tick(1.0, 1)
+    assert not bench.engine.backpressure.overflowing
+    assert subscriber.take()[-1] == Closed(CloseReason.SLOW_CONSUMER)

@@ -1,15 +1,13 @@
 """What a publisher is told, and when."""
 
-from dataclasses import replace
-
 import pytest
-from tests.support.engine import SETTINGS, Bench, run_of, session_of, subscribe_to
-from tests.support.links import Closed, Publish, RecordingLink, Told
+from tests.support.engine import Bench, run_of, session_of, subscribe_to
+from tests.support.links import Publish, RecordingLink, Told
 
 from monstermq_shared.counters import DropReason
 from monstermq_shared.errors import InvalidTopic
 from monstermq_shared.messages import MessageRun
-from monstermq_shared.sessions.ports import Answer, CloseReason
+from monstermq_shared.sessions.ports import Answer
 
 
 def test_what_causes_no_row_is_acknowledged_at_once() -> None:
@@ -115,24 +113,6 @@ def test_pubrel_for_an_id_that_is_not_open_is_answered() -> None:
     publisher = bench.connect("p")
     bench.engine.release(session_of(publisher), [4])
     assert publisher.take() == [Told(Answer.PUBCOMP, 4)]
-
-
-@pytest.mark.parametrize("clean", [True, False], ids=["clean", "persistent"])
-def test_too_many_open_ids_close_the_connection_and_leave_none_without_its_message(
-    clean: bool,
-) -> None:
-    bench = Bench(replace(SETTINGS, open_ids_max=3))
-    subscriber = bench.connect("s", ("t", 2), clean=True)
-    publisher = bench.connect("p", clean=clean)
-    bench.publish(publisher, "t", b"a", b"b", qos=2)
-    bench.publish(publisher, "t", b"b", b"c", qos=2, first_id=2)
-    bench.publish(publisher, "t", b"c", b"d", qos=2, first_id=3)
-    bench.commit()
-    assert subscriber.payloads() == [b"a", b"b", b"c"]
-    assert Closed(CloseReason.QUOTA_EXCEEDED) in publisher.take()
-    open_ids = session_of(publisher).open_ids
-    assert open_ids is not None
-    assert sorted(open_ids) == [1, 2, 3]
 
 
 def test_an_invalid_topic_opens_no_id() -> None:

@@ -197,28 +197,6 @@ def test_a_retained_will_is_retained() -> None:
     assert bench.disk.retained["w"].payload == b"gone"
 
 
-def test_sessions_expire_without_connection_and_take_their_rows_along() -> None:
-    bench = Bench(replace(SETTINGS, session_expiry_us=1_000))
-    bench.drop(bench.connect("away", ("t", 1)))
-    bench.connect("here", ("t", 1))
-    bench.publish(bench.connect("p", clean=True), "t", b"x")
-    bench.settle()
-    assert bench.engine.expire_sessions(999) == 0
-    assert bench.engine.expire_sessions(1_000) == 1
-    bench.settle()
-    assert bench.counters.dropped[DropReason.SESSION_EXPIRED] == 1
-    assert bench.counters.sessions_expired == 1
-    assert bench.disk.client("away").row is None
-    assert not bench.disk.client("away").queue
-    assert bench.connect_again("away").take() == [Connack(False)]
-
-
-def test_sessions_do_not_expire_unless_that_is_configured() -> None:
-    bench = Bench()
-    bench.drop(bench.connect("away"))
-    assert bench.engine.expire_sessions(1 << 60) == 0
-
-
 def test_the_rest_of_a_page_that_was_asked_for_an_ended_session_is_ignored() -> None:
     bench = Bench()
     bench.drop(bench.connect("s", ("t", 1)))
