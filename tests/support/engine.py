@@ -87,6 +87,9 @@ class Bench:
 
     Topics below ``stored`` have a durable view; what is retained is durable except on topics below
     ``volatile``.
+
+    Attributes:
+        stuck: The ends of turns commit nothing.
     """
 
     def __init__(self, using: EngineSettings = SETTINGS, disk: Disk | None = None) -> None:
@@ -94,6 +97,7 @@ class Bench:
         self.disk.boot += 1
         self.counters = Counters()
         self.budget = Budget()
+        self.stuck = False
         self.wall_us = 0
         self.system_values: dict[str, bytes] = {}
         self.engine = LocalEngine(
@@ -148,7 +152,7 @@ class Bench:
     def end_turn(self) -> bool:
         """See ``hub.TurnEnd``: the turn of the event loop ends with all committed and read."""
         more = self.engine.work()
-        if not more:
+        if not more and not self.stuck:
             self.settle()
         return more
 

@@ -8,14 +8,32 @@ from collections.abc import Awaitable, Callable
 import pytest
 import uvloop
 from tests.support.engine import Bench, session_of, subscribe_to
-from tests.support.mqtt_client_frames import PINGREQ, encode_publish
-from tests.support.stage import DEADLINE_S, OUTBOX_SIZE_MAX, Stage
-from tests.support.websocket_client import client_frame, upgrade_request
+from tests.support.mqtt_client_frames import (
+    PINGREQ,
+    encode_connect,
+    encode_publish,
+    encode_subscribe,
+)
+from tests.support.stage import CONNACK, DEADLINE_S, OUTBOX_SIZE_MAX, Stage
+from tests.support.websocket_client import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    client_frame,
+    read_frames,
+    upgrade_request,
+)
 
 from monstermq_edge.hub import LINGER_S, Hub
+from monstermq_edge.mqtt.connection import Connection
 from monstermq_edge.mqtt.phases import Phase
+from monstermq_edge.transport.stream import StreamProtocol
 from monstermq_edge.transport.websocket import WebSocketSettings
-from monstermq_edge.transport.websocket_protocol import WebSocketProtocol
+from monstermq_edge.transport.websocket_protocol import (
+    PIECE_SIZE_MAX,
+    PIECE_SIZE_MIN,
+    WebSocketProtocol,
+)
 from monstermq_shared.counters import Refusal
 from monstermq_shared.messages import MessageRun
 from monstermq_shared.sessions.local.session import Session
@@ -94,6 +112,98 @@ def test_what_came_before_the_end_of_file_is_acknowledged(tell: Callable[[Story]
     tell(story)
 
 
+@pytest.mark.parametrize(
+    ("wire", "answers"),
+    [
+        (encode_publish("stored/t", b"x", qos=1, packet_id=7), b"\x40\x02\x00\x07"),
+        (encode_publish("stored/t", b"x", qos=2, packet_id=7), b"\x50\x02\x00\x07"),
+    ],
+    ids=["PUBACK", "PUBREC"],
+)
+@pytest.mark.parametrize("closing", ["socket", "websocket"])
+def test_an_answer_that_waits_for_its_commit_reaches_a_peer_that_has_finished_sending(
+    tell: Callable[[Story], None], wire: bytes, answers: bytes, closing: str
+) -> None:
+    async def story(stage: Stage) -> None:
+        client, connection = await _open(stage, websocket=closing == "websocket")
+        stage.bench.stuck = True
+        framed = wire if closing == "socket" else client_frame(wire) + client_frame(b"", CLOSE)
+        await stage.loop.sock_sendall(client, framed)
+        if closing == "socket":
+            client.shutdown(socket.SHUT_WR)
+        await stage.until(lambda: connection.owes_answers)
+        await stage.turns(20)
+        assert connection.phase is Phase.CONNECTED
+        stage.bench.stuck = False
+        stage.hub.touch()
+        received = b""
+        while part := await stage.receive(client):
+            received += part
+        if closing == "socket":
+            assert received == answers
+        else:
+            said = [(frame.opcode, frame.payload) for frame in read_frames(received)]
+            assert said == [(BINARY, answers), (CLOSE, b"")]
+        assert connection.phase is Phase.CLOSED
+
+    tell(story)
+
+
+async def _open(stage: Stage, *, websocket: bool) -> tuple[socket.socket, Connection]:
+    """Return a connected client's socket, and the broker's side of it."""
+    if not websocket:
+        client, _, connection = await stage.connect("c")
+        return client, connection
+    settings = WebSocketSettings(message_size_max=1_000_000)
+    stage.make = lambda hub, context: WebSocketProtocol(hub, context, settings)
+    client, protocol = await stage.open()
+    wire = upgrade_request() + client_frame(encode_connect("c"))
+    await stage.loop.sock_sendall(client, wire)
+    received = b""
+    while not received.endswith(CONNACK):
+        received += await stage.receive(client)
+    assert protocol.connection is not None
+    return client, protocol.connection
+
+
+def test_a_peer_that_finishes_sending_before_its_connack_is_told_all_the_same(
+    tell: Callable[[Story], None],
+) -> None:
+    async def story(stage: Stage) -> None:
+        stage.bench.stuck = True
+        client, protocol = await stage.open()
+        wire = encode_connect("c", clean=False) + encode_subscribe(1, [("t", 1)])
+        await stage.loop.sock_sendall(client, wire)
+        client.shutdown(socket.SHUT_WR)
+        await stage.until(lambda: protocol._ended)
+        await stage.turns(20)
+        stage.bench.stuck = False
+        stage.hub.touch()
+        received = b""
+        while part := await stage.receive(client):
+            received += part
+        assert received == CONNACK + b"\x90\x03\x00\x01\x01"
+
+    tell(story)
+
+
+def test_a_peer_that_finished_sending_is_not_waited_for_longer_than_its_keep_alive(
+    tell: Callable[[Story], None],
+) -> None:
+    async def story(stage: Stage) -> None:
+        client, _, connection = await stage.connect("c", keep_alive_s=10)
+        stage.bench.stuck = True
+        client.sendall(encode_publish("stored/t", b"x", qos=1, packet_id=7))
+        client.shutdown(socket.SHUT_WR)
+        await stage.until(lambda: connection.owes_answers)
+        await stage.turns(20)
+        for _ in range(4):
+            await stage.pass_time(LINGER_S)
+        assert connection.phase is Phase.CLOSED
+
+    tell(story)
+
+
 def test_a_peer_that_closes_leaves_nothing_behind(tell: Callable[[Story], None]) -> None:
     async def story(stage: Stage) -> None:
         client, protocol, connection = await stage.connect("c")
@@ -152,6 +262,49 @@ def test_a_websocket_peer_that_pings_and_never_reads_is_not_read_from_and_not_he
             await stage.receive(theirs)
         theirs.close()
         await stage.until(lambda: not stage.hub.protocols)
+
+    tell(story)
+
+
+@pytest.mark.parametrize("size", [0, 1])
+def test_tiny_websocket_frames_have_their_share_and_no_more(
+    tell: Callable[[Story], None], size: int
+) -> None:
+    async def story(stage: Stage) -> None:
+        _, connection = await _open(stage, websocket=True)
+        protocol = connection.driver
+        assert isinstance(protocol, WebSocketProtocol)
+        stage.make = StreamProtocol
+        other, _, _ = await stage.connect("other")
+        frames = protocol._channel.frames
+        # Fragments of a packet that is never complete.
+        begin = client_frame(b"\x30\xff\xff\x0f", fin=False)
+        wire = begin + client_frame(bytes(size), CONTINUATION, fin=False) * 10_000
+        protocol.data_received(wire)
+        at_once = protocol._channel.frames - frames
+        assert at_once <= 2 * PIECE_SIZE_MIN // 6
+        await stage.loop.sock_sendall(other, PINGREQ)
+        assert await stage.receive(other) == b"\xd0\x00"
+        assert protocol._channel.frames - frames < 8_000
+        await stage.until(lambda: protocol._channel.frames - frames == 10_001)
+        await stage.until(lambda: not protocol._paused)
+
+    tell(story)
+
+
+def test_large_websocket_frames_are_unwrapped_in_large_pieces(
+    tell: Callable[[Story], None],
+) -> None:
+    async def story(stage: Stage) -> None:
+        _, connection = await _open(stage, websocket=True)
+        protocol = connection.driver
+        assert isinstance(protocol, WebSocketProtocol)
+        watcher = stage.bench.connect("watcher", ("t", 0), clean=True)
+        wire = client_frame(encode_publish("t", bytes(60_000))) * 10
+        protocol.data_received(wire)
+        assert protocol._piece_size == PIECE_SIZE_MAX
+        await stage.until(lambda: not protocol._paused)
+        assert [len(payload) for payload in watcher.payloads()] == [60_000] * 10
 
     tell(story)
 

@@ -43,6 +43,9 @@ _CLOSED: Phase = Phase.CLOSED
 SHARE = 1_000
 """Units of work (``budget``) that one connection may cause before others have their turn."""
 
+_FILTER_WORK = 2
+"""Units of work that it costs to read a filter, whatever becomes of it."""
+
 KEEP_ALIVE_GRACE = 1.5
 """A client may be silent for one and a half times its keep-alive [MQTT-3.1.2-24]."""
 
@@ -324,6 +327,7 @@ class Connection(Outbox):
 
     def _subscribe(self, packet: Subscribe) -> None:
         context = self._context
+        context.budget.left -= _FILTER_WORK * (len(packet.filters) + packet.refused)
         codes, refused = context.port.subscribe(self.session, packet.filters)
         self._codes += bytes(codes)
         if packet.refused:
@@ -341,6 +345,7 @@ class Connection(Outbox):
 
     def _unsubscribe(self, packet: Unsubscribe) -> None:
         port = self._context.port
+        self._context.budget.left -= _FILTER_WORK * len(packet.filters)
         port.unsubscribe(self.session, packet.filters)
         if packet.last:
             self._context.counters.packets_received[PacketType.UNSUBSCRIBE] += 1
