@@ -116,8 +116,9 @@ class _InFlightForgotten(LocalEngine):
 
 
 class _NoOverlay(RetainedMessages):
-    def _send_unwritten(self, replay: RetainedReplay) -> None:
+    def _send_piece(self, replay: RetainedReplay, start: str) -> None:
         """Trust the table alone."""
+        replay.unwritten = None
 
 
 class _NothingNoted(RetainedMessages):

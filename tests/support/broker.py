@@ -5,7 +5,9 @@ Tests start ``broker_under_test()``. It is ours unless the environment says
 where the two brokers differ.
 """
 
+import errno
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -22,6 +24,9 @@ from tests.support.machine import program
 LOOPBACK = "127.0.0.1"
 PEER_VARIABLE = "MONSTERMQ_TEST_BROKER"
 
+_LOOPBACKS = {socket.AF_INET: LOOPBACK, socket.AF_INET6: "::1"}
+_PORTS = (20_000, 32_000)  # below those that Linux gives to clients
+
 START_S = 20.0
 STOP_S = 20.0
 TICK_S = 0.02
@@ -37,12 +42,24 @@ class BrokerFailed(AssertionError):
 
 
 def free_ports(count: int) -> list[int]:
-    """Return TCP ports of loopback that nobody listens on now, all different."""
-    listeners = [socket.create_server((LOOPBACK, 0)) for _ in range(count)]
-    ports = [listener.getsockname()[1] for listener in listeners]
-    for listener in listeners:
-        listener.close()
+    """Return TCP ports of loopback that nobody has now, all different.
+
+    They are none of those that the system gives to the clients of other tests.
+    """
+    ports: list[int] = []
+    while len(ports) < count:
+        port = random.randrange(*_PORTS)
+        if port not in ports and all(map(_is_free, _LOOPBACKS, [port] * len(_LOOPBACKS))):
+            ports.append(port)
     return ports
+
+
+def _is_free(family: socket.AddressFamily, port: int) -> bool:
+    try:
+        with socket.create_server((_LOOPBACKS[family], port), family=family):
+            return True
+    except OSError as exc:
+        return exc.errno != errno.EADDRINUSE  # there may be no IPv6
 
 
 class BrokerProcess(ABC):

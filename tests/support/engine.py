@@ -128,6 +128,11 @@ class Bench:
         if turn is not None:
             self.engine.committed(self.disk.apply(turn))
 
+    def work(self) -> None:
+        """Do all that is done in pieces."""
+        while self.engine.work():
+            pass
+
     def answer_reads(self) -> int:
         """Answer the reads that were asked for; return how many there were."""
         reads = self.engine.take_reads()
@@ -141,8 +146,7 @@ class Bench:
     def settle(self) -> None:
         """Work, commit and read until there is nothing left to do."""
         while True:
-            while self.engine.work():
-                pass
+            self.work()
             turn = self.engine.take_turn()
             if turn is not None:
                 self.engine.committed(self.disk.apply(turn))

@@ -197,11 +197,14 @@ class Hub:
             if self._turn_end.end_turn():
                 self.touch()
         finally:
-            if self._urgent or self._patient or self._late:
+            # A message that goes out in pieces is written when it is out: what it is answered with
+            # could not be read before.
+            busy = self._turn_end.is_busy
+            if not busy and (self._urgent or self._patient or self._late):
                 self._write()
             # What is read before the next end of a turn sets it again.
             self.reading = False
-            if not self._turn_end.is_busy:
+            if not busy:
                 self.budget.left = TURN_WORK
 
     def _serve_waiting(self) -> None:

@@ -1,68 +1,94 @@
 """What the retained view will hold once its commits are through: view + overlay = now."""
 
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Iterable, Sequence
 
 from monstermq_shared.projections.retained import RetainedProjection
 from monstermq_shared.records import Record
-from monstermq_shared.topics import matches
+from monstermq_shared.topic_tree import TopicTree
+
+FOLD_MAX = 500
+"""Records that are folded at once: about a millisecond."""
 
 
 class Overlay:
     """Retained messages that are in the log, but not yet visible to who reads the store.
 
     Nothing is done for a record when it comes: it is folded when somebody asks, once, and forgotten
-    when ``committed`` says that readers see it, unless a newer one has taken its place. How much
-    there may be is bounded by whoever appends records faster than they commit.
+    after ``committed`` has said that readers see it, unless a newer one has taken its place. How
+    much there may be is bounded by whoever appends records faster than they commit.
     """
 
     def __init__(self) -> None:
         self._projection = RetainedProjection()
-        self._changes: dict[str, tuple[Record | None, int]] = {}
+        self._changes: TopicTree[tuple[Record | None, int]] = TopicTree()
+        # What was folded at once: the next offset, and the topics. Committed ones are forgotten as
+        # others are folded.
+        self._folded: deque[tuple[int, list[str]]] = deque()
         self._upto = 0
+        self._committed = 0
 
     def __len__(self) -> int:
-        """Return how many topics have a change that is folded and not committed."""
+        """Return how many topics it remembers a change of."""
         return len(self._changes)
 
-    def fold(self, uncommitted: Iterable[Sequence[Record]]) -> None:
-        """Take what has come since the last call.
+    def fold(self, uncommitted: Iterable[Sequence[Record]]) -> bool:
+        """Take the first of what has come since the last call.
 
         Args:
-            uncommitted: All records that are not committed, in order of offset. A change is
-                forgotten with the last one of its sequence.
-        """
-        for records in uncommitted:
-            new = records[bisect_left(records, self._upto, key=_offset) :]
-            if new:
-                self._upto = upto = new[-1].offset + 1
-                for topic, record in self._projection.fold(new).items():
-                    self._changes[topic] = (record, upto)
-
-    def committed(self, upto: int) -> None:
-        """Forget the changes up to here: the store shows them."""
-        if self._upto <= upto:
-            self._changes.clear()
-        else:
-            self._changes = {
-                topic: change for topic, change in self._changes.items() if change[1] > upto
-            }
-
-    def matching(self, topic_filter: str) -> list[tuple[str, Record | None]]:
-        """Return the folded changes whose topic a valid filter matches, in order of topic.
+            uncommitted: All records that are not committed, in order of offset.
 
         Returns:
-            Topic and record, None where the topic is cleared.
+            Whether there is more, for another call.
         """
-        if topic_filter in self._changes:
-            return [(topic_filter, self._changes[topic_filter][0])]
-        found = [
-            (topic, record)
-            for topic, (record, _) in self._changes.items()
-            if matches(topic_filter, topic)
-        ]
-        found.sort(key=lambda change: change[0])
-        return found
+        room = FOLD_MAX
+        for records in uncommitted:
+            first = bisect_left(records, self._upto, key=_offset)
+            new = records[first : first + room]
+            if not new:
+                continue
+            self._forget_committed()
+            self._upto = new[-1].offset + 1
+            changes = self._projection.fold(new)
+            for topic, record in changes.items():
+                self._changes.set(topic, (record, self._upto))
+            self._folded.append((self._upto, [*changes]))
+            room -= len(new)
+            if not room:
+                return True
+        return False
+
+    def _forget_committed(self) -> None:
+        """Forget what was folded at once and is committed; twice, since one more is to come."""
+        for _ in range(2):
+            if not self._folded or self._folded[0][0] > self._committed:
+                return
+            upto, topics = self._folded.popleft()
+            for topic in topics:
+                change = self._changes.get(topic)
+                if change is not None and change[1] == upto:
+                    self._changes.pop(topic)
+
+    def committed(self, upto: int) -> None:
+        """The store shows the changes up to here."""
+        self._committed = upto
+        if self._upto <= upto and self._folded:
+            self._changes = TopicTree()
+            self._folded.clear()
+
+    def scan(
+        self, topic_filter: str, *, start: str, limit: int
+    ) -> tuple[list[tuple[str, Record | None]], str | None]:
+        """Return the first changes on topics that a filter matches, from a topic on.
+
+        Returns:
+            Topic and record, None where the topic is cleared, in order of topic, and where to go
+            on, None at the end.
+        """
+        found, go_on = self._changes.scan(topic_filter, start=start, limit=limit)
+        committed = self._committed
+        return [(topic, record) for topic, (record, upto) in found if upto > committed], go_on
 
 
 def _offset(record: Record) -> int:

@@ -253,7 +253,7 @@ async def test_a_turn_has_a_bound_however_many_come(stage: Stage) -> None:
     clients, _ = await _counting(stage, *(f"c{number}" for number in range(20)))
     for _, protocol in clients:
         protocol.data_received(PINGREQ * SHARE)
-    assert stage.counters.packets_received[PacketType.PINGREQ] == TURN_WORK
+    assert TURN_WORK * 0.95 < stage.counters.packets_received[PacketType.PINGREQ] <= TURN_WORK
     await stage.until(lambda: stage.counters.packets_received[PacketType.PINGREQ] == 20 * SHARE)
 
 

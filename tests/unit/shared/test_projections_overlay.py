@@ -1,10 +1,11 @@
 """View + overlay = now."""
 
 import random
+from collections.abc import Sequence
 
 import pytest
 
-from monstermq_shared.projections.overlay import Overlay
+from monstermq_shared.projections.overlay import FOLD_MAX, Overlay
 from monstermq_shared.records import Record
 from monstermq_shared.topics import matches
 
@@ -13,52 +14,83 @@ def record(offset: int, topic: str = "a", payload: bytes = b"x", *, kept: bool =
     return Record(topic, payload, 1, kept, "publisher", offset, offset)
 
 
+def fold(overlay: Overlay, uncommitted: Sequence[Sequence[Record]]) -> int:
+    """Fold all; return in how many pieces."""
+    pieces = 1
+    while overlay.fold(uncommitted):
+        pieces += 1
+    return pieces
+
+
+def matching(overlay: Overlay, topic_filter: str) -> list[tuple[str, Record | None]]:
+    """Return all the changes, a page at a time."""
+    found: list[tuple[str, Record | None]] = []
+    start: str | None = ""
+    while start is not None:
+        part, start = overlay.scan(topic_filter, start=start, limit=2)
+        found += part
+    return found
+
+
 def test_a_cleared_topic_has_a_change_without_a_record() -> None:
     overlay = Overlay()
-    overlay.fold([[record(1, payload=b"")]])
-    assert overlay.matching("#") == [("a", None)]
+    fold(overlay, [[record(1, payload=b"")]])
+    assert matching(overlay, "#") == [("a", None)]
 
 
 def test_what_is_not_to_be_retained_changes_nothing() -> None:
     overlay = Overlay()
-    overlay.fold([[record(1), record(2, payload=b"y", kept=False)]])
-    assert overlay.matching("#") == [("a", record(1))]
+    fold(overlay, [[record(1), record(2, payload=b"y", kept=False)]])
+    assert matching(overlay, "#") == [("a", record(1))]
 
 
 def test_a_committed_change_leaves() -> None:
     overlay = Overlay()
-    overlay.fold([[record(1), record(2, "b")]])
+    fold(overlay, [[record(1), record(2, "b")]])
     overlay.committed(2)
     assert len(overlay) == 2
     overlay.committed(3)
     assert len(overlay) == 0
-    assert overlay.matching("#") == []
+    assert matching(overlay, "#") == []
 
 
 def test_a_newer_change_outlives_the_commit_of_an_older_one() -> None:
     overlay = Overlay()
-    overlay.fold([[record(1)], [record(5)]])
+    fold(overlay, [[record(1)], [record(5)]])
     overlay.committed(2)
-    assert overlay.matching("a") == [("a", record(5))]
+    assert matching(overlay, "a") == [("a", record(5))]
     overlay.committed(6)
-    assert overlay.matching("a") == []
+    assert matching(overlay, "a") == []
 
 
 def test_what_has_been_folded_and_committed_does_not_come_back() -> None:
     overlay = Overlay()
     first, second = [record(1)], [record(5, "b")]
-    overlay.fold([first])
+    fold(overlay, [first])
     overlay.committed(2)
-    overlay.fold([first, second])
-    assert overlay.matching("#") == [("b", record(5, "b"))]
+    fold(overlay, [first, second])
+    assert matching(overlay, "#") == [("b", record(5, "b"))]
 
 
 def test_matching_is_in_order_of_topic_and_leaves_dollar_topics_alone() -> None:
     overlay = Overlay()
-    overlay.fold([[record(1, topic) for topic in ("b/x", "a/x", "$x/x", "a")]])
-    assert [topic for topic, _ in overlay.matching("#")] == ["a", "a/x", "b/x"]
-    assert [topic for topic, _ in overlay.matching("a/x")] == ["a/x"]
-    assert [topic for topic, _ in overlay.matching("$x/+")] == ["$x/x"]
+    fold(overlay, [[record(1, topic) for topic in ("b/x", "a/x", "$x/x", "a")]])
+    assert [topic for topic, _ in matching(overlay, "#")] == ["a", "a/x", "b/x"]
+    assert [topic for topic, _ in matching(overlay, "a/x")] == ["a/x"]
+    assert [topic for topic, _ in matching(overlay, "$x/+")] == ["$x/x"]
+
+
+def test_many_are_folded_in_pieces_and_forgotten_as_they_are_committed() -> None:
+    overlay = Overlay()
+    for turn in range(20):
+        first = 2 * FOLD_MAX * turn
+        records = [record(at, f"t/{at}") for at in range(first, first + 2 * FOLD_MAX)]
+        assert fold(overlay, [records]) == 3
+        assert len(overlay) <= 5 * FOLD_MAX
+        overlay.committed(first + FOLD_MAX)
+        assert len(matching(overlay, "#")) == FOLD_MAX
+    overlay.committed(20 * 2 * FOLD_MAX)
+    assert len(overlay) == 0
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -81,10 +113,10 @@ def test_view_and_overlay_together_are_always_now(seed: int) -> None:
         turns.append(turn)
         _merge(now, turn)
         if prng.random() < 0.5:
-            overlay.fold(turns)
+            fold(overlay, turns)
             for topic_filter in ("#", "a/#", "+", "a", "$x"):
                 seen = {topic: at for topic, at in view.items() if matches(topic_filter, topic)}
-                for topic, change in overlay.matching(topic_filter):
+                for topic, change in matching(overlay, topic_filter):
                     _change(seen, topic, change)
                 wanted = {at: found for at, found in now.items() if matches(topic_filter, at)}
                 assert seen == wanted

@@ -43,6 +43,9 @@ _CLOSED: Phase = Phase.CLOSED
 SHARE = 1_000
 """Units of work (``budget``) that one connection may cause before others have their turn."""
 
+_CHUNK_WORK = 8
+"""Units of work that it costs to read anything at all."""
+
 _FILTER_WORK = 2
 """Units of work that it costs to read a filter, whatever becomes of it."""
 
@@ -136,6 +139,7 @@ class Connection(Outbox):
         self._packets = None
         budget = self._context.budget
         floor = max(budget.left - SHARE, 0)
+        budget.left -= _CHUNK_WORK
         decoder = self._decoder
         try:
             while True:

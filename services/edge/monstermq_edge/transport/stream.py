@@ -22,6 +22,13 @@ The event loop reads a socket that fills its buffer up to 32 times in a row, 8 M
 enough for one client to hold up everybody for seconds, with small packets at least.
 """
 
+STASH_SIZE = 4 * 1024
+"""What comes to a connection that waits in line is kept, and from a chunk of this size on nothing
+more is read. Most of those who wait have said a word or two: pausing each would cost more."""
+
+STASH_CHUNKS = 8
+"""The same for smaller chunks, by their number."""
+
 _WHERE = "a connection"  # where a bug came up, see ``Faults.note``
 
 
@@ -53,7 +60,7 @@ class StreamProtocol(asyncio.Protocol):
         self._hub = hub
         self._context = context
         self._transport: asyncio.Transport | None = None
-        # What came while something waited: reading pauses then, so it is a chunk or two.
+        # What came while something waited: a few chunks, until reading pauses.
         self._stash: list[bytes] | None = None
         self._in_line = False
         self._ended = False
@@ -92,6 +99,8 @@ class StreamProtocol(asyncio.Protocol):
         if self._in_line or connection.unread or hub.budget.left <= 0:
             self._stash = [*(self._stash or ()), data]
             self._wait_in_line()
+            if len(data) >= STASH_SIZE or len(self._stash) >= STASH_CHUNKS:
+                self._pause_reading()
             return
         try:
             self._receive(connection, data, hub.read_at, hub.read_wall_us)
@@ -100,6 +109,7 @@ class StreamProtocol(asyncio.Protocol):
             return
         if self._has_more(connection):
             self._wait_in_line()
+            self._pause_reading()
         elif len(data) >= FAIR_READ_SIZE:
             self._pause_reading()
 
@@ -112,11 +122,10 @@ class StreamProtocol(asyncio.Protocol):
         return connection.unread or self._stash is not None
 
     def _wait_in_line(self) -> None:
-        """Go on when others have had their turn; read nothing more meanwhile."""
+        """Go on when others have had their turn."""
         if not self._in_line:
             self._in_line = True
             self._hub.wait_in_line(self)
-            self._pause_reading()
 
     def _pause_reading(self) -> None:
         """Pause until the turn's end, when ``flush`` finds out what holds the connection."""
@@ -212,7 +221,7 @@ class StreamProtocol(asyncio.Protocol):
                 self._wait_in_line()
         elif self._ended:
             self._part()
-        else:
+        elif self._paused:
             self._context.wake(connection)
 
     def flush(self) -> None:
@@ -267,7 +276,8 @@ class StreamProtocol(asyncio.Protocol):
             if not self._in_line:
                 self._part()
             return
-        stops_reading = connection.stops_reading or self._in_line or self._hub.quiet
+        waits = self._in_line and self._paused
+        stops_reading = connection.stops_reading or waits or self._hub.quiet
         if stops_reading is not self._paused:
             self._paused = not self._paused
             if self._paused:

@@ -85,7 +85,7 @@ class SessionLifecycle:
         self._wall_us = 0  # as the last tick brought it, for what time itself causes
         self._page_max = page_size(settings.hold.pending_max)
         self.retained = RetainedMessages(
-            self._reads.append, system_values, self._close, self._page_max
+            self._reads.append, system_values, self._close, self.chores.add, self._page_max
         )
         self.publisher = Publisher(
             self.router,

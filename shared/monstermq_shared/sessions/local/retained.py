@@ -1,11 +1,11 @@
 """What is retained, for a new subscription: rows, plus what the rows do not show yet.
 
-A message retained a millisecond ago is in the overlay, not in the table. A table is read in pages,
-by topic, while messages flow; a stored message that is older than what was already delivered live
-on its topic is skipped (ARCHITECTURE 11.12).
+A message retained a millisecond ago is in the overlay, not in the table. First the overlay is sent,
+then the table, both a page at a time, by topic, while messages flow; a stored message that is older
+than what was already delivered on its topic is skipped (ARCHITECTURE 11.12).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from monstermq_shared.messages import MessageRun
 from monstermq_shared.projections.overlay import Overlay
@@ -20,6 +20,9 @@ from monstermq_shared.topics import is_system_topic, matches
 NOTED_TOPICS_MAX = 100_000
 """Topics whose live messages one replay remembers, before its client counts as too slow."""
 
+_PIECE_WORK = 800
+"""Units of work (``budget``) that a piece of the overlay costs, at most."""
+
 SystemValues = Callable[[str], Sequence[tuple[str, bytes]]]
 """Filter -> the ``$SYS`` topics it matches, with their values."""
 
@@ -27,7 +30,16 @@ SystemValues = Callable[[str], Sequence[tuple[str, bytes]]]
 class RetainedReplay:
     """Sends what is retained to one new subscription, a page at a time."""
 
-    __slots__ = ("after", "begun_at", "noted", "qos", "session", "started", "topic_filter")
+    __slots__ = (
+        "after",
+        "begun_at",
+        "noted",
+        "qos",
+        "session",
+        "started",
+        "topic_filter",
+        "unwritten",
+    )
 
     def __init__(self, session: Session, topic_filter: str, qos: int, begun_at: int) -> None:
         self.session = session
@@ -35,6 +47,8 @@ class RetainedReplay:
         self.qos = qos
         self.after = ""
         self.started = False
+        # Where to go on in the overlay; None when it is through.
+        self.unwritten: str | None = ""
         # What has this offset or a higher one was delivered live.
         self.begun_at = begun_at
         # Topics of which a newer message was delivered than the table may show.
@@ -54,6 +68,7 @@ class RetainedMessages:
         read: Asks the driver for a page; ``page`` brings it back.
         system_values: Reads the ``$SYS`` tree, which is in no table.
         too_slow: Ends a connection whose replay cannot be kept exact any more.
+        later: Does a piece of work when there is time.
         page_max: Retained messages read at once; as many may wait for a client's window.
     """
 
@@ -62,6 +77,7 @@ class RetainedMessages:
         read: Callable[[RetainedRead], None],
         system_values: SystemValues,
         too_slow: Callable[[Session, CloseReason], None],
+        later: Callable[[Iterator[int], int], None],
         page_max: int,
     ) -> None:
         self.overlay = Overlay()
@@ -69,7 +85,10 @@ class RetainedMessages:
         self._read = read
         self._system_values = system_values
         self._too_slow = too_slow
+        self._later = later
         self._page_max = page_max
+        # Those that a piece of the overlay is to be sent to.
+        self._sending: set[Session] = set()
         # One read at a time, however often a subscription is repeated meanwhile.
         self._reading: set[Session] = set()
 
@@ -115,24 +134,43 @@ class RetainedMessages:
             return
         if session.pending_count >= self._page_max or not link.has_room():
             return
-        if not replay.started:
-            replay.started = True
-            self._send_unwritten(replay)
-        self._reading.add(session)
-        self._read(RetainedRead(replay, replay.topic_filter, replay.after, self._page_max))
+        replay.started = True
+        if replay.unwritten is None:
+            self._reading.add(session)
+            self._read(RetainedRead(replay, replay.topic_filter, replay.after, self._page_max))
+        elif session not in self._sending:
+            self._sending.add(session)
+            self._later(self._send_unwritten(session), 1)
 
-    def _send_unwritten(self, replay: RetainedReplay) -> None:
-        """Send what the table does not show, and remember to skip what it shows instead."""
+    def _send_unwritten(self, session: Session) -> Iterator[int]:
+        """Send a piece of what the table does not show, and remember to skip what it shows instead.
+
+        Yields:
+            What that costs, see ``budget``.
+        """
+        self._sending.discard(session)
+        replays = self.replays.get(session)
+        replay = None if replays is None else _first(replays)
+        if replay is not None and replay.unwritten is not None and _is_ready(session):
+            if not self.overlay.fold(session.journal.uncommitted()):
+                self._send_piece(replay, replay.unwritten)
+            self.advance(session)
+        yield _PIECE_WORK
+
+    def _send_piece(self, replay: RetainedReplay, start: str) -> None:
         link = replay.session.link
         assert link is not None
-        if is_system_topic(replay.topic_filter):
+        if not start and is_system_topic(replay.topic_filter):
             link.forward_stored(self._system_values(replay.topic_filter))
+        changes, replay.unwritten = self.overlay.scan(
+            replay.topic_filter, start=start, limit=self._page_max
+        )
         newest: list[Record] = []
-        self.overlay.fold(replay.session.journal.uncommitted())
-        for topic, record in self.overlay.matching(replay.topic_filter):
-            replay.noted.add(topic)
-            if record is not None and record.offset < replay.begun_at:
-                newest.append(record)
+        for topic, record in changes:
+            if topic not in replay.noted:
+                replay.noted.add(topic)
+                if record is not None and record.offset < replay.begun_at:
+                    newest.append(record)
         self._send(replay, newest)
 
     def page(self, read: RetainedRead, records: Sequence[Record]) -> None:

@@ -68,6 +68,7 @@ def test_what_is_not_committed_yet_comes_instead_of_what_is(
     retain(bench, publisher, "r/fresh", b"new")
     subscriber = bench.connect_without_commit("s")
     subscribe(bench, subscriber, "r/#", 0)
+    bench.work()
     bench.answer_reads()
     assert sorted((p.topic, p.payload) for p in subscriber.publishes()) == [
         ("r/changed", b"new"),
@@ -83,6 +84,7 @@ def test_a_row_older_than_what_came_live_meanwhile_is_skipped(
     bench.settle()
     subscriber = bench.connect("s", clean=True)
     subscribe(bench, subscriber, "r/#")
+    bench.work()
     reads = bench.engine.take_reads()
     (read,) = reads
     rows = bench.disk.retained_page(read)  # type: ignore[arg-type]  # there is but one kind here
@@ -277,6 +279,8 @@ def test_a_subscription_that_is_repeated_while_it_is_read_asks_for_no_second_pag
     subscriber = bench.connect("s", clean=True)
     for _ in range(1_000):
         subscribe(bench, subscriber, "r/#", 0)
+    assert bench.engine.chores.waiting == 1
+    bench.work()
     assert len(bench.engine._reads) == 1
     bench.settle()
     assert subscriber.payloads() == [b"x"]
