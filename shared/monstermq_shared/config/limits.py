@@ -30,7 +30,7 @@ class Limits(Section):
     topic_length_max: Annotated[int, _count(16, 65_535)] = 65_535
     """Bytes of a topic name or filter, in UTF-8; MQTT's own limit is 65535."""
     filters_per_subscribe: Annotated[int, _count(1, 65_535)] = 1_000
-    """Topic filters in one SUBSCRIBE or UNSUBSCRIBE packet."""
+    """Topic filters in one SUBSCRIBE packet; those beyond are answered with 0x80."""
     subscriptions_per_client: Annotated[int, _count(1, 10_000_000)] = 10_000
     """Subscriptions one session may hold; one more is refused with 0x80."""
     in_flight_per_client: Annotated[int, _count(1, PACKET_ID_MAX)] = 100
