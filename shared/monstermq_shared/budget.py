@@ -5,10 +5,6 @@ is paid for here, and what there is no budget for waits for the next turn. Count
 reading the clock, and the same on every machine, so tests can count too.
 """
 
-BUSY = -(1 << 40)
-"""What is left while nothing at all may be begun."""
-
-
 AMPLE = 1 << 40
 """More than anybody uses up: what is left where nobody else waits for a turn."""
 
@@ -18,9 +14,11 @@ class Budget:
 
     Attributes:
         left: Units. What has been begun is finished, so it may fall below 0.
+        busy: Work is under way that must be finished before anybody else is served.
     """
 
-    __slots__ = ("left",)
+    __slots__ = ("busy", "left")
 
     def __init__(self) -> None:
         self.left = AMPLE
+        self.busy = False

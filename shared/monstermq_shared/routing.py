@@ -1,10 +1,10 @@
 """Who receives a topic, looked up by the topic's bytes.
 
 A route is found once per distinct topic and then cached: validation of the topic name, the match
-against every subscription, and whether a view wants its records. A changed subscription raises a
-version, whatever the number of cached routes; an older route is matched anew when it is next used.
-Topics have one of many versions, by their first level, so that a client that subscribes does not
-slow all the others down.
+against every subscription, and whether a view wants its records. A changed subscription ends an
+era, whatever the number of cached routes; a route of an earlier era is matched anew when it is next
+used. There are many eras at a time, by the first level of topics, so that a client that subscribes
+does not slow all the others down.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ CACHED_TOPIC_SIZE_MAX = 1_024
 """Bytes of the longest topic whose route is cached. Who uses longer ones pays for each match."""
 
 _SCOPES = 256
-"""How many versions there are. A filter that begins with a wildcard raises them all."""
+"""How many eras there are at a time. A filter that begins with a wildcard ends them all."""
 
 _MATCH_WORK = 4
 """Units of work (``budget``) that a match costs beside what it visits and collects."""
@@ -55,6 +55,15 @@ class Interest(NamedTuple):
     durable_retained: bool
 
 
+class Era:
+    """The time between two changes of the subscriptions that may match some topics."""
+
+    __slots__ = ("over",)
+
+    def __init__(self) -> None:
+        self.over = False
+
+
 class Route(Generic[S]):
     """Where the messages of one topic go. Plain slots: read for every run.
 
@@ -66,26 +75,23 @@ class Route(Generic[S]):
         durable_retained: See ``Interest``.
         reserved: The topic is the broker's own (``$SYS``): what clients publish there is
             acknowledged and ignored.
-        scope: Which of the router's versions counts.
-        version: What it was when the targets were matched.
+        era: In which the targets were matched; when it is over they may be others.
     """
 
     __slots__ = (
         "durable",
         "durable_retained",
+        "era",
         "reserved",
-        "scope",
         "targets",
         "topic",
-        "version",
         "wanted",
     )
 
-    def __init__(self, topic: str, interest: Interest) -> None:
+    def __init__(self, topic: str, interest: Interest, era: Era) -> None:
         self.topic = topic
         self.targets: Sequence[tuple[S, int]] = ()
-        self.scope = _scope_of(topic)
-        self.version = 0
+        self.era = era
         self.wanted, self.durable, self.durable_retained = interest
         self.reserved = topic[0] == "$" and is_system_topic(topic)
 
@@ -112,7 +118,7 @@ class Router(Generic[S]):
         match_nodes_max: int = MATCH_NODES_MAX,
     ) -> None:
         self._index: TopicIndex[S] = TopicIndex(match_nodes_max)
-        self._versions = [0] * _SCOPES
+        self._eras = [Era() for _ in range(_SCOPES)]
         self._interest = interest
         self._levels_max = levels_max
         self._cache = _RouteCache[S](cache_max)
@@ -141,15 +147,12 @@ class Router(Generic[S]):
         """
         route = self._cached_routes.get(topic)
         if route is not None:
-            if route.version == self._versions[route.scope]:
-                return route
-            return self._renew(topic, route)
+            return self._renew(topic, route) if route.era.over else route
         return self._find(topic)
 
     def _find(self, topic: bytes) -> Route[S]:
         name = decode_topic_name(topic, levels_max=self._levels_max)
-        route = Route[S](name, self._interest(name))
-        self._match(route)
+        route = self._match(name, self._interest(name))
         if len(topic) > CACHED_TOPIC_SIZE_MAX:
             return route
         mark = hash(topic)
@@ -163,21 +166,22 @@ class Router(Generic[S]):
         met.add(mark)
         return route
 
-    def _match(self, route: Route[S]) -> None:
+    def _match(self, topic: str, interest: Interest) -> Route[S]:
+        route = Route[S](topic, interest, self._eras[_scope_of(topic)])
         index = self._index
         before = index.visited
-        targets = index.match(route.topic)
-        route.version = self._versions[route.scope]
+        targets = index.match(topic)
         if targets:
             route.targets = tuple(targets.items())
         self._budget.left -= _MATCH_WORK + index.visited - before + len(targets) // 8
+        return route
 
     def _renew(self, topic: bytes, old: Route[S]) -> Route[S]:
         """Match a cached topic again; mostly that finds what it found before."""
-        route = Route[S](old.topic, Interest(old.wanted, old.durable, old.durable_retained))
-        self._match(route)
+        interest = Interest(old.wanted, old.durable, old.durable_retained)
+        route = self._match(old.topic, interest)
         if route.targets == old.targets:
-            old.version = route.version
+            old.era = route.era
             return old
         self._cache.drop(topic)
         self._cache.put(topic, route)
@@ -204,14 +208,15 @@ class Router(Generic[S]):
         """See to it that no route is used again that this filter may have changed."""
         if not is_wildcard(topic_filter):
             self._cache.drop(topic_filter.encode())
-        elif topic_filter[0] in "+#":
-            self._versions = [version + 1 for version in self._versions]
-        else:
-            self._versions[_scope_of(topic_filter)] += 1
+            return
+        everywhere = topic_filter[0] in "+#"
+        for scope in range(_SCOPES) if everywhere else (_scope_of(topic_filter),):
+            self._eras[scope].over = True
+            self._eras[scope] = Era()
 
 
 def _scope_of(topic: str) -> int:
-    """Return which version counts for a topic, or is raised by a filter that begins so."""
+    """Return in which scope a topic is, or all that a filter can match."""
     return hash(topic.partition("/")[0]) % _SCOPES
 
 

@@ -160,11 +160,6 @@ class Bench:
             self.settle()
         return more
 
-    @property
-    def is_busy(self) -> bool:
-        """See ``hub.TurnEnd``."""
-        return self.engine.is_busy
-
     # -- clients ---------------------------------------------------------------------------------
 
     def attach(

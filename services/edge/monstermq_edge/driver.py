@@ -103,11 +103,6 @@ class EngineDriver:
 
     # -- commits ---------------------------------------------------------------------------------
 
-    @property
-    def is_busy(self) -> bool:
-        """See ``LocalEngine.is_busy``."""
-        return self._engine.is_busy
-
     def end_turn(self) -> bool:
         """Hand the facts of this loop turn over, unless a commit is still running.
 

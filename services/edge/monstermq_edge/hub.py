@@ -36,7 +36,7 @@ ANSWER_PATIENCE_S = 0.0005
 LINGER_S = 5.0
 """How long a closed connection may take to accept what it was still sent."""
 
-TURN_WORK = 4_000
+TURN_WORK = 16_000
 """Units of work (``budget``) that all connections together may cause in one turn."""
 
 WRITES_MAX = 256
@@ -58,11 +58,6 @@ class TurnEnd(Protocol):
 
     def end_turn(self) -> bool:
         """Hand facts over, and do a piece of long work; return whether there is more of that."""
-        ...
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether long work goes on during which no connection may be served."""
         ...
 
 
@@ -199,7 +194,7 @@ class Hub:
         finally:
             # A message that goes out in pieces is written when it is out: what it is answered with
             # could not be read before.
-            busy = self._turn_end.is_busy
+            busy = self.budget.busy
             if not busy and (self._urgent or self._patient or self._late):
                 self._write()
             # What is read before the next end of a turn sets it again.
@@ -209,8 +204,8 @@ class Hub:
 
     def _serve_waiting(self) -> None:
         """Serve those that wait, at least for half a turn's work; each once."""
-        if not self._turn_end.is_busy:
-            budget = self.budget
+        budget = self.budget
+        if not budget.busy:
             budget.left = max(budget.left, TURN_WORK // 2)
             now, wall_us = self.clock.monotonic(), self.clock.wall_us()
             for _ in range(len(self._waiting)):

@@ -40,7 +40,7 @@ from monstermq_shared.sessions.ports import (
 _CONNECTED: Phase = Phase.CONNECTED
 _CLOSED: Phase = Phase.CLOSED
 
-SHARE = 1_000
+SHARE = 2_000
 """Units of work (``budget``) that one connection may cause before others have their turn."""
 
 _CHUNK_WORK = 8
@@ -59,6 +59,7 @@ class Connection(Outbox):
     Attributes:
         peer: Who it is.
         session: The engine's handle, from CONNECT on.
+        unread: Packets that wait for ``go_on``, which does nothing while the connection is held.
         flooded: So it is, by what the driver itself had to say to the peer; set by the driver.
         clock_stopped: Silence is not the peer's: we hold it, or it waits for its CONNACK. Once that
             is over the driver must call ``start_clock``.
@@ -70,7 +71,6 @@ class Connection(Outbox):
         "_codes",
         "_decoder",
         "_holds",
-        "_packets",
         "_refusal",
         "_silence_s",
         "_wall_us",
@@ -82,12 +82,13 @@ class Connection(Outbox):
         "last_ping_us",
         "peer",
         "session",
+        "unread",
     )
 
     def __init__(self, context: ConnectionContext, peer: Peer, driver: object, now: float) -> None:
         super().__init__(context, driver)
         self._decoder = Decoder(context.decoder_limits)
-        self._packets: Iterator[Packet] | None = None
+        self.unread: Iterator[Packet] | None = None
         self._codes = b""  # of the SUBSCRIBE that is being handled, and why the first was refused
         self._refusal = ""
         self._holds = 0
@@ -114,13 +115,11 @@ class Connection(Outbox):
         self._wall_us = wall_us
         if self._silence_s:
             self.deadline = now + self._silence_s
-        self._context.counters.bytes_received += len(data)
-        self._handle(iter(self._decoder.feed(data)), now)
-
-    @property
-    def unread(self) -> bool:
-        """Whether packets wait for ``go_on``; while the connection is held, that does nothing."""
-        return self._packets is not None
+        context = self._context
+        context.counters.bytes_received += len(data)
+        packets = self._decoder.feed(data)
+        context.budget.left -= len(packets)
+        self._handle(iter(packets), now)
 
     @property
     def owes_answers(self) -> bool:
@@ -129,14 +128,14 @@ class Connection(Outbox):
 
     def go_on(self, now: float, wall_us: int) -> None:
         """Handle what there was no budget for."""
-        packets = self._packets
+        packets = self.unread
         if packets is not None and not self._holds:
             self._wall_us = wall_us
             self._handle(packets, now)
 
     def _handle(self, packets: Iterator[Packet], now: float) -> None:
         """Handle packets as far as this connection's share of the budget goes; keep the rest."""
-        self._packets = None
+        self.unread = None
         budget = self._context.budget
         floor = max(budget.left - SHARE, 0)
         budget.left -= _CHUNK_WORK
@@ -144,7 +143,6 @@ class Connection(Outbox):
         try:
             while True:
                 for packet in packets:
-                    budget.left -= 1
                     handle = self._HANDLERS.get(type(packet))
                     if handle is not None and self.phase is _CONNECTED:
                         handle(self, packet)
@@ -153,11 +151,13 @@ class Connection(Outbox):
                     if self.phase is _CLOSED:
                         return
                     if budget.left <= floor or self._holds:
-                        self._packets = packets
+                        self.unread = packets
                         return
                 if not decoder.unread:
                     break
-                packets = iter(decoder.more())
+                more = decoder.more()
+                budget.left -= len(more)
+                packets = iter(more)
         except (RemoteProtocolError, InvalidTopic) as exc:
             self._fail(exc)
             return
@@ -393,7 +393,7 @@ class Connection(Outbox):
         if self.phase is Phase.CLOSED:
             return
         self.phase = Phase.CLOSED
-        self._packets = None
+        self.unread = None
         session, self.session = self.session, None
         if session is not None:
             self._context.counters.disconnects[reason] += 1
@@ -433,7 +433,7 @@ class Connection(Outbox):
         """See ``Link``."""
         if self.phase is not Phase.CLOSED:
             self.phase = Phase.CLOSED
-            self._packets = None
+            self.unread = None
             self.session = None
             self._context.counters.disconnects[reason] += 1
             self._context.went(self, reason)

@@ -37,9 +37,8 @@ __all__ = ["Decoder", "DecoderLimits"]
 
 _CONNECT_BYTE = PacketType.CONNECT << 4
 _PUBLISH = int(PacketType.PUBLISH)  # plain integers on the hot path: an enum's members are slow
-_PUBACK = int(PacketType.PUBACK)
-_PUBCOMP = int(PacketType.PUBCOMP)
 _ANSWERS = {int(kind): kind for kind in Answer}
+_ANSWER_BYTES = frozenset({0x40, 0x50, 0x62, 0x70})
 _DUP = 0x08
 _QOS = 0x06
 _NOT_DUP = 0xFF & ~_DUP
@@ -77,6 +76,8 @@ _EMPTY_PACKETS: dict[int, Packet] = {
 
 PACKETS_MAX = 64
 """How many packets are returned at once."""
+
+_ROOM = range(PACKETS_MAX)
 
 RUN_MAX = 1_024
 """How many messages are in one run, and ids in one ``Answers``."""
@@ -171,7 +172,11 @@ class Decoder:
         try:
             if self._list is not None:
                 self._read_list(packets)
-            self._decode(data, pos, packets)
+            if self._list is None:
+                self._decode(data, pos, packets)
+            else:
+                self._chunk = data
+                self._pos = pos
         except RemoteProtocolError as exc:
             # The frames of a traceback would keep the chunk alive, and be a cycle with this object.
             exc.__traceback__ = exc.__context__ = exc.__cause__ = None
@@ -187,7 +192,9 @@ class Decoder:
         """Append the first whole packets from ``pos`` on; keep what is not whole, or to be read."""
         end = len(data)
         limits = self._limits
-        while pos < end and len(packets) < PACKETS_MAX and self._list is None:
+        for _ in _ROOM:
+            if pos >= end:
+                return
             body = pos + 2
             if body <= end and data[pos + 1] < 0x80:
                 stop = body + data[pos + 1]
@@ -202,18 +209,16 @@ class Decoder:
                 self._keep(data, pos, stop - pos)
                 return
             first = data[pos]
-            kind = first >> 4
-            if kind == _PUBLISH:
+            if first >> 4 == _PUBLISH:
                 run, pos = _read_run(data, pos, body, stop, limits)
                 packets.append(run)
-            elif _PUBACK <= kind <= _PUBCOMP:
-                if first not in _FIRST_BYTES_3_1_1:
-                    self._check_first_byte(first)
+            elif first in _ANSWER_BYTES:
                 answers, pos = _read_answers(data, pos, body, stop)
                 packets.append(answers)
             else:
-                self._read_rare(first, data[body:stop], packets)
-                pos = end if self._deaf else stop
+                pos = self._read_rare(data, pos, body, stop, packets)
+                if self._list is not None:
+                    break
         if pos < end or self._list is not None:
             self._chunk = data
             self._pos = pos
@@ -255,24 +260,33 @@ class Decoder:
         clause = _FLAGS_CLAUSES.get(kind, "MQTT-2.2.2-2")
         raise MalformedPacket(f"a first byte of {first:#04x}", clause=clause)
 
-    def _read_rare(self, first: int, body: bytes, packets: list[Packet]) -> None:
-        """Read a packet that is neither PUBLISH nor an answer, or the first part of it."""
+    def _read_rare(self, data: bytes, pos: int, body: int, stop: int, packets: list[Packet]) -> int:
+        """Read what is neither a PUBLISH nor a usual answer, or the first part of it.
+
+        Returns:
+            The position after it, or after all where the rest is ignored.
+        """
+        first = data[pos]
         self._check_first_byte(first)
         kind = first >> 4
         packet = _EMPTY_PACKETS.get(kind)
         if packet is not None:
-            if body:
+            if stop > body:
                 raise MalformedPacket(f"{PacketType(kind).name} with a body")
             packets.append(packet)
         elif kind == PacketType.CONNECT:
-            connect = read_connect(body, self._limits)
+            connect = read_connect(data[body:stop], self._limits)
             packets.append(connect)
             if not self.level:
                 self.level = connect.level
                 self._deaf = connect.level not in SPOKEN_LEVELS
+        elif kind in _ANSWERS:
+            answers, stop = _read_answers(data, pos, body, stop)
+            packets.append(answers)
         else:
-            self._list = _LIST_READERS[kind](body, self._limits)
+            self._list = _LIST_READERS[kind](data[body:stop], self._limits)
             self._read_list(packets)
+        return len(data) if self._deaf else stop
 
 
 def _read_run(

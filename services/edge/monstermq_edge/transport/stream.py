@@ -96,7 +96,7 @@ class StreamProtocol(asyncio.Protocol):
         hub = self._hub
         if not hub.reading:
             hub.begin_reading()
-        if self._in_line or connection.unread or hub.budget.left <= 0:
+        if self._in_line or connection.unread is not None or hub.budget.left <= 0:
             self._stash = [*(self._stash or ()), data]
             self._wait_in_line()
             if len(data) >= STASH_SIZE or len(self._stash) >= STASH_CHUNKS:
@@ -119,7 +119,7 @@ class StreamProtocol(asyncio.Protocol):
 
     def _has_more(self, connection: Connection) -> bool:
         """Whether something has come that is not handled yet."""
-        return connection.unread or self._stash is not None
+        return connection.unread is not None or self._stash is not None
 
     def _wait_in_line(self) -> None:
         """Go on when others have had their turn."""
@@ -207,7 +207,7 @@ class StreamProtocol(asyncio.Protocol):
         if connection is None:
             return
         try:
-            if connection.unread:
+            if connection.unread is not None:
                 connection.go_on(now, wall_us)
             elif self._stash is not None:
                 data = b"".join(self._stash)
@@ -242,7 +242,7 @@ class StreamProtocol(asyncio.Protocol):
             self._stash = None
             self._close(transport)
             return
-        if connection.unread or self._stash is not None:
+        if connection.unread is not None or self._stash is not None:
             self._go_on_or_part(connection)
         self._read_or_not(connection, transport)
         if connection.clock_stopped:

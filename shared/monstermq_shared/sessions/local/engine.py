@@ -48,20 +48,20 @@ class LocalEngine(SessionLifecycle):
         if qos == 2:
             self._publish_exactly_once(session, run, wall_us)
             return
-        durable = self.publisher.publish(session.client_id, run, wall_us, session.link)
-        if qos == 1:
-            self._published(session, Answer.PUBACK, run.packet_ids, durable)
+        link = session.link
+        durable = self.publisher.publish(session.client_id, run, wall_us, link)
+        if self.publisher.fan_out is not None:
+            self._answer_later(session, Answer.PUBACK, run.packet_ids, durable)
+        elif qos and link is not None:
+            self.journal.after(session, durable, link.answer, Answer.PUBACK, run.packet_ids)
+            if self.backpressure.overflowing or self._is_behind():
+                self._bound(session)
 
-    def _published(
+    def _answer_later(
         self, session: Session, kind: Answer, packet_ids: Sequence[int], durable: bool
     ) -> None:
-        """Acknowledge a run; one that goes out in pieces once it is out."""
-        if self.publisher.fan_out is not None:
-            self._unanswered = (session, kind, packet_ids, durable)
-            return
-        session.answer(kind, packet_ids, durable=durable)
-        if self.backpressure.overflowing or self._is_behind():
-            self._bound(session)
+        """Acknowledge a run that goes out in pieces once it is out."""
+        self._unanswered = (session, kind, packet_ids, durable)
 
     def work(self) -> bool:
         """Do a piece of what takes long; return whether there is more. Call it once per turn."""
@@ -72,13 +72,15 @@ class LocalEngine(SessionLifecycle):
             if publisher.fan_out is None:
                 self._fanned_out(fan_out.durable)
             return True
-        return self.chores.work()
+        return self.chores.work() if self.chores.waiting else False
 
     def _fanned_out(self, durable: bool) -> None:
         """A run has reached all its targets: go on with what waited for that."""
         if self._unanswered is not None:
             (session, kind, packet_ids, besides), self._unanswered = self._unanswered, None
-            self._published(session, kind, packet_ids, durable or besides)
+            if packet_ids:
+                session.answer(kind, packet_ids, durable=durable or besides)
+            self._bound(session)
         postponed, self._postponed = self._postponed, []
         for call, arguments in postponed:
             call(*arguments)
@@ -121,7 +123,11 @@ class LocalEngine(SessionLifecycle):
         if new:
             fresh = run if len(new) == run.count else run.only(new)
             durable |= self.publisher.publish(session.client_id, fresh, wall_us, session.link)
-        self._published(session, Answer.PUBREC, run.packet_ids, durable)
+        if self.publisher.fan_out is not None:
+            self._answer_later(session, Answer.PUBREC, run.packet_ids, durable)
+        else:
+            session.answer(Answer.PUBREC, run.packet_ids, durable=durable)
+            self._bound(session)
 
     def publish_system(self, run: MessageRun) -> int:
         """Publish a ``$SYS`` message without a position; return how many subscribe to it."""

@@ -7,7 +7,7 @@ if the run had been handed to all at once.
 
 from collections.abc import Sequence
 
-from monstermq_shared.budget import BUSY, Budget
+from monstermq_shared.budget import Budget
 from monstermq_shared.counters import Counters, DropReason
 from monstermq_shared.messages import MessageRun
 from monstermq_shared.records import Record
@@ -42,7 +42,7 @@ class FanOut:
         reached: How many have it.
         link: The publisher's connection; None for a will.
         rows: The records for queue rows; None at QoS 0, where there are none.
-        durable: The acknowledgement waits for the commit, as far as known now.
+        durable: Handing it over made rows so far.
     """
 
     __slots__ = ("durable", "link", "reached", "rows", "run", "targets")
@@ -53,14 +53,13 @@ class FanOut:
         targets: Targets,
         link: Link | None,
         rows: Sequence[Record] | None,
-        durable: bool,
     ) -> None:
         self.run = run
         self.targets = targets
         self.reached = 0
         self.link = link
         self.rows = rows
-        self.durable = durable
+        self.durable = False
 
 
 class Publisher:
@@ -103,7 +102,7 @@ class Publisher:
     def publish(self, client_id: str, run: MessageRun, wall_us: int, link: Link | None) -> bool:
         """Append a run and route it; return whether its acknowledgement waits for the commit.
 
-        If that cannot be said yet, ``fan_out`` is set and will say it.
+        It waits for ``fan_out`` too, if that is set then, and perhaps for the commit because of it.
 
         Args:
             client_id: The publisher.
@@ -134,37 +133,38 @@ class Publisher:
             # No view's turn is the longer for it: a tap holds nobody back.
             journal.log.tap(_records(run, origin, retained=False))
         durable = route.durable_retained if run.retain else route.durable
-        if route.targets:
-            durable |= self._reach(run, origin, route.targets, link, records, durable)
+        targets = route.targets
+        if targets:
+            if link is not None and link.is_bridge:
+                # A bridge that subscribes to what it publishes would send it round for ever.
+                targets = [target for target in targets if target[0].link is not link]
+            # A live copy does not carry the publisher's retain flag, nor does its row.
+            rows = None if run.retain else records
+            deliveries = len(targets) * run.count if run.qos else len(targets)
+            self._budget.left -= 2 * deliveries
+            if deliveries > self.deliveries_max and len(targets) > 1:
+                self._begin_fan_out(run, origin, targets, link, rows)
+            elif self._deliver(run, origin, targets, link, rows):
+                durable = True
         if journal.backlog_size > self._backpressure.backlog_max and (records or durable):
             self._backpressure.hold_for_backlog(link)
         return durable
 
-    def _reach(
+    def _begin_fan_out(
         self,
         run: MessageRun,
         origin: Origin,
         targets: Targets,
         link: Link | None,
-        records: Sequence[Record] | None,
-        durable: bool,
-    ) -> bool:
-        """Hand a run to its targets, or to the first of many; return whether that made rows."""
-        if link is not None and link.is_bridge:
-            # A bridge that subscribes to what it publishes would send it round for ever.
-            targets = [target for target in targets if target[0].link is not link]
-        # A live copy does not carry the publisher's retain flag, nor does its row.
-        rows = None if run.retain else records
-        deliveries = len(targets) * run.count if run.qos else len(targets)
-        self._budget.left -= 2 * deliveries
-        if deliveries <= self.deliveries_max or len(targets) == 1:
-            return self._deliver(run, origin, targets, link, rows)
+        rows: Sequence[Record] | None,
+    ) -> None:
+        """Hand a run to the first of many."""
         if run.qos and rows is None:
             rows = _records(run, origin, retained=False)
-        self.fan_out = FanOut(run, targets, link, rows, durable)
-        self._budget.left = BUSY
+        self.fan_out = FanOut(run, targets, link, rows)
+        self._budget.busy = True
+        self._budget.left = 0
         self.go_on()
-        return False
 
     def go_on(self) -> None:
         """Hand the run of ``fan_out`` to the next of its targets."""
@@ -178,6 +178,7 @@ class Publisher:
         fan_out.durable |= self._deliver(run, origin, targets, fan_out.link, fan_out.rows)
         if fan_out.reached >= len(fan_out.targets):
             self.fan_out = None
+            self._budget.busy = False
 
     def _deliver(
         self,
