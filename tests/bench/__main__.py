@@ -19,6 +19,7 @@ from tests.bench import (
     scenarios_latency,
     scenarios_routing,
     scenarios_topics,
+    scenarios_writing,
     store_bench,
     topics_bench,
 )
@@ -40,6 +41,7 @@ SCENARIOS: tuple[Scenario | Component, ...] = (
     *scenarios_latency.SCENARIOS,
     *scenarios_durable.SCENARIOS,
     *scenarios_topics.SCENARIOS,
+    *scenarios_writing.SCENARIOS,
 )
 CEILING_S = 1.0
 MODULES: dict[str, Callable[[Effort], list[str]]] = {

@@ -1,7 +1,7 @@
 """Turns: the facts that one commit makes durable, and what may be said once it has.
 
 One turn is being committed while the next collects what arrives meanwhile, so the slower the disk,
-the larger the turns: group commit without a timer (ARCHITECTURE 11.4).
+the larger the turns: group commit (ARCHITECTURE 11.4).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +18,9 @@ ANSWER_SIZE = 300
 
 ROW_SIZE = 300
 """Bytes that a row of a session or a subscription takes beside its texts, about."""
+
+DELETION_SIZE = 100
+"""Bytes that the deletion of a queue row takes while it waits for a commit, about."""
 
 
 class Speaker(Protocol):
@@ -62,6 +65,7 @@ class Journal:
     __slots__ = (
         "_committing_size",
         "_counters",
+        "_parting",
         "backlog_size",
         "committed",
         "committing",
@@ -76,6 +80,7 @@ class Journal:
         self.committed = 0
         self.backlog_size = 0
         self._committing_size = 0
+        self._parting = False
         self._counters = counters
 
     def changes(self, client_id: str) -> ClientChanges:
@@ -95,12 +100,14 @@ class Journal:
 
     def end_client(self, client_id: str) -> ClientChanges:
         """Forget a client's facts of this turn and delete all it has in the database."""
+        self._parting = True
         changes = self.turn.clients[client_id] = ClientChanges(ended=True)
         return changes
 
     def write_session(self, row: SessionRow) -> None:
         """Insert or replace a session's row; it has the will."""
         self.changes(row.client_id).session = row
+        self._parting |= not row.connected
         self.backlog_size += ROW_SIZE
         if row.will is not None:
             self.backlog_size += len(row.will.topic) + len(row.will.payload)
@@ -124,6 +131,7 @@ class Journal:
         changes = self.changes(client_id)
         if changes.queued.pop(offset, None) is None:
             changes.dequeued.append(offset)
+            self.backlog_size += DELETION_SIZE
         else:
             self._counters.rows_elided += 1
 
@@ -153,15 +161,35 @@ class Journal:
         )
 
     @property
+    def is_empty(self) -> bool:
+        """Whether nothing has been collected."""
+        turn = self.turn
+        return not (turn.clients or turn.after or turn.records or self.log.waiting)
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether what is collected should be committed soon.
+
+        Somebody is told something then; or a client has gone, whose will must not be published if
+        we crash now, since it has said goodbye.
+        """
+        return bool(self.turn.after) or self._parting
+
+    @property
+    def collected_size(self) -> int:
+        """Bytes of ``backlog_size`` that are not being committed yet."""
+        return self.backlog_size - self._committing_size
+
+    @property
     def backlog_records(self) -> int:
         """How many records the views have not committed yet."""
         return sum(map(len, self.uncommitted()))
 
     def backlog_age_s(self, wall_us: int) -> float:
         """Seconds since the oldest record came that is not committed yet; 0 if there is none."""
-        for turn in (self.committing, self.turn):
-            if turn is not None and turn.records:
-                return max(wall_us - turn.records[0].timestamp_us, 0) / 1_000_000
+        for records in self.uncommitted():
+            if records:
+                return max(wall_us - records[0].timestamp_us, 0) / 1_000_000
         return 0.0
 
     def take(self) -> Turn | None:
@@ -172,6 +200,7 @@ class Journal:
             return None
         turn.upto = self.log.next_offset
         self.turn = Turn(turn.number + 1)
+        self._parting = False
         self.committing = turn
         self._committing_size = self.backlog_size
         return turn
