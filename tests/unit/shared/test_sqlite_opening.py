@@ -435,16 +435,23 @@ async def test_a_commit_touches_one_page_besides_its_rows(tmp_path: Path) -> Non
     await database.close()
 
 
-async def test_a_database_of_an_older_release_gets_what_it_lacks(tmp_path: Path) -> None:
+async def test_a_database_of_an_older_release_keeps_its_page_size(tmp_path: Path) -> None:
     path = tmp_path / "x.db"
     database = await open_at(path)
     await database.commit(full_commit(1))
     await database.close()
+    assert select(path, "PRAGMA page_size") == [(2048,)]
     connection = sqlite3.connect(path, isolation_level=None)
-    # The number of the last commit.
-    connection.execute("DELETE FROM watermarks WHERE partition = -1")
+    for statement in (
+        "PRAGMA journal_mode = DELETE",
+        "PRAGMA page_size = 4096",
+        "DELETE FROM watermarks WHERE partition = -1",  # the number of the last commit
+        "VACUUM",
+    ):
+        connection.execute(statement)
     connection.close()
     database = await open_at(path)
     await database.commit(full_commit(2))
     assert await rows_of(database) == (2, 1, 2)
     await database.close()
+    assert select(path, "PRAGMA page_size") == [(4096,)]

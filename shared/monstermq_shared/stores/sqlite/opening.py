@@ -39,6 +39,13 @@ _STATEMENTS_MAX = 512
 _QUERIES = load_queries(__package__, "database.sql")
 _ORIGINAL_TABLES = {"sessions", "subscriptions", "queuedmessages", "retainedmessages"}
 
+_PAGE_SIZE = 2048
+"""Bytes of a page of a new database; older ones have 4096.
+
+A small commit writes every page it touches as a whole, some ten of them. Half the usual size
+halves that and is no slower in bulk; with 1024 most rows of message tables would not fit on a page.
+"""
+
 _LOG_SIZE = 64 * 1024 * 1024
 """How large the write-ahead log becomes before SQLite moves it into the database.
 
@@ -158,7 +165,9 @@ def check_ours(connection: sqlite3.Connection, path: str) -> None:
 
 def create_meta(connection: sqlite3.Connection) -> None:
     """Make an empty file, or ``:memory:``, a database of the current schema without stores."""
-    # Only before the first table is made: lets a purge give its space back in small steps.
+    # Both only before the first table is made, and in this order.
+    connection.execute(f"PRAGMA page_size = {_PAGE_SIZE}")
+    # Lets a purge give its space back in small steps.
     connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     connection.execute("BEGIN IMMEDIATE")
     connection.execute(_QUERIES["meta_table"])
