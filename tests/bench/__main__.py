@@ -21,6 +21,7 @@ from tests.bench import (
     scenarios_latency,
     scenarios_routing,
     scenarios_topics,
+    scenarios_writing,
     store_bench,
     topics_bench,
 )
@@ -52,6 +53,7 @@ SCENARIOS: tuple[Scenario | Component, ...] = (
     *scenarios_latency.SCENARIOS,
     *scenarios_durable.SCENARIOS,
     *scenarios_topics.SCENARIOS,
+    *scenarios_writing.SCENARIOS,
     *scenarios_canary.SCENARIOS,
 )
 CEILING_S = 1.0

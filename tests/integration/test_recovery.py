@@ -19,7 +19,7 @@ from monstermq_shared.exit_codes import ExitCode
 pytestmark = pytest.mark.integration
 
 MESSAGES = 3_000
-PAGE = 4096
+PAGE = 2048
 CONFIG = "ArchiveGroups: [{Name: MCP, TopicFilter: ['#'], ArchiveType: SQLITE}]"
 
 

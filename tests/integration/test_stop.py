@@ -25,6 +25,12 @@ WATCHERS = 12
 ROUND_S = 20.0
 SETTLE_S = 30.0
 PERSISTENT = ConnectOptions(clean=False)
+ARCHIVED = """
+ArchiveGroups:
+  - Name: MCP
+    TopicFilter: ["#"]
+    ArchiveType: SQLITE
+"""
 
 
 def message_maker(qos: int) -> Callable[[int], Message]:
@@ -32,6 +38,12 @@ def message_maker(qos: int) -> Callable[[int], Message]:
         return Message(f"load/{qos}", f"{qos} {n}".encode(), qos)
 
     return make
+
+
+def archived(broker: RunningBroker) -> list[bytes]:
+    with closing(sqlite3.connect(broker.directory / "monstermq.db")) as database:
+        rows = database.execute("SELECT payload_blob FROM mcparchive ORDER BY position").fetchall()
+    return [payload for (payload,) in rows]
 
 
 async def begin_watching(broker: RunningBroker, cast: Cast) -> None:
@@ -276,3 +288,17 @@ def test_a_database_of_another_program_is_left_as_it_is(broker: RunningBroker) -
     assert status == ExitCode.STORE_DAMAGED, said
     assert "another program" in said
     assert path.read_bytes() == before
+
+
+async def test_a_stop_commits_what_was_still_gathered(broker: RunningBroker, cast: Cast) -> None:
+    port = broker.start("SQLite: {CommitDelayMs: 60000}" + ARCHIVED).tcp_port
+    peer = await cast.peer(port)
+    await peer.connect("a")
+    await peer.publish("topic", b"taken along")
+    await peer.publish("topic", b"waited for", qos=1)
+    assert archived(broker) == [b"taken along", b"waited for"]
+    await peer.publish("topic", b"gathered")
+    await peer.ping()
+    assert archived(broker) == [b"taken along", b"waited for"]
+    assert broker.stop() == ExitCode.OK
+    assert archived(broker) == [b"taken along", b"waited for", b"gathered"]

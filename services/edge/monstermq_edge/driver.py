@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from monstermq_edge.gathering import Gathering
 from monstermq_edge.views import Views
 from monstermq_shared.clock import Clock
 from monstermq_shared.counters import Counters
@@ -52,6 +53,12 @@ class EngineDriver:
         self._counters = counters
         self._touch = touch
         self._fail = fail
+        self._gathering = Gathering(
+            engine.journal,
+            delay_s=views.commit_delay_s,
+            backlog_size_max=engine.settings.hold.backlog_size_max,
+            over=touch,
+        )
         self._turn: Turn | None = None
         self._turn_ready = asyncio.Event()
         self._idle = asyncio.Event()
@@ -85,7 +92,11 @@ class EngineDriver:
         self._fail(error)
 
     async def drain(self, *, within_s: float) -> bool:
-        """Commit all there is, for at most so long; return whether that was enough."""
+        """Commit all there is, for at most so long; return whether that was enough.
+
+        From then on nothing is gathered any more.
+        """
+        self._gathering.end()
         try:
             async with asyncio.timeout(within_s):
                 while self.end_turn() or not self._idle.is_set():
@@ -97,6 +108,7 @@ class EngineDriver:
 
     async def stop(self) -> None:
         """Commit and read nothing more."""
+        self._gathering.end()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -104,7 +116,7 @@ class EngineDriver:
     # -- commits ---------------------------------------------------------------------------------
 
     def end_turn(self) -> bool:
-        """Hand the facts of this loop turn over, unless a commit is still running.
+        """Hand the facts of this loop turn over, unless a commit still runs or they may wait.
 
         A fault in that ends the process: what the engine thinks is under way would never be.
 
@@ -124,7 +136,8 @@ class EngineDriver:
 
     def _hand_over(self) -> None:
         engine = self._engine
-        while (turn := engine.take_turn()) is not None:
+        while self._gathering.is_due() and (turn := engine.take_turn()) is not None:
+            self._gathering.taken()
             if self._views.has_work(turn):
                 self._turn = turn
                 self._idle.clear()

@@ -141,6 +141,7 @@ class Views:
         archives: Group name -> its history.
         retained_count: Topics with a retained message, as of the last ``measure``.
         database_size: Bytes the database takes, as of the last ``measure``.
+        commit_delay_s: How long changes that nobody waits for may wait for their commit.
     """
 
     def __init__(self, config: BrokerConfig, database: SqliteDatabase, counters: Counters) -> None:
@@ -153,6 +154,7 @@ class Views:
         self.archives: dict[str, ArchiveStore] = {}
         self.retained_count = 0
         self.database_size = 0
+        self.commit_delay_s = config.sqlite.commit_delay_ms / 1000
         self.retained = self._add_messages(
             RETAINED, config.retained_store_type, RetainedProjection("retained")
         )

@@ -84,6 +84,8 @@ class SQLite(Section):
     """The database file, relative to the working directory; `:memory:` keeps nothing."""
     min_free_mb: Annotated[int, Field(strict=True, ge=0, le=2**30)] = 1_024
     """MiB of its disk to keep free by deleting the oldest history; 0: the disk may become full."""
+    commit_delay_ms: Annotated[int, Field(strict=True, ge=0, le=60_000)] = 250
+    """Milliseconds that changes which no acknowledgement waits for are gathered; 0: none."""
 
     @property
     def in_memory(self) -> bool:

@@ -210,9 +210,9 @@ async def test_a_purge_gives_the_space_back(database: SqliteDatabase) -> None:
 
 async def test_nothing_to_give_back_writes_nothing(database: SqliteDatabase, path: Path) -> None:
     await database.commit(full_commit(1))
-    version = query(path, "SELECT version FROM monstermq_meta")
+    last_commit = query(path, "SELECT upto FROM watermarks WHERE partition = -1")
     assert not await database.give_space_back()
-    assert query(path, "SELECT version FROM monstermq_meta") == version
+    assert query(path, "SELECT upto FROM watermarks WHERE partition = -1") == last_commit
 
 
 async def test_what_is_free_is_the_disks_and_the_files_own(

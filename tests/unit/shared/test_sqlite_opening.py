@@ -415,3 +415,43 @@ async def test_damage_in_the_sessions_of_a_large_file_is_found(
     with pytest.raises(StoreDamaged):
         await open_at(path)
     assert path.read_bytes() == content
+
+
+# -- how much a commit writes --------------------------------------------------------------------
+
+
+def log_frames(path: Path) -> int:
+    """Return how many pages the write-ahead log holds that has not begun anew."""
+    ((page_size,),) = select(path, "PRAGMA page_size")
+    return path.with_name(f"{path.name}-wal").stat().st_size // (int(page_size) + 24)
+
+
+async def test_a_commit_touches_one_page_besides_its_rows(tmp_path: Path) -> None:
+    database = await open_at(tmp_path / "x.db")
+    await database.commit(Commit(upto=1, projections=["queue", RETAINED, ARCHIVE]))
+    before = log_frames(tmp_path / "x.db")
+    await database.commit(Commit(upto=2, projections=["queue", RETAINED, ARCHIVE]))
+    assert log_frames(tmp_path / "x.db") == before + 1
+    await database.close()
+
+
+async def test_a_database_of_an_older_release_keeps_its_page_size(tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
+    database = await open_at(path)
+    await database.commit(full_commit(1))
+    await database.close()
+    assert select(path, "PRAGMA page_size") == [(2048,)]
+    connection = sqlite3.connect(path, isolation_level=None)
+    for statement in (
+        "PRAGMA journal_mode = DELETE",
+        "PRAGMA page_size = 4096",
+        "DELETE FROM watermarks WHERE partition = -1",  # the number of the last commit
+        "VACUUM",
+    ):
+        connection.execute(statement)
+    connection.close()
+    database = await open_at(path)
+    await database.commit(full_commit(2))
+    assert await rows_of(database) == (2, 1, 2)
+    await database.close()
+    assert select(path, "PRAGMA page_size") == [(4096,)]

@@ -46,9 +46,11 @@ class UncertainConnection(sqlite3.Connection):
 @pytest.fixture
 def uncertain(path: Path) -> UncertainConnection:
     connection = sqlite3.connect(path, isolation_level=None, factory=UncertainConnection)
-    connection.execute("CREATE TABLE monstermq_meta (writer TEXT, version INTEGER)")
+    connection.execute("CREATE TABLE monstermq_meta (writer TEXT)")
+    connection.execute("CREATE TABLE watermarks (projection TEXT, partition INTEGER, upto INTEGER)")
     connection.execute("CREATE TABLE rows (x)")
-    connection.execute("INSERT INTO monstermq_meta VALUES ('me', 1)")
+    connection.execute("INSERT INTO monstermq_meta VALUES ('me')")
+    connection.execute("INSERT INTO watermarks VALUES ('', -1, 1)")
     return connection
 
 
@@ -159,8 +161,8 @@ async def test_a_commit_whose_outcome_is_unknown_is_done_once_when_it_is_repeate
         assert len(await database.sessions.page("a", after=-1, before=9, limit=9)) == left
 
 
-def test_another_writers_version_is_not_taken_for_ours(uncertain: UncertainConnection) -> None:
-    uncertain.execute("UPDATE monstermq_meta SET writer = 'other', version = 1")
+def test_another_writers_commit_is_not_taken_for_ours(uncertain: UncertainConnection) -> None:
+    uncertain.execute("UPDATE monstermq_meta SET writer = 'other'")
     with pytest.raises(StoreConflict), Ownership("me", 1).transaction(uncertain):
         pytest.fail("the body must not run")
     assert not uncertain.in_transaction

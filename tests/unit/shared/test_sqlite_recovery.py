@@ -27,7 +27,7 @@ from monstermq_shared.testing.builders import (
     make_session,
 )
 
-PAGE = 4096
+PAGE = 2048
 INTERIOR_PAGE = 5
 ARCHIVED = 6_000
 BOOTS = 3

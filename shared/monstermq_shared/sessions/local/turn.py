@@ -24,6 +24,9 @@ TURN_SIZE = 2 * 1024 * 1024
 ROW_SIZE = 300
 """Bytes that a row of a session or a subscription takes beside its texts, about."""
 
+DELETION_SIZE = 100
+"""Bytes that the deletion of a queue row takes while it waits for a commit, about."""
+
 
 class Speaker(Protocol):
     """A session, as far as the order of what its client is told goes."""
@@ -75,6 +78,7 @@ class Journal:
         "_counters",
         "_ended",
         "_ended_size",
+        "_parting",
         "backlog_size",
         "committed",
         "committing",
@@ -93,6 +97,7 @@ class Journal:
         # that is being committed.
         self._ended: deque[Turn] = deque()
         self._ended_size = 0
+        self._parting = False
         self.turn_size = TURN_SIZE
         self._counters = counters
 
@@ -117,12 +122,14 @@ class Journal:
 
     def end_client(self, client_id: str) -> ClientChanges:
         """Forget a client's facts of this turn and delete all it has in the database."""
+        self._parting = True
         changes = self.turn.clients[client_id] = ClientChanges(ended=True)
         return changes
 
     def write_session(self, row: SessionRow) -> None:
         """Insert or replace a session's row; it has the will."""
         self.changes(row.client_id).session = row
+        self._parting |= not row.connected
         self.backlog_size += ROW_SIZE
         if row.will is not None:
             self.backlog_size += len(row.will.topic) + len(row.will.payload)
@@ -146,6 +153,7 @@ class Journal:
         changes = self.changes(client_id)
         if changes.queued.pop(offset, None) is None:
             changes.dequeued.append(offset)
+            self.backlog_size += DELETION_SIZE
         else:
             self._counters.rows_elided += 1
 
@@ -170,15 +178,35 @@ class Journal:
         return (*(turn.records for turn in self._turns()), self.log.waiting)
 
     @property
+    def is_empty(self) -> bool:
+        """Whether nothing has been collected."""
+        return self.turn.is_empty() and not self._ended and not self.log.waiting
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether what is collected should be committed soon.
+
+        Somebody is told something then; or a client has gone, whose will must not be published if
+        we crash now, since it has said goodbye.
+        """
+        return bool(self._ended or self.turn.after) or self._parting
+
+    @property
+    def collected_size(self) -> int:
+        """Bytes of ``backlog_size`` that are not being committed yet."""
+        committing = self.committing
+        return self.backlog_size - (committing.size if committing is not None else 0)
+
+    @property
     def backlog_records(self) -> int:
         """How many records the views have not committed yet."""
         return sum(map(len, self.uncommitted()))
 
     def backlog_age_s(self, wall_us: int) -> float:
         """Seconds since the oldest record came that is not committed yet; 0 if there is none."""
-        for turn in self._turns():
-            if turn.records:
-                return max(wall_us - turn.records[0].timestamp_us, 0) / 1_000_000
+        for records in self.uncommitted():
+            if records:
+                return max(wall_us - records[0].timestamp_us, 0) / 1_000_000
         return 0.0
 
     def take(self) -> Turn | None:
@@ -204,6 +232,7 @@ class Journal:
         self._ended_size = self.backlog_size
         self._ended.append(turn)
         self.turn = Turn(turn.number + 1)
+        self._parting = False
 
     def done(self) -> None:
         """The taken turn is committed: say what was waiting for it."""

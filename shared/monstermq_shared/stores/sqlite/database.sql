@@ -1,6 +1,6 @@
 -- meta_table --
--- One row. The generation says which log the positions belong to; a commit is conditional on
--- writer and version, so that of two processes at most one can write.
+-- One row. The generation says which log the positions belong to; a commit is conditional on the
+-- writer, so that of two processes at most one can write.
 CREATE TABLE monstermq_meta (
     id INTEGER PRIMARY KEY CHECK (id = 1),
     generation TEXT NOT NULL,
@@ -22,13 +22,22 @@ CREATE TABLE watermarks (
 
 -- begin_boot --
 UPDATE monstermq_meta SET boot = boot + 1, writer = ?, version = version + 1
-RETURNING generation, boot, version;
+RETURNING generation, boot;
 
--- advance_version --
-UPDATE monstermq_meta SET version = version + 1 WHERE writer = ? AND version = ?;
+-- begin_commits --
+-- The number of the last commit stands beside the watermarks, in a partition that no log has, so
+-- that a commit touches one page for both.
+INSERT INTO watermarks (projection, partition, upto) VALUES ('', -1, 0)
+ON CONFLICT (projection, partition) DO UPDATE SET upto = upto + 1
+RETURNING upto;
 
--- version --
-SELECT writer, version FROM monstermq_meta;
+-- advance_commits --
+UPDATE watermarks SET upto = upto + 1
+WHERE projection = '' AND partition = -1 AND upto = ?2
+AND EXISTS (SELECT 1 FROM monstermq_meta WHERE writer = ?1);
+
+-- last_commit --
+SELECT writer, upto FROM monstermq_meta, watermarks WHERE projection = '' AND partition = -1;
 
 -- advance_watermarks --
 -- ?1 is a JSON array of projections. A watermark never goes back.

@@ -39,17 +39,27 @@ _STATEMENTS_MAX = 512
 _QUERIES = load_queries(__package__, "database.sql")
 _ORIGINAL_TABLES = {"sessions", "subscriptions", "queuedmessages", "retainedmessages"}
 
+_PAGE_SIZE = 2048
+"""Bytes of a page of a new database; older ones have 4096.
+
+A small commit writes every page it touches as a whole, some ten of them. Half the usual size
+halves that and is no slower in bulk; with 1024 most rows of message tables would not fit on a page.
+"""
+
+_LOG_SIZE = 64 * 1024 * 1024
+"""How large the write-ahead log becomes before SQLite moves it into the database.
+
+Every page that changed between two checkpoints is written back once, so a log of 64 MiB instead of
+the usual 4 writes a fraction of them: measured, 1.5 times the rows a second and no longer pause.
+"""
+
 _PRAGMAS = (
     "PRAGMA journal_mode = WAL",
     # What is acknowledged survives a power loss, not only a killed process.
     "PRAGMA synchronous = FULL",
     "PRAGMA cache_size = -65536",
     "PRAGMA temp_store = MEMORY",
-    # Every page that changed between two checkpoints is written back once, so a log of 64 MiB
-    # instead of the usual 4 writes a fraction of them: measured, 1.5 times the rows a second and
-    # no longer pause. The log is moved earlier when nothing else is to be done, see ``writer``.
-    "PRAGMA wal_autocheckpoint = 16384",
-    "PRAGMA journal_size_limit = 67108864",
+    f"PRAGMA journal_size_limit = {_LOG_SIZE}",
 )
 
 _NEEDED: tuple[tuple[str, str | int, str], ...] = (
@@ -155,7 +165,9 @@ def check_ours(connection: sqlite3.Connection, path: str) -> None:
 
 def create_meta(connection: sqlite3.Connection) -> None:
     """Make an empty file, or ``:memory:``, a database of the current schema without stores."""
-    # Only before the first table is made: lets a purge give its space back in small steps.
+    # Both only before the first table is made, and in this order.
+    connection.execute(f"PRAGMA page_size = {_PAGE_SIZE}")
+    # Lets a purge give its space back in small steps.
     connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     connection.execute("BEGIN IMMEDIATE")
     connection.execute(_QUERIES["meta_table"])
@@ -228,6 +240,8 @@ def _take_over(
 ) -> Opened:
     for pragma in _PRAGMAS:
         connection.execute(pragma).fetchall()
+    ((page_size,),) = connection.execute("PRAGMA page_size").fetchall()
+    connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_SIZE // page_size}").fetchall()
     if lock is not None:
         _check_settings(connection, path)
     connection.execute("BEGIN IMMEDIATE")
@@ -235,17 +249,17 @@ def _take_over(
         for statement in schema:
             connection.execute(statement)
         writer = str(uuid.uuid4())
-        begun = connection.execute(_QUERIES["begin_boot"], (writer,)).fetchall()
+        ((generation, boot),) = connection.execute(_QUERIES["begin_boot"], (writer,)).fetchall()
+        ((last_commit,),) = connection.execute(_QUERIES["begin_commits"]).fetchall()
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
-    ((generation, boot, version),) = begun
     return Opened(
         connection=connection,
         lock=lock,
-        ownership=Ownership(writer, version),
+        ownership=Ownership(writer, last_commit),
         generation=generation,
         boot=boot,
         ended_cleanly=lock is None or lock.ended_cleanly,

@@ -22,19 +22,19 @@ class Attempt:
 
 
 class Ownership:
-    """Our claim on the database: a token in its meta row, and the version of our last commit.
+    """Our claim on the database: a token in its meta row, and the number of our last commit.
 
-    Every commit raises the version, and carries the token beside it, so that nobody takes
-    another's commit for his own.
+    Every commit raises the number, on condition that the token is still there, so that nobody
+    takes another's commit for his own.
 
     Args:
         writer: The token, unique to this opening of the database.
-        version: The version that stands beside it.
+        last_commit: The number of the last commit.
     """
 
-    def __init__(self, writer: str, version: int) -> None:
+    def __init__(self, writer: str, last_commit: int) -> None:
         self._writer = writer
-        self._version = version
+        self._last_commit = last_commit
         self._uncertain: Attempt | None = None
 
     @contextmanager
@@ -75,15 +75,15 @@ class Ownership:
             return
         if connection.in_transaction:
             connection.execute("ROLLBACK")
-        found = connection.execute(_QUERIES["version"]).fetchone()
-        if found == (self._writer, self._version + 1):
-            self._version += 1
+        found = connection.execute(_QUERIES["last_commit"]).fetchone()
+        if found == (self._writer, self._last_commit + 1):
+            self._last_commit += 1
             self._uncertain.applied = True
         self._uncertain = None
 
     def _claim(self, connection: sqlite3.Connection) -> None:
-        claim = (self._writer, self._version)
-        if connection.execute(_QUERIES["advance_version"], claim).rowcount != 1:
+        claim = (self._writer, self._last_commit)
+        if connection.execute(_QUERIES["advance_commits"], claim).rowcount != 1:
             raise StoreConflict(
                 "another broker has opened this database and writes to it; this one stops"
             )
@@ -97,4 +97,4 @@ class Ownership:
             if not attempt.applied:
                 raise
         else:
-            self._version += 1
+            self._last_commit += 1

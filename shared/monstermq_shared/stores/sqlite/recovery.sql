@@ -18,7 +18,7 @@ SELECT projection, partition, upto FROM watermarks;
 INSERT OR IGNORE INTO watermarks (projection, partition, upto) VALUES (?, ?, ?);
 
 -- highest_watermark --
-SELECT coalesce(max(upto), 0) FROM watermarks;
+SELECT coalesce(max(upto), 0) FROM watermarks WHERE partition >= 0;
 
 -- clients --
 SELECT client_id FROM sessions ORDER BY client_id;

@@ -15,9 +15,16 @@ T = TypeVar("T")
 Job = Callable[[sqlite3.Connection], T]
 
 _CHECKPOINT_IDLE_S = 0.5
-"""After so long without a job the write-ahead log is moved into the database.
+"""After so long without a job the write-ahead log may be moved into the database.
 
 Under load SQLite does that by itself, see ``opening``; idle time is the better time for it.
+"""
+
+_CHECKPOINT_ROWS = 16_384
+"""Fewer changed rows than this are left in the log: their pages will change again.
+
+A checkpoint writes every page once more that has changed, so one in every pause of a few messages
+would nearly double what these write.
 """
 
 
@@ -65,18 +72,18 @@ class Writer:
         await asyncio.to_thread(self._thread.join)
 
     def _run(self) -> None:
-        dirty = False
+        moved = 0
         while True:
+            worthwhile = self._connection.total_changes - moved >= _CHECKPOINT_ROWS
             try:
-                item = self._jobs.get(timeout=_CHECKPOINT_IDLE_S if dirty else None)
+                item = self._jobs.get(timeout=_CHECKPOINT_IDLE_S if worthwhile else None)
             except queue.Empty:
                 self._checkpoint()
-                dirty = False
+                moved = self._connection.total_changes
                 continue
             if item is None:
                 break
             self._run_job(*item)
-            dirty = True
         self._connection.close()
 
     def _run_job(self, job: Job[T], future: asyncio.Future[T]) -> None:
