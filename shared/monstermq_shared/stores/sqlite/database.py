@@ -12,7 +12,9 @@ from monstermq_shared.stores.ports import ArchiveStore, Commit, CommitResult, Me
 from monstermq_shared.stores.sql import load_queries, table_names
 from monstermq_shared.stores.sqlite import sessions as session_tables
 from monstermq_shared.stores.sqlite.archives import SqliteArchiveStore
-from monstermq_shared.stores.sqlite.backup import backup_file, copy_to
+from monstermq_shared.stores.sqlite.backup import backup_open_file
+from monstermq_shared.stores.sqlite.copying import copy_to
+from monstermq_shared.stores.sqlite.files import place_of
 from monstermq_shared.stores.sqlite.maintenance import Maintenance
 from monstermq_shared.stores.sqlite.messages import SqliteMessageStore
 from monstermq_shared.stores.sqlite.opening import MEMORY, META_TABLES, Opened, open_database
@@ -65,7 +67,7 @@ class SqliteDatabase:
         self.boot = opened.boot
         self.generation = opened.generation
         self._path = path
-        self._absolute_path = path if path == MEMORY else str(Path(path).resolve())
+        self._absolute_path = path if path == MEMORY else str(place_of(Path(path)))
         self._lock = opened.lock
         self._ownership = opened.ownership
         self._ended_cleanly = opened.ended_cleanly
@@ -164,7 +166,7 @@ class SqliteDatabase:
         if self._path == MEMORY:
             await self._writer.submit(lambda source: copy_to(source, target, read=MEMORY))
         else:
-            await asyncio.to_thread(backup_file, Path(self._path), target)
+            await asyncio.to_thread(backup_open_file, Path(self._path), target)
 
     async def size(self) -> int:
         """Return the bytes it takes on disk, its write-ahead log included, or in memory."""
