@@ -87,7 +87,8 @@ class EngineDriver:
     async def drain(self, *, within_s: float) -> bool:
         """Commit all there is, for at most so long; return whether that was enough."""
         try:
-            async with asyncio.timeout(within_s):
+            # A database that is lost takes no commit before the next start.
+            async with asyncio.timeout(within_s if self._views.database.lost is None else 0):
                 self.end_turn()
                 while not self._idle.is_set():
                     await self._idle.wait()

@@ -71,7 +71,7 @@ class SqliteDatabase:
         self._lock = opened.lock
         self._ownership = opened.ownership
         self._ended_cleanly = opened.ended_cleanly
-        self._writer = Writer(opened.connection, path)
+        self._writer = Writer(opened.connection, path, opened.guard)
         self._readers: Readers = (
             WriterReaders(self._writer) if path == MEMORY else FileReaders(Path(path), self._writer)
         )
@@ -130,6 +130,11 @@ class SqliteDatabase:
     def archive_store(self, name: str) -> ArchiveStore:
         """Return the archive of that name; it was given to ``open``."""
         return self._archives[name]
+
+    @property
+    def lost(self) -> str | None:
+        """Why nothing is committed until a restart: its files were taken away, see ``Guard``."""
+        return self._writer.lost
 
     async def commit(self, commit: Commit) -> CommitResult:
         """Apply it in one transaction, on condition that nobody else has written since we opened.
@@ -226,8 +231,12 @@ class SqliteDatabase:
         self._closed = True
         await self._readers.close()
         await self._writer.close()
-        if self._lock is not None:
+        if self._lock is None:
+            return
+        if self.lost is None:
             self._lock.close()
+        else:
+            self._lock.leave()
 
     def _apply(self, connection: sqlite3.Connection, commit: Commit) -> CommitResult:
         """Run the transaction, on the writer's thread."""

@@ -7,7 +7,7 @@ import stat
 import uuid
 from collections.abc import Iterable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from monstermq_shared.errors import StartupError, StoreDamaged
@@ -27,6 +27,8 @@ from monstermq_shared.stores.sqlite.files import (
 )
 from monstermq_shared.stores.sqlite.lock import DatabaseLock, check_only_name
 from monstermq_shared.stores.sqlite.ownership import Ownership
+from monstermq_shared.stores.sqlite.rescue import Guard
+from monstermq_shared.stores.sqlite.watch import FileWatch
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +87,7 @@ class Opened:
     Attributes:
         connection: The writing connection, in autocommit mode.
         lock: None for ``:memory:``; closing it gives the database free.
+        guard: What sees to it that the files are not taken away; None for ``:memory:``.
         ownership: The claim that every transaction checks.
         generation: Of which log the positions are.
         boot: How often the database has been opened.
@@ -93,6 +96,7 @@ class Opened:
 
     connection: sqlite3.Connection
     lock: DatabaseLock | None
+    guard: Guard | None
     ownership: Ownership
     generation: str
     boot: int
@@ -124,7 +128,7 @@ def open_database(path: str, schema: Iterable[str]) -> Opened:
         _warn_of_new_folder(file, lock)
         if not file.exists():
             _create(file)
-        lock.hold(file)
+        descriptor = lock.hold(file)
         with translated_at_start(path):
             connection = _connect(path)
             try:
@@ -266,6 +270,7 @@ def _take_over(
     return Opened(
         connection=connection,
         lock=lock,
+        guard=None,
         ownership=Ownership(writer, version),
         generation=generation,
         boot=boot,

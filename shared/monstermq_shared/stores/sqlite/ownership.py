@@ -27,13 +27,16 @@ class Ownership:
     Every commit raises the version, and carries the token beside it, so that nobody takes
     another's commit for his own.
 
-    Args:
+    Attributes:
         writer: The token, unique to this opening of the database.
+
+    Args:
+        writer: The same.
         version: The version that stands beside it.
     """
 
     def __init__(self, writer: str, version: int) -> None:
-        self._writer = writer
+        self.writer = writer
         self._version = version
         self._uncertain: Attempt | None = None
 
@@ -76,13 +79,13 @@ class Ownership:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         found = connection.execute(_QUERIES["version"]).fetchone()
-        if found == (self._writer, self._version + 1):
+        if found == (self.writer, self._version + 1):
             self._version += 1
             self._uncertain.applied = True
         self._uncertain = None
 
     def _claim(self, connection: sqlite3.Connection) -> None:
-        claim = (self._writer, self._version)
+        claim = (self.writer, self._version)
         if connection.execute(_QUERIES["advance_version"], claim).rowcount != 1:
             raise StoreConflict(
                 "another broker has opened this database and writes to it; this one stops"
