@@ -30,6 +30,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "data"
     folder.mkdir()
     monkeypatch.chdir(folder)
+    monkeypatch.setattr(writer, "_LOOK_LASTS_S", 0.0)
     return folder
 
 
@@ -205,6 +206,20 @@ async def test_what_was_committed_as_it_happened_is_saved_and_not_acknowledged(t
     with pytest.raises(StoreUnavailable):
         await database._writer.submit(commit_and_lose)
     assert archived(rescued(await told.next())) == ROWS - 1
+    await database.close()
+
+
+async def test_what_is_committed_before_the_next_look_is_saved_too(
+    told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "_LOOK_LASTS_S", WAIT_S)
+    database = await filled()
+    delete()
+    await commit_archive(database, make_record(ROWS))
+    monkeypatch.setattr(writer, "_LOOK_LASTS_S", 0.0)
+    with pytest.raises(StoreUnavailable):
+        await commit_archive(database, make_record(ROWS + 1))
+    assert archived(rescued(await told.next())) == ROWS + 1
     await database.close()
 
 

@@ -1,6 +1,7 @@
 """What becomes of a database whose files are taken away while the broker runs on it."""
 
 import logging
+import math
 import shlex
 import sqlite3
 import time
@@ -44,19 +45,22 @@ class Guard:
         self._database = database
         self._place = place_of(database)
         self._loss: Loss | None = None
+        self._looked_s = -math.inf
         self._next_try_s: float | None = None
         self.lost: str | None = None
 
-    def check(self) -> None:
-        """Look at the files.
+    def check(self, *, age_s: float = 0.0) -> None:
+        """Look at the files, unless that was done less than so many seconds ago.
 
         Raises:
             StoreUnavailable: They are not ours any more, now and for ever; or cannot be looked at.
         """
-        if self._loss is None:
+        now_s = time.monotonic()
+        if self._loss is None and now_s - self._looked_s >= age_s:
             self._loss = self._watch.look()
+            self._looked_s = now_s
             if self._loss is not None:
-                self._next_try_s = time.monotonic()
+                self._next_try_s = now_s
                 self.lost = f"{self._loss.what} while in use: what it held is being saved"
         if self._loss is not None:
             raise StoreUnavailable(f"{self._loss.what} while in use")

@@ -4,9 +4,9 @@ SQLite does not notice when a file is taken away under it: on Linux it goes on w
 open, and all it commits is gone with the process.
 """
 
+import mmap
 import os
 import struct
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -57,8 +57,42 @@ class _Index(NamedTuple):
     moved: bool
 
 
+class _File:
+    """A file that is open, and the name by which it should be found.
+
+    Args:
+        name: The name.
+        descriptor: Where it is open.
+    """
+
+    __slots__ = ("_identity", "descriptor", "name")
+
+    def __init__(self, name: str, descriptor: int) -> None:
+        self.name = name
+        self.descriptor = descriptor
+        opened = os.fstat(descriptor)
+        self._identity = (opened.st_dev, opened.st_ino)
+
+    def find(self) -> os.stat_result | None:
+        """Return what bears the name, None if nothing does."""
+        try:
+            return os.stat(self.name)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def is_same(self, status: os.stat_result) -> bool:
+        """Tell whether that is the open file."""
+        return (status.st_dev, status.st_ino) == self._identity
+
+    def fate(self, status: os.stat_result | None) -> str:
+        """Say what has become of it, if that is another file, or none."""
+        if status is not None:
+            return "replaced by another file"
+        return "given another name" if os.fstat(self.descriptor).st_nlink else "deleted"
+
+
 class FileWatch:
-    """Compares the files by their names with the ones that are open; a few system calls.
+    """Compares the files by their names with the ones that are open.
 
     Only the writer's thread uses it, and only between transactions. What other programs may do to a
     database in use, such as a checkpoint of the ``sqlite3`` command, is no finding.
@@ -69,19 +103,16 @@ class FileWatch:
     """
 
     def __init__(self, database: Path, descriptor: int) -> None:
-        self._database = descriptor
-        log, index = beside(database, LOG), beside(database, INDEX)
-        # Closing one on the index would cost this process SQLite's locks on it: see ``close``.
-        self._log, self._index = (
-            os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in (log, index)
-        )
         # By the name that was given, since a link may be made to lead elsewhere.
-        self._name, self._log_name = str(database.absolute()), str(log)
-        self._open = {
-            self._name: descriptor,
-            self._log_name: self._log,
-            str(index): self._index,
-        }
+        self._database = _File(str(database.absolute()), descriptor)
+        # Closing the one on the index would cost this process SQLite's locks on it: see ``close``.
+        self._log, self._index = (
+            _File(str(path), os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+            for path in (beside(database, LOG), beside(database, INDEX))
+        )
+        self._files = (self._database, self._log, self._index)
+        # A look costs five system calls, and each gives the interpreter's lock away; this is none.
+        self._memory = mmap.mmap(self._index.descriptor, _INDEX.size, prot=mmap.PROT_READ)
         self._moves: tuple[bytes, int] | None = None
         self._content: tuple[int, bytes] = (0, b"")
 
@@ -92,9 +123,16 @@ class FileWatch:
             StoreUnavailable: The files cannot be looked at now.
         """
         try:
-            return self._missing() or self._changed()
+            found = [file.find() for file in self._files]
+            for file, status in zip(self._files, found, strict=True):
+                if status is None or not file.is_same(status):
+                    return Loss(f"{file.name} has been {file.fate(status)}", whole=True)
+            database, log, _ = found
+            assert database is not None
+            assert log is not None
+            return self._changed(database.st_size, log.st_size)
         except OSError as exc:
-            raise StoreUnavailable(f"{self._name} cannot be looked at: {exc}") from exc
+            raise StoreUnavailable(f"{self._database.name} cannot be looked at: {exc}") from exc
 
     def strays(self) -> list[str]:
         """Return our log and index where they lie beside a database that is not ours.
@@ -104,57 +142,45 @@ class FileWatch:
         Raises:
             OSError: There is no database, or it cannot be looked at.
         """
-        if os.path.samestat(os.stat(self._name), os.fstat(self._database)):
+        if self._database.is_same(os.stat(self._database.name)):
             return []
-        strays = []
-        for path, descriptor in self._open.items():
-            with suppress(FileNotFoundError):
-                if os.path.samestat(os.stat(path), os.fstat(descriptor)):
-                    strays.append(path)
-        return strays
+        return [
+            file.name
+            for file in (self._log, self._index)
+            if (status := file.find()) is not None and file.is_same(status)
+        ]
 
     def close(self) -> None:
         """Close what was opened. SQLite has closed the database before."""
-        os.close(self._log)
-        os.close(self._index)
+        self._memory.close()
+        os.close(self._log.descriptor)
+        os.close(self._index.descriptor)
 
-    def _missing(self) -> Loss | None:
-        """Compare device and inode."""
-        for path, descriptor in self._open.items():
-            opened = os.fstat(descriptor)
-            with suppress(FileNotFoundError, NotADirectoryError):
-                if os.path.samestat(os.stat(path), opened):
-                    continue
-                return Loss(f"{path} has been replaced by another file", whole=True)
-            gone = "given another name" if opened.st_nlink else "deleted"
-            return Loss(f"{path} has been {gone}", whole=True)
-        return None
-
-    def _changed(self) -> Loss | None:
+    def _changed(self, size: int, log_size: int) -> Loss | None:
         """Compare the content with what SQLite says it has written."""
         index = self._read_index()
         if index is None:
             return None
-        if index.frames and not self._has_log(index):
-            return Loss(f"{self._log_name} has been truncated or overwritten", whole=index.moved)
-        content = (os.fstat(self._database).st_size, os.pread(self._database, _HEADER_SIZE, 0))
+        if index.frames and not self._has_log(index, log_size):
+            return Loss(f"{self._log.name} has been truncated or overwritten", whole=index.moved)
+        content = (size, os.pread(self._database.descriptor, _HEADER_SIZE, 0))
         if index.settled and index.moves == self._moves and content != self._content:
-            change = "truncated" if content[0] < self._content[0] else "overwritten"
-            return Loss(f"{self._name} has been {change}", whole=False)
+            change = "truncated" if size < self._content[0] else "overwritten"
+            return Loss(f"{self._database.name} has been {change}", whole=False)
         # While a checkpoint is half done, the next look has nothing to compare with.
         self._moves = index.moves if index.settled else None
         self._content = content
         return None
 
-    def _has_log(self, index: _Index) -> bool:
+    def _has_log(self, index: _Index, size: int) -> bool:
+        header = os.pread(self._log.descriptor, _LOG_HEADER_SIZE, 0)
         needed = _LOG_HEADER_SIZE + index.frames * index.frame_size
-        header = os.pread(self._log, _LOG_HEADER_SIZE, 0)
-        return os.fstat(self._log).st_size >= needed and header[_LOG_SALT] == index.moves[0]
+        return size >= needed and header[_LOG_SALT] == index.moves[0]
 
     def _read_index(self) -> _Index | None:
         """Return what it says, None if somebody is just writing it, or a later SQLite's."""
-        data = os.pread(self._index, _INDEX.size, 0)
-        if len(data) < _INDEX.size or data[:48] != data[_INDEX_COPY_SIZE : 2 * _INDEX_COPY_SIZE]:
+        data = self._memory[:]
+        if data[:_INDEX_COPY_SIZE] != data[_INDEX_COPY_SIZE : 2 * _INDEX_COPY_SIZE]:
             return None
         version, page_size, frames, salt, moved, begun = _INDEX.unpack(data)
         if version != _INDEX_VERSION:

@@ -25,6 +25,12 @@ Under load SQLite does that by itself, see ``opening``; idle time is the better 
 _LOOK_S = 2.0
 """How often the files are looked at while nothing is written."""
 
+_LOOK_LASTS_S = 0.1
+"""How long one look at the files is enough: under load it costs as much as some statements.
+
+What is committed before the next one may be acknowledged, since it is in the rescue.
+"""
+
 _RESCUE_AT_STOP_S = 15.0
 """How long a stop waits for the rescue of a lost database, before it is given up."""
 _INTERRUPT_S = 0.5
@@ -118,9 +124,9 @@ class Writer:
     def _run_job(self, job: Job[T], future: asyncio.Future[T]) -> None:
         try:
             with translated(self._where):
-                self._check()
+                self._check(age_s=_LOOK_LASTS_S)
                 result = job(self._connection)
-                self._check()
+                self._check(age_s=_LOOK_LASTS_S)
         except BaseException as exc:  # noqa: BLE001 - whoever awaits the future gets it
             self._loop.call_soon_threadsafe(_fail, future, self._cause(exc))
         else:
@@ -150,9 +156,9 @@ class Writer:
             self._guard.close()
         self._ended.set()
 
-    def _check(self) -> None:
+    def _check(self, *, age_s: float = 0.0) -> None:
         if self._guard is not None:
-            self._guard.check()
+            self._guard.check(age_s=age_s)
 
     def _cause(self, error: BaseException) -> BaseException:
         """Return why a job failed: what looks like damage may be a file that was truncated."""
