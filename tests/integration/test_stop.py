@@ -246,6 +246,20 @@ def test_a_second_broker_on_the_same_database_is_refused(broker: RunningBroker) 
     assert f"process {broker.pid}" in said
 
 
+def test_a_second_broker_on_a_hard_link_to_the_database_is_refused(broker: RunningBroker) -> None:
+    broker.start()
+    second = RunningBroker(broker.directory / "second")
+    second.directory.mkdir()
+    link = second.directory / "monstermq.db"
+    link.hardlink_to(broker.directory / "monstermq.db")
+    status, said = second.run_to_end()
+    assert status == ExitCode.STORE_IN_USE, said
+    assert "has 2 names (hard links)" in said
+    assert broker.stop() == ExitCode.OK
+    link.unlink()
+    broker.start()
+
+
 async def test_a_broker_whose_database_was_taken_over_stops(
     broker: RunningBroker, cast: Cast
 ) -> None:

@@ -290,7 +290,10 @@ class Broker:
     def readiness(self) -> list[str]:
         """Return why clients should not be sent here now."""
         reasons = [] if self._unready is None else [self._unready]
-        if self._driver.failing is not None:
+        lost = self.views.database.lost
+        if lost is not None:
+            reasons.append(lost)
+        elif self._driver.failing is not None:
             reasons.append(f"the database does not take commits: {self._driver.failing}")
         failing = self._maintenance.failing
         return reasons + [f"{job} fails: {fault}" for job, fault in failing.items()]
@@ -381,7 +384,9 @@ class Broker:
         clean = await self._driver.drain(within_s=DRAIN_S)
         self._shut_down_clients()
         if not (await self._driver.drain(within_s=DRAIN_S) and clean):
-            logger.error("stopped before everything was committed; nothing acknowledged is lost")
+            lost = self.views.database.lost is not None
+            why = "its files were taken away" if lost else "nothing acknowledged is lost"
+            logger.error("stopped before everything was committed; %s", why)
         await self._ending.aclose()
 
     async def _end_background(self) -> None:

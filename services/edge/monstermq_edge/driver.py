@@ -98,7 +98,8 @@ class EngineDriver:
         """
         self._gathering.end()
         try:
-            async with asyncio.timeout(within_s):
+            # A database that is lost takes no commit before the next start.
+            async with asyncio.timeout(within_s if self._views.database.lost is None else 0):
                 while self.end_turn() or not self._idle.is_set():
                     await (asyncio.sleep(0) if self._idle.is_set() else self._idle.wait())
         except TimeoutError:

@@ -113,17 +113,23 @@ class Maintenance:
         return [asyncio.create_task(self.repeat(job), name=job.name) for job in jobs]
 
     async def repeat(self, job: Job) -> None:
-        """Do a job for ever, whatever comes up in one run of it."""
+        """Do a job for ever, whatever comes up in one run of it; tell the same reason once."""
+        told: str | None = None
         await asyncio.sleep(job.delay_s)
         while True:
             try:
                 await job.run()
             except StoreError as exc:
-                logger.warning("%s failed, again in %.0f s: %s", job.name, job.interval_s, exc)
+                if told != str(exc):
+                    told = str(exc)
+                    logger.warning(
+                        "%s failed, again every %.0f s: %s", job.name, job.interval_s, told
+                    )
             except Exception as exc:  # noqa: BLE001 - a bug can be any exception, and is noted
                 self._faults.note(job.name, exc)
                 self.failing[job.name] = repr(exc)
             else:
+                told = None
                 self.failing.pop(job.name, None)
             await asyncio.sleep(job.interval_s)
 

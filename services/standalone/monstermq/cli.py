@@ -19,6 +19,7 @@ from monstermq_shared.config import (
     load_config,
     parse_log_level,
 )
+from monstermq_shared.config.fields import check_file_name
 from monstermq_shared.errors import ConfigError
 from monstermq_shared.exit_codes import ExitCode
 
@@ -189,7 +190,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _parse_run(arguments: Sequence[str]) -> Run | Check:
     parser = _Parser()
-    parser.option("config", type=Path, metavar="FILE")
+    parser.option("config", type=_file_name, metavar="FILE")
     parser.option("log", metavar="LEVEL")
     parser.option("cluster", action="store_true")
     parser.option("check", action="store_true")
@@ -204,24 +205,31 @@ def _parse_database_command(arguments: Sequence[str]) -> BackUp | Restore | Reco
     command = arguments[0] if arguments else None
     parser = _Parser()
     if command == "recover":
-        parser.add_argument("source", type=Path, metavar="FILE")
-        parser.add_argument("target", type=Path, metavar="NEWFILE")
+        parser.add_argument("source", type=_file_name, metavar="FILE")
+        parser.add_argument("target", type=_file_name, metavar="NEWFILE")
         parsed = parser.parse(arguments[1:])
         return Recover(source=parsed.source, target=parsed.target)
-    parser.option("config", type=Path, metavar="FILE")
+    parser.option("config", type=_file_name, metavar="FILE")
     if command == "backup":
-        parser.add_argument("target", type=Path, metavar="FILE")
+        parser.add_argument("target", type=_file_name, metavar="FILE")
         parser.option("force", action="store_true")
         parsed = parser.parse(arguments[1:])
         return BackUp(config=parsed.config, target=parsed.target, force=parsed.force)
     if command == "restore":
-        parser.add_argument("backup", type=Path, metavar="BACKUP")
+        parser.add_argument("backup", type=_file_name, metavar="BACKUP")
         parsed = parser.parse(arguments[1:])
         return Restore(config=parsed.config, backup=parsed.backup)
     raise ConfigError(
         "the commands for databases are: monstermq db backup FILE, monstermq db restore BACKUP, "
         "monstermq db recover FILE NEWFILE"
     )
+
+
+def _file_name(text: str) -> Path:
+    try:
+        return Path(check_file_name(text))
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(str(exc)) from exc
 
 
 def _log_level(text: str) -> int:

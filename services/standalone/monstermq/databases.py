@@ -64,8 +64,8 @@ def restore(invocation: Restore, environ: Mapping[str, str], output: TextIO) -> 
     database = _configured_database(invocation.config, environ)
     restored = restore_file(invocation.backup, database)
     output.write(f"{database}: restored from {invocation.backup}, {restored.size} bytes\n")
-    if restored.aside is not None:
-        output.write(f"what was there before is now {restored.aside}\n")
+    if restored.aside:
+        output.write(f"what was there before is now {', '.join(map(str, restored.aside))}\n")
     return ExitCode.OK
 
 

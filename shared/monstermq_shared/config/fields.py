@@ -152,6 +152,20 @@ def _check_setting(value: object) -> object:
 Setting = Annotated[bool | int | float | str, BeforeValidator(_check_setting)]
 Flag = Annotated[bool, Field(strict=True)]
 Text = Annotated[str, Field(strict=True, min_length=1)]
+
+
+def check_file_name(value: str) -> str:
+    """Return what can be the name of a file.
+
+    Raises:
+        ValueError: No file can have it; the message follows the key, or the argument.
+    """
+    if "\0" in value:
+        raise ValueError("contains a NUL character, which no file name has; remove it")
+    return value
+
+
+FileName = Annotated[Text, AfterValidator(check_file_name)]
 Port = Annotated[int, Field(strict=True, ge=0, le=65_535)]
 
 

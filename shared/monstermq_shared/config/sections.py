@@ -19,6 +19,7 @@ from monstermq_shared.config.durations import Duration
 from monstermq_shared.config.fields import (
     Address,
     ArchiveStoreType,
+    FileName,
     Flag,
     Format,
     LastValueStore,
@@ -80,7 +81,7 @@ class MongoDB(Section):
 class SQLite(Section):
     """The SQLite database."""
 
-    path: Text = "monstermq.db"
+    path: FileName = "monstermq.db"
     """The database file, relative to the working directory; `:memory:` keeps nothing."""
     min_free_mb: Annotated[int, Field(strict=True, ge=0, le=2**30)] = 1_024
     """MiB of its disk to keep free by deleting the oldest history; 0: the disk may become full."""
@@ -163,15 +164,15 @@ class Mcp(Section):
 class Tls(Section):
     """Certificates of TCPS and WSS. Read again on SIGHUP."""
 
-    cert_file: Text | None = None
+    cert_file: FileName | None = None
     """The server's certificate chain, PEM; relative to the working directory, as all below."""
-    key_file: Text | None = None
+    key_file: FileName | None = None
     """Its private key, PEM; may be in CertFile too."""
-    key_store: Text | None = None
+    key_store: FileName | None = None
     """Instead of the two: certificate and key in one PKCS#12 file (`.p12`, `.pfx`)."""
     key_store_password: SecretStr | None = None
     """The password of KeyStore, or of an encrypted KeyFile (or key in CertFile)."""
-    client_ca_file: Text | None = None
+    client_ca_file: FileName | None = None
     """Authorities, PEM, that sign client certificates; with it clients may show one."""
     require_client_cert: Flag = False
     """Refuse clients that show no certificate; needs ClientCaFile."""

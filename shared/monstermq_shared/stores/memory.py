@@ -218,8 +218,11 @@ class MemoryDatabase:
 
     Attributes:
         boot: 1.
+        lost: None: nobody can take memory away.
         sessions: The session store.
     """
+
+    lost: None = None
 
     def __init__(self) -> None:
         self.boot = 1

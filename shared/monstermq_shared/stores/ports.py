@@ -276,6 +276,14 @@ class Database(Protocol):
 
     boot: int
 
+    @property
+    def lost(self) -> str | None:
+        """Why nothing is committed any more before a restart, and what to do; None if all is well.
+
+        ``commit`` raises StoreUnavailable then: what was acknowledged is kept, nothing else is.
+        """
+        ...
+
     async def commit(self, commit: Commit) -> CommitResult:
         """Apply it in one transaction, on condition that nobody else has written since we opened.
 

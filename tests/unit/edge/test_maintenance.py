@@ -1,5 +1,6 @@
 """What maintenance does for the disk: history gives way, and space goes back."""
 
+import asyncio
 import logging
 import shutil
 import sqlite3
@@ -11,8 +12,10 @@ from tests.support.broker import LOOPBACK, free_ports
 from tests.support.stage import ManualClock
 
 from monstermq_edge.broker import Broker
+from monstermq_edge.maintenance import Job
 from monstermq_shared.clock import WallHistory
 from monstermq_shared.config import BrokerConfig
+from monstermq_shared.errors import StoreUnavailable
 from monstermq_shared.stores.ports import Commit
 from monstermq_shared.testing.builders import ARCHIVE, make_record
 
@@ -95,3 +98,26 @@ async def test_a_clock_that_is_set_is_logged_and_counted(
         broker._look_at_the_clock()
     assert broker.counters.clock_steps == 1
     assert "+1728000 s" in caplog.text
+
+
+async def test_a_job_that_keeps_failing_for_one_reason_says_so_once(
+    broker: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
+    reasons = iter(["gone", "gone", "full", "full", None, "full"])
+    done = asyncio.Event()
+
+    async def run() -> None:
+        reason = next(reasons, "the end")
+        if reason == "the end":
+            done.set()
+            await asyncio.Event().wait()
+        if reason is not None:
+            raise StoreUnavailable(reason)
+
+    job = Job(name="counting", run=run, interval_s=0.0)
+    task = asyncio.create_task(broker._maintenance.repeat(job))
+    async with asyncio.timeout(10):
+        await done.wait()
+    task.cancel()
+    told = [message for message in caplog.messages if message.startswith("counting failed")]
+    assert [message.rpartition(": ")[2] for message in told] == ["gone", "full", "full"]

@@ -235,6 +235,21 @@ def test_a_wrong_value_is_refused_with_line_key_and_fix(text: str, problem: str)
     assert problem in message
 
 
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [
+        ("SQLite", "Path"),
+        ("TLS", "CertFile"),
+        ("TLS", "KeyFile"),
+        ("TLS", "KeyStore"),
+        ("TLS", "ClientCaFile"),
+    ],
+)
+def test_a_name_that_no_file_can_have_is_refused_with_line_and_key(section: str, key: str) -> None:
+    message = refusal(f'{section}: {{ {key}: "a\\0b" }}\n')
+    assert message.startswith(f"c.yaml:2: {section}.{key} contains a NUL character")
+
+
 def test_a_secret_is_not_repeated_in_an_error() -> None:
     assert "hunter2" not in refusal("Postgres: hunter2\nTLS: {KeyStorePassword: [hunter2]}\n")
 

@@ -1,9 +1,11 @@
 """Copies of a database, the way back to one, and what neither may ever overwrite."""
 
 import asyncio
+import os
+import re
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -14,6 +16,8 @@ from monstermq_shared.errors import ConfigError, StartupError, StoreDamaged, Sto
 from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.stores.sqlite import SqliteDatabase
 from monstermq_shared.stores.sqlite.backup import Copied, backup_file, restore_file
+from monstermq_shared.stores.sqlite.files import complete_or_absent
+from monstermq_shared.stores.sqlite.recovery import recover_file
 from monstermq_shared.testing.builders import commit_archive, make_record
 from monstermq_shared.testing.database_contract import full_commit, rows_of
 
@@ -194,12 +198,12 @@ def test_a_restore_brings_the_backup_and_keeps_what_was_there() -> None:
     restored = restore_file(Path("copy.db"), Path("x.db"))
     assert restored.size == Path("x.db").stat().st_size
     assert archived("x.db") == 3
-    aside = restored.aside
-    assert aside is not None
+    aside, log = restored.aside
     assert aside.name.startswith("x.db.2")
-    assert Path(f"{aside}-wal").read_bytes() == b"its log"
+    assert log.name == f"{aside.name}-wal"
+    assert log.read_bytes() == b"its log"
     assert not Path("x.db-wal").exists()
-    Path(f"{aside}-wal").unlink()
+    log.unlink()
     assert archived(str(aside)) == 9
     assert archived("copy.db") == 3
     assert Path("x.db.lock").read_text() == ""
@@ -207,7 +211,7 @@ def test_a_restore_brings_the_backup_and_keeps_what_was_there() -> None:
 
 def test_a_restore_where_nothing_was_needs_nothing_aside() -> None:
     make("copy.db", 2)
-    assert restore_file(Path("copy.db"), Path("data/x.db")).aside is None
+    assert restore_file(Path("copy.db"), Path("data/x.db")).aside == ()
     assert archived("data/x.db") == 2
 
 
@@ -262,3 +266,146 @@ def test_an_exchange_that_fails_leaves_the_old_database() -> None:
     with pytest.raises(StoreUnavailable, match="cannot be replaced"):
         restore_file(Path("copy.db"), Path("x.db"))
     assert archived("x.db") == 2
+
+
+# what lies beside a name that is given
+
+
+COMPANIONS = ["-wal", "-journal"]
+
+
+@pytest.mark.parametrize("part", COMPANIONS)
+def test_a_backup_is_not_put_beside_the_log_of_another(part: str) -> None:
+    make("x.db")
+    Path(f"copy.db{part}").write_bytes(b"foreign")
+    before = content()
+    with pytest.raises(ConfigError, match=rf"copy\.db{part} is there without its database"):
+        backup_file(Path("x.db"), Path("copy.db"), force=True)
+    assert content() == before
+
+
+@pytest.mark.parametrize("part", COMPANIONS)
+def test_a_link_beside_a_new_name_counts_wherever_it_leads(part: str) -> None:
+    make("x.db")
+    Path(f"copy.db{part}").symlink_to("nowhere")
+    with pytest.raises(ConfigError, match="without its database"):
+        backup_file(Path("x.db"), Path("copy.db"))
+
+
+def test_what_is_empty_or_only_an_index_is_removed_with_a_backup() -> None:
+    make("x.db")
+    for part in COMPANIONS:
+        Path(f"copy.db{part}").touch()
+    Path("copy.db-shm").write_bytes(bytes(32768))
+    backup_file(Path("x.db"), Path("copy.db"))
+    assert sorted(content()) == ["copy.db", "x.db", "x.db.lock"]
+    assert archived("copy.db") == 1
+
+
+def test_a_log_whose_database_is_gone_is_moved_aside_by_a_restore() -> None:
+    make("copy.db", 4)
+    left = {part: f"foreign {part}".encode() for part in ("-journal", "-shm", "-wal")}
+    for part, data in left.items():
+        Path(f"x.db{part}").write_bytes(data)
+    restored = restore_file(Path("copy.db"), Path("x.db"))
+    assert {
+        f"-{aside.name.rpartition('-')[2]}": aside.read_bytes() for aside in restored.aside
+    } == (left)
+    assert archived("x.db") == 4
+    make("x.db")
+    assert archived("x.db") == 4
+
+
+def test_a_file_never_gets_a_name_beside_which_a_log_has_come_meanwhile() -> None:
+    with (
+        pytest.raises(FileExistsError, match=r"x\.db-wal is there"),
+        complete_or_absent(Path("x.db")),
+    ):
+        Path("x.db-wal").write_bytes(b"foreign")
+    assert content() == {"x.db-wal": b"foreign"}
+
+
+def test_a_journal_of_an_interrupted_copy_is_not_played_back_into_the_next() -> None:
+    make("x.db", 7)
+    for part in ("", "-wal", "-shm", "-journal"):
+        Path(f"copy.db.partial{part}").write_bytes(b"left by a crash")
+    backup_file(Path("x.db"), Path("copy.db"))
+    assert sorted(content()) == ["copy.db", "x.db", "x.db.lock"]
+    assert archived("copy.db") == 7
+
+
+# who may read it
+
+
+@pytest.fixture(params=[0o000, 0o022, 0o177])
+def _umask(request: pytest.FixtureRequest) -> Iterator[None]:
+    before = os.umask(request.param)
+    yield
+    os.umask(before)
+
+
+def permit(mode: int) -> None:
+    make("x.db")
+    Path("x.db").chmod(mode)
+
+
+def modes() -> dict[str, str]:
+    return {path.name: f"{path.stat().st_mode & 0o777:o}" for path in Path().iterdir()}
+
+
+@pytest.mark.usefixtures("_umask")
+async def test_every_file_is_its_owners_alone_whatever_the_umask() -> None:
+    database = await open_database("x.db")
+    await database.commit(full_commit(1))
+    await database.backup(Path("live.db"))
+    assert modes() == dict.fromkeys(["x.db", "x.db-wal", "x.db-shm", "x.db.lock", "live.db"], "600")
+    await database.close()
+    backup_file(Path("x.db"), Path("live.db"))
+    recover_file(Path("x.db"), Path("recovered.db"))
+    restore_file(Path("recovered.db"), Path("x.db"))
+    assert set(modes().values()) == {"600"}
+
+
+def test_a_copy_is_its_owners_alone_from_its_first_byte() -> None:
+    with complete_or_absent(Path("copy.db")) as partial:
+        assert modes() == {"copy.db.partial": "600"}
+        assert partial.read_bytes() == b""
+
+
+async def modes_while_open() -> dict[str, str]:
+    database = await open_database("x.db")
+    found = modes()
+    await database.close()
+    return found
+
+
+def test_the_mode_of_a_database_is_left_and_its_log_follows_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    permit(0o640)
+    found = asyncio.run(modes_while_open())
+    assert [found[name] for name in ("x.db", "x.db-wal", "x.db-shm")] == ["640"] * 3
+    assert caplog.messages == []
+
+
+def test_a_database_that_every_user_can_read_is_left_and_warned_of(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    permit(0o644)
+    asyncio.run(modes_while_open())
+    assert modes()["x.db"] == "644"
+    (message,) = caplog.messages
+    assert "every user of this machine can read" in message
+    assert re.search(r"chmod o-rwx \S+/x.db \S+/x.db-wal \S+/x.db-shm$", message)
+
+
+# links
+
+
+def test_links_that_lead_in_a_circle_are_refused_by_name() -> None:
+    make("x.db")
+    Path("loop.db").symlink_to("loop.db")
+    with pytest.raises(ConfigError, match=r"loop\.db is a symbolic link that leads back to itself"):
+        backup_file(Path("x.db"), Path("loop.db"))
+    with pytest.raises(ConfigError, match="leads back to itself"):
+        make("loop.db")

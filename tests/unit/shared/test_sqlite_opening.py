@@ -3,6 +3,7 @@
 import os
 import sqlite3
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -87,19 +88,28 @@ async def test_a_second_broker_is_refused_and_the_first_goes_on(tmp_path: Path) 
 
 
 async def test_who_lost_the_database_cannot_commit(tmp_path: Path) -> None:
-    """The lock file is gone, a second broker starts all the same: the first must stop."""
+    """A second broker starts all the same, as on a file system without locks: the first stops."""
     first = await open_at(tmp_path / "x.db")
-    (tmp_path / "x.db.lock").unlink()
-    second = await open_at(tmp_path / "x.db")
+    with closing(sqlite3.connect(tmp_path / "x.db")) as second, second:
+        second.execute("UPDATE monstermq_meta SET writer = 'second', version = version + 1")
     for _ in range(2):
         with pytest.raises(StoreConflict):
             await first.commit(full_commit(1))
-    assert await rows_of(second) == (0, 0, 0)
-    assert await second.watermarks() == {}
-    await second.commit(full_commit(2))
-    assert await rows_of(second) == (1, 1, 1)
+    assert await rows_of(first) == (0, 0, 0)
+    assert await first.watermarks() == {}
     await first.close()
-    await second.close()
+
+
+async def test_the_lock_is_the_files_and_not_its_names(tmp_path: Path) -> None:
+    """Neither a removed lock file nor another way to the file lets a second broker in."""
+    first = await open_at(tmp_path / "x.db")
+    (tmp_path / "x.db.lock").unlink()
+    with pytest.raises(StartupError, match="in use by another broker") as at:
+        await open_at(tmp_path / "x.db")
+    assert at.value.exit_code == ExitCode.STORE_IN_USE
+    await first.commit(full_commit(1))
+    assert await rows_of(first) == (1, 1, 1)
+    await first.close()
 
 
 async def test_a_memory_database_is_one_and_each_is_its_own(tmp_path: Path) -> None:

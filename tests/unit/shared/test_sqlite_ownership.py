@@ -116,10 +116,11 @@ def test_an_unknown_outcome_is_settled_before_anything_else_is_written(
 @pytest.fixture
 async def failing(database: SqliteDatabase, path: Path) -> UncertainConnection:
     """Return the writing connection of the database, with a driver that can fail."""
-    database._writer._connection.close()
     connection = sqlite3.connect(
         path, isolation_level=None, check_same_thread=False, factory=UncertainConnection
     )
+    connection.execute("PRAGMA user_version").fetchall()  # so that it is not the last that closes
+    database._writer._connection.close()
     database._writer._connection = connection
     return connection
 

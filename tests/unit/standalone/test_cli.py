@@ -235,3 +235,19 @@ def checked_default() -> str:
     output = io.StringIO()
     check(Check(config=None, cluster=False), {}, output)
     return output.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (["-config", "a\0b"], "-config"),
+        (["db", "backup", "a\0b"], "FILE"),
+        (["db", "restore", "a\0b"], "BACKUP"),
+        (["db", "recover", "a\0b", "c"], "FILE"),
+        (["db", "recover", "a", "b\0c"], "NEWFILE"),
+    ],
+)
+def test_a_name_that_no_file_can_have_is_refused_by_the_arguments_name(
+    arguments: list[str], name: str
+) -> None:
+    assert f"{name}: contains a NUL character" in refusal(*arguments)

@@ -1,13 +1,14 @@
 """Copies of a database: made while it is in use, and put back in its place."""
 
+import os
 import sqlite3
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
 from monstermq_shared.errors import ConfigError, StoreUnavailable
+from monstermq_shared.stores.sqlite.copying import copy_to, write_copy
 from monstermq_shared.stores.sqlite.errors import damaged, translated
 from monstermq_shared.stores.sqlite.files import (
     INDEX,
@@ -15,12 +16,14 @@ from monstermq_shared.stores.sqlite.files import (
     LOG,
     beside,
     check_header,
+    check_no_companion,
     complete_or_absent,
     family,
+    place_of,
     reading,
     sync,
 )
-from monstermq_shared.stores.sqlite.lock import DatabaseLock
+from monstermq_shared.stores.sqlite.lock import DatabaseLock, check_not_held, check_only_name
 from monstermq_shared.stores.sqlite.opening import check_ours
 
 
@@ -34,10 +37,10 @@ class Copied:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restored:
-    """A backup that was put in place: its bytes, and where the database before it is now."""
+    """A backup that was put in place: its bytes, and the new names of what was there before."""
 
     size: int
-    aside: Path | None
+    aside: tuple[Path, ...]
 
 
 def backup_file(source: Path, target: Path, *, force: bool = False) -> Copied:
@@ -51,11 +54,21 @@ def backup_file(source: Path, target: Path, *, force: bool = False) -> Copied:
     Raises:
         ConfigError: The target is the database or lies beside it as a part of it, is in use, or is
             a file that only ``force`` replaces.
-        StartupError: The source is not ours, or empty.
+        StartupError: The source is not ours, or empty, or has several names.
         StoreUnavailable: There is no such database, or the target cannot be written.
         StoreDamaged: The source is not a database, is corrupt, or of an unknown schema.
     """
     _check_source(source)
+    check_only_name(source)
+    return backup_open_file(source, target, force=force)
+
+
+def backup_open_file(source: Path, target: Path, *, force: bool = False) -> Copied:
+    """Like ``backup_file``, of a database that this process has open.
+
+    It is not touched but through SQLite: as a process closes any descriptor of a file, it loses
+    all of SQLite's locks on it.
+    """
     replaced = _check_target(source, target, force=force)
     with translated(str(source)):
         connection = sqlite3.connect(f"file:{quote(str(source))}?mode=rw", uri=True)
@@ -68,31 +81,12 @@ def backup_file(source: Path, target: Path, *, force: bool = False) -> Copied:
     return Copied(size=target.stat().st_size, replaced=replaced)
 
 
-def copy_to(source: sqlite3.Connection, target: Path, *, read: str) -> None:
-    """Copy what the connection sees; the target appears only when it is complete and on the disk.
-
-    Args:
-        source: Where to read; in autocommit mode.
-        target: The copy; what is there is replaced.
-        read: The name of what is read, for errors.
-
-    Raises:
-        StoreUnavailable: The target cannot be written, or the disk is full.
-        StoreDamaged: What is read is corrupt.
-    """
-    try:
-        with complete_or_absent(target) as partial:
-            _write_copy(source, partial, read=read)
-    except OSError as exc:
-        raise StoreUnavailable(f"{target} cannot be written: {exc}") from exc
-
-
 def restore_file(backup: Path, database: Path) -> Restored:
     """Put a copy of a backup in the place of a database, which is moved aside.
 
     The old database keeps its name with the time appended, and so do the files that belong to it:
-    ``x.db.20260115T120000Z`` and ``x.db.20260115T120000Z-wal``. A crash leaves the old one in
-    place, or both beside it, but never a part of one.
+    ``x.db.20260115T120000Z`` and ``x.db.20260115T120000Z-wal``; also a log whose database is
+    gone. A crash leaves the old one in place, or both beside it, but never a part of one.
 
     Raises:
         ConfigError: The backup is the database itself.
@@ -101,7 +95,7 @@ def restore_file(backup: Path, database: Path) -> Restored:
         StoreUnavailable: There is no such backup, or the database's folder cannot be written.
     """
     _check_source(backup)
-    if backup.resolve() in family(database):
+    if place_of(backup) in family(database):
         raise ConfigError(f"{backup} is the database itself, or a part of it; name a backup")
     with translated(str(backup)), reading(backup) as source:
         check_ours(source, str(backup))
@@ -110,6 +104,8 @@ def restore_file(backup: Path, database: Path) -> Restored:
             raise damaged(str(backup), finding)
         lock = DatabaseLock.acquire(database)
         try:
+            if database.exists():
+                check_not_held(database)
             aside = _exchange(source, database, read=str(backup))
         except OSError as exc:
             lock.abandon()
@@ -132,17 +128,18 @@ def _check_source(source: Path) -> None:
 
 def _check_target(source: Path, target: Path, *, force: bool) -> bool:
     """Refuse a target that is worth more than a copy; return whether it is replaced."""
-    place = target.resolve()
-    if place == source.resolve():
+    place = place_of(target)
+    if place == place_of(source):
         raise ConfigError(f"{target} is the database itself; choose another file")
     if not family(source).isdisjoint(family(target)):
         raise ConfigError(f"{target} belongs to the database {source}; choose another name")
     if not place.exists():
+        check_no_companion(target)
         return False
     if not place.is_file():
         raise StoreUnavailable(f"{target} is not a file; choose another name")
     for part in (LOG, INDEX, JOURNAL):
-        if beside(place, part).exists():
+        if os.path.lexists(beside(place, part)):
             raise ConfigError(
                 f"{target} is a database in use, or one that was not closed: there is "
                 f"{target}{part}; choose another name"
@@ -164,30 +161,37 @@ def _is_ours(path: Path) -> bool:
         return False
 
 
-def _write_copy(source: sqlite3.Connection, partial: Path, *, read: str) -> None:
-    with translated(f"the copy {partial}", read=read):
-        # Not the backup API: it begins anew whenever another connection writes.
-        source.execute("VACUUM INTO ?", (str(partial),))
-
-
-def _exchange(source: sqlite3.Connection, database: Path, *, read: str) -> Path | None:
+def _exchange(source: sqlite3.Connection, database: Path, *, read: str) -> tuple[Path, ...]:
     """Write the copy, then move the old database aside, then give the copy its name."""
-    place = database.resolve()
+    place = place_of(database)
     with complete_or_absent(database) as partial:
-        _write_copy(source, partial, read=read)
-        return _move_aside(place) if place.exists() else None
+        write_copy(source, partial, read=read)
+        _give_to_owner(partial, place)
+        return _move_aside(place)
 
 
-def _move_aside(place: Path) -> Path:
-    """Give a database, and what belongs to it, another name; return that of the database.
+def _give_to_owner(partial: Path, place: Path) -> None:
+    """If root restores: let the copy belong to whom the database belonged, or its folder does."""
+    if os.geteuid() == 0:
+        owner = (place if place.exists() else place.parent).stat()
+        os.chown(partial, owner.st_uid, owner.st_gid)
+
+
+def _move_aside(place: Path) -> tuple[Path, ...]:
+    """Give a database, and what lies beside it, other names; return those, if there was anything.
 
     The database goes first: without it, a start refuses to begin a new one beside its log.
     """
-    aside = place.with_name(f"{place.name}.{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
-    if aside.exists():
-        raise FileExistsError(f"{aside} exists; try again in a second")
-    for part in ("", LOG, INDEX, JOURNAL):
-        with suppress(FileNotFoundError):
-            beside(place, part).rename(f"{aside}{part}")
+    time = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    moves = [
+        (found, place.with_name(f"{place.name}.{time}{part}"))
+        for part in ("", LOG, INDEX, JOURNAL)
+        if os.path.lexists(found := place.with_name(place.name + part))
+    ]
+    for _, aside in moves:
+        if os.path.lexists(aside):
+            raise FileExistsError(f"{aside} exists; try again in a second")
+    for found, aside in moves:
+        found.rename(aside)
     sync(place.parent)
-    return aside
+    return tuple(aside for _, aside in moves)

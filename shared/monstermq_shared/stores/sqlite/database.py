@@ -12,7 +12,9 @@ from monstermq_shared.stores.ports import ArchiveStore, Commit, CommitResult, Me
 from monstermq_shared.stores.sql import load_queries, table_names
 from monstermq_shared.stores.sqlite import sessions as session_tables
 from monstermq_shared.stores.sqlite.archives import SqliteArchiveStore
-from monstermq_shared.stores.sqlite.backup import backup_file, copy_to
+from monstermq_shared.stores.sqlite.backup import backup_open_file
+from monstermq_shared.stores.sqlite.copying import copy_to
+from monstermq_shared.stores.sqlite.files import place_of
 from monstermq_shared.stores.sqlite.maintenance import Maintenance
 from monstermq_shared.stores.sqlite.messages import SqliteMessageStore
 from monstermq_shared.stores.sqlite.opening import MEMORY, META_TABLES, Opened, open_database
@@ -65,11 +67,11 @@ class SqliteDatabase:
         self.boot = opened.boot
         self.generation = opened.generation
         self._path = path
-        self._absolute_path = path if path == MEMORY else str(Path(path).resolve())
+        self._absolute_path = path if path == MEMORY else str(place_of(Path(path)))
         self._lock = opened.lock
         self._ownership = opened.ownership
         self._ended_cleanly = opened.ended_cleanly
-        self._writer = Writer(opened.connection, path)
+        self._writer = Writer(opened.connection, path, opened.guard)
         self._readers: Readers = (
             WriterReaders(self._writer) if path == MEMORY else FileReaders(Path(path), self._writer)
         )
@@ -129,6 +131,11 @@ class SqliteDatabase:
         """Return the archive of that name; it was given to ``open``."""
         return self._archives[name]
 
+    @property
+    def lost(self) -> str | None:
+        """Why nothing is committed until a restart: its files were taken away, see ``Guard``."""
+        return self._writer.lost
+
     async def commit(self, commit: Commit) -> CommitResult:
         """Apply it in one transaction, on condition that nobody else has written since we opened.
 
@@ -164,7 +171,7 @@ class SqliteDatabase:
         if self._path == MEMORY:
             await self._writer.submit(lambda source: copy_to(source, target, read=MEMORY))
         else:
-            await asyncio.to_thread(backup_file, Path(self._path), target)
+            await asyncio.to_thread(backup_open_file, Path(self._path), target)
 
     async def size(self) -> int:
         """Return the bytes it takes on disk, its write-ahead log included, or in memory."""
@@ -224,8 +231,12 @@ class SqliteDatabase:
         self._closed = True
         await self._readers.close()
         await self._writer.close()
-        if self._lock is not None:
+        if self._lock is None:
+            return
+        if self.lost is None:
             self._lock.close()
+        else:
+            self._lock.leave()
 
     def _apply(self, connection: sqlite3.Connection, commit: Commit) -> CommitResult:
         """Run the transaction, on the writer's thread."""

@@ -104,4 +104,7 @@ def _primary_code(exc: sqlite3.Error) -> int:
     if code == sqlite3.SQLITE_IOERR_SHMSIZE:
         # Every other file that finds no space says so; the WAL's index says it this way.
         return sqlite3.SQLITE_FULL
+    if code == sqlite3.SQLITE_IOERR_SHORT_READ:
+        # The log is shorter than SQLite left it. Of other files it takes this for an end.
+        return sqlite3.SQLITE_CORRUPT
     return code & 0xFF

@@ -3,10 +3,11 @@
 import logging
 import shlex
 import sqlite3
+import stat
 import uuid
 from collections.abc import Iterable
-from contextlib import closing, suppress
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from monstermq_shared.errors import StartupError, StoreDamaged
@@ -14,16 +15,20 @@ from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.stores.sql import load_queries
 from monstermq_shared.stores.sqlite.errors import damaged, translated_at_start, unwritable
 from monstermq_shared.stores.sqlite.files import (
+    INDEX,
     LOG,
-    PARTIAL,
     beside,
     check_header,
+    complete_or_absent,
+    foreign_companion,
     lost_content,
-    put_in_place,
+    place_of,
     reading,
 )
-from monstermq_shared.stores.sqlite.lock import DatabaseLock
+from monstermq_shared.stores.sqlite.lock import DatabaseLock, check_only_name
 from monstermq_shared.stores.sqlite.ownership import Ownership
+from monstermq_shared.stores.sqlite.rescue import Guard
+from monstermq_shared.stores.sqlite.watch import FileWatch
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +41,7 @@ _LIBRARY_VERSION_MIN = (3, 38, 0)  # the first with JSON built in, ->> and unixe
 _CHECKED_SIZE_MAX = 64 * 1024 * 1024
 _BUSY_TIMEOUT_S = 5.0
 _STATEMENTS_MAX = 512
+_OTHERS = stat.S_IRWXO
 _QUERIES = load_queries(__package__, "database.sql")
 _ORIGINAL_TABLES = {"sessions", "subscriptions", "queuedmessages", "retainedmessages"}
 
@@ -91,6 +97,7 @@ class Opened:
     Attributes:
         connection: The writing connection, in autocommit mode.
         lock: None for ``:memory:``; closing it gives the database free.
+        guard: What sees to it that the files are not taken away; None for ``:memory:``.
         ownership: The claim that every transaction checks.
         generation: Of which log the positions are.
         boot: How often the database has been opened.
@@ -99,6 +106,7 @@ class Opened:
 
     connection: sqlite3.Connection
     lock: DatabaseLock | None
+    guard: Guard | None
     ownership: Ownership
     generation: str
     boot: int
@@ -130,11 +138,16 @@ def open_database(path: str, schema: Iterable[str]) -> Opened:
         _warn_of_new_folder(file, lock)
         if not file.exists():
             _create(file)
+        descriptor = lock.hold(file)
         with translated_at_start(path):
             connection = _connect(path)
             try:
                 _check_integrity(connection, path)
-                return _take_over(connection, path, schema, lock)
+                opened = _take_over(connection, path, schema, lock)
+                _warn_of_open_mode(file)
+                return replace(
+                    opened, guard=Guard(FileWatch(file, descriptor), file, opened.ownership.writer)
+                )
             except BaseException:
                 connection.close()
                 raise
@@ -181,14 +194,16 @@ def _check_before(file: Path) -> None:
     """Refuse a file that is not ours before anything is made beside it."""
     try:
         exists = file.exists()
-        if not exists and (log := beside(file, LOG)).exists() and log.stat().st_size:
+        if not exists and (companion := foreign_companion(file)) is not None:
             raise StartupError(
-                f"{file} is missing, but its write-ahead log {log} is there, with messages that "
-                "are nowhere else; put the database back beside it, or remove the log to begin "
-                "with nothing",
+                f"{file} is missing, but its log {companion} is there, with messages that are "
+                "nowhere else; put the database back beside it, or go back to a backup, which "
+                "keeps the log under another name (monstermq db restore BACKUP), or remove the log "
+                "to begin with nothing",
                 exit_code=ExitCode.STORE_DAMAGED,
             )
         if exists:
+            check_only_name(file)
             check_header(file)
     except OSError as exc:
         raise unwritable(file, exc) from exc
@@ -198,7 +213,7 @@ def _check_before(file: Path) -> None:
 
 
 def _warn_of_new_folder(file: Path, lock: DatabaseLock) -> None:
-    folder = file.resolve().parent
+    folder = place_of(file).parent
     if lock.made_folder and not folder.is_relative_to(Path.cwd()):
         logger.warning(
             "the folder %s did not exist and was made; if the database should be elsewhere, or on "
@@ -207,22 +222,32 @@ def _warn_of_new_folder(file: Path, lock: DatabaseLock) -> None:
         )
 
 
+def _warn_of_open_mode(file: Path) -> None:
+    """A group may be meant to read it, so its mode is left; everybody is hardly ever meant."""
+    parts = [part for suffix in ("", LOG, INDEX) if (part := beside(file, suffix)).exists()]
+    if any(part.stat().st_mode & _OTHERS for part in parts):
+        logger.warning(
+            "every user of this machine can read or write %s, with all messages in it; if that is "
+            "not meant: chmod o-rwx %s",
+            file,
+            " ".join(shlex.quote(str(part)) for part in parts),
+        )
+
+
 def _create(file: Path) -> None:
     """Make a new database; it appears only when it is complete.
 
     So a file without tables is never one that was about to be made.
     """
-    partial = beside(file, PARTIAL)
     try:
-        partial.unlink(missing_ok=True)
-        with translated_at_start(str(file)), closing(_connect(str(partial))) as connection:
+        with (
+            complete_or_absent(file) as partial,
+            translated_at_start(str(file)),
+            closing(_connect(str(partial))) as connection,
+        ):
             create_meta(connection)
-        put_in_place(partial, file.resolve())
     except OSError as exc:
         raise unwritable(file, exc) from exc
-    finally:
-        with suppress(OSError):  # what went wrong is on its way already
-            partial.unlink()
 
 
 def _connect(path: str) -> sqlite3.Connection:
@@ -259,6 +284,7 @@ def _take_over(
     return Opened(
         connection=connection,
         lock=lock,
+        guard=None,
         ownership=Ownership(writer, last_commit),
         generation=generation,
         boot=boot,

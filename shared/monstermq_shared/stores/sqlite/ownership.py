@@ -27,13 +27,16 @@ class Ownership:
     Every commit raises the number, on condition that the token is still there, so that nobody
     takes another's commit for his own.
 
-    Args:
+    Attributes:
         writer: The token, unique to this opening of the database.
+
+    Args:
+        writer: The same.
         last_commit: The number of the last commit.
     """
 
     def __init__(self, writer: str, last_commit: int) -> None:
-        self._writer = writer
+        self.writer = writer
         self._last_commit = last_commit
         self._uncertain: Attempt | None = None
 
@@ -76,13 +79,13 @@ class Ownership:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         found = connection.execute(_QUERIES["last_commit"]).fetchone()
-        if found == (self._writer, self._last_commit + 1):
+        if found == (self.writer, self._last_commit + 1):
             self._last_commit += 1
             self._uncertain.applied = True
         self._uncertain = None
 
     def _claim(self, connection: sqlite3.Connection) -> None:
-        claim = (self._writer, self._last_commit)
+        claim = (self.writer, self._last_commit)
         if connection.execute(_QUERIES["advance_commits"], claim).rowcount != 1:
             raise StoreConflict(
                 "another broker has opened this database and writes to it; this one stops"

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import quote
 
 import aiosqlite
 
-from monstermq_shared.errors import StoreError
+from monstermq_shared.errors import StoreDamaged, StoreError
 from monstermq_shared.stores.sqlite.errors import translated
 from monstermq_shared.stores.sqlite.writer import Writer
 
@@ -54,6 +55,14 @@ class FileReaders:
         Raises:
             StoreError: The readers are closed, or see ``translated``.
         """
+        try:
+            return await self._fetch(query, parameters)
+        except StoreDamaged:
+            # What looks like damage may be a file that was truncated: the writer finds out.
+            await self._writer.submit(lambda _: None)
+            raise
+
+    async def _fetch(self, query: str, parameters: Sequence[object]) -> list[Row]:
         slot = next(self._turns)
         with translated(str(self._path)):
             async with slot.lock:
@@ -75,7 +84,10 @@ class FileReaders:
         # A thread is a daemon if the one that makes it is: as the writer's, it must not keep a
         # process alive that dies of an error.
         connection = await self._writer.submit(
-            lambda _: aiosqlite.connect(self._path, isolation_level=None)
+            # Never makes a file, should the database be gone just now.
+            lambda _: aiosqlite.connect(
+                f"file:{quote(str(self._path))}?mode=rw", uri=True, isolation_level=None
+            )
         )
         await connection
         try:

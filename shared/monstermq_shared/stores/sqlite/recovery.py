@@ -18,11 +18,12 @@ from monstermq_shared.stores.sqlite.archives import SqliteArchiveStore
 from monstermq_shared.stores.sqlite.errors import translated
 from monstermq_shared.stores.sqlite.files import (
     check_header,
+    check_no_companion,
     complete_or_absent,
     family,
     reading,
 )
-from monstermq_shared.stores.sqlite.lock import check_not_in_use
+from monstermq_shared.stores.sqlite.lock import check_not_in_use, check_only_name
 from monstermq_shared.stores.sqlite.messages import SqliteMessageStore
 from monstermq_shared.stores.sqlite.opening import META_TABLES, check_origin, create_meta
 from monstermq_shared.stores.sqlite.salvage import IntegerKeys, Row, Salvage, TextKeys
@@ -126,13 +127,15 @@ def _check_names(source: Path, target: Path) -> None:
         if not source.is_file():
             raise StoreUnavailable(f"{source}: there is no such database file")
         check_header(source)
+        check_only_name(source)
+        check_not_in_use(source)
     except OSError as exc:
         raise StoreUnavailable(f"{source} cannot be read: {exc}") from exc
-    check_not_in_use(source)
     if not family(source).isdisjoint(family(target)):
         raise ConfigError(f"{target} belongs to the database {source}; choose another name")
     if target.exists() or target.is_symlink():
         raise ConfigError(f"{target} exists already; choose another name")
+    check_no_companion(target)
 
 
 def _nothing(source: Path, finding: str) -> StoreDamaged:

@@ -5,10 +5,12 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from monstermq_shared.errors import StoreError
 from monstermq_shared.stores.sqlite.errors import translated
+from monstermq_shared.stores.sqlite.rescue import Guard
 
 T = TypeVar("T")
 
@@ -27,6 +29,19 @@ A checkpoint writes every page once more that has changed, so one in every pause
 would nearly double what these write.
 """
 
+_LOOK_S = 2.0
+"""How often the files are looked at while nothing is written."""
+
+_LOOK_LASTS_S = 0.1
+"""How long one look at the files is enough: under load it costs as much as some statements.
+
+What is committed before the next one may be acknowledged, since it is in the rescue.
+"""
+
+_RESCUE_AT_STOP_S = 15.0
+"""How long a stop waits for the rescue of a lost database, before it is given up."""
+_INTERRUPT_S = 0.5
+
 
 class Writer:
     """A thread of our own on ``sqlite3``: a transaction costs one hand-over, not one a statement.
@@ -37,11 +52,17 @@ class Writer:
     Args:
         connection: The writing connection; from now on only the thread touches it.
         where: The database, as errors name it.
+        guard: What is asked before and after each job whether the files are still the database's;
+            None for one in memory.
     """
 
-    def __init__(self, connection: sqlite3.Connection, where: str) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, where: str, guard: Guard | None = None
+    ) -> None:
         self._connection = connection
         self._where = where
+        self._guard = guard
+        self._ended = threading.Event()
         self._jobs: queue.SimpleQueue[tuple[Job[Any], asyncio.Future[Any]] | None] = (
             queue.SimpleQueue()
         )
@@ -65,35 +86,100 @@ class Writer:
         self._jobs.put((job, future))
         return future
 
+    @property
+    def lost(self) -> str | None:
+        """What has happened to the files, see ``Guard``; None if all is well."""
+        return None if self._guard is None else self._guard.lost
+
     async def close(self) -> None:
-        """Finish the jobs that are queued and close the connection."""
+        """Finish the jobs that are queued and close the connection.
+
+        If the files are lost, it is left open: closing it would move its log into whatever is in
+        the database's place, or remove what lies beside that. It ends with the process.
+        """
         self._closed = True
         self._jobs.put(None)
-        await asyncio.to_thread(self._thread.join)
+        await asyncio.to_thread(self._wait_for_end)
+
+    def _wait_for_end(self) -> None:
+        self._ended.wait(_RESCUE_AT_STOP_S)
+        # One that comes between two statements interrupts nothing.
+        while not self._ended.wait(_INTERRUPT_S):
+            if self.lost is not None:
+                self._connection.interrupt()
 
     def _run(self) -> None:
         moved = 0
         while True:
             worthwhile = self._connection.total_changes - moved >= _CHECKPOINT_ROWS
             try:
-                item = self._jobs.get(timeout=_CHECKPOINT_IDLE_S if worthwhile else None)
+                item = self._jobs.get(timeout=self._patience_s(checkpoint=worthwhile))
             except queue.Empty:
-                self._checkpoint()
-                moved = self._connection.total_changes
+                self._rest(checkpoint=worthwhile)
+                if worthwhile:
+                    moved = self._connection.total_changes
                 continue
             if item is None:
                 break
             self._run_job(*item)
-        self._connection.close()
+        self._end()
+
+    def _patience_s(self, *, checkpoint: bool) -> float | None:
+        if checkpoint:
+            return _CHECKPOINT_IDLE_S
+        return None if self._guard is None else _LOOK_S
 
     def _run_job(self, job: Job[T], future: asyncio.Future[T]) -> None:
         try:
             with translated(self._where):
+                self._check(age_s=_LOOK_LASTS_S)
                 result = job(self._connection)
+                self._check(age_s=_LOOK_LASTS_S)
         except BaseException as exc:  # noqa: BLE001 - whoever awaits the future gets it
-            self._loop.call_soon_threadsafe(_fail, future, exc)
+            self._loop.call_soon_threadsafe(_fail, future, self._cause(exc))
         else:
             self._loop.call_soon_threadsafe(_succeed, future, result)
+        self._rescue()
+
+    def _rest(self, *, checkpoint: bool) -> None:
+        """Look at the files, and do what is better done while there is no job."""
+        try:
+            self._check()
+            if checkpoint:
+                self._checkpoint()
+                self._check()
+        except StoreError:
+            self._rescue()
+
+    def _end(self) -> None:
+        with suppress(StoreError):
+            self._check()
+        if self._guard is not None and self._guard.lost is not None:
+            self._rescue(at_last=True)
+            self._ended.set()
+            # Not even the end of the interpreter closes what this thread holds.
+            threading.Event().wait()
+        self._connection.close()
+        if self._guard is not None:
+            self._guard.close()
+        self._ended.set()
+
+    def _check(self, *, age_s: float = 0.0) -> None:
+        if self._guard is not None:
+            self._guard.check(age_s=age_s)
+
+    def _cause(self, error: BaseException) -> BaseException:
+        """Return why a job failed: what looks like damage may be a file that was truncated."""
+        if isinstance(error, StoreError):
+            try:
+                self._check()
+            except StoreError as exc:
+                return exc
+        return error
+
+    def _rescue(self, *, at_last: bool = False) -> None:
+        if self._guard is not None:
+            self._guard.rescue(self._connection, at_last=at_last)
 
     def _checkpoint(self) -> None:
         """Move the write-ahead log into the database, as far as no reader needs it."""
