@@ -325,6 +325,8 @@ class Plan:
     clean: bool = True
     variants: str = ONE_VARIANT
     """A publisher has as many topics as this has characters, and never twice the same in a row."""
+    window: int | None = None
+    """Messages of a publisher under way at a time, if not as many as its QoS usually has."""
 
     def topic_filter(self, subscriber: int) -> str:
         """What a subscriber subscribes to: the topics of its publisher, or of all."""
@@ -349,4 +351,8 @@ def open_load(ports: Mapping[Transport, int], plan: Plan) -> Load:
         for number in range(plan.subscribers)
     ]
     sending = open_publishers(ports, plan.publishers, plan.transport)
-    return Load(plan.qos, sending, receiving, plan.variants)
+    load = Load(plan.qos, sending, receiving, plan.variants)
+    if plan.window is not None:
+        for publisher in load.publishers:
+            publisher.window = plan.window
+    return load

@@ -25,7 +25,7 @@ def run_load(
     transport: Transport = Transport.TCP,
     clean: bool = True,
 ) -> Outcome:
-    """Pairs, mixed pairs (ten topics each in turn), many publishers to one, or one to many."""
+    """Pairs, mixed (ten topics in turn), single (one message at a time), to one, or to many."""
     plan = Plan(
         qos=qos,
         publishers=1 if shape == "fan-out" else effort.pairs,
@@ -33,6 +33,7 @@ def run_load(
         transport=transport,
         clean=clean,
         variants=TEN_VARIANTS if shape == "mixed" else ONE_VARIANT,
+        window=1 if shape == "single" else None,
     )
     load = open_load(running.ports, plan)
     try:
@@ -116,6 +117,19 @@ def _mixed_scenario(qos: int) -> Scenario:
     )
 
 
+def _single_scenario(qos: int) -> Scenario:
+    """What sensors and home automation are: a message now and then."""
+    run = partial(run_load, qos=qos, shape="single")
+    title = f"QoS {qos}, 50 pairs, one message at a time each"
+    return Scenario(
+        name=f"qos{qos}-single",
+        metrics=(Metric(name="rate", title=title, unit="msg/s"),),
+        run=run,
+        configuration="routing, window 1",
+        ceiling=run,
+    )
+
+
 def _share_scenarios() -> Iterator[Scenario]:
     for transport, required in ((Transport.TLS, 0.6), (Transport.WEBSOCKET, 0.5)):
         for qos in (0, 1):
@@ -148,6 +162,8 @@ SCENARIOS = (
     _rate_scenario("qos1-fan-out", "QoS 1, 1 to 100", times(1.2), times(2), qos=1, shape="fan-out"),
     _mixed_scenario(0),
     _mixed_scenario(1),
+    _single_scenario(0),
+    _single_scenario(1),
     _rate_scenario("qos2-pairs", "QoS 2, 50 pairs", times(1.5), times(3), qos=2),
     Scenario(
         name="persistent-pairs",

@@ -44,16 +44,17 @@ class Gathering:
         self._ended = delay_s == 0
 
     def is_due(self) -> bool:
-        """Whether to hand over what is collected; if not, ``over`` is called once it is."""
+        """Whether to hand over what is collected, if anything is; if not, ``over`` says when."""
         journal = self._journal
+        if journal.is_empty:
+            return False
         if self._ended or journal.is_waited_for or journal.collected_size >= self._size_max:
             return True
         if self._due_at is not None:
             return self._due_at <= self._loop.time()
-        if not journal.is_empty:
-            self._due_at = self._loop.time() + self._delay_s
-            if self._timer is None:
-                self._timer = self._loop.call_at(self._due_at, self._look)
+        self._due_at = self._loop.time() + self._delay_s
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._due_at, self._look)
         return False
 
     def taken(self) -> None:

@@ -1,12 +1,8 @@
 """What the network connections of one process share: the loop turn, and whose turn it is.
 
 Whatever happens in a turn of the event loop is finished at its end, once: facts are handed to the
-database, and each connection that has something to say writes it in one piece.
-
-While turns bring more to read, writing waits a little: a burst is read, then delivered, and only
-then acknowledged. Doing the same thing again is cheaper than taking turns at several, and writing
-is most of what a message costs: else the last one would be delivered after nearly all others had
-been acknowledged.
+database, and each connection that has something to say writes it in one piece: first what is
+delivered, then what only acknowledges, for which a publisher with a window waits more patiently.
 
 Nobody takes the others' time. A turn has a budget of work. A connection that causes more than its
 share waits, with the rest of what it sent, behind all that wait already; one that has waited for
@@ -14,7 +10,6 @@ nothing is served at once as long as the turn's budget lasts. Writes come in por
 """
 
 import asyncio
-import math
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
@@ -26,12 +21,6 @@ from monstermq_shared.clock import Clock
 
 if TYPE_CHECKING:
     from monstermq_edge.transport.stream import StreamProtocol
-
-DELIVERY_PATIENCE_S = 0.0002
-"""How long deliveries wait for a turn in which nothing is read, at most."""
-
-ANSWER_PATIENCE_S = 0.0005
-"""How long acknowledgements wait for one."""
 
 LINGER_S = 5.0
 """How long a closed connection may take to accept what it was still sent."""
@@ -47,10 +36,10 @@ ASLEEP = 0
 """There is nothing to do for a connection."""
 
 AWAKE_LATER = 1
-"""It has acknowledgements to send, which may wait."""
+"""It has acknowledgements to send, behind what others are delivered."""
 
 AWAKE = 2
-"""It is written to, held, resumed or closed once the burst has been read."""
+"""It is written to, held, resumed or closed."""
 
 
 class TurnEnd(Protocol):
@@ -109,8 +98,6 @@ class Hub:
         self._patient: list[StreamProtocol] = []
         # Those that earlier turns had no time to write to. All three have each connection once.
         self._late: deque[StreamProtocol] = deque()
-        self._urgent_until = 0.0
-        self._patient_until = 0.0
         self.quiet = False
         self.reading = False
         self.read_at = 0.0
@@ -169,8 +156,6 @@ class Hub:
         protocol: StreamProtocol | None = connection.driver  # type: ignore[assignment]  # set by us
         if protocol is not None and protocol.awake != AWAKE:
             protocol.awake = AWAKE
-            if not self._urgent:
-                self._urgent_until = self.clock.monotonic() + DELIVERY_PATIENCE_S
             self._urgent.append(protocol)
             self.touch()
 
@@ -179,8 +164,6 @@ class Hub:
         protocol: StreamProtocol | None = connection.driver  # type: ignore[assignment]  # set by us
         if protocol is not None and protocol.awake == ASLEEP:
             protocol.awake = AWAKE_LATER
-            if not self._patient:
-                self._patient_until = self.clock.monotonic() + ANSWER_PATIENCE_S
             self._patient.append(protocol)
             self.touch()
 
@@ -218,18 +201,16 @@ class Hub:
             self._worked_off.set()
 
     def _write(self) -> None:
-        """Write all, or while there is more to read only what has waited long enough."""
-        now = self.clock.monotonic() if self.reading else math.inf
-        if now >= self._urgent_until:
+        """Write what was said in this turn, then what earlier turns had no time for."""
+        if self._urgent:
             urgent, self._urgent = self._urgent, []
             self._flush(urgent)
-        if now >= self._patient_until:
+        if self._patient:
             patient, self._patient = self._patient, []
             self._flush(patient)
         if self._late:
-            late = [self._late.popleft() for _ in range(min(len(self._late), WRITES_MAX))]
-            self._flush(late)
-        if self._urgent or self._patient or self._late:
+            self._flush([self._late.popleft() for _ in range(min(len(self._late), WRITES_MAX))])
+        if self._urgent or self._late:
             self.touch()
 
     def _flush(self, protocols: "list[StreamProtocol]") -> None:

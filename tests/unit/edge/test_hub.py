@@ -12,10 +12,8 @@ from tests.support.mqtt_client_frames import DISCONNECT, PINGREQ, encode_publish
 from tests.support.stage import Stage
 
 from monstermq_edge.hub import (
-    ANSWER_PATIENCE_S,
     ASLEEP,
     AWAKE,
-    DELIVERY_PATIENCE_S,
     TURN_WORK,
     Hub,
 )
@@ -132,25 +130,6 @@ async def test_what_is_delivered_is_written_before_what_is_acknowledged(stage: S
     assert flushed == ["sub", "pub"]
 
 
-async def test_a_burst_is_read_then_delivered_then_acknowledged(stage: Stage) -> None:
-    _, publisher, flushed = await _pair(stage)
-    publisher.data_received(encode_publish("t", b"x", qos=1, packet_id=1))
-    await _keep_reading(stage)
-    assert flushed == []
-    stage.clock.now += DELIVERY_PATIENCE_S
-    await _keep_reading(stage)
-    assert flushed == ["sub"]
-    stage.clock.now += ANSWER_PATIENCE_S
-    await _keep_reading(stage)
-    assert flushed == ["sub", "pub"]
-
-
-async def _keep_reading(stage: Stage) -> None:
-    for _ in range(5):
-        stage.hub.begin_reading()
-        await asyncio.sleep(0)
-
-
 async def test_who_is_delivered_something_is_acknowledged_in_the_same_write(stage: Stage) -> None:
     client, publisher, flushed = await _pair(stage)
     publisher.data_received(encode_subscribe(1, [("t", 1)]))
@@ -231,14 +210,14 @@ async def test_one_with_a_hundred_thousand_packets_has_its_share_and_no_more(sta
     ((_, flooder), (client, other)), served = await _counting(stage, "flooder", "other")
     received = stage.counters.publish_received
     flooder.data_received((encode_publish("a", b"") + encode_publish("b", b"")) * 50_000)
-    assert SHARE - 100 < received[0] <= SHARE
+    assert SHARE // 2 - 100 < received[0] <= SHARE // 2
     other.data_received(PINGREQ)
     assert await stage.receive(client) == b"\xd0\x00"
     assert flooder.connection is not None
     assert flooder.connection.unread
     await stage.until(lambda: received[0] == 100_000)
     assert served == ["flooder"] * len(served)
-    assert len(served) >= 100_000 // SHARE - 5
+    assert len(served) >= 2 * 100_000 // SHARE - 5
 
 
 async def test_those_who_wait_are_served_in_turn(stage: Stage) -> None:
@@ -253,7 +232,8 @@ async def test_a_turn_has_a_bound_however_many_come(stage: Stage) -> None:
     clients, _ = await _counting(stage, *(f"c{number}" for number in range(20)))
     for _, protocol in clients:
         protocol.data_received(PINGREQ * SHARE)
-    assert TURN_WORK * 0.95 < stage.counters.packets_received[PacketType.PINGREQ] <= TURN_WORK
+    received = stage.counters.packets_received[PacketType.PINGREQ]
+    assert 0.45 * TURN_WORK < received <= TURN_WORK / 2
     await stage.until(lambda: stage.counters.packets_received[PacketType.PINGREQ] == 20 * SHARE)
 
 

@@ -46,6 +46,9 @@ SHARE = 2_000
 _CHUNK_WORK = 8
 """Units of work that it costs to read anything at all."""
 
+_PACKET_WORK = 2
+"""Units of work that a packet costs, or a message for one receiver."""
+
 _FILTER_WORK = 2
 """Units of work that it costs to read a filter, whatever becomes of it."""
 
@@ -118,7 +121,7 @@ class Connection(Outbox):
         context = self._context
         context.counters.bytes_received += len(data)
         packets = self._decoder.feed(data)
-        context.budget.left -= len(packets)
+        context.budget.left -= _PACKET_WORK * len(packets)
         self._handle(iter(packets), now)
 
     @property
@@ -156,7 +159,7 @@ class Connection(Outbox):
                 if not decoder.unread:
                     break
                 more = decoder.more()
-                budget.left -= len(more)
+                budget.left -= _PACKET_WORK * len(more)
                 packets = iter(more)
         except (RemoteProtocolError, InvalidTopic) as exc:
             self._fail(exc)

@@ -79,15 +79,11 @@ PACKETS_MAX = 64
 
 _ROOM = range(PACKETS_MAX)
 
-RUN_MAX = 1_024
+RUN_MAX = 4_096
 """How many messages are in one run, and ids in one ``Answers``."""
 
-# Frames of one length are compared with the first one by one, and after so many of them ...
-_PROBES = 4
-# ... by columns (one byte of many frames at a time), if there are enough left to make that cheaper.
-_PROBES_PER_COLUMN = 4
-# A column is no longer than this, since a hostile client can have it end after its first frame.
-_FRAMES_PER_COLUMN_MAX = 256
+# Frames of one length are compared by columns where there are so many for each byte to compare.
+_FRAMES_PER_COLUMN = 4
 # Starts and stops of the payloads, and the packet ids, which are empty for QoS 0.
 _Frames = tuple[list[int], list[int], list[int]]
 _LOW, _HIGH = (0, 1) if sys.byteorder == "little" else (1, 0)
@@ -440,35 +436,21 @@ def _alike_until(data: bytes, prefix: bytes, pos: int, size: int) -> int:
     There is one before ``pos``, and with it they are ``RUN_MAX`` at most.
     """
     width = len(prefix)
-    end = pos + min((len(data) - pos) // size, RUN_MAX - 1) * size
-    probe_stop = min(end, pos + _PROBES * size)
-    for at in range(pos, probe_stop, size):
-        if data[at : at + width] != prefix:
-            return at
-    pos = probe_stop
-    while (end - pos) // size > width * _PROBES_PER_COLUMN:
-        stop = min(end, pos + _FRAMES_PER_COLUMN_MAX * size)
-        pos = _columns_alike_until(data, prefix, pos, stop, size)
-        if pos < stop:
-            return pos
-    for at in range(pos, end, size):
-        if data[at : at + width] != prefix:
-            return at
-    return end
-
-
-def _columns_alike_until(data: bytes, prefix: bytes, pos: int, stop: int, size: int) -> int:
-    """Do the same for frames up to ``stop``, comparing one byte of all frames at a time."""
-    count = (stop - pos) // size
-    for column in range(len(prefix)):
-        found = data[pos + column : stop : size]
+    count = min((len(data) - pos) // size, RUN_MAX - 1)
+    end = pos + count * size
+    if count < width * _FRAMES_PER_COLUMN or data[pos : pos + width] != prefix:
+        for at in range(pos, end, size):
+            if data[at : at + width] != prefix:
+                return at
+        return end
+    # Many: one byte of all of them at a time.
+    for column in range(width):
         wanted = prefix[column : column + 1]
+        found = data[pos + column : end : size]
         if found != wanted * count:
             count -= len(found.lstrip(wanted))
-            stop = pos + count * size
-            if not count:
-                break
-    return stop
+            end = pos + count * size
+    return end
 
 
 def _read_ids(data: bytes, at: int, size: int, stop: int) -> list[int]:

@@ -180,7 +180,9 @@ class Journal:
     @property
     def is_empty(self) -> bool:
         """Whether nothing has been collected."""
-        return self.turn.is_empty() and not self._ended and not self.log.waiting
+        turn = self.turn
+        facts = turn.clients or turn.after or turn.records or self.log.waiting or self._ended
+        return not facts
 
     @property
     def is_waited_for(self) -> bool:
