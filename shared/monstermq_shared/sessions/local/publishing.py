@@ -141,8 +141,7 @@ class Publisher:
             # A live copy does not carry the publisher's retain flag, nor does its row.
             rows = None if run.retain else records
             deliveries = len(targets) * run.count if run.qos else len(targets)
-            if deliveries > 1:  # whoever read the message has paid for one
-                self._budget.left -= 2 * deliveries
+            self._budget.left -= 2 * (deliveries - 1)  # whoever read the message paid for one
             if deliveries > self.deliveries_max and len(targets) > 1:
                 self._begin_fan_out(run, origin, targets, link, rows)
             elif self._deliver(run, origin, targets, link, rows):
