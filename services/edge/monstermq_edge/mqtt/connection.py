@@ -108,21 +108,25 @@ class Connection(Outbox):
 
     # -- the driver's half -----------------------------------------------------------------------
 
-    def receive_data(self, data: bytes, now: float, wall_us: int) -> None:
+    def receive_data(self, data: bytes, now: float, wall_us: int) -> bool:
         """Take what the transport read. A peer's error closes the connection and is not raised.
 
         Not before ``unread`` is over: what came earlier is handled first.
+
+        Returns:
+            Whether something of it is ``unread`` now.
         """
         if self.phase is _CLOSED:
-            return
+            return False
         self._wall_us = wall_us
         if self._silence_s:
             self.deadline = now + self._silence_s
         context = self._context
         context.counters.bytes_received += len(data)
         packets = self._decoder.feed(data)
-        context.budget.left -= _PACKET_WORK * len(packets)
+        context.budget.left -= _CHUNK_WORK + _PACKET_WORK * len(packets)
         self._handle(iter(packets), now)
+        return self.unread is not None
 
     @property
     def owes_answers(self) -> bool:
@@ -140,8 +144,8 @@ class Connection(Outbox):
         """Handle packets as far as this connection's share of the budget goes; keep the rest."""
         self.unread = None
         budget = self._context.budget
-        floor = max(budget.left - SHARE, 0)
-        budget.left -= _CHUNK_WORK
+        left = budget.left
+        floor = left - SHARE if left > SHARE else 0
         decoder = self._decoder
         try:
             while True:

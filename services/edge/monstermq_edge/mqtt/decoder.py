@@ -154,32 +154,33 @@ class Decoder:
             problem = "the first packet is not CONNECT"
             self._refuse(RemoteProtocolError(problem, clause="MQTT-3.1.0-1"))
             return []
-        return self._read(data, 0)
+        packets: list[Packet] = []
+        try:
+            self._decode(data, 0, packets)
+        except RemoteProtocolError as exc:
+            self._refuse(exc)
+        return packets
 
     def more(self) -> list[Packet]:
         """Return the packets that follow in what was fed."""
         chunk = self._chunk
         assert chunk is not None
         self._chunk = None
-        return self._read(chunk, self._pos)
-
-    def _read(self, data: bytes, pos: int) -> list[Packet]:
         packets: list[Packet] = []
         try:
             if self._list is not None:
                 self._read_list(packets)
             if self._list is None:
-                self._decode(data, pos, packets)
+                self._decode(chunk, self._pos, packets)
             else:
-                self._chunk = data
-                self._pos = pos
+                self._chunk = chunk
         except RemoteProtocolError as exc:
-            # The frames of a traceback would keep the chunk alive, and be a cycle with this object.
-            exc.__traceback__ = exc.__context__ = exc.__cause__ = None
             self._refuse(exc)
         return packets
 
     def _refuse(self, error: RemoteProtocolError) -> None:
+        # The frames of a traceback would keep the chunk alive, and be a cycle with this object.
+        error.__traceback__ = error.__context__ = error.__cause__ = None
         self.error = error
         self._deaf = True
         self._list = None

@@ -103,19 +103,19 @@ class StreamProtocol(asyncio.Protocol):
                 self._pause_reading()
             return
         try:
-            self._receive(connection, data, hub.read_at, hub.read_wall_us)
+            has_more = self._receive(connection, data, hub.read_at, hub.read_wall_us)
         except Exception as exc:  # noqa: BLE001 - a bug can be any exception, and is noted
             self.fail(exc)
             return
-        if self._has_more(connection):
+        if has_more:
             self._wait_in_line()
             self._pause_reading()
         elif len(data) >= FAIR_READ_SIZE:
             self._pause_reading()
 
-    def _receive(self, connection: Connection, data: bytes, now: float, wall_us: int) -> None:
-        """Feed a chunk, as far as the connection's share goes; what is left is ``_has_more``."""
-        connection.receive_data(data, now, wall_us)
+    def _receive(self, connection: Connection, data: bytes, now: float, wall_us: int) -> bool:
+        """Feed a chunk, as far as the connection's share goes; return whether there is more."""
+        return connection.receive_data(data, now, wall_us)
 
     def _has_more(self, connection: Connection) -> bool:
         """Whether something has come that is not handled yet."""
@@ -244,7 +244,8 @@ class StreamProtocol(asyncio.Protocol):
             return
         if connection.unread is not None or self._stash is not None:
             self._go_on_or_part(connection)
-        self._read_or_not(connection, transport)
+        if self._paused or self._ended or connection.stops_reading or self._hub.quiet:
+            self._read_or_not(connection, transport)
         if connection.clock_stopped:
             self._start_clock(connection)
         if connection.room_wanted and connection.sent():

@@ -36,7 +36,7 @@ class WebSocketProtocol(StreamProtocol):
         self._piece_size = PIECE_SIZE_MIN
         self._was_open = False
 
-    def _receive(self, connection: Connection, data: bytes, now: float, wall_us: int) -> None:
+    def _receive(self, connection: Connection, data: bytes, now: float, wall_us: int) -> bool:
         """Take the MQTT bytes out of a read chunk, as far as the share goes, and feed them."""
         channel = self._channel
         payload = self._unwrap(data)
@@ -47,6 +47,7 @@ class WebSocketProtocol(StreamProtocol):
         if channel.closing:
             self._stash = None
             self._end(connection)
+        return self._has_more(connection)
 
     def _unwrap(self, data: bytes) -> bytes:
         """Return the payloads in a chunk; what there is no budget for goes back to the stash."""

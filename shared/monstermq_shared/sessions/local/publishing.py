@@ -141,14 +141,22 @@ class Publisher:
             # A live copy does not carry the publisher's retain flag, nor does its row.
             rows = None if run.retain else records
             deliveries = len(targets) * run.count if run.qos else len(targets)
-            self._budget.left -= 2 * (deliveries - 1)  # whoever read the message paid for one
-            if deliveries > self.deliveries_max and len(targets) > 1:
+            if deliveries > 1 and self._is_many(deliveries, targets):
                 self._begin_fan_out(run, origin, targets, link, rows)
             elif self._deliver(run, origin, targets, link, rows):
                 durable = True
         if journal.backlog_size > self._backpressure.backlog_max and (records or durable):
             self._backpressure.hold_for_backlog(link)
         return durable
+
+    def _is_many(self, deliveries: int, targets: Targets) -> bool:
+        """Charge for all deliveries but the first, which whoever read the message has paid for.
+
+        Returns:
+            Whether they go out in pieces.
+        """
+        self._budget.left -= 2 * (deliveries - 1)
+        return deliveries > self.deliveries_max and len(targets) > 1
 
     def _begin_fan_out(
         self,
