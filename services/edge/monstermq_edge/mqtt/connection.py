@@ -150,11 +150,12 @@ class Connection(Outbox):
         try:
             while True:
                 for packet in packets:
-                    handle = self._HANDLERS.get(type(packet))
-                    if handle is not None and self.phase is _CONNECTED:
-                        handle(self, packet)
-                    else:
+                    if self.phase is not _CONNECTED or type(packet) is Connect:
                         self._begin(packet, now)
+                    elif type(packet) is MessageRun:
+                        self._publish(packet)
+                    else:
+                        self._HANDLERS[type(packet)](self, packet)
                     if self.phase is _CLOSED:
                         return
                     if budget.left <= floor or self._holds:

@@ -75,18 +75,16 @@ class Outbox:
     # -- Link: what the engine says --------------------------------------------------------------
 
     def _append(self, data: bytes) -> None:
+        context = self._context
         if self._out is None:
             self._out = [data]
-            self._context.wake(self)
+            context.wake(self)
         else:
             self._out.append(data)
-        self._grow(len(data))
-
-    def _grow(self, size: int) -> None:
         before = self._out_size
-        self._out_size = size = before + size
-        if size > self._context.outbox_size_max >= before:
-            self._context.wake(self)  # reading stops
+        self._out_size = size = before + len(data)
+        if size > context.outbox_size_max >= before:
+            context.wake(self)  # reading stops
 
     def _send_connack(self, code: int, session_present: bool = False) -> None:
         """Say CONNACK before all that was said meanwhile [MQTT-3.2.0-1]."""
@@ -104,8 +102,9 @@ class Outbox:
         """See ``Link``."""
         if self.phase is not _CONNECTED:
             return
-        counters = self._context.counters
-        if self._out_size > self._context.outbox_size_max:
+        context = self._context
+        counters = context.counters
+        if self._out_size > context.outbox_size_max:
             counters.dropped[DropReason.OUTBOX_FULL_QOS0] += run.count
             return
         counters.publish_sent[0] += run.count
@@ -150,7 +149,10 @@ class Outbox:
             context.wake_later(self)
         else:
             self._acknowledgements.append((kind, packet_ids))
-        self._grow(encoder.ANSWER_SIZE * len(packet_ids))
+        before = self._out_size
+        self._out_size = size = before + encoder.ANSWER_SIZE * len(packet_ids)
+        if size > context.outbox_size_max >= before:
+            context.wake(self)
 
     def subscribed(self, packet_id: int, codes: Sequence[int]) -> None:
         """See ``Link``."""

@@ -200,7 +200,7 @@ class Publisher:
         made_rows = False
         published = run.qos
         for session, granted in targets:
-            qos = min(published, granted)
+            qos = granted if granted < published else published  # noqa: FURB136 - a call is dear here
             receiver = session.link
             if qos == 0:
                 if receiver is not None:
