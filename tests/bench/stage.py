@@ -87,7 +87,7 @@ class Attacker:
     def take(self, chunk: bytes) -> None:
         """Note what has come; more than this is up to who derives from it."""
         self.received += len(chunk)
-        self.pongs += (self._last + chunk).endswith(PINGRESP_FRAME)
+        self.pongs += (self._last + chunk).count(PINGRESP_FRAME)  # others' messages may follow it
         self._last = chunk[-1:]
 
     def _read(self) -> None:
