@@ -1,4 +1,4 @@
-"""Rows about what wears a disk out: bytes written for each byte of MQTT that comes in.
+"""Rows about what wears a disk out: bytes written for each byte of MQTT traffic.
 
 Few messages a second are the dear case: every commit writes whole pages, and the fewer messages
 share one, the more of them for each. What is counted is ``write_bytes`` of ``/proc/PID/io``: the
@@ -241,15 +241,15 @@ def _scenario(name: str, what: str, cast: Cast, required: Bound) -> Scenario:
         name=f"writing-{name}",
         metrics=(
             Metric(
-                name="received",
-                title=f"{title}: for each byte of MQTT that came in",
+                name="traffic",
+                title=f"{title}: for each byte of MQTT, both ways",
                 unit="B",
                 smaller_is_better=True,
                 required=required,
             ),
             Metric(
-                name="traffic",
-                title="the same for each byte of MQTT, both ways",
+                name="received",
+                title="the same for each byte that came in",
                 unit="B",
                 smaller_is_better=True,
             ),
