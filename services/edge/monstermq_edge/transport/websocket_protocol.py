@@ -12,14 +12,14 @@ from monstermq_shared.counters import Refusal
 FRAME_SIZE_MAX = 64 * 1024
 """Longer output is cut into several frames: some clients refuse messages above 1 MiB."""
 
-PIECE_SIZE_MIN = 1024
+PIECE_SIZE_MIN = 2 * 1024
 """Bytes that are unwrapped at once where they are many small frames: a fragment can be empty, and
 every frame costs the library some microseconds."""
 
-PIECE_SIZE_MAX = 16 * 1024
+PIECE_SIZE_MAX = 32 * 1024
 """The same where they are few large ones."""
 
-PIECE_FRAMES = 128
+PIECE_FRAMES = 256
 """So many frames in a piece are many."""
 
 _FRAME_WORK = 8  # units of work (``budget``) that a frame costs
@@ -51,26 +51,33 @@ class WebSocketProtocol(StreamProtocol):
 
     def _unwrap(self, data: bytes) -> bytes:
         """Return the payloads in a chunk; what there is no budget for goes back to the stash."""
-        channel = self._channel
+        if len(data) <= self._piece_size:
+            return self._unwrap_piece(data)
         budget = self._hub.budget
         floor = max(budget.left - SHARE, 0)
         payloads: list[bytes] = []
         pos = 0
-        while pos < len(data) and not channel.closing:
+        while pos < len(data) and not self._channel.closing:
             if pos and budget.left <= floor:
                 self._stash = [data[pos:], *(self._stash or ())]
                 break
-            size = self._piece_size
-            before = channel.frames
-            payloads.append(channel.receive(data[pos : pos + size]))
-            pos += size
-            frames = channel.frames - before
-            budget.left -= _FRAME_WORK * frames
-            if frames > PIECE_FRAMES:
-                self._piece_size = PIECE_SIZE_MIN
-            elif 2 * frames < PIECE_FRAMES and size < PIECE_SIZE_MAX:
-                self._piece_size = 2 * size
+            piece = data[pos : pos + self._piece_size]
+            pos += len(piece)
+            payloads.append(self._unwrap_piece(piece))
         return b"".join(payloads)
+
+    def _unwrap_piece(self, data: bytes) -> bytes:
+        """Unwrap at once, and learn from it how much to unwrap at once."""
+        channel = self._channel
+        before = channel.frames
+        payload = channel.receive(data)
+        frames = channel.frames - before
+        self._hub.budget.left -= _FRAME_WORK * frames
+        if frames > PIECE_FRAMES:
+            self._piece_size = PIECE_SIZE_MIN
+        elif 2 * frames < PIECE_FRAMES and self._piece_size < PIECE_SIZE_MAX:
+            self._piece_size *= 2
+        return payload
 
     def _say(self) -> None:
         """Send what the channel itself has to say: handshake, pongs, close frame."""
