@@ -79,7 +79,7 @@ PACKETS_MAX = 64
 
 _ROOM = range(PACKETS_MAX)
 
-RUN_MAX = 4_096
+RUN_MAX = 1_024
 """How many messages are in one run, and ids in one ``Answers``."""
 
 # Frames of one length are compared by columns where there are so many for each byte to compare.
