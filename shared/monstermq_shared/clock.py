@@ -12,8 +12,8 @@ class Clock(Protocol):
         """Seconds that never go back; for deadlines."""
         ...
 
-    def wall_us(self) -> int:
-        """Microseconds since 1970-01-01 UTC; for timestamps people read."""
+    def wall_ms(self) -> int:
+        """Milliseconds since 1970-01-01 UTC; for timestamps people read."""
         ...
 
 
@@ -22,9 +22,9 @@ class SystemClock:
 
     monotonic = staticmethod(time.monotonic)
 
-    def wall_us(self) -> int:
-        """Microseconds since 1970-01-01 UTC; for timestamps people read."""
-        return time.time_ns() // 1000
+    def wall_ms(self) -> int:
+        """Milliseconds since 1970-01-01 UTC; for timestamps people read."""
+        return time.time_ns() // 1_000_000
 
 
 STEP_S = 3.0
@@ -47,39 +47,39 @@ class WallHistory:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._offset_us = self._read()[1]
+        self._offset_ms = self._read()[1]
         # (monotonic seconds until which it was so, offset), the oldest first.
         self._earlier: deque[tuple[float, int]] = deque()
 
     def _read(self) -> tuple[float, int]:
         now = self._clock.monotonic()
-        return now, self._clock.wall_us() - int(now * 1_000_000)
+        return now, self._clock.wall_ms() - int(now * 1000)
 
     def look(self) -> float:
         """Return by how many seconds the clock was set since the last call, 0 if it was not.
 
         To be called every second or so. Small corrections are followed in silence.
         """
-        now, offset_us = self._read()
-        before_us, self._offset_us = self._offset_us, offset_us
-        step_s = (offset_us - before_us) / 1_000_000
+        now, offset_ms = self._read()
+        before_ms, self._offset_ms = self._offset_ms, offset_ms
+        step_s = (offset_ms - before_ms) / 1000
         if abs(step_s) <= STEP_S:
             return 0.0
-        self._earlier.append((now, before_us))
+        self._earlier.append((now, before_ms))
         if len(self._earlier) > STEPS_MAX:
-            _, oldest_us = self._earlier.popleft()
-            until, next_us = self._earlier.popleft()
-            self._earlier.appendleft((until, min(oldest_us, next_us)))
+            _, oldest_ms = self._earlier.popleft()
+            until, next_ms = self._earlier.popleft()
+            self._earlier.appendleft((until, min(oldest_ms, next_ms)))
         return step_s
 
-    def before_us(self, age_s: float) -> int:
+    def before_ms(self, age_s: float) -> int:
         """Return a time of which everything older has that age, as far as this process knows.
 
         It is the lowest that the wall clock would show for ``age_s`` ago by any offset it has had
         since. So what was written before a step forward gets as old by time that passed as it was
         by the clock before, and after a step backward nothing is told older than it can be.
         """
-        now, offset_us = self._read()
+        now, offset_ms = self._read()
         since = now - age_s
         offsets = [us for until, us in self._earlier if until > since]
-        return int(since * 1_000_000) + min(offset_us, self._offset_us, *offsets)
+        return int(since * 1000) + min(offset_ms, self._offset_ms, *offsets)

@@ -30,7 +30,7 @@ class Record:
         qos: The publisher's QoS.
         retained: The publisher's retain flag.
         client_id: The publisher.
-        timestamp_us: When the broker received it, microseconds since 1970-01-01 UTC.
+        timestamp_ms: When the broker received it, milliseconds since 1970-01-01 UTC.
         offset: Where it stands in its partition.
     """
 
@@ -41,7 +41,7 @@ class Record:
         "payload",
         "qos",
         "retained",
-        "timestamp_us",
+        "timestamp_ms",
         "topic",
     )
 
@@ -52,7 +52,7 @@ class Record:
         qos: int,
         retained: bool,
         client_id: str,
-        timestamp_us: int,
+        timestamp_ms: int,
         offset: int,
         record_id: str | None = None,
     ) -> None:
@@ -61,7 +61,7 @@ class Record:
         self.qos = qos
         self.retained = retained
         self.client_id = client_id
-        self.timestamp_us = timestamp_us
+        self.timestamp_ms = timestamp_ms
         self.offset = offset
         self._id = record_id
 
@@ -69,7 +69,7 @@ class Record:
     def id(self) -> str:
         """A UUIDv7 (RFC 9562), made on first use and then the same for ever."""
         if self._id is None:
-            self._id = uuid7(self.timestamp_us)
+            self._id = uuid7(self.timestamp_ms)
         return self._id
 
     def __eq__(self, other: object) -> bool:
@@ -78,9 +78,9 @@ class Record:
             return NotImplemented
         mine = (self.topic, self.payload, self.qos, self.retained, self.client_id)
         theirs = (other.topic, other.payload, other.qos, other.retained, other.client_id)
-        return (mine, self.timestamp_us, self.offset) == (
+        return (mine, self.timestamp_ms, self.offset) == (
             theirs,
-            other.timestamp_us,
+            other.timestamp_ms,
             other.offset,
         )
 
@@ -103,11 +103,11 @@ def text_size(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode())
 
 
-def uuid7(timestamp_us: int) -> str:
+def uuid7(timestamp_ms: int) -> str:
     """Return a UUID version 7 for that moment: sortable by millisecond, random below (RFC 9562)."""
     bits = _random_bits(74)
     value = (
-        (timestamp_us // 1000 & 0xFFFFFFFFFFFF) << 80
+        (timestamp_ms & 0xFFFFFFFFFFFF) << 80
         | 0x7 << 76
         | (bits >> 62) << 64
         | 0x2 << 62
@@ -117,14 +117,17 @@ def uuid7(timestamp_us: int) -> str:
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
-def format_timestamp(timestamp_us: int) -> str:
-    """Write a moment as ISO 8601 in UTC with six digits, so that text order is time order."""
-    moment = _EPOCH + timedelta(microseconds=timestamp_us)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+def format_timestamp(timestamp_ms: int) -> str:
+    """Write a moment as ISO 8601 in UTC with three digits, so that text order is time order.
+
+    Six digits are misread by common Kafka tools, which take them for milliseconds.
+    """
+    moment = _EPOCH + timedelta(milliseconds=timestamp_ms)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{timestamp_ms % 1000:03}Z"
 
 
 def parse_timestamp(text: str) -> int:
-    """Read an ISO 8601 moment into microseconds since 1970.
+    """Read an ISO 8601 moment into milliseconds since 1970; what is finer is cut off.
 
     Raises:
         ValueError: It is not ISO 8601, or has no offset from UTC.
@@ -132,21 +135,21 @@ def parse_timestamp(text: str) -> int:
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError(f"{text!r} has no offset from UTC; append Z")
-    return (moment - _EPOCH) // timedelta(microseconds=1)
+    return (moment - _EPOCH) // timedelta(milliseconds=1)
 
 
 def encode_record(record: Record) -> bytes:
     """Write the JSON of ``schemas/bus-record.v1.json``.
 
-    ``payload`` is text when the bytes are UTF-8; else it is null and ``payloadBase64`` holds them.
+    Exactly one of ``payload`` (text, when the bytes are UTF-8) and ``payloadBase64`` is there: a
+    member that says nothing is left out, never null.
     """
     members: dict[str, Any] = {"topic": record.topic}
     try:
         members["payload"] = record.payload.decode()
     except UnicodeDecodeError:
-        members["payload"] = None
         members["payloadBase64"] = base64.b64encode(record.payload).decode()
-    members["timestamp"] = format_timestamp(record.timestamp_us)
+    members["timestamp"] = format_timestamp(record.timestamp_ms)
     members["qos"] = record.qos
     members["retained"] = record.retained
     members["clientId"] = record.client_id

@@ -24,7 +24,7 @@ from monstermq_shared.records import Record
 from monstermq_shared.stores.memory import MemoryMessageStore
 from monstermq_shared.stores.ports import ClientChanges, Commit, MessageStore
 from monstermq_shared.stores.sqlite import SqliteDatabase
-from monstermq_shared.testing.builders import NOON_US, make_session
+from monstermq_shared.testing.builders import NOON_MS, make_session
 
 _RETAINED, _LAST_VALUES, _ARCHIVE = "RetainedMessages", "MCPLastval", "MCPArchive"
 _COMMIT_ROWS = 4_000
@@ -165,7 +165,7 @@ async def _default_configuration(database: SqliteDatabase, count: int) -> list[s
         topic, expected = records[0].topic, len(records[::_CLIENTS])
         history_s = await _timed(_count_history(database, topic, expected))
         size = await database.size()
-        purge_s = await _timed(archive.purge(before_us=NOON_US * 2, limit=count))
+        purge_s = await _timed(archive.purge(before_ms=NOON_MS * 2, limit=count))
         assert await archive.history(topic, limit=1) == []
     title = f"{count:,} records, archive and last value in SQLite:"
     return [
@@ -259,7 +259,7 @@ def _records(count: int, topics: Sequence[str]) -> list[Record]:
             1,
             True,
             "publisher",
-            NOON_US + number,
+            NOON_MS + number,
             number + 1,
         )
         for number in range(count)

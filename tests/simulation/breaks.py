@@ -106,13 +106,13 @@ class _WindowOneTooWide(PersistentSession):
 
 
 class _OpenIdsForgotten(LocalEngine):
-    def restore(self, stored: Iterable[StoredSession], wall_us: int) -> list[str]:
-        return super().restore([replace(item, open_ids={}) for item in stored], wall_us)
+    def restore(self, stored: Iterable[StoredSession], wall_ms: int) -> list[str]:
+        return super().restore([replace(item, open_ids={}) for item in stored], wall_ms)
 
 
 class _InFlightForgotten(LocalEngine):
-    def restore(self, stored: Iterable[StoredSession], wall_us: int) -> list[str]:
-        return super().restore([replace(item, in_flight={}) for item in stored], wall_us)
+    def restore(self, stored: Iterable[StoredSession], wall_ms: int) -> list[str]:
+        return super().restore([replace(item, in_flight={}) for item in stored], wall_ms)
 
 
 class _NoOverlay(RetainedMessages):

@@ -90,7 +90,7 @@ class Broker:
     """
 
     def __init__(
-        self, build: Build, disk: Disk, ledger: Ledger, witness: Witness, wall_us: int
+        self, build: Build, disk: Disk, ledger: Ledger, witness: Witness, wall_ms: int
     ) -> None:
         if build.boots or not disk.boot:
             disk.boot += 1
@@ -133,7 +133,7 @@ class Broker:
         self._ledger = ledger
         ledger.newest = {topic: record.offset for topic, record in disk.retained.items()}
         ledger.restoring = True
-        self.engine.restore(disk.load(), wall_us)
+        self.engine.restore(disk.load(), wall_ms)
         ledger.restoring = False
 
     # -- the network -----------------------------------------------------------------------------
@@ -143,7 +143,7 @@ class Broker:
         pipe.connection = Connection(self._context, PEER, pipe, 0.0)
         self.pipes.append(pipe)
 
-    def receive(self, pipe: Pipe, size: int, now: float, wall_us: int) -> None:
+    def receive(self, pipe: Pipe, size: int, now: float, wall_ms: int) -> None:
         """Read a chunk."""
         connection = pipe.connection
         assert connection is not None
@@ -151,15 +151,15 @@ class Broker:
         del pipe.to_broker[:size]
         before = dict(self._ledger.newest)
         self.budget.left = self._turn_work
-        connection.receive_data(data, now, wall_us)
+        connection.receive_data(data, now, wall_ms)
         self._see_what_came(pipe, before)
 
-    def go_on(self, pipe: Pipe, now: float, wall_us: int) -> None:
+    def go_on(self, pipe: Pipe, now: float, wall_ms: int) -> None:
         """Handle more of what was read."""
         assert pipe.connection is not None
         before = dict(self._ledger.newest)
         self.budget.left = self._turn_work
-        pipe.connection.go_on(now, wall_us)
+        pipe.connection.go_on(now, wall_ms)
         self._see_what_came(pipe, before)
 
     def _see_what_came(self, pipe: Pipe, before: dict[str, int]) -> None:
@@ -174,10 +174,10 @@ class Broker:
         if over and pipe.disconnecting and not pipe.to_broker and pipe.will is not None:
             pipe.will.revoked = True
 
-    def lost(self, pipe: Pipe, wall_us: int) -> None:
+    def lost(self, pipe: Pipe, wall_ms: int) -> None:
         """The client's end is closed, and all it sent has been read."""
         assert pipe.connection is not None
-        pipe.connection.connection_lost(wall_us)
+        pipe.connection.connection_lost(wall_ms)
         pipe.broker_open = False
         self.pipes.remove(pipe)
 

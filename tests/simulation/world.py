@@ -127,11 +127,11 @@ class Simulation:
         self.clients = {role.client_id: Client(self, role) for role in ROLES}
 
     def _start(self) -> Broker:
-        return Broker(self.build, self.disk, self.ledger, self._witness, self._wall_us)
+        return Broker(self.build, self.disk, self.ledger, self._witness, self._wall_ms)
 
     @property
-    def _wall_us(self) -> int:
-        return int(self._now * 1_000_000)
+    def _wall_ms(self) -> int:
+        return int(self._now * 1000)
 
     def run(self) -> None:
         """Stir, let everything come to rest, and look whether all promises were kept.
@@ -215,12 +215,12 @@ class Simulation:
         free = not broker.engine.is_busy
         if connection.unread:
             if free and not connection.is_held:
-                choices.append((3, lambda: broker.go_on(pipe, self._now, self._wall_us)))
+                choices.append((3, lambda: broker.go_on(pipe, self._now, self._wall_ms)))
         elif pipe.to_broker:
             if free and not connection.stops_reading:
                 choices.append((3, lambda: self._receive(pipe)))
         elif free and not pipe.client_open:
-            choices.append((2, lambda: broker.lost(pipe, self._wall_us)))
+            choices.append((2, lambda: broker.lost(pipe, self._wall_ms)))
         if broker.is_dirty(pipe):
             choices.append((3, lambda: broker.flush(pipe)))
 
@@ -228,7 +228,7 @@ class Simulation:
         size = len(pipe.to_broker)
         if self.random.random() < 0.3:
             size = self.random.randint(1, size)
-        self.broker.receive(pipe, size, self._now, self._wall_us)
+        self.broker.receive(pipe, size, self._now, self._wall_ms)
 
     def _client_choices(self, client: Client, choices: list[Choice]) -> None:
         pipe = client.pipe
@@ -296,7 +296,7 @@ class Simulation:
 
     def _tick(self) -> None:
         self._now += self.random.choice((1.0, 1.0, 3.0))
-        self.broker.engine.tick(self._now, self._wall_us)
+        self.broker.engine.tick(self._now, self._wall_ms)
 
     def _kill(self) -> None:
         self._kills -= 1

@@ -98,7 +98,7 @@ class Bench:
         self.counters = Counters()
         self.budget = Budget()
         self.stuck = False
-        self.wall_us = 0
+        self.wall_ms = 0
         self.system_values: dict[str, bytes] = {}
         self.engine = LocalEngine(
             InternalLog(self.disk.boot),
@@ -108,7 +108,7 @@ class Bench:
             lambda _: [*self.system_values.items()],
             self.budget,
         )
-        self.engine.restore(self.disk.load(), self.wall_us)
+        self.engine.restore(self.disk.load(), self.wall_ms)
 
     @staticmethod
     def _interest(topic: str) -> Interest:
@@ -173,7 +173,7 @@ class Bench:
         """Connect, and let CONNACK wait for its commit."""
         link = link or RecordingLink()
         request = AttachRequest(client_id=client_id, clean=clean, will=will, information={})
-        link.session = self.engine.attach(link, request, self.wall_us)
+        link.session = self.engine.attach(link, request, self.wall_ms)
         return link
 
     def connect(
@@ -201,7 +201,7 @@ class Bench:
 
     def drop(self, link: RecordingLink, reason: CloseReason = CloseReason.TRANSPORT_CLOSED) -> None:
         """End the connection."""
-        self.engine.detach(session_of(link), reason, self.wall_us)
+        self.engine.detach(session_of(link), reason, self.wall_ms)
 
     def publish(
         self,
@@ -214,7 +214,7 @@ class Bench:
     ) -> None:
         """Publish a run."""
         run = run_of(topic, payloads, qos, first_id, retain=retain)
-        self.engine.publish(session_of(link), run, self.wall_us)
+        self.engine.publish(session_of(link), run, self.wall_ms)
 
     def persistent(self, client_id: str) -> PersistentSession:
         """Return a persistent session."""

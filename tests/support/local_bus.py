@@ -17,7 +17,7 @@ from monstermq_shared.sessions.local.settings import EngineSettings
 from monstermq_shared.sessions.ports import Answer, AttachRequest, CloseReason
 from monstermq_shared.stores.ports import CommitResult
 
-WALL_US = 1_768_473_000_000_000
+WALL_MS = 1_768_473_000_000
 GENERATION = "test"
 PENDING_MAX = 50
 
@@ -127,13 +127,13 @@ class LocalBus:
         """Return the session of a connected client, and what it hears."""
         link = LinkRecorder()
         request = AttachRequest(client_id=client_id, clean=clean, will=None, information={})
-        session = self.engine.attach(link, request, WALL_US)
+        session = self.engine.attach(link, request, WALL_MS)
         self.end_turn()
         return session, link
 
     def publish(self, session: Session, run: MessageRun) -> None:
         """Let a client publish a run, and finish the turn."""
-        self.engine.publish(session, run, WALL_US)
+        self.engine.publish(session, run, WALL_MS)
         self.end_turn()
 
 

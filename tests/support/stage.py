@@ -41,9 +41,9 @@ class ManualClock:
         """See ``Clock``."""
         return self.now
 
-    def wall_us(self) -> int:
+    def wall_ms(self) -> int:
         """See ``Clock``."""
-        return int((self.now + self.set_s) * 1_000_000)
+        return int((self.now + self.set_s) * 1000)
 
 
 def context_for(

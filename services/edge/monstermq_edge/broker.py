@@ -118,8 +118,8 @@ class Broker:
             config.bind_address, self._ports(), handshake_s=config.limits.connect_timeout_s
         )
         stored = await self.views.database.sessions.load()
-        self.engine.tick(self._clock.monotonic(), self._clock.wall_us())
-        for problem in self.engine.restore(stored, self._clock.wall_us()):
+        self.engine.tick(self._clock.monotonic(), self._clock.wall_ms())
+        for problem in self.engine.restore(stored, self._clock.wall_ms()):
             logger.warning("%s", problem)
         self.status.totals.walk_all()
         await self._start_operation()
@@ -196,7 +196,7 @@ class Broker:
             self.status.gauges(),
             version=self._version,
             started_s=now_s,
-            started_us=self._clock.wall_us(),
+            started_ms=self._clock.wall_ms(),
         )
         return SystemTopicPublisher(
             self.engine,
@@ -298,9 +298,9 @@ class Broker:
         failing = self._maintenance.failing
         return reasons + [f"{job} fails: {fault}" for job, fault in failing.items()]
 
-    def wall_us(self) -> int:
-        """Return the time, microseconds since 1970-01-01 UTC."""
-        return self._clock.wall_us()
+    def wall_ms(self) -> int:
+        """Return the time, milliseconds since 1970-01-01 UTC."""
+        return self._clock.wall_ms()
 
     @property
     def reloads(self) -> bool:
@@ -333,7 +333,7 @@ class Broker:
             if int(now) != second:
                 second = int(now)
                 self._look_at_the_clock()
-                self.engine.tick(now, self._clock.wall_us())
+                self.engine.tick(now, self._clock.wall_ms())
             self.status.totals.tick()
             self._system_topics.tick(now)
             self.hub.touch()

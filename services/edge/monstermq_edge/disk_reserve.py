@@ -68,8 +68,8 @@ class DiskReserve:
 
     async def _delete_oldest(self, rows: int) -> int:
         """Delete from the archive with the oldest record; return how many went."""
-        ages = [(await archive.oldest_us(), archive) for archive in self._archives.values()]
-        known = [(oldest_us, archive) for oldest_us, archive in ages if oldest_us is not None]
+        ages = [(await archive.oldest_ms(), archive) for archive in self._archives.values()]
+        known = [(oldest_ms, archive) for oldest_ms, archive in ages if oldest_ms is not None]
         if not known:
             return 0
         _, archive = min(known, key=lambda item: item[0])

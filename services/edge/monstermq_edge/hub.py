@@ -62,7 +62,7 @@ class Hub:
         quiet: The broker is about to stop: nothing more is read from anybody.
         reading: Something has come from a peer in this turn.
         read_at: When the first of it came, in monotonic seconds.
-        read_wall_us: The same in microseconds UTC.
+        read_wall_ms: The same in milliseconds UTC.
 
     Args:
         loop: The event loop of this process.
@@ -101,7 +101,7 @@ class Hub:
         self.quiet = False
         self.reading = False
         self.read_at = 0.0
-        self.read_wall_us = 0
+        self.read_wall_ms = 0
         self._scheduled = False
         self._emptied: asyncio.Event | None = None
         budget.left = TURN_WORK
@@ -142,7 +142,7 @@ class Hub:
         """Something came from a peer, the first thing in this turn; more may be waiting."""
         self.reading = True
         self.read_at = self.clock.monotonic()
-        self.read_wall_us = self.clock.wall_us()
+        self.read_wall_ms = self.clock.wall_ms()
         self.touch()
 
     def wait_in_line(self, protocol: "StreamProtocol") -> None:
@@ -190,9 +190,9 @@ class Hub:
         budget = self.budget
         if not budget.busy:
             budget.left = max(budget.left, TURN_WORK // 2)
-            now, wall_us = self.clock.monotonic(), self.clock.wall_us()
+            now, wall_ms = self.clock.monotonic(), self.clock.wall_ms()
             for _ in range(len(self._waiting)):
-                self._waiting.popleft().serve(now, wall_us)
+                self._waiting.popleft().serve(now, wall_ms)
                 if budget.left <= 0:
                     break
         if self._waiting:

@@ -41,7 +41,7 @@ EXPIRY_PAUSE_S = 0.02
 class Purgeable(Protocol):
     """A store with a retention."""
 
-    async def purge(self, *, before_us: int, limit: int) -> int:
+    async def purge(self, *, before_ms: int, limit: int) -> int:
         """See ``MessageStore.purge``."""
         ...
 
@@ -151,8 +151,8 @@ class Maintenance:
 
         Also if nothing was to be deleted: there may be space of an earlier run.
         """
-        before_us = self._history.before_us(retention_s)
-        while purged := await store.purge(before_us=before_us, limit=PURGE_ROWS):
+        before_ms = self._history.before_ms(retention_s)
+        while purged := await store.purge(before_ms=before_ms, limit=PURGE_ROWS):
             self._counters.rows_purged += purged
             await asyncio.sleep(PURGE_PAUSE_S)
         more = True

@@ -40,7 +40,7 @@ class Status:
         return ClientStatistics(
             client_id=client_id,
             connected=link is not None,
-            last_ping_us=(link.last_ping_us or None) if isinstance(link, Connection) else None,
+            last_ping_ms=(link.last_ping_ms or None) if isinstance(link, Connection) else None,
             in_flight_received=len(session.open_ids or ()),
             in_flight_sent=len(session.in_flight),
         )
@@ -75,6 +75,6 @@ class Status:
                 views.projection_names, float(engine.journal.backlog_records)
             ),
             projection_lag_s=lambda: dict.fromkeys(
-                views.projection_names, engine.journal.backlog_age_s(self._broker.wall_us())
+                views.projection_names, engine.journal.backlog_age_s(self._broker.wall_ms())
             ),
         )

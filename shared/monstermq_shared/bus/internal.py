@@ -313,7 +313,7 @@ def _placed(record: Record, offset: int) -> Record:
         record.qos,
         record.retained,
         record.client_id,
-        record.timestamp_us,
+        record.timestamp_ms,
         offset,
         record.id,
     )

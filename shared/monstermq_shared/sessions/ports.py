@@ -151,23 +151,23 @@ S = TypeVar("S")
 
 
 class SessionPort(Protocol[S]):
-    """What a connection may ask. ``wall_us`` is microseconds since 1970-01-01 UTC.
+    """What a connection may ask. ``wall_ms`` is milliseconds since 1970-01-01 UTC.
 
     ``S`` is the engine's session: a handle that the connection only hands back.
     """
 
-    def attach(self, link: Link, request: AttachRequest, wall_us: int) -> S:
+    def attach(self, link: Link, request: AttachRequest, wall_ms: int) -> S:
         """Take the session over, or begin one; an older connection is closed first.
 
         ``link.attached`` follows once what CONNACK tells is durable.
         """
         ...
 
-    def detach(self, session: S, reason: CloseReason, wall_us: int) -> None:
+    def detach(self, session: S, reason: CloseReason, wall_ms: int) -> None:
         """The connection has ended. Publishes the will unless the client said DISCONNECT."""
         ...
 
-    def publish(self, session: S, run: MessageRun, wall_us: int) -> None:
+    def publish(self, session: S, run: MessageRun, wall_ms: int) -> None:
         """Append and route a run; PUBACK or PUBREC follow when the log has it.
 
         Raises:

@@ -87,13 +87,13 @@ class MemoryMessageStore:
         """Return how many topics it holds."""
         return len(self._records)
 
-    async def purge(self, *, before_us: int, limit: int) -> int:
+    async def purge(self, *, before_ms: int, limit: int) -> int:
         """Delete up to ``limit`` records older than that; return how many there were."""
         start: str | None = ""
         deleted = 0
         while start is not None and deleted < limit:
             items, start = self._records.scan_all(start)
-            old = [topic for topic, record in items if record.timestamp_us < before_us]
+            old = [topic for topic, record in items if record.timestamp_ms < before_ms]
             for topic in old[: limit - deleted]:
                 self._records.pop(topic)
             deleted += len(old[: limit - deleted])
@@ -126,8 +126,8 @@ class MemoryArchiveStore:
         self,
         topic: str,
         *,
-        start_us: int | None = None,
-        end_us: int | None = None,
+        start_ms: int | None = None,
+        end_ms: int | None = None,
         limit: int = 1000,
         newest_first: bool = True,
         size_max: int = HISTORY_SIZE_MAX,
@@ -138,19 +138,19 @@ class MemoryArchiveStore:
             record
             for record in self._records.values()
             if record.topic == topic
-            and (start_us is None or record.timestamp_us >= start_us)
-            and (end_us is None or record.timestamp_us <= end_us)
+            and (start_ms is None or record.timestamp_ms >= start_ms)
+            and (end_ms is None or record.timestamp_ms <= end_ms)
         ]
         found.sort(key=_time_and_position, reverse=newest_first)
         return found[: _count_within(found[:limit], size_max)]
 
-    async def oldest_us(self) -> int | None:
+    async def oldest_ms(self) -> int | None:
         """Return the time of the oldest record, None if there is none."""
-        return min((at.timestamp_us for at in self._records.values()), default=None)
+        return min((at.timestamp_ms for at in self._records.values()), default=None)
 
-    async def purge(self, *, before_us: int, limit: int) -> int:
+    async def purge(self, *, before_ms: int, limit: int) -> int:
         """Delete up to ``limit`` records older than that; return how many there were."""
-        old = [at for at in self._records.values() if at.timestamp_us < before_us]
+        old = [at for at in self._records.values() if at.timestamp_ms < before_ms]
         return self._delete(old, limit)
 
     async def purge_oldest(self, *, limit: int) -> int:
@@ -336,7 +336,7 @@ def _count_within(records: Iterable[Record], size_max: int) -> int:
 
 
 def _time_and_position(record: Record) -> tuple[int, int]:
-    return record.timestamp_us, record.offset
+    return record.timestamp_ms, record.offset
 
 
 def _update(kept: dict[K, V], changes: Mapping[K, V | None]) -> None:

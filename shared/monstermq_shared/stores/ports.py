@@ -41,7 +41,7 @@ class SessionRow:
     """One row of ``sessions``.
 
     ``incarnation`` is the offset at which the session began; rows of an older one never count.
-    ``updated_us`` is when the row last changed: while it is not connected, when it went, for the
+    ``updated_ms`` is when the row last changed: while it is not connected, when it went, for the
     session expiry.
     """
 
@@ -49,7 +49,7 @@ class SessionRow:
     incarnation: int
     clean: bool
     connected: bool
-    updated_us: int
+    updated_ms: int
     information: dict[str, str | int | bool]
     will: Will | None
 
@@ -222,7 +222,7 @@ class MessageStore(Protocol):
         """Return how many topics it holds."""
         ...
 
-    async def purge(self, *, before_us: int, limit: int) -> int:
+    async def purge(self, *, before_ms: int, limit: int) -> int:
         """Delete up to ``limit`` records older than that; return how many there were.
 
         There may be more of them unless it is 0.
@@ -239,8 +239,8 @@ class ArchiveStore(Protocol):
         self,
         topic: str,
         *,
-        start_us: int | None = None,
-        end_us: int | None = None,
+        start_ms: int | None = None,
+        end_ms: int | None = None,
         limit: int = 1000,
         newest_first: bool = True,
         size_max: int = HISTORY_SIZE_MAX,
@@ -250,15 +250,15 @@ class ArchiveStore(Protocol):
         A negative limit is refused with ``ValueError``.
 
         It is a page: unless ``is_last_page`` there are more. They begin at the time of the last
-        record, so that one, and others of the same microsecond, come again.
+        record, so that one, and others of the same millisecond, come again.
         """
         ...
 
-    async def oldest_us(self) -> int | None:
+    async def oldest_ms(self) -> int | None:
         """Return the time of the oldest record, None if there is none."""
         ...
 
-    async def purge(self, *, before_us: int, limit: int) -> int:
+    async def purge(self, *, before_ms: int, limit: int) -> int:
         """Delete up to ``limit`` records older than that; return how many there were."""
         ...
 

@@ -9,7 +9,7 @@ from monstermq_shared.testing.builders import (
     AWKWARD_PAYLOADS,
     LARGE_PAYLOADS,
     LONG_TEXTS,
-    NOON_US,
+    NOON_MS,
     StoreDatabase,
     check_page,
     commit_archive,
@@ -37,7 +37,7 @@ class ArchiveStoreContract:
     async def test_equal_timestamps_survive_in_order_of_position(
         self, database: StoreDatabase, store: ArchiveStore
     ) -> None:
-        records = [make_record(i, timestamp_us=NOON_US) for i in range(2_500)]
+        records = [make_record(i, timestamp_ms=NOON_MS) for i in range(2_500)]
         await commit_archive(database, *records)
         assert await store.history("plant/1", limit=9_999, newest_first=False) == records
         assert await store.history("plant/1", limit=9_999) == records[::-1]
@@ -62,16 +62,16 @@ class ArchiveStoreContract:
     async def test_both_ends_of_a_time_range_belong_to_it(
         self, database: StoreDatabase, store: ArchiveStore
     ) -> None:
-        # 11 and 20 microseconds: as text with a varying fraction they would sort wrongly.
-        moments = [NOON_US, NOON_US + 11, NOON_US + 20, NOON_US + 999_999, NOON_US + 1_000_000]
-        records = [make_record(i, timestamp_us=at) for i, at in enumerate(moments)]
+        # 11 and 20 milliseconds: as text with a varying fraction they would sort wrongly.
+        moments = [NOON_MS, NOON_MS + 11, NOON_MS + 20, NOON_MS + 999, NOON_MS + 1_000]
+        records = [make_record(i, timestamp_ms=at) for i, at in enumerate(moments)]
         await commit_archive(database, *records)
         found = await store.history(
-            "plant/1", start_us=moments[1], end_us=moments[3], newest_first=False
+            "plant/1", start_ms=moments[1], end_ms=moments[3], newest_first=False
         )
         assert found == records[1:4]
-        assert await store.history("plant/1", start_us=moments[3]) == records[:2:-1]
-        assert await store.history("plant/1", end_us=moments[1]) == records[1::-1]
+        assert await store.history("plant/1", start_ms=moments[3]) == records[:2:-1]
+        assert await store.history("plant/1", end_ms=moments[1]) == records[1::-1]
 
     async def test_a_long_topic_and_publisher_come_back(
         self, database: StoreDatabase, store: ArchiveStore
@@ -86,16 +86,16 @@ class ArchiveStoreContract:
         assert page == records[: len(page)]
 
     async def test_the_oldest_go_first(self, database: StoreDatabase, store: ArchiveStore) -> None:
-        assert await store.oldest_us() is None
+        assert await store.oldest_ms() is None
         assert await store.purge_oldest(limit=5) == 0
-        records = [make_record(i, timestamp_us=NOON_US + 5_000 - i) for i in range(2_000)]
+        records = [make_record(i, timestamp_ms=NOON_MS + 5_000 - i) for i in range(2_000)]
         await commit_archive(database, *records)
-        assert await store.oldest_us() == NOON_US + 3_001
+        assert await store.oldest_ms() == NOON_MS + 3_001
         assert await store.purge_oldest(limit=1_200) == 1_200
-        assert await store.oldest_us() == NOON_US + 4_201
+        assert await store.oldest_ms() == NOON_MS + 4_201
         assert await store.history("plant/1", limit=9_999) == records[:800]
         assert await store.purge_oldest(limit=1_200) == 800
-        assert await store.oldest_us() is None
+        assert await store.oldest_ms() is None
 
     @pytest.mark.parametrize("newest_first", [True, False])
     async def test_a_negative_limit_is_not_all_records(
@@ -107,17 +107,17 @@ class ArchiveStoreContract:
     async def test_the_time_decides_before_the_position(
         self, database: StoreDatabase, store: ArchiveStore
     ) -> None:
-        late, early = make_record(1, timestamp_us=NOON_US + 5), make_record(2, timestamp_us=NOON_US)
+        late, early = make_record(1, timestamp_ms=NOON_MS + 5), make_record(2, timestamp_ms=NOON_MS)
         await commit_archive(database, late, early)
         assert await store.history("plant/1", newest_first=False) == [early, late]
 
-    @pytest.mark.parametrize("timestamp_us", [0, 1, 999_999, 1_767_225_599_999_999, 2**51])
-    async def test_a_timestamp_is_kept_to_the_microsecond(
-        self, database: StoreDatabase, store: ArchiveStore, timestamp_us: int
+    @pytest.mark.parametrize("timestamp_ms", [0, 1, 999, 1_767_225_599_999, 2**41])
+    async def test_a_timestamp_is_kept_to_the_millisecond(
+        self, database: StoreDatabase, store: ArchiveStore, timestamp_ms: int
     ) -> None:
-        await commit_archive(database, make_record(1, timestamp_us=timestamp_us))
-        (found,) = await store.history("plant/1", start_us=timestamp_us, end_us=timestamp_us)
-        assert found.timestamp_us == timestamp_us
+        await commit_archive(database, make_record(1, timestamp_ms=timestamp_ms))
+        (found,) = await store.history("plant/1", start_ms=timestamp_ms, end_ms=timestamp_ms)
+        assert found.timestamp_ms == timestamp_ms
 
     @pytest.mark.parametrize("limit", [1, 1_024, 1_025, 2_999])
     async def test_a_limit_keeps_the_newest_or_the_oldest(
@@ -147,9 +147,9 @@ class ArchiveStoreContract:
         self, database: StoreDatabase, store: ArchiveStore
     ) -> None:
         await commit_archive(database, *(make_record(i) for i in range(3_000)))
-        assert await store.purge(before_us=NOON_US + 2_000, limit=700) == 700
+        assert await store.purge(before_ms=NOON_MS + 2_000, limit=700) == 700
         assert (await store.history("plant/1", limit=1, newest_first=False))[0].offset == 700
-        assert await store.purge(before_us=NOON_US + 2_000, limit=9_999) == 1_300
-        assert await store.purge(before_us=NOON_US + 2_000, limit=9_999) == 0
+        assert await store.purge(before_ms=NOON_MS + 2_000, limit=9_999) == 1_300
+        assert await store.purge(before_ms=NOON_MS + 2_000, limit=9_999) == 0
         left = await store.history("plant/1", limit=9_999, newest_first=False)
         assert [record.offset for record in left] == list(range(2_000, 3_000))

@@ -24,7 +24,7 @@ RETAINED = "RetainedMessages"
 ARCHIVE = "MCPArchive"
 """The archive every database under test has."""
 
-NOON_US = 1_768_478_400_000_000
+NOON_MS = 1_768_478_400_000
 """2026-01-15T12:00:00Z."""
 
 AWKWARD_PAYLOADS = {
@@ -71,12 +71,12 @@ def make_record(
     topic: str = "plant/1",
     payload: bytes = b"23.5",
     *,
-    timestamp_us: int | None = None,
+    timestamp_ms: int | None = None,
     qos: int = 1,
     retained: bool = True,
 ) -> Record:
-    """Make a record; later offsets are later by a microsecond unless the time is given."""
-    moment = NOON_US + offset if timestamp_us is None else timestamp_us
+    """Make a record; later offsets are later by a millisecond unless the time is given."""
+    moment = NOON_MS + offset if timestamp_ms is None else timestamp_ms
     return Record(topic, payload, qos, retained, "publisher", moment, offset)
 
 
@@ -89,7 +89,7 @@ def make_session(
         incarnation=incarnation,
         clean=False,
         connected=connected,
-        updated_us=NOON_US,
+        updated_ms=NOON_MS,
         information={"RemoteAddress": "192.0.2.1:4711", "SSL": False, "KeepAliveTimeSeconds": 60},
         will=will,
     )

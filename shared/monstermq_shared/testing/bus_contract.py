@@ -18,7 +18,7 @@ WRITER = "writer-1"
 
 def a_record(key: str, payload: bytes = b"") -> Record:
     """Return a record that has this key in either log."""
-    return Record(key, payload, 1, False, key, 1_768_473_000_123_456, 0)
+    return Record(key, payload, 1, False, key, 1_768_473_000_123, 0)
 
 
 def numbered(key: str, count: int) -> list[Record]:

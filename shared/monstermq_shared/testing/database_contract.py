@@ -71,7 +71,7 @@ class DatabaseContract:
 
     async def test_reads_and_purges_run_beside_commits(self, database: StoreDatabase) -> None:
         await commit_archive(
-            database, *(make_record(i, "old", timestamp_us=i) for i in range(3_000))
+            database, *(make_record(i, "old", timestamp_ms=i) for i in range(3_000))
         )
         archive = database.archive_store(ARCHIVE)
 
@@ -80,7 +80,7 @@ class DatabaseContract:
                 await database.commit(full_commit(offset))
 
         _, purged, *_ = await asyncio.gather(
-            commit_all(), archive.purge(before_us=3_000, limit=3_000), rows_of(database)
+            commit_all(), archive.purge(before_ms=3_000, limit=3_000), rows_of(database)
         )
         assert purged == 3_000
         assert await archive.history("old") == []

@@ -17,7 +17,7 @@ from monstermq_shared.testing.builders import (
     AWKWARD_TEXTS,
     LARGE_PAYLOADS,
     LONG_TEXTS,
-    NOON_US,
+    NOON_MS,
     RETAINED,
     StoreDatabase,
     check_page,
@@ -240,7 +240,7 @@ class MessageStoreContract:
         records = [make_record(i, f"{i}/{LONG_TEXTS[1]}") for i in range(40)]
         await commit_messages(database, *records)
         purged = 0
-        while gone := await store.purge(before_us=NOON_US + 39, limit=1_000):
+        while gone := await store.purge(before_ms=NOON_MS + 39, limit=1_000):
             purged += gone
         assert purged == 39
         assert await store.count() == 1
@@ -270,7 +270,7 @@ class MessageStoreContract:
         filters: Sequence[str],
         bounds: tuple[int, int],
     ) -> None:
-        await store.purge(before_us=NOON_US * 2, limit=1_000)
+        await store.purge(before_ms=NOON_MS * 2, limit=1_000)
         records = [make_record(next(offsets), at, bytes(size)) for at, size in topics.items()]
         await commit_messages(database, *records)
         limit, size_max = bounds
@@ -283,8 +283,8 @@ class MessageStoreContract:
         self, database: StoreDatabase, store: MessageStore
     ) -> None:
         await commit_messages(database, *(make_record(i, f"a/{i}") for i in range(2_000)))
-        assert await store.purge(before_us=NOON_US + 1_500, limit=200) == 200
-        assert await store.purge(before_us=NOON_US + 1_500, limit=9_999) == 1_300
-        assert await store.purge(before_us=NOON_US + 1_500, limit=9_999) == 0
+        assert await store.purge(before_ms=NOON_MS + 1_500, limit=200) == 200
+        assert await store.purge(before_ms=NOON_MS + 1_500, limit=9_999) == 1_300
+        assert await store.purge(before_ms=NOON_MS + 1_500, limit=9_999) == 0
         left = await find_all(store, "#", limit=1_000)
         assert {record.offset for record in left} == set(range(1_500, 2_000))

@@ -14,7 +14,7 @@ from monstermq_shared.counters import Counters
 from monstermq_shared.records import Record
 from monstermq_shared.stores.ports import Commit
 from monstermq_shared.stores.sqlite import SqliteDatabase
-from monstermq_shared.testing.builders import NOON_US, make_record
+from monstermq_shared.testing.builders import NOON_MS, make_record
 
 MIB = 1024 * 1024
 ARCHIVES = ("aArchive", "bArchive")
@@ -50,7 +50,7 @@ async def fill(database: SqliteDatabase, name: str, *records: Record) -> None:
 
 async def kept(database: SqliteDatabase, name: str) -> list[int]:
     history = await database.archive_store(name).history("plant/1", limit=99_999)
-    return sorted(record.timestamp_us - NOON_US for record in history)
+    return sorted(record.timestamp_ms - NOON_MS for record in history)
 
 
 async def keep(reserve: DiskReserve) -> str | None:

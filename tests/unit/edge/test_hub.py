@@ -191,11 +191,11 @@ class Counting(StreamProtocol):
         super().__init__(hub, context)
         self.served = served
 
-    def serve(self, now: float, wall_us: int) -> None:
+    def serve(self, now: float, wall_ms: int) -> None:
         """Note it, and serve."""
         if self.connection is not None:
             self.served.append(self.connection.client_id)
-        super().serve(now, wall_us)
+        super().serve(now, wall_ms)
 
 
 async def _counting(stage: Stage, *client_ids: str) -> tuple[list[Client], list[str]]:

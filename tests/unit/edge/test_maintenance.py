@@ -73,7 +73,7 @@ async def test_rows_written_before_the_clock_was_set_stay_for_their_retention(
 ) -> None:
     clock = ManualClock()
     broker._maintenance._history = WallHistory(clock)
-    record = make_record(1, "a", timestamp_us=clock.wall_us())
+    record = make_record(1, "a", timestamp_ms=clock.wall_ms())
     await broker.views.database.commit(Commit(upto=2, projections=[], archives={ARCHIVE: [record]}))
     archive = broker.views.archives["MCP"]
     clock.set_s += 20 * 24 * 3_600

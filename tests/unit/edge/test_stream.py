@@ -320,15 +320,15 @@ class WithBug:
         self._detach = bench.engine.detach
         self._detach_too = detach_too
 
-    def publish(self, session: Session, run: MessageRun, wall_us: int) -> None:
+    def publish(self, session: Session, run: MessageRun, wall_ms: int) -> None:
         """Publish, or fail."""
         if run.topic == b"bug":
             raise KeyError("bug")
-        self._publish(session, run, wall_us)
+        self._publish(session, run, wall_ms)
 
-    def detach(self, session: Session, reason: CloseReason, wall_us: int) -> None:
+    def detach(self, session: Session, reason: CloseReason, wall_ms: int) -> None:
         """Detach, and perhaps fail then."""
-        self._detach(session, reason, wall_us)
+        self._detach(session, reason, wall_ms)
         if self._detach_too:
             raise KeyError("bug")
 

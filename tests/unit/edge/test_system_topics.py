@@ -84,7 +84,7 @@ class _Topics(SysTopics):
     """Counts how often the values are built."""
 
     def __init__(self, stage: Stage, gauges: Gauges) -> None:
-        super().__init__(Counters(), gauges, version="1.2.3", started_s=0.0, started_us=0)
+        super().__init__(Counters(), gauges, version="1.2.3", started_s=0.0, started_ms=0)
         self._stage = stage
 
     def values(self, now_s: float) -> dict[str, bytes]:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.engine import subscribe_to
-from tests.support.local_bus import GENERATION, PENDING_MAX, WALL_US, LocalBus, a_run
+from tests.support.local_bus import GENERATION, PENDING_MAX, WALL_MS, LocalBus, a_run
 
 from monstermq_shared.bus.duplicates import Duplicates
 from monstermq_shared.bus.internal import APPEND_SIZE_MAX, BOOT_SHIFT
@@ -22,7 +22,7 @@ FIRST_OFFSET = (1 << BOOT_SHIFT) + 1
 
 
 def a_record(topic: str, payload: bytes, *, qos: int = 1, retained: bool = False) -> Record:
-    return Record(topic, payload, qos, retained, "tool", WALL_US, 0)
+    return Record(topic, payload, qos, retained, "tool", WALL_MS, 0)
 
 
 async def tap(local: LocalBus) -> RingReader:

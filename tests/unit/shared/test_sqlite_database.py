@@ -22,7 +22,7 @@ from monstermq_shared.stores.ports import ClientChanges, Commit, InFlightState
 from monstermq_shared.stores.sqlite import SqliteDatabase
 from monstermq_shared.testing.builders import (
     ARCHIVE,
-    NOON_US,
+    NOON_MS,
     RETAINED,
     commit_archive,
     commit_messages,
@@ -102,8 +102,8 @@ async def test_payloads_show_as_text_and_json_where_they_are(
 
 
 async def test_time_is_text_that_sorts(database: SqliteDatabase, path: Path) -> None:
-    await commit_archive(database, make_record(1, timestamp_us=NOON_US + 5))
-    assert query(path, "SELECT time FROM mcparchive") == [("2026-01-15T12:00:00.000005Z",)]
+    await commit_archive(database, make_record(1, timestamp_ms=NOON_MS + 5))
+    assert query(path, "SELECT time FROM mcparchive") == [("2026-01-15T12:00:00.005Z",)]
 
 
 async def test_history_is_read_through_an_index(database: SqliteDatabase, path: Path) -> None:
@@ -201,7 +201,7 @@ async def test_a_purge_gives_the_space_back(database: SqliteDatabase) -> None:
     await run_on_writer(database, "PRAGMA wal_checkpoint(TRUNCATE)")
     before = await database.size()
     archive = database.archive_store(ARCHIVE)
-    assert await archive.purge(before_us=NOON_US + 3_900, limit=10_000) == 3_900
+    assert await archive.purge(before_ms=NOON_MS + 3_900, limit=10_000) == 3_900
     while await database.give_space_back():
         pass
     await run_on_writer(database, "PRAGMA wal_checkpoint(TRUNCATE)")

@@ -11,7 +11,7 @@ from monstermq_shared.stores.sqlite import SqliteDatabase
 from monstermq_shared.stores.sqlite.ownership import Ownership
 from monstermq_shared.testing.builders import (
     ARCHIVE,
-    NOON_US,
+    NOON_MS,
     commit_sessions,
     make_queue,
     make_record,
@@ -133,7 +133,7 @@ async def test_a_purge_whose_outcome_is_unknown_does_not_hide_the_next_commit(
     failing.fails_commit = failing.fails_reads = True
     failing.applies_it = applied
     with pytest.raises(StoreUnavailable):
-        await database.archive_store(ARCHIVE).purge(before_us=NOON_US, limit=10)
+        await database.archive_store(ARCHIVE).purge(before_ms=NOON_MS, limit=10)
     failing.fails_commit = failing.fails_reads = False
     await database.commit(full_commit(2))
     assert await rows_of(database) == (2, 1, 2)
@@ -155,7 +155,7 @@ async def test_a_commit_whose_outcome_is_unknown_is_done_once_when_it_is_repeate
         await commit_sessions(database, 4, a=trim)
     failing.fails_commit = failing.fails_reads = False
     if purges_between:
-        await database.archive_store(ARCHIVE).purge(before_us=NOON_US, limit=10)
+        await database.archive_store(ARCHIVE).purge(before_ms=NOON_MS, limit=10)
     for left in (3, 2):  # the second time it is another commit, however equal
         result = await commit_sessions(database, 4, a=trim)
         assert result.trimmed["a"].messages == 1

@@ -20,7 +20,7 @@ from monstermq_shared.stores.sqlite.recovery import Recovered, recover_file
 from monstermq_shared.stores.sqlite.salvage import IntegerKeys, Row, Salvage, TextKeys
 from monstermq_shared.testing.builders import (
     ARCHIVE,
-    NOON_US,
+    NOON_MS,
     RETAINED,
     make_queue,
     make_record,
@@ -47,7 +47,7 @@ async def fill(path: Path) -> str:
                 1,
                 True,
                 "p",
-                NOON_US + n,
+                NOON_MS + n,
                 first + n,
             )
             for n in range(ARCHIVED // BOOTS)

@@ -41,12 +41,10 @@ def test_few_texts_and_few_executions_serve_every_number_of_rows(
     connection.close()
 
 
-@pytest.mark.parametrize(
-    "timestamp_us", [0, 1, 999_999, 1_768_478_400_123_456, -1, -62_135_596_800_000_000]
-)
-def test_time_is_written_as_in_records(timestamp_us: int) -> None:
-    expected = format_timestamp(timestamp_us)
-    assert time_text(timestamp_us) == expected.rjust(len("2026-01-15T12:00:00.000000Z"), "0")
+@pytest.mark.parametrize("timestamp_ms", [0, 1, 999, 1_768_478_400_123, -1, -62_135_596_800_000])
+def test_time_is_written_as_in_records(timestamp_ms: int) -> None:
+    expected = format_timestamp(timestamp_ms)
+    assert time_text(timestamp_ms) == expected.rjust(len("2026-01-15T12:00:00.000Z"), "0")
 
 
 @pytest.mark.parametrize(

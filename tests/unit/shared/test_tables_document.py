@@ -15,7 +15,7 @@ from monstermq_shared.stores.ports import ClientChanges, Commit
 from monstermq_shared.stores.sqlite import SqliteDatabase
 from monstermq_shared.testing.builders import (
     ARCHIVE,
-    NOON_US,
+    NOON_MS,
     RETAINED,
     make_queue,
     make_session,
@@ -26,7 +26,7 @@ SECTION = re.compile(r"^### `(?P<table>[^`]+)`\n(?P<text>.*?)(?=^##)", re.MULTIL
 ROW = re.compile(r"^\| (`[^|]+) \|", re.MULTILINE)
 QUERY = re.compile(r"^```sql\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
-HOUR_US = 3_600_000_000
+HOUR_MS = 3_600_000
 
 
 def messages() -> list[Record]:
@@ -40,7 +40,7 @@ def messages() -> list[Record]:
         ("plant/line1/temperature", b"30"),
     ]
     return [
-        Record(topic, payload, 1, False, "sensor", NOON_US + n * HOUR_US // 5 + n, n)
+        Record(topic, payload, 1, False, "sensor", NOON_MS + n * HOUR_MS // 5 + n, n)
         for n, (topic, payload) in enumerate(sent, 1)
     ]
 
@@ -106,22 +106,22 @@ def test_every_table_and_column_is_explained_and_no_other(database: sqlite3.Conn
 
 EXPECTED: list[list[tuple[Any, ...]]] = [
     [
-        ("2026-01-15T12:12:00.000001Z", "21.5"),
-        ("2026-01-15T12:24:00.000002Z", "22.5"),
-        ("2026-01-15T12:36:00.000003Z", "broken"),
+        ("2026-01-15T12:12:00.001Z", "21.5"),
+        ("2026-01-15T12:24:00.002Z", "22.5"),
+        ("2026-01-15T12:36:00.003Z", "broken"),
     ],
-    [("2026-01-15T12:48:00.000004Z", 3, "bar")],
+    [("2026-01-15T12:48:00.004Z", 3, "bar")],
     [
         ("plant/line1/temperature", "2026-01-15T12", 22.0, 2),
         ("plant/line1/temperature", "2026-01-15T13", 30.0, 1),
     ],
     [
-        ("away", 0, "2026-01-15T12:00:00.000000Z", "192.0.2.1:4711", 2),
-        ("here", 1, "2026-01-15T12:00:00.000000Z", "192.0.2.1:4711", 0),
+        ("away", 0, "2026-01-15T12:00:00.000Z", "192.0.2.1:4711", 2),
+        ("here", 1, "2026-01-15T12:00:00.000Z", "192.0.2.1:4711", 0),
     ],
     [
-        ("away", 2, 66, "2026-01-15T12:12:00.000001Z"),
-        ("here", 1, 33, "2026-01-15T12:24:00.000002Z"),
+        ("away", 2, 66, "2026-01-15T12:12:00.001Z"),
+        ("here", 1, 33, "2026-01-15T12:24:00.002Z"),
     ],
 ]
 

@@ -76,13 +76,13 @@ class Connection(Outbox):
         "_holds",
         "_refusal",
         "_silence_s",
-        "_wall_us",
+        "_wall_ms",
         "client_id",
         "clock_stopped",
         "deadline",
         "flooded",
         "is_bridge",
-        "last_ping_us",
+        "last_ping_ms",
         "peer",
         "session",
         "unread",
@@ -96,9 +96,9 @@ class Connection(Outbox):
         self._refusal = ""
         self._holds = 0
         self._silence_s = 0.0
-        self._wall_us = 0
+        self._wall_ms = 0
         self.client_id = ""
-        self.last_ping_us = 0
+        self.last_ping_ms = 0
         self.is_bridge = False
         self.peer = peer
         self.session: Any = None
@@ -108,7 +108,7 @@ class Connection(Outbox):
 
     # -- the driver's half -----------------------------------------------------------------------
 
-    def receive_data(self, data: bytes, now: float, wall_us: int) -> bool:
+    def receive_data(self, data: bytes, now: float, wall_ms: int) -> bool:
         """Take what the transport read. A peer's error closes the connection and is not raised.
 
         Not before ``unread`` is over: what came earlier is handled first.
@@ -118,7 +118,7 @@ class Connection(Outbox):
         """
         if self.phase is _CLOSED:
             return False
-        self._wall_us = wall_us
+        self._wall_ms = wall_ms
         if self._silence_s:
             self.deadline = now + self._silence_s
         context = self._context
@@ -133,11 +133,11 @@ class Connection(Outbox):
         """Whether the peer is still to be told something that waits for a commit."""
         return self.session is not None and self._context.port.owes_answers(self.session)
 
-    def go_on(self, now: float, wall_us: int) -> None:
+    def go_on(self, now: float, wall_ms: int) -> None:
         """Handle what there was no budget for."""
         packets = self.unread
         if packets is not None and not self._holds:
-            self._wall_us = wall_us
+            self._wall_ms = wall_ms
             self._handle(packets, now)
 
     def _handle(self, packets: Iterator[Packet], now: float) -> None:
@@ -183,12 +183,12 @@ class Connection(Outbox):
         assert isinstance(packet, Connect)
         self._connect(packet, now)
 
-    def connection_lost(self, wall_us: int) -> None:
+    def connection_lost(self, wall_ms: int) -> None:
         """The transport is gone."""
-        self._wall_us = wall_us
+        self._wall_ms = wall_ms
         self._end(CloseReason.TRANSPORT_CLOSED)
 
-    def expire(self, now: float, wall_us: int) -> bool:
+    def expire(self, now: float, wall_ms: int) -> bool:
         """The deadline has passed: the client was silent for too long.
 
         While the clock is stopped it is given the time again: we are not reading its PINGREQs. A
@@ -200,7 +200,7 @@ class Connection(Outbox):
         if self.clock_stopped and self._silence_s:
             self.deadline = now + self._silence_s
             return False
-        self._wall_us = wall_us
+        self._wall_ms = wall_ms
         awaiting = self.phase is Phase.AWAITING_CONNECT
         self._end(CloseReason.CONNECT_TIMEOUT if awaiting else CloseReason.KEEP_ALIVE_TIMEOUT)
         self._context.wake(self)
@@ -213,14 +213,14 @@ class Connection(Outbox):
             if self._silence_s:
                 self.deadline = now + self._silence_s
 
-    def crash(self, wall_us: int) -> None:
+    def crash(self, wall_ms: int) -> None:
         """A bug of ours came up while this connection was served: it ends, the others go on."""
-        self._wall_us = wall_us
+        self._wall_ms = wall_ms
         self._end(CloseReason.FAULT)
 
-    def shut_down(self, wall_us: int) -> None:
+    def shut_down(self, wall_ms: int) -> None:
         """The broker stops: the will is published, as for every end without DISCONNECT."""
-        self._wall_us = wall_us
+        self._wall_ms = wall_ms
         self._end(CloseReason.SHUTTING_DOWN)
 
     def sent(self) -> bool:
@@ -303,7 +303,7 @@ class Connection(Outbox):
         )
         self._connack_due = True
         self.clock_stopped = True
-        self.session = context.port.attach(self, request, self._wall_us)
+        self.session = context.port.attach(self, request, self._wall_ms)
         context.came(self, request)
 
     def _refuse(self, code: ConnectCode, why: str, refusal: Refusal | None = None) -> None:
@@ -320,7 +320,7 @@ class Connection(Outbox):
         counters = context.counters
         counters.publish_received[run.qos] += run.count
         counters.publish_bytes_received += run.size
-        context.port.publish(self.session, run, self._wall_us)
+        context.port.publish(self.session, run, self._wall_ms)
 
     def _answers(self, answers: Answers) -> None:
         session = self.session
@@ -364,7 +364,7 @@ class Connection(Outbox):
             port.unsubscribed(self.session, packet.packet_id)
 
     def _pingreq(self, _: Pingreq) -> None:
-        self.last_ping_us = self._wall_us
+        self.last_ping_ms = self._wall_ms
         counters = self._context.counters
         counters.packets_received[PacketType.PINGREQ] += 1
         counters.packets_sent[PacketType.PINGRESP] += 1
@@ -405,7 +405,7 @@ class Connection(Outbox):
         session, self.session = self.session, None
         if session is not None:
             self._context.counters.disconnects[reason] += 1
-            self._context.port.detach(session, reason, self._wall_us)
+            self._context.port.detach(session, reason, self._wall_ms)
             self._context.went(self, reason)
         elif reason is CloseReason.CONNECT_TIMEOUT:
             self._context.counters.disconnects[reason] += 1

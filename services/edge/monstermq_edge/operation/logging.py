@@ -41,14 +41,14 @@ def configure_logging(level: int, fmt: LogFormat) -> None:
 
 
 class TextFormatter(logging.Formatter):
-    """``2026-01-15T10:30:00.123456Z INFO monstermq_edge.app listening port=1883``.
+    """``2026-01-15T10:30:00.123Z INFO monstermq_edge.app listening port=1883``.
 
     Lines of a traceback follow, each indented, so that none can pass for an event of its own.
     """
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, without its end."""
-        when = format_timestamp(int(record.created * 1_000_000))
+        when = format_timestamp(int(record.created * 1000))
         words = [when, record.levelname, record.name, escape(record.getMessage())]
         words += [f"{escape(key)}={_quoted(value)}" for key, value in _extras(record).items()]
         lines = [" ".join(words)]
@@ -65,7 +65,7 @@ class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the object, without an end of line."""
         members: dict[str, Any] = {
-            "time": format_timestamp(int(record.created * 1_000_000)),
+            "time": format_timestamp(int(record.created * 1000)),
             "level": record.levelname,
             "logger": record.name,
             "message": escape(record.getMessage()),

@@ -61,7 +61,7 @@ class SysTopics:
         *,
         version: str,
         started_s: float,
-        started_us: int,
+        started_ms: int,
     ) -> None:
         """Begin to watch.
 
@@ -70,7 +70,7 @@ class SysTopics:
             gauges: What is held.
             version: Of MonsterMQ.
             started_s: When the broker started, monotonic seconds as in all later calls.
-            started_us: The same moment in microseconds since 1970 UTC.
+            started_ms: The same moment in milliseconds since 1970 UTC.
         """
         self._counters = counters
         self._gauges = gauges
@@ -80,7 +80,7 @@ class SysTopics:
         self._published: dict[str, bytes] = {}
         self._fixed = {
             "version": f"MonsterMQ version {version}",
-            "timestamp": format_timestamp(started_us),
+            "timestamp": format_timestamp(started_ms),
         }
         self._loads = {name: LoadAverage(total) for name, total in self._load_totals().items()}
 
@@ -195,7 +195,7 @@ class ClientStatistics(NamedTuple):
     Attributes:
         client_id: As the client gave it.
         connected: Whether it is connected now.
-        last_ping_us: When its last PINGREQ came, microseconds since 1970 UTC; None before the
+        last_ping_ms: When its last PINGREQ came, milliseconds since 1970 UTC; None before the
             first.
         in_flight_received: Inbound QoS 2 messages whose exchange is not complete.
         in_flight_sent: Outbound QoS 1 and 2 messages whose exchange is not complete.
@@ -203,7 +203,7 @@ class ClientStatistics(NamedTuple):
 
     client_id: str
     connected: bool
-    last_ping_us: int | None
+    last_ping_ms: int | None
     in_flight_received: int
     in_flight_sent: int
 
@@ -283,11 +283,11 @@ def client_topic(client_id: str) -> str | None:
 
 def client_payload(client: ClientStatistics) -> bytes:
     """Return the statistics with the original's member names."""
-    ping_us = client.last_ping_us
+    ping_ms = client.last_ping_ms
     return orjson.dumps(
         {
             "Connected": client.connected,
-            "LastPing": None if ping_us is None else format_timestamp(ping_us),
+            "LastPing": None if ping_ms is None else format_timestamp(ping_ms),
             "InFlightMessagesRcv": client.in_flight_received,
             "InFlightMessagesSnd": client.in_flight_sent,
         }

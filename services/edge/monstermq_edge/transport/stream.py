@@ -103,7 +103,7 @@ class StreamProtocol(asyncio.Protocol):
                 self._pause_reading()
             return
         try:
-            has_more = self._receive(connection, data, hub.read_at, hub.read_wall_us)
+            has_more = self._receive(connection, data, hub.read_at, hub.read_wall_ms)
         except Exception as exc:  # noqa: BLE001 - a bug can be any exception, and is noted
             self.fail(exc)
             return
@@ -113,9 +113,9 @@ class StreamProtocol(asyncio.Protocol):
         elif len(data) >= FAIR_READ_SIZE:
             self._pause_reading()
 
-    def _receive(self, connection: Connection, data: bytes, now: float, wall_us: int) -> bool:
+    def _receive(self, connection: Connection, data: bytes, now: float, wall_ms: int) -> bool:
         """Feed a chunk, as far as the connection's share goes; return whether there is more."""
-        return connection.receive_data(data, now, wall_us)
+        return connection.receive_data(data, now, wall_ms)
 
     def _has_more(self, connection: Connection) -> bool:
         """Whether something has come that is not handled yet."""
@@ -172,7 +172,7 @@ class StreamProtocol(asyncio.Protocol):
             self._watched = self._hub.wheel.watch(self, self._hub.clock.monotonic() + LINGER_S)
             return
         with self._hub.faults.contained(_WHERE):
-            connection.connection_lost(self._hub.clock.wall_us())
+            connection.connection_lost(self._hub.clock.wall_ms())
         if self._transport is None:
             self._leave(connection)
         else:
@@ -200,7 +200,7 @@ class StreamProtocol(asyncio.Protocol):
 
     # -- what the hub calls ----------------------------------------------------------------------
 
-    def serve(self, now: float, wall_us: int) -> None:
+    def serve(self, now: float, wall_ms: int) -> None:
         """Go on with what has come. Whatever comes up ends this connection and no other."""
         self._in_line = False
         connection = self.connection
@@ -208,11 +208,11 @@ class StreamProtocol(asyncio.Protocol):
             return
         try:
             if connection.unread is not None:
-                connection.go_on(now, wall_us)
+                connection.go_on(now, wall_ms)
             elif self._stash is not None:
                 data = b"".join(self._stash)
                 self._stash = None
-                self._receive(connection, data, now, wall_us)
+                self._receive(connection, data, now, wall_ms)
         except Exception as exc:  # noqa: BLE001 - a bug can be any exception, and is noted
             self.fail(exc)
             return
@@ -313,7 +313,7 @@ class StreamProtocol(asyncio.Protocol):
             if self._hub.budget.left <= 0:
                 self._watched = self._hub.wheel.watch(self, now)  # many at once: in the next tick
                 return
-            ended = connection.expire(now, self._hub.clock.wall_us())
+            ended = connection.expire(now, self._hub.clock.wall_ms())
             self._watched = NEVER if ended else self._hub.wheel.watch(self, connection.deadline)
         elif self._ended:
             self._part()
@@ -327,7 +327,7 @@ class StreamProtocol(asyncio.Protocol):
         connection = self.connection
         if connection is not None:
             with self._hub.faults.contained(_WHERE):
-                connection.shut_down(self._hub.clock.wall_us())
+                connection.shut_down(self._hub.clock.wall_ms())
             self._context.wake(connection)
 
     def fail(self, error: Exception) -> None:
@@ -336,7 +336,7 @@ class StreamProtocol(asyncio.Protocol):
         connection = self.connection
         if connection is not None:
             with self._hub.faults.contained(_WHERE):
-                connection.crash(self._hub.clock.wall_us())
+                connection.crash(self._hub.clock.wall_ms())
             self._hub.touch()
         if self._transport is not None:
             self._transport.abort()

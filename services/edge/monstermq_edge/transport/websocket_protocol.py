@@ -36,14 +36,14 @@ class WebSocketProtocol(StreamProtocol):
         self._piece_size = PIECE_SIZE_MIN
         self._was_open = False
 
-    def _receive(self, connection: Connection, data: bytes, now: float, wall_us: int) -> bool:
+    def _receive(self, connection: Connection, data: bytes, now: float, wall_ms: int) -> bool:
         """Take the MQTT bytes out of a read chunk, as far as the share goes, and feed them."""
         channel = self._channel
         payload = self._unwrap(data)
         self._was_open = self._was_open or channel.open
         self._say()
         if payload:
-            super()._receive(connection, payload, now, wall_us)
+            super()._receive(connection, payload, now, wall_ms)
         if channel.closing:
             self._stash = None
             self._end(connection)

@@ -48,7 +48,7 @@ class RecordAppender:
         run = MessageRun.single(record.topic.encode(), record.payload, record.qos)
         run.retain = record.retained
         publisher = engine.publisher
-        durable = publisher.publish(record.client_id, run, record.timestamp_us, None)
+        durable = publisher.publish(record.client_id, run, record.timestamp_ms, None)
         # Tools append rarely, and one batch is one piece.
         while (fan_out := publisher.fan_out) is not None:
             publisher.go_on()

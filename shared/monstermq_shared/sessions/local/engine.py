@@ -42,14 +42,14 @@ class LocalEngine(SessionLifecycle):
 
     # -- publishing ------------------------------------------------------------------------------
 
-    def publish(self, session: Session, run: MessageRun, wall_us: int) -> None:
+    def publish(self, session: Session, run: MessageRun, wall_ms: int) -> None:
         """See ``SessionPort.publish``."""
         qos = run.qos
         if qos == 2:
-            self._publish_exactly_once(session, run, wall_us)
+            self._publish_exactly_once(session, run, wall_ms)
             return
         link = session.link
-        durable = self.publisher.publish(session.client_id, run, wall_us, link)
+        durable = self.publisher.publish(session.client_id, run, wall_ms, link)
         if self.publisher.fan_out is not None:
             self._answer_later(session, Answer.PUBACK, run.packet_ids, durable)
         elif qos and link is not None:
@@ -102,13 +102,13 @@ class LocalEngine(SessionLifecycle):
         overflowing = self.backpressure.overflowing
         if overflowing:
             self.backpressure.overflowing = {}
-            self._give_up_on(overflowing, self._wall_us)
+            self._give_up_on(overflowing, self._wall_ms)
 
     def _is_behind(self) -> bool:
         """Whether more waits for the database than may."""
         return self.journal.backlog_size > self.backpressure.backlog_max
 
-    def _publish_exactly_once(self, session: Session, run: MessageRun, wall_us: int) -> None:
+    def _publish_exactly_once(self, session: Session, run: MessageRun, wall_ms: int) -> None:
         # Refuse before an id is opened: an open id says that its message is in the log.
         self.router.route(run.topic)
         fitting = self._open_id_limit.fitting(session, run.packet_ids)
@@ -122,7 +122,7 @@ class LocalEngine(SessionLifecycle):
             self.counters.duplicates_ignored += run.count - len(new)
         if new:
             fresh = run if len(new) == run.count else run.only(new)
-            durable |= self.publisher.publish(session.client_id, fresh, wall_us, session.link)
+            durable |= self.publisher.publish(session.client_id, fresh, wall_ms, session.link)
         if self.publisher.fan_out is not None:
             self._answer_later(session, Answer.PUBREC, run.packet_ids, durable)
         else:
@@ -316,21 +316,21 @@ class LocalEngine(SessionLifecycle):
         if not self._is_postponed(self.retained_page, read, records):
             self.retained.page(read, records)
 
-    def tick(self, now: float, wall_us: int) -> None:
+    def tick(self, now: float, wall_ms: int) -> None:
         """Do what time causes, but for expiry. Call it before ``restore``, and once a second."""
         if self.is_busy:
             return
-        self._wall_us = wall_us
+        self._wall_ms = wall_ms
         self.expiry.now = now
         for away, away_s in self.expiry.redated():
-            self._write_row(away, False, wall_us - int(away_s * 1_000_000), away.information)
+            self._write_row(away, False, wall_ms - int(away_s * 1000), away.information)
         for session in self._open_id_limit.overdue(now):
-            self._close(session, CloseReason.QUOTA_EXCEEDED, wall_us)
-        self._give_up_on(self.backpressure.overdue(now), wall_us)
+            self._close(session, CloseReason.QUOTA_EXCEEDED, wall_ms)
+        self._give_up_on(self.backpressure.overdue(now), wall_ms)
         # Wills and what is appended to the bus come without a connection that would ask for it.
         self._give_up_on_overflowing()
 
-    def _give_up_on(self, sessions: Iterable[Session], wall_us: int) -> None:
+    def _give_up_on(self, sessions: Iterable[Session], wall_ms: int) -> None:
         """End the patience with sessions: one goes on from its rows, or is disconnected."""
         for session in sessions:
             if session.link is None:
@@ -341,4 +341,4 @@ class LocalEngine(SessionLifecycle):
             else:
                 lost = session.pending_count + len(session.in_flight)
                 self.counters.dropped[DropReason.SLOW_CONSUMER] += lost
-                self._close(session, CloseReason.SLOW_CONSUMER, wall_us)
+                self._close(session, CloseReason.SLOW_CONSUMER, wall_ms)

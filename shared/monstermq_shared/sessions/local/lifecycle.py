@@ -82,7 +82,7 @@ class SessionLifecycle:
         self._open_id_limit = OpenIdLimit(settings.open_ids_max)
         self.system_watchers = SystemWatchers()
         self._reads: list[Read] = []
-        self._wall_us = 0  # as the last tick brought it, for what time itself causes
+        self._wall_ms = 0  # as the last tick brought it, for what time itself causes
         self._page_max = page_size(settings.hold.pending_max)
         self.retained = RetainedMessages(
             self._reads.append, system_values, self._close, self.chores.add, self._page_max
@@ -106,14 +106,14 @@ class SessionLifecycle:
 
     # -- coming and going ------------------------------------------------------------------------
 
-    def attach(self, link: Link, request: AttachRequest, wall_us: int) -> Session:
+    def attach(self, link: Link, request: AttachRequest, wall_ms: int) -> Session:
         """See ``SessionPort.attach``."""
         self.budget.left -= _ATTACH_WORK
         old = self.sessions.get(request.client_id)
         if old is not None and old.link is not None:
             self.counters.takeovers += 1
             # The old connection ends before the new one is told anything [MQTT-3.1.4-2].
-            self._close(old, CloseReason.TAKEN_OVER, wall_us)
+            self._close(old, CloseReason.TAKEN_OVER, wall_ms)
             old = self.sessions.get(request.client_id)
         elif isinstance(old, PersistentSession) and self.expiry.is_over(old):
             self._expire(old)
@@ -140,7 +140,7 @@ class SessionLifecycle:
             session.phase = Phase.ATTACHING
             session.information = request.information
         if session.persistent or request.will is not None:
-            self._write_row(session, True, wall_us, request.information)
+            self._write_row(session, True, wall_ms, request.information)
         # A clean session is told durable facts too: that what it replaces is gone.
         durable = self.journal.is_waiting(request.client_id)
         self.journal.after(session, durable, self._attached, session, link, present)
@@ -167,7 +167,7 @@ class SessionLifecycle:
         self,
         session: Session,
         connected: bool,
-        wall_us: int,
+        wall_ms: int,
         information: Mapping[str, str | int | bool],
     ) -> None:
         session.has_row = True
@@ -177,7 +177,7 @@ class SessionLifecycle:
             incarnation=session.incarnation if isinstance(session, PersistentSession) else 0,
             clean=not persistent,
             connected=connected,
-            updated_us=wall_us,
+            updated_ms=wall_ms,
             information=dict(information),
             will=session.will,
         )
@@ -206,10 +206,10 @@ class SessionLifecycle:
             self.router.remove(topic_filter, session)
             yield REMOVAL_WORK
 
-    def detach(self, session: Session, reason: CloseReason, wall_us: int) -> None:
+    def detach(self, session: Session, reason: CloseReason, wall_ms: int) -> None:
         """See ``SessionPort.detach``."""
         if self.is_busy:
-            self._postponed.append((self.detach, (session, reason, wall_us)))
+            self._postponed.append((self.detach, (session, reason, wall_ms)))
             return
         self.budget.left -= _DETACH_WORK
         link = session.link
@@ -225,23 +225,23 @@ class SessionLifecycle:
         if isinstance(session, PersistentSession):
             session.disconnect()
             self.expiry.left(session)
-            self._write_row(session, False, wall_us, session.information)
+            self._write_row(session, False, wall_ms, session.information)
         else:
             self._end(session)
         if will is not None and reason is not CloseReason.CLIENT_DISCONNECTED:
-            self._publish_will(session.client_id, will, wall_us)
+            self._publish_will(session.client_id, will, wall_ms)
 
-    def _publish_will(self, client_id: str, will: Will, wall_us: int) -> None:
+    def _publish_will(self, client_id: str, will: Will, wall_ms: int) -> None:
         run = MessageRun.single(will.topic.encode(), will.payload, will.qos)
         run.retain = will.retain
-        self.publisher.publish(client_id, run, wall_us, None)
+        self.publisher.publish(client_id, run, wall_ms, None)
         self.counters.wills_published += 1
 
-    def _close(self, session: Session, reason: CloseReason, wall_us: int | None = None) -> None:
+    def _close(self, session: Session, reason: CloseReason, wall_ms: int | None = None) -> None:
         """End a session's connection from our side."""
         link = session.link
         if link is not None:
-            moment = wall_us if wall_us is not None else self._wall_us
+            moment = wall_ms if wall_ms is not None else self._wall_ms
             self.detach(session, reason, moment)
             link.close(reason)
 
@@ -256,7 +256,7 @@ class SessionLifecycle:
 
     # -- start and time --------------------------------------------------------------------------
 
-    def restore(self, stored: Iterable[StoredSession], wall_us: int) -> list[str]:
+    def restore(self, stored: Iterable[StoredSession], wall_ms: int) -> list[str]:
         """Take over what the database holds, before anybody connects; return what was dropped.
 
         The wills of connections that ended with the process are published now (ARCHITECTURE 11.10),
@@ -280,16 +280,16 @@ class SessionLifecycle:
             session.queue.size = item.queued_size
             session.information = row.information
             session.has_row = True
-            away_us = 0 if row.connected else wall_us - row.updated_us
-            away_s.append((session, away_us / 1_000_000))
+            away_ms = 0 if row.connected else wall_ms - row.updated_ms
+            away_s.append((session, away_ms / 1000))
             self.sessions[row.client_id] = session
             dropped += self._restore_subscriptions(session)
             if row.connected:
-                self._write_row(session, False, wall_us, row.information)
+                self._write_row(session, False, wall_ms, row.information)
         self.expiry.restore(away_s)
         for client_id, will in wills:
             try:
-                self._publish_will(client_id, will, wall_us)
+                self._publish_will(client_id, will, wall_ms)
             except InvalidTopic as exc:
                 self.counters.dropped[DropReason.TOPIC_NOT_WRITABLE] += 1
                 dropped.append(f"the will of {client_id!r} was dropped: {exc}")

@@ -27,7 +27,7 @@ DELIVERIES_MAX = 1_000
 """Messages times targets that are handed over at once: one to two milliseconds."""
 
 Origin = tuple[str, str, int]
-"""Who published (client id), on which topic, when (microseconds UTC)."""
+"""Who published (client id), on which topic, when (milliseconds UTC)."""
 
 Targets = Sequence[tuple[Session, int]]
 """Sessions, each with the QoS granted to it."""
@@ -99,7 +99,7 @@ class Publisher:
         self._backpressure = backpressure
         self._counters = counters
 
-    def publish(self, client_id: str, run: MessageRun, wall_us: int, link: Link | None) -> bool:
+    def publish(self, client_id: str, run: MessageRun, wall_ms: int, link: Link | None) -> bool:
         """Append a run and route it; return whether its acknowledgement waits for the commit.
 
         It waits for ``fan_out`` too, if that is set then, and perhaps for the commit because of it.
@@ -107,7 +107,7 @@ class Publisher:
         Args:
             client_id: The publisher.
             run: What it says.
-            wall_us: When that came.
+            wall_ms: When that came.
             link: The publisher's connection, to be held if it comes too fast; None for a will.
 
         Raises:
@@ -120,7 +120,7 @@ class Publisher:
             return False
         journal = self._journal
         run.first_offset = journal.log.allot(run.count)
-        origin = (client_id, route.topic, wall_us)
+        origin = (client_id, route.topic, wall_ms)
         records = None
         # The retained view wants what is to be retained, whoever else does.
         if route.wanted or run.retain:
@@ -220,12 +220,12 @@ class Publisher:
 
 
 def _records(run: MessageRun, origin: Origin, *, retained: bool) -> list[Record]:
-    client_id, topic, wall_us = origin
+    client_id, topic, wall_ms = origin
     qos = run.qos
     offset = run.first_offset
     if run.count == 1:
-        return [Record(topic, run.payloads[0], qos, retained, client_id, wall_us, offset)]
+        return [Record(topic, run.payloads[0], qos, retained, client_id, wall_ms, offset)]
     return [
-        Record(topic, payload, qos, retained, client_id, wall_us, position)
+        Record(topic, payload, qos, retained, client_id, wall_ms, position)
         for position, payload in enumerate(run.payloads, offset)
     ]

@@ -221,7 +221,7 @@ class RetainedMessages:
             record.qos,
             True,
             record.client_id,
-            record.timestamp_us,
+            record.timestamp_ms,
             offset,
         )
         session.enqueue(run, qos, (copy,))

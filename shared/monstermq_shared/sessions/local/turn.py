@@ -204,11 +204,11 @@ class Journal:
         """How many records the views have not committed yet."""
         return sum(map(len, self.uncommitted()))
 
-    def backlog_age_s(self, wall_us: int) -> float:
+    def backlog_age_s(self, wall_ms: int) -> float:
         """Seconds since the oldest record came that is not committed yet; 0 if there is none."""
         for records in self.uncommitted():
             if records:
-                return max(wall_us - records[0].timestamp_us, 0) / 1_000_000
+                return max(wall_ms - records[0].timestamp_ms, 0) / 1000
         return 0.0
 
     def take(self) -> Turn | None:

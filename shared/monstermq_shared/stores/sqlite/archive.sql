@@ -57,7 +57,7 @@ FROM (
 );
 
 -- oldest --
-SELECT unixepoch(substr(time, 1, 19)) * 1000000 + substr(time, 21, 6)
+SELECT unixepoch(substr(time, 1, 19)) * 1000 + substr(time, 21, 3)
 FROM "{table}" ORDER BY time LIMIT 1;
 
 -- purge_oldest --

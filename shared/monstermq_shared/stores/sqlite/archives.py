@@ -56,16 +56,16 @@ class SqliteArchiveStore:
         self,
         topic: str,
         *,
-        start_us: int | None = None,
-        end_us: int | None = None,
+        start_ms: int | None = None,
+        end_ms: int | None = None,
         limit: int = 1000,
         newest_first: bool = True,
         size_max: int = HISTORY_SIZE_MAX,
     ) -> list[Record]:
         """Return a topic's records with start <= time <= end, ordered by (time, position)."""
         check_limit(limit)
-        start = _FIRST_TIME if start_us is None else time_text(start_us)
-        end = _LAST_TIME if end_us is None else time_text(end_us)
+        start = _FIRST_TIME if start_ms is None else time_text(start_ms)
+        end = _LAST_TIME if end_ms is None else time_text(end_ms)
         if newest_first:
             query, until, at = "newest_first", start, (end, _POSITION_MAX)
         else:
@@ -77,17 +77,17 @@ class SqliteArchiveStore:
             await page.add(records, left_out, self._fetch)
             if len(records) < rows_max:
                 break
-            at = (time_text(records[-1].timestamp_us), records[-1].offset)
+            at = (time_text(records[-1].timestamp_ms), records[-1].offset)
         return page.records
 
-    async def oldest_us(self) -> int | None:
+    async def oldest_ms(self) -> int | None:
         """Return the time of the oldest record, None if there is none."""
         rows = await self._readers.fetch(self._queries["oldest"])
         return int(rows[0][0]) if rows else None
 
-    async def purge(self, *, before_us: int, limit: int) -> int:
+    async def purge(self, *, before_ms: int, limit: int) -> int:
         """Delete up to ``limit`` records older than that; return how many there were."""
-        return await self._delete("purge", (time_text(before_us),), limit)
+        return await self._delete("purge", (time_text(before_ms),), limit)
 
     async def purge_oldest(self, *, limit: int) -> int:
         """Delete the ``limit`` oldest records; return how many there were."""

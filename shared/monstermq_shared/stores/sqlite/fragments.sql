@@ -1,7 +1,7 @@
 -- record --
 -- What rows.read_record reads.
     topic, payload_blob, qos, retained, client_id,
-    unixepoch(substr(time, 1, 19)) * 1000000 + substr(time, 21, 6),
+    unixepoch(substr(time, 1, 19)) * 1000 + substr(time, 21, 3),
     position, message_uuid
 
 -- page --
@@ -13,7 +13,7 @@
     json_group_array(qos),
     json_group_array(retained),
     json_group_array(short_client_id),
-    json_group_array(unixepoch(substr(time, 1, 19)) * 1000000 + substr(time, 21, 6)),
+    json_group_array(unixepoch(substr(time, 1, 19)) * 1000 + substr(time, 21, 3)),
     json_group_array(position),
     json_group_array(message_uuid)
 

@@ -91,13 +91,13 @@ class SqliteMessageStore:
         ((count,),) = await self._readers.fetch(self._queries["count"])
         return int(count)
 
-    async def purge(self, *, before_us: int, limit: int) -> int:
+    async def purge(self, *, before_ms: int, limit: int) -> int:
         """Delete up to ``limit`` records older than that; return how many there were.
 
         There may be more of them as long as it is not 0: many long topics are done in parts. They
         are sought by a reader, since that looks at all rows, and deleted by the writer.
         """
-        before = time_text(before_us)
+        before = time_text(before_ms)
         ((found,),) = await self._readers.fetch(
             self._queries["topics_before"], (before, limit, PAGE_SIZE_MAX)
         )

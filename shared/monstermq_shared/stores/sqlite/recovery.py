@@ -48,7 +48,7 @@ _CLIENT_TABLES = {
 
 _TYPES = {"TEXT": str, "BLOB": bytes, "INTEGER": int, "BOOLEAN": int}
 Check = Callable[[Any], bool]
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}(\d{3})?Z")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,7 +24,7 @@ def message_row(record: Record) -> tuple[object, ...]:
     payload = record.payload
     return (
         record.topic,
-        time_text(record.timestamp_us),
+        time_text(record.timestamp_ms),
         payload,
         _is_text(payload),
         record.qos,
@@ -39,7 +39,7 @@ def queue_row(record: Record) -> tuple[object, ...]:
     """Return the columns of ``queuedmessages``."""
     return (
         record.topic,
-        time_text(record.timestamp_us),
+        time_text(record.timestamp_ms),
         record.payload,
         record.qos,
         record.retained,
@@ -50,19 +50,19 @@ def queue_row(record: Record) -> tuple[object, ...]:
 
 
 @lru_cache(maxsize=1024)
-def time_text(timestamp_us: int) -> str:
+def time_text(timestamp_ms: int) -> str:
     """Write a moment as ``records.format_timestamp`` does, but for one call per row.
 
     Remembered, since what arrives together has one timestamp, and may go to several tables.
     """
-    second, microsecond = divmod(timestamp_us, 1_000_000)
-    return f"{_second_text(second)}{microsecond:06d}Z"
+    second, millisecond = divmod(timestamp_ms, 1000)
+    return f"{_second_text(second)}{millisecond:03d}Z"
 
 
 def read_record(row: Sequence[Any]) -> Record:
     """Read a row of the fragment ``record``."""
-    topic, payload, qos, retained, client_id, timestamp_us, offset, record_id = row
-    return Record(topic, payload, qos, bool(retained), client_id, timestamp_us, offset, record_id)
+    topic, payload, qos, retained, client_id, timestamp_ms, offset, record_id = row
+    return Record(topic, payload, qos, bool(retained), client_id, timestamp_ms, offset, record_id)
 
 
 def read_page(row: Sequence[str]) -> tuple[list[Record], list[int]]:

@@ -283,7 +283,7 @@ def _session_row(session: SessionRow) -> tuple[object, ...]:
         session.client_id,
         session.clean,
         session.connected,
-        time_text(session.updated_us),
+        time_text(session.updated_ms),
         orjson.dumps(session.information).decode(),
         *(
             (None, None, None, None)
@@ -295,13 +295,13 @@ def _session_row(session: SessionRow) -> tuple[object, ...]:
 
 
 def _read_session(row: tuple[Any, ...]) -> SessionRow:
-    client_id, incarnation, clean, connected, updated_us, information, *will = row
+    client_id, incarnation, clean, connected, updated_ms, information, *will = row
     return SessionRow(
         client_id=client_id,
         incarnation=incarnation,
         clean=bool(clean),
         connected=bool(connected),
-        updated_us=updated_us,
+        updated_ms=updated_ms,
         information=orjson.loads(information),
         will=None
         if will[0] is None

@@ -204,7 +204,7 @@ DELETE FROM inflight WHERE (client_id, packet_id) IN (
 -- load_sessions --
 SELECT
     client_id, incarnation, clean_session, connected,
-    unixepoch(substr(update_time, 1, 19)) * 1000000 + substr(update_time, 21, 6),
+    unixepoch(substr(update_time, 1, 19)) * 1000 + substr(update_time, 21, 3),
     information, last_will_topic, last_will_message, last_will_qos, last_will_retain
 FROM sessions;
 

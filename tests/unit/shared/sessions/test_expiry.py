@@ -12,7 +12,7 @@ from monstermq_shared.sessions.local import expiry
 from monstermq_shared.sessions.local.expiry import EXPIRE_MAX
 
 HOUR_S = 3_600.0
-DAY_US = 24 * 3_600 * 1_000_000
+DAY_MS = 24 * 3_600 * 1000
 EXPIRING = replace(SETTINGS, session_expiry_s=HOUR_S)
 
 
@@ -50,14 +50,14 @@ def test_sessions_do_not_expire_unless_that_is_configured() -> None:
     assert len(bench.engine.expiry) == 0
 
 
-@pytest.mark.parametrize("step_us", [20 * DAY_US, -20 * DAY_US])
-def test_a_clock_that_is_set_ends_no_session_and_keeps_none(step_us: int) -> None:
+@pytest.mark.parametrize("step_ms", [20 * DAY_MS, -20 * DAY_MS])
+def test_a_clock_that_is_set_ends_no_session_and_keeps_none(step_ms: int) -> None:
     bench = Bench(EXPIRING)
-    bench.engine.tick(0.0, 50 * DAY_US)
+    bench.engine.tick(0.0, 50 * DAY_MS)
     bench.drop(bench.connect("away"))
-    bench.engine.tick(40.0, 50 * DAY_US + step_us)
+    bench.engine.tick(40.0, 50 * DAY_MS + step_ms)
     assert ended(bench) == 0
-    bench.engine.tick(HOUR_S + 1, 50 * DAY_US + step_us)
+    bench.engine.tick(HOUR_S + 1, 50 * DAY_MS + step_ms)
     assert ended(bench) == 1
 
 
@@ -115,40 +115,40 @@ def test_sessions_with_many_subscriptions_end_one_by_one(monkeypatch: pytest.Mon
 
 def test_time_before_the_start_is_told_by_the_rows_once() -> None:
     bench = Bench(EXPIRING)
-    bench.wall_us = 50 * DAY_US
+    bench.wall_ms = 50 * DAY_MS
     for client_id, minutes in (("half an hour", 30), ("at the crash", 0), ("two hours", 120)):
-        bench.wall_us = 50 * DAY_US - minutes * 60_000_000
+        bench.wall_ms = 50 * DAY_MS - minutes * 60_000
         link = bench.connect(client_id)
         if minutes:
             bench.drop(link)
-    bench.wall_us = 51 * DAY_US  # by another clock
+    bench.wall_ms = 51 * DAY_MS  # by another clock
     bench.drop(bench.connect("tomorrow"))
     bench.settle()
     after = Bench(EXPIRING, Disk())
-    after.engine.tick(1_000.0, 50 * DAY_US)
-    after.engine.restore(bench.disk.load(), 50 * DAY_US)
+    after.engine.tick(1_000.0, 50 * DAY_MS)
+    after.engine.restore(bench.disk.load(), 50 * DAY_MS)
     assert ended(after) == 1
     assert "two hours" not in after.engine.sessions
-    after.engine.tick(1_000.0 + HOUR_S / 2, 70 * DAY_US)
+    after.engine.tick(1_000.0 + HOUR_S / 2, 70 * DAY_MS)
     assert ended(after) == 1
     assert sorted(after.engine.sessions) == ["at the crash", "tomorrow"]
-    after.engine.tick(1_000.0 + HOUR_S, 70 * DAY_US)
+    after.engine.tick(1_000.0 + HOUR_S, 70 * DAY_MS)
     assert ended(after) == 2
 
 
 def test_rows_are_dated_anew_for_the_next_process_after_the_clock_was_set() -> None:
     bench = Bench(EXPIRING)
-    bench.wall_us = 30 * DAY_US
+    bench.wall_ms = 30 * DAY_MS
     for number in range(150):
         bench.drop(bench.connect(f"s{number}"))
     bench.connect("here")
     bench.settle()
     bench.engine.expiry.clock_was_set()
     for second in (61, 62):
-        bench.engine.tick(second, 50 * DAY_US)
+        bench.engine.tick(second, 50 * DAY_MS)
         bench.settle()
-    moments = {at.row.client_id: at.row.updated_us for at in bench.disk.load()}
-    left = 50 * DAY_US - 60_000_000
+    moments = {at.row.client_id: at.row.updated_ms for at in bench.disk.load()}
+    left = 50 * DAY_MS - 60_000
     assert {moments[f"s{number}"] for number in range(100)} == {left}
-    assert {moments[f"s{number}"] for number in range(100, 150)} == {left - 1_000_000}
-    assert moments["here"] == 30 * DAY_US
+    assert {moments[f"s{number}"] for number in range(100, 150)} == {left - 1000}
+    assert moments["here"] == 30 * DAY_MS
