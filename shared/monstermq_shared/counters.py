@@ -7,7 +7,7 @@ description names: ``counters.dropped[DropReason.QUEUE_FULL_OLDEST] += 1``.
 
 from enum import IntEnum
 
-from monstermq_shared.sessions.ports import CloseReason
+from monstermq_shared.close_reasons import CloseReason
 
 PACKET_TYPES = (
     "reserved",

@@ -6,6 +6,7 @@ message (a packet id, a payload a store wants) is paid per message, and lazily.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -109,3 +110,13 @@ class MessageRun:
             [self._stops[i] for i in indexes],
             [self.packet_ids[i] for i in indexes],
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Will:
+    """The message to publish if the connection ends without DISCONNECT [MQTT-3.1.2-8]."""
+
+    topic: str
+    payload: bytes
+    qos: int
+    retain: bool

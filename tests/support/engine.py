@@ -8,8 +8,9 @@ from tests.support.links import RecordingLink
 
 from monstermq_shared.budget import Budget
 from monstermq_shared.bus.internal import InternalLog
+from monstermq_shared.close_reasons import CloseReason
 from monstermq_shared.counters import Counters
-from monstermq_shared.messages import MessageRun
+from monstermq_shared.messages import MessageRun, Will
 from monstermq_shared.routing import Interest
 from monstermq_shared.sessions.local import LocalEngine, QueueRead, RetainedRead
 from monstermq_shared.sessions.local.backpressure import HoldLimits
@@ -17,7 +18,7 @@ from monstermq_shared.sessions.local.persistent import PersistentSession
 from monstermq_shared.sessions.local.queue import QueueLimits
 from monstermq_shared.sessions.local.session import Session
 from monstermq_shared.sessions.local.settings import EngineSettings
-from monstermq_shared.sessions.ports import AttachRequest, CloseReason, Will
+from monstermq_shared.sessions.ports import AttachRequest
 
 QUEUE = QueueLimits(
     enabled=True, messages_max=1_000, size_max=1_000_000, drop_oldest=True, tail_max=1_000

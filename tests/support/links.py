@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from monstermq_shared.close_reasons import CloseReason
 from monstermq_shared.messages import MessageRun
 from monstermq_shared.sessions.local.session import Session
-from monstermq_shared.sessions.ports import Answer, CloseReason
+from monstermq_shared.sessions.ports import Answer
 
 
 class Connack(NamedTuple):

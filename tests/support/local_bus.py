@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from monstermq_shared.budget import Budget
 from monstermq_shared.bus.internal import InternalBus, InternalLog
+from monstermq_shared.close_reasons import CloseReason
 from monstermq_shared.counters import Counters
 from monstermq_shared.messages import MessageRun
 from monstermq_shared.routing import Interest
@@ -14,7 +15,7 @@ from monstermq_shared.sessions.local.backpressure import HoldLimits
 from monstermq_shared.sessions.local.queue import QueueLimits
 from monstermq_shared.sessions.local.session import Session
 from monstermq_shared.sessions.local.settings import EngineSettings
-from monstermq_shared.sessions.ports import Answer, AttachRequest, CloseReason
+from monstermq_shared.sessions.ports import Answer, AttachRequest
 from monstermq_shared.stores.ports import CommitResult
 
 WALL_MS = 1_768_473_000_000

@@ -33,13 +33,14 @@ from monstermq_edge.wheel import TICK_S
 from monstermq_shared.budget import Budget
 from monstermq_shared.bus.internal import InternalBus, InternalLog
 from monstermq_shared.clock import SystemClock, WallHistory
+from monstermq_shared.close_reasons import CloseReason
 from monstermq_shared.config import BrokerConfig
 from monstermq_shared.counters import Counters
 from monstermq_shared.errors import MonsterError
 from monstermq_shared.sessions.local import LocalEngine
 from monstermq_shared.sessions.local.appending import RecordAppender
 from monstermq_shared.sessions.local.session import Session
-from monstermq_shared.sessions.ports import AttachRequest, CloseReason
+from monstermq_shared.sessions.ports import AttachRequest
 
 logger = logging.getLogger(__name__)
 clients_log = logging.getLogger("monstermq_edge.clients")

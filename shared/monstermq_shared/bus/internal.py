@@ -14,9 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from monstermq_shared.bus.duplicates import Duplicates
-from monstermq_shared.bus.ports import Position, Stamp
+from monstermq_shared.bus.ports import Stamp
 from monstermq_shared.bus.ring import RingEntry, RingLog, RingReader, size_of
 from monstermq_shared.errors import BusUnavailable
+from monstermq_shared.positions import Position
 from monstermq_shared.records import Record
 
 BOOT_SHIFT = 40

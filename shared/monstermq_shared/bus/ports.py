@@ -11,19 +11,8 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol, Self
 
+from monstermq_shared.positions import Position
 from monstermq_shared.records import Record
-
-
-class Position(NamedTuple):
-    """Where a record stands: the only identity of a delivery, together with the bus's generation.
-
-    Attributes:
-        partition: From 0.
-        offset: Grows within the partition. It may jump over numbers no record has.
-    """
-
-    partition: int
-    offset: int
 
 
 class Stamp(NamedTuple):

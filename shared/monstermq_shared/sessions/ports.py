@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol, TypeVar
 
-from monstermq_shared.messages import MessageRun
+from monstermq_shared.close_reasons import CloseReason
+from monstermq_shared.messages import MessageRun, Will
 
 SUBSCRIPTION_REFUSED = 0x80
 """The SUBACK code of a filter that is not accepted [MQTT-3.9.3-2]."""
@@ -24,41 +25,6 @@ class Answer(IntEnum):
     PUBREC = 5
     PUBREL = 6
     PUBCOMP = 7
-
-
-class CloseReason(IntEnum):
-    """Why the engine, or the edge, ends a connection. Each has a counter."""
-
-    TAKEN_OVER = 1
-    """Another connection came with the same client id [MQTT-3.1.4-2]."""
-    SLOW_CONSUMER = 2
-    """A clean session did not acknowledge for longer than ``SlowConsumerHoldS``."""
-    QUOTA_EXCEEDED = 3
-    """It left too many inbound QoS 2 ids open."""
-    FAULT = 4
-    """A bug of the broker came up while it was served; the log has the traceback."""
-    SHUTTING_DOWN = 5
-    """The broker stops."""
-    KEEP_ALIVE_TIMEOUT = 6
-    """Nothing arrived for one and a half times the keep-alive [MQTT-3.1.2-24]."""
-    CONNECT_TIMEOUT = 7
-    """No CONNECT arrived in time."""
-    PROTOCOL_ERROR = 8
-    """The peer broke a normative statement."""
-    TRANSPORT_CLOSED = 9
-    """The peer closed the connection, or the network did."""
-    CLIENT_DISCONNECTED = 10
-    """The client said DISCONNECT: the one graceful end."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Will:
-    """The message to publish if the connection ends without DISCONNECT [MQTT-3.1.2-8]."""
-
-    topic: str
-    payload: bytes
-    qos: int
-    retain: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

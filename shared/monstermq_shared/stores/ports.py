@@ -11,8 +11,8 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Protocol
 
+from monstermq_shared.messages import Will
 from monstermq_shared.records import Record, size_of
-from monstermq_shared.sessions.ports import Will
 
 MessageChanges = Mapping[str, Record | None]
 """Topic -> its newest record, or None where the topic is cleared."""

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
+from monstermq_shared.messages import Will
 from monstermq_shared.records import Record, size_of
-from monstermq_shared.sessions.ports import Will
 from monstermq_shared.stores.ports import (
     PAGE_SIZE_MAX,
     ArchiveStore,

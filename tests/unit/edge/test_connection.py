@@ -26,9 +26,9 @@ from monstermq_edge.mqtt.packets import (
 )
 from monstermq_edge.mqtt.phases import ALLOWED, Phase
 from monstermq_edge.mqtt.wire import PacketType
+from monstermq_shared.close_reasons import CloseReason
 from monstermq_shared.counters import Refusal
 from monstermq_shared.messages import MessageRun
-from monstermq_shared.sessions.ports import CloseReason
 
 SYS_WILL = ("$SYS/x", b"", 0, False)
 WIRE: dict[type[Packet], bytes] = {

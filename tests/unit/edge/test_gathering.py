@@ -8,7 +8,7 @@ from tests.support.engine import Bench, subscribe_to
 from tests.support.links import RecordingLink
 
 from monstermq_edge.gathering import GATHERED_SHARE, Gathering
-from monstermq_shared.sessions.ports import CloseReason
+from monstermq_shared.close_reasons import CloseReason
 
 BACKLOG_SIZE = 64 * 1024
 FOR_EVER_S = 60.0

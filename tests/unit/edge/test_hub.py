@@ -23,7 +23,7 @@ from monstermq_edge.mqtt.wire import PacketType
 from monstermq_edge.transport.stream import StreamProtocol
 from monstermq_edge.wheel import TICK_S, WATCH_MAX_S
 from monstermq_shared.budget import Budget
-from monstermq_shared.sessions.ports import CloseReason
+from monstermq_shared.close_reasons import CloseReason
 
 
 class Broken(StreamProtocol):

@@ -16,8 +16,8 @@ from tests.support.operation import PER_PROJECTION, settable_gauges
 
 from monstermq_edge.operation.gauges import Gauges
 from monstermq_edge.operation.metrics import build_registry
+from monstermq_shared.close_reasons import CloseReason
 from monstermq_shared.counters import PACKET_TYPES, Counters, DropReason, Refusal
-from monstermq_shared.sessions.ports import CloseReason
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "operation.md"
 PUBLISH = PACKET_TYPES.index("publish")

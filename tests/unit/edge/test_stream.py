@@ -34,10 +34,10 @@ from monstermq_edge.transport.websocket_protocol import (
     PIECE_SIZE_MIN,
     WebSocketProtocol,
 )
+from monstermq_shared.close_reasons import CloseReason
 from monstermq_shared.counters import Refusal
 from monstermq_shared.messages import MessageRun
 from monstermq_shared.sessions.local.session import Session
-from monstermq_shared.sessions.ports import CloseReason
 
 PING = 0x9
 

@@ -8,8 +8,8 @@ from tests.support.stage import ManualClock
 
 from monstermq_edge import sums
 from monstermq_edge.sums import Totals
+from monstermq_shared.close_reasons import CloseReason
 from monstermq_shared.sessions.local.session import Session
-from monstermq_shared.sessions.ports import CloseReason
 
 
 class Sessions(Mapping[str, Session]):

@@ -18,7 +18,7 @@ from monstermq_edge.mqtt.packets import (
 )
 from monstermq_edge.mqtt.wire import FIXED_HEADER_SIZE_MAX, REMAINING_LENGTH_MAX
 from monstermq_shared.errors import InvalidTopic
-from monstermq_shared.sessions.ports import Will
+from monstermq_shared.messages import Will
 from monstermq_shared.topics import check_topic_filter, decode_topic_name, is_system_topic
 
 SPOKEN_LEVELS = frozenset({ProtocolLevel.MQTT_3_1, ProtocolLevel.MQTT_3_1_1})

@@ -27,15 +27,11 @@ from monstermq_edge.mqtt.packets import (
 )
 from monstermq_edge.mqtt.phases import ALLOWED, Phase
 from monstermq_edge.mqtt.wire import PacketType
+from monstermq_shared.close_reasons import CloseReason
 from monstermq_shared.counters import Refusal
 from monstermq_shared.errors import InvalidTopic
 from monstermq_shared.messages import MessageRun
-from monstermq_shared.sessions.ports import (
-    SUBSCRIPTION_REFUSED,
-    Answer,
-    AttachRequest,
-    CloseReason,
-)
+from monstermq_shared.sessions.ports import SUBSCRIPTION_REFUSED, Answer, AttachRequest
 
 _CONNECTED: Phase = Phase.CONNECTED
 _CLOSED: Phase = Phase.CLOSED

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from monstermq_edge.mqtt.decoder import DecoderLimits
 from monstermq_shared.budget import Budget
+from monstermq_shared.close_reasons import CloseReason
 from monstermq_shared.counters import Counters
-from monstermq_shared.sessions.ports import AttachRequest, CloseReason, SessionPort
+from monstermq_shared.sessions.ports import AttachRequest, SessionPort
 
 if TYPE_CHECKING:
     from monstermq_edge.mqtt.connection import Connection

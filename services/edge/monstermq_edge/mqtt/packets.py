@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-from monstermq_shared.messages import MessageRun
-from monstermq_shared.sessions.ports import Answer, Will
+from monstermq_shared.messages import MessageRun, Will
+from monstermq_shared.sessions.ports import Answer
 
 
 class ProtocolLevel(IntEnum):

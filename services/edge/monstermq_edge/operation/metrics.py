@@ -12,8 +12,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from monstermq_edge.operation.gauges import Gauges
+from monstermq_shared.close_reasons import CloseReason
 from monstermq_shared.counters import PACKET_TYPES, Counters, DropReason, Refusal
-from monstermq_shared.sessions.ports import CloseReason
 
 _PUBLISH = PACKET_TYPES.index("publish")
 

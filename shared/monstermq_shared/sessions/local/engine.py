@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
+from monstermq_shared.close_reasons import CloseReason
 from monstermq_shared.counters import DropReason
 from monstermq_shared.filter_shapes import FilterTooCostlyError
 from monstermq_shared.messages import MessageRun
@@ -11,12 +12,7 @@ from monstermq_shared.sessions.local.persistent import PersistentSession
 from monstermq_shared.sessions.local.reads import QueueRead, Read, RetainedRead
 from monstermq_shared.sessions.local.session import Session
 from monstermq_shared.sessions.local.turn import Turn
-from monstermq_shared.sessions.ports import (
-    SUBSCRIPTION_REFUSED,
-    Answer,
-    CloseReason,
-    Link,
-)
+from monstermq_shared.sessions.ports import SUBSCRIPTION_REFUSED, Answer, Link
 from monstermq_shared.stores.ports import (
     CommitResult,
     QueuedMessage,

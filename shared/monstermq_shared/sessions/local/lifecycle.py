@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from monstermq_shared.budget import Budget
 from monstermq_shared.bus.internal import InternalLog
+from monstermq_shared.close_reasons import CloseReason
 from monstermq_shared.counters import Counters, DropReason
 from monstermq_shared.errors import InvalidTopic
 from monstermq_shared.filter_shapes import FilterTooCostlyError
-from monstermq_shared.messages import MessageRun
+from monstermq_shared.messages import MessageRun, Will
 from monstermq_shared.routing import Interest, Router
 from monstermq_shared.sessions.local.backpressure import Backpressure
 from monstermq_shared.sessions.local.chores import Chores
@@ -25,7 +26,7 @@ from monstermq_shared.sessions.local.session import Session
 from monstermq_shared.sessions.local.settings import EngineSettings
 from monstermq_shared.sessions.local.system_watchers import SystemWatchers
 from monstermq_shared.sessions.local.turn import Journal
-from monstermq_shared.sessions.ports import Answer, AttachRequest, CloseReason, Link, Will
+from monstermq_shared.sessions.ports import Answer, AttachRequest, Link
 from monstermq_shared.stores.ports import SessionRow, StoredSession
 
 REMOVAL_WORK = 6

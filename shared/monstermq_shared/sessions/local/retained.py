@@ -7,13 +7,13 @@ than what was already delivered on its topic is skipped (ARCHITECTURE 11.12).
 
 from collections.abc import Callable, Iterator, Sequence
 
+from monstermq_shared.close_reasons import CloseReason
 from monstermq_shared.messages import MessageRun
 from monstermq_shared.projections.overlay import Overlay
 from monstermq_shared.records import Record
 from monstermq_shared.sessions.local.persistent import PersistentSession, Phase
 from monstermq_shared.sessions.local.reads import RetainedRead
 from monstermq_shared.sessions.local.session import Session
-from monstermq_shared.sessions.ports import CloseReason
 from monstermq_shared.stores.ports import is_last_page
 from monstermq_shared.topics import is_system_topic, matches
 

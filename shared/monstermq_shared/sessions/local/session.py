@@ -6,9 +6,9 @@ A clean session is only this; it lives in memory and writes nothing. ``persisten
 from collections import deque
 from collections.abc import Sequence
 
-from monstermq_shared.messages import MessageRun
+from monstermq_shared.messages import MessageRun, Will
 from monstermq_shared.sessions.local.turn import Journal
-from monstermq_shared.sessions.ports import Answer, Link, Will
+from monstermq_shared.sessions.ports import Answer, Link
 
 PACKET_ID_MAX = 65_535
 

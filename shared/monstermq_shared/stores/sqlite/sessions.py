@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 
 from monstermq_shared.errors import StoreDamaged
+from monstermq_shared.messages import Will
 from monstermq_shared.records import Record
-from monstermq_shared.sessions.ports import Will
 from monstermq_shared.stores.ports import (
     PAGE_SIZE_MAX,
     ClientChanges,

@@ -19,10 +19,12 @@ from tests.support.stage import PEER, context_for
 
 from monstermq_edge.mqtt import phases
 from monstermq_edge.mqtt.connection import Connection
+from monstermq_shared.close_reasons import CloseReason
 from monstermq_shared.counters import DropReason
+from monstermq_shared.messages import Will
 from monstermq_shared.sessions.local.persistent import Phase
 from monstermq_shared.sessions.local.session import Session
-from monstermq_shared.sessions.ports import CloseReason, Link, Will
+from monstermq_shared.sessions.ports import Link
 
 SMALL = settings(window=1, hold=replace(HOLD, pending_max=4))
 

@@ -4,12 +4,14 @@ import pytest
 from tests.support.engine import Bench, session_of
 from tests.support.links import Publish, RecordingLink, Told
 
+from monstermq_shared.close_reasons import CloseReason
 from monstermq_shared.errors import BusUnavailable
+from monstermq_shared.messages import Will
 from monstermq_shared.records import Record
 from monstermq_shared.sessions.local.appending import RecordAppender
 from monstermq_shared.sessions.local.chores import PIECE
 from monstermq_shared.sessions.local.lifecycle import REMOVAL_WORK
-from monstermq_shared.sessions.ports import Answer, CloseReason, Will
+from monstermq_shared.sessions.ports import Answer
 
 SUBSCRIBERS = 5
 

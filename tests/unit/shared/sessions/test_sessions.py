@@ -7,8 +7,9 @@ from tests.support.disk import Disk
 from tests.support.engine import SETTINGS, Bench, session_of, subscribe_to, unsubscribe_from
 from tests.support.links import Closed, Connack, Publish, Suback, Unsuback
 
+from monstermq_shared.close_reasons import CloseReason
 from monstermq_shared.counters import DropReason
-from monstermq_shared.sessions.ports import CloseReason, Will
+from monstermq_shared.messages import Will
 
 WILL = Will(topic="w", payload=b"gone", qos=1, retain=False)
 
