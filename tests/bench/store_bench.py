@@ -21,8 +21,9 @@ from tests.bench.model import LARGE, Effort
 
 from monstermq_edge.app import SWITCH_INTERVAL_S
 from monstermq_shared.records import Record
+from monstermq_shared.stores.changes import ClientChanges, Commit
 from monstermq_shared.stores.memory import MemoryMessageStore
-from monstermq_shared.stores.ports import ClientChanges, Commit, MessageStore
+from monstermq_shared.stores.ports import MessageStore
 from monstermq_shared.stores.sqlite import SqliteDatabase
 from monstermq_shared.testing.builders import NOON_MS, make_session
 

@@ -13,7 +13,7 @@ from monstermq_shared.sessions.local.persistent import PersistentSession
 from monstermq_shared.sessions.local.retained import RetainedMessages, RetainedReplay
 from monstermq_shared.sessions.local.turn import Journal, Speaker
 from monstermq_shared.sessions.ports import Answer
-from monstermq_shared.stores.ports import StoredSession
+from monstermq_shared.stores.changes import StoredSession
 
 Change = Callable[[Build], Build]
 

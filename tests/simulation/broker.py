@@ -22,7 +22,7 @@ from monstermq_shared.sessions.local.publishing import DELIVERIES_MAX
 from monstermq_shared.sessions.local.reads import Read
 from monstermq_shared.sessions.local.settings import EngineSettings
 from monstermq_shared.sessions.local.turn import TURN_SIZE
-from monstermq_shared.stores.ports import CommitResult, QueuedMessage
+from monstermq_shared.stores.changes import CommitResult, QueuedMessage
 
 CONGESTED_AT = 400
 """Bytes under way to a client at which the network takes no more for now."""

@@ -18,7 +18,7 @@ from tests.support.mqtt_peer import (
     split_packet,
 )
 
-from monstermq_shared.stores.ports import InFlightState
+from monstermq_shared.stores.changes import InFlightState
 
 
 class Witness:

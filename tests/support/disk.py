@@ -8,8 +8,7 @@ from typing import Any, TypeVar
 from monstermq_shared.projections.retained import RetainedProjection
 from monstermq_shared.records import Record
 from monstermq_shared.sessions.local import QueueRead, RetainedRead, Turn
-from monstermq_shared.stores.memory import MemoryDatabase
-from monstermq_shared.stores.ports import (
+from monstermq_shared.stores.changes import (
     Commit,
     CommitResult,
     InFlightState,
@@ -17,6 +16,7 @@ from monstermq_shared.stores.ports import (
     SessionRow,
     StoredSession,
 )
+from monstermq_shared.stores.memory import MemoryDatabase
 
 T = TypeVar("T")
 

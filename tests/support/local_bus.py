@@ -16,7 +16,7 @@ from monstermq_shared.sessions.local.queue import QueueLimits
 from monstermq_shared.sessions.local.session import Session
 from monstermq_shared.sessions.local.settings import EngineSettings
 from monstermq_shared.sessions.ports import Answer, AttachRequest
-from monstermq_shared.stores.ports import CommitResult
+from monstermq_shared.stores.changes import CommitResult
 
 WALL_MS = 1_768_473_000_000
 GENERATION = "test"

@@ -11,7 +11,7 @@ from monstermq_shared.counters import Counters
 from monstermq_shared.errors import StoreError, StoreUnavailable
 from monstermq_shared.sessions.local import LocalEngine, QueueRead, Turn
 from monstermq_shared.sessions.local.reads import Read
-from monstermq_shared.stores.ports import CommitResult
+from monstermq_shared.stores.changes import CommitResult
 
 logger = logging.getLogger(__name__)
 

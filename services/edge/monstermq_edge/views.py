@@ -18,15 +18,9 @@ from monstermq_shared.projections.selection import GroupSelection
 from monstermq_shared.records import Record
 from monstermq_shared.routing import Interest
 from monstermq_shared.sessions.local import Turn
+from monstermq_shared.stores.changes import ArchiveChanges, Commit, CommitResult, MessageChanges
 from monstermq_shared.stores.memory import MemoryDatabase
-from monstermq_shared.stores.ports import (
-    ArchiveChanges,
-    ArchiveStore,
-    Commit,
-    CommitResult,
-    MessageChanges,
-    MessageStore,
-)
+from monstermq_shared.stores.ports import ArchiveStore, MessageStore
 from monstermq_shared.stores.sqlite import SqliteDatabase
 
 RETAINED = "RetainedMessages"

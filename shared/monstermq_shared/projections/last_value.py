@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from monstermq_shared.projections.selection import GroupProjection
 from monstermq_shared.records import Record
-from monstermq_shared.stores.ports import MessageChanges
+from monstermq_shared.stores.changes import MessageChanges
 
 
 class LastValueProjection(GroupProjection):

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from monstermq_shared.records import Record
-from monstermq_shared.stores.ports import MessageChanges
+from monstermq_shared.stores.changes import MessageChanges
 from monstermq_shared.topics import is_system_topic
 
 

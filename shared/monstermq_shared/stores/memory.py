@@ -6,15 +6,15 @@ store for ``RetainedStoreType: MEMORY`` and ``LastValType: MEMORY``.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+import secrets
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
-from monstermq_shared.errors import StoreError
+from monstermq_shared.errors import StoreConflict
+from monstermq_shared.positions import Mark, Partition
 from monstermq_shared.records import Record, size_of
-from monstermq_shared.stores.ports import (
-    HISTORY_SIZE_MAX,
-    PAGE_SIZE_MAX,
+from monstermq_shared.stores.changes import (
     ArchiveChanges,
     ClientChanges,
     Commit,
@@ -25,10 +25,11 @@ from monstermq_shared.stores.ports import (
     SessionChanges,
     SessionRow,
     StoredSession,
+    Tenure,
     Trim,
     Trimmed,
-    check_limit,
 )
+from monstermq_shared.stores.ports import HISTORY_SIZE_MAX, PAGE_SIZE_MAX, check_limit
 from monstermq_shared.stores.topic_ranges import first_after
 from monstermq_shared.topic_tree import TopicTree
 
@@ -107,7 +108,7 @@ class MemoryMessageStore:
 
 
 class MemoryArchiveStore:
-    """Every record of a group, in a dictionary by offset.
+    """Every record of a group, in a dictionary by position.
 
     Args:
         name: The store's name.
@@ -115,12 +116,12 @@ class MemoryArchiveStore:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._records: dict[int, Record] = {}
+        self._records: dict[tuple[Partition, int], Record] = {}
 
-    def apply(self, changes: ArchiveChanges) -> None:
+    def apply(self, partition: Partition, changes: ArchiveChanges) -> None:
         """Append the records; one that is there already stays as it is."""
         for record in changes:
-            self._records.setdefault(record.offset, record)
+            self._records.setdefault((partition, record.offset), record)
 
     async def history(
         self,
@@ -150,18 +151,18 @@ class MemoryArchiveStore:
 
     async def purge(self, *, before_ms: int, limit: int) -> int:
         """Delete up to ``limit`` records older than that; return how many there were."""
-        old = [at for at in self._records.values() if at.timestamp_ms < before_ms]
+        old = [key for key, at in self._records.items() if at.timestamp_ms < before_ms]
         return self._delete(old, limit)
 
     async def purge_oldest(self, *, limit: int) -> int:
         """Delete the ``limit`` oldest records; return how many there were."""
-        return self._delete([*self._records.values()], limit)
+        return self._delete([*self._records], limit)
 
-    def _delete(self, records: list[Record], limit: int) -> int:
-        records.sort(key=_time_and_position)
-        for record in records[:limit]:
-            del self._records[record.offset]
-        return len(records[:limit])
+    def _delete(self, keys: list[tuple[Partition, int]], limit: int) -> int:
+        keys.sort(key=lambda key: _time_and_position(self._records[key]))
+        for key in keys[:limit]:
+            del self._records[key]
+        return len(keys[:limit])
 
     def content_size(self) -> int:
         """Return the bytes of all records."""
@@ -171,10 +172,16 @@ class MemoryArchiveStore:
 class MemorySessionStore:
     """Sessions and what belongs to them, in dictionaries by client."""
 
-    def __init__(self) -> None:
+    def __init__(self, database: "MemoryDatabase") -> None:
+        self._database = database
         self._clients: dict[str, _Client] = {}
 
-    def apply(self, changes: SessionChanges) -> dict[str, Trimmed]:
+    @asynccontextmanager
+    async def load(self, partition: Partition) -> AsyncIterator["MemorySnapshot"]:
+        """Return a snapshot of every session there is."""
+        yield MemorySnapshot(self._database.marks(partition), self.stored())
+
+    def apply(self, partition: Partition, changes: SessionChanges) -> dict[str, Trimmed]:
         """Take the changes; return what each ``Trim`` dropped."""
         trimmed: dict[str, Trimmed] = {}
         for client_id, change in changes.items():
@@ -185,17 +192,18 @@ class MemorySessionStore:
             client = self._clients.get(client_id)
             if client is None:
                 continue
-            client.apply(change)
+            client.apply(partition, change)
             if change.trim is not None:
-                trimmed[client_id] = client.trim(change.trim)
+                trimmed[client_id] = client.trim(partition, change.trim)
         return trimmed
 
-    async def load(self) -> list[StoredSession]:
+    def stored(self) -> list[StoredSession]:
         """Return every session there is."""
         return [client.stored() for client in self._clients.values()]
 
     async def page(
         self,
+        partition: Partition,
         client_id: str,
         *,
         after: int,
@@ -207,17 +215,34 @@ class MemorySessionStore:
         client = self._clients.get(client_id)
         if client is None:
             return []
-        offsets = sorted(offset for offset in client.queue if after < offset < before)
-        page = [client.queue[offset] for offset in offsets[:limit]]
+        queue = client.queue.get(partition, {})
+        offsets = sorted(offset for offset in queue if after < offset < before)
+        page = [queue[offset] for offset in offsets[:limit]]
         count = _count_within((record for record, _ in page), size_max)
         return [QueuedMessage(record=record, qos=qos) for record, qos in page[:count]]
+
+
+class MemorySnapshot:
+    """See ``SessionSnapshot``.
+
+    Attributes:
+        marks: As of the moment it was made.
+    """
+
+    def __init__(self, marks: Mapping[str, Mark], sessions: Sequence[StoredSession]) -> None:
+        self.marks = marks
+        self._sessions = sessions
+
+    async def pages(self) -> AsyncIterator[Sequence[StoredSession]]:
+        """Yield every session."""
+        if self._sessions:
+            yield self._sessions
 
 
 class MemoryDatabase:
     """A ``Database`` that ends with the process. Its stores are made when they are first named.
 
     Attributes:
-        boot: 1.
         lost: None: nobody can take memory away.
         sessions: The session store.
     """
@@ -225,11 +250,11 @@ class MemoryDatabase:
     lost: None = None
 
     def __init__(self) -> None:
-        self.boot = 1
-        self.sessions = MemorySessionStore()
+        self.sessions = MemorySessionStore(self)
         self._messages: dict[str, MemoryMessageStore] = {}
         self._archives: dict[str, MemoryArchiveStore] = {}
-        self._watermarks: dict[str, int] = {}
+        self._marks: dict[tuple[Partition, str], Mark] = {}
+        self._holders: dict[tuple[Partition, str], str] = {}
 
     def message_store(self, name: str) -> MemoryMessageStore:
         """Return the message store of that name."""
@@ -239,44 +264,47 @@ class MemoryDatabase:
         """Return the archive of that name."""
         return self._archives.setdefault(name, MemoryArchiveStore(name))
 
-    async def commit(self, commit: Commit) -> CommitResult:
+    def marks(self, partition: Partition) -> dict[str, Mark]:
+        """Return where the projections stand that have committed in a partition."""
+        return {name: mark for (at, name), mark in self._marks.items() if at == partition}
+
+    async def begin(self, partition: Partition, projections: Sequence[str]) -> Tenure:
+        """Begin a tenure; an older one of these projections and partition is over."""
+        token = secrets.token_hex(8)
+        self._holders.update(((partition, name), token) for name in projections)
+        marks = {n: mark for n, mark in self.marks(partition).items() if n in projections}
+        return Tenure(
+            partition=partition, projections=tuple(projections), marks=marks, token=token, version=0
+        )
+
+    async def commit(self, tenure: Tenure, commit: Commit) -> CommitResult:
         """Apply it at once, without giving way to another task."""
-        trimmed = self.sessions.apply(commit.sessions)
+        partition = tenure.partition
+        keys = [(partition, name) for name in tenure.projections]
+        if any(self._holders.get(key) != tenure.token for key in keys):
+            raise StoreConflict("another has begun a tenure of these projections")
+        trimmed = self.sessions.apply(partition, commit.sessions)
         for name, changes in commit.messages.items():
             self.message_store(name).apply(changes, commit.upto)
         for name, records in commit.archives.items():
-            self.archive_store(name).apply(records)
-        for projection in commit.projections:
-            before = self._watermarks.get(projection, commit.upto)
-            self._watermarks[projection] = max(before, commit.upto)
+            self.archive_store(name).apply(partition, records)
+        restart = commit.upto if commit.restart is None else commit.restart
+        for key in keys:
+            before = self._marks.get(key, Mark(0, 0))
+            self._marks[key] = Mark(
+                max(before.reflected, commit.upto), max(before.restart, restart)
+            )
+        tenure.version += 1
         return CommitResult(trimmed)
-
-    async def watermarks(self) -> Mapping[str, int]:
-        """Return, for each projection that ever committed, the next offset it has to read."""
-        return dict(self._watermarks)
-
-    async def backup(self, target: Path) -> None:
-        """Refuse: there is no form in which memory could be restored.
-
-        Raises:
-            StoreError: Always.
-        """
-        raise StoreError(f"{target}: stores in memory cannot be backed up; use SQLite")
 
     async def size(self) -> int:
         """Return the bytes of all records, without sessions and without overhead."""
         messages = sum(store.content_size() for store in self._messages.values())
         return messages + sum(store.content_size() for store in self._archives.values())
 
-    async def free_size(self) -> None:
-        """Return None: there is no disk that could become full."""
-
-    async def give_space_back(self) -> bool:
-        """Do nothing: it has been given back."""
-        return False
-
     async def close(self) -> None:
-        """Do nothing."""
+        """End all tenures."""
+        self._holders.clear()
 
 
 class _Client:
@@ -285,29 +313,31 @@ class _Client:
     def __init__(self, session: SessionRow) -> None:
         self.session = session
         self.subscriptions: dict[str, int] = {}
-        self.queue: dict[int, tuple[Record, int]] = {}
+        self.queue: dict[Partition, dict[int, tuple[Record, int]]] = {}
         self.open_ids: dict[int, int] = {}
         self.in_flight: dict[int, tuple[int, InFlightState]] = {}
 
-    def apply(self, change: ClientChanges) -> None:
+    def apply(self, partition: Partition, change: ClientChanges) -> None:
         """Take all but ``ended`` and ``trim``, in the order that ``ClientChanges`` gives."""
         if change.session is not None:
             self.session = change.session
         _update(self.subscriptions, change.subscriptions)
+        queue = self.queue.setdefault(partition, {})
         for offset, queued in change.queued.items():
-            self.queue.setdefault(offset, queued)
+            queue.setdefault(offset, queued)
         for offset in change.dequeued:
-            self.queue.pop(offset, None)
+            queue.pop(offset, None)
         _update(self.open_ids, change.open_ids)
         _update(self.in_flight, change.in_flight)
 
-    def trim(self, trim: Trim) -> Trimmed:
-        """Drop the oldest messages until both figures are reached."""
+    def trim(self, partition: Partition, trim: Trim) -> Trimmed:
+        """Drop the oldest messages of a partition until both figures are reached."""
         messages = size = 0
-        for offset in sorted(offset for offset in self.queue if offset > trim.after):
+        queue = self.queue[partition]
+        for offset in sorted(offset for offset in queue if offset > trim.after):
             if messages >= trim.messages and size >= trim.size:
                 break
-            record, _ = self.queue.pop(offset)
+            record, _ = queue.pop(offset)
             messages += 1
             size += size_of(record)
         return Trimmed(messages, size)
@@ -319,8 +349,10 @@ class _Client:
             subscriptions=dict(self.subscriptions),
             open_ids=dict(self.open_ids),
             in_flight=dict(self.in_flight),
-            queued_messages=len(self.queue),
-            queued_size=sum(size_of(record) for record, _ in self.queue.values()),
+            queued_messages=sum(map(len, self.queue.values())),
+            queued_size=sum(
+                size_of(record) for queue in self.queue.values() for record, _ in queue.values()
+            ),
         )
 
 

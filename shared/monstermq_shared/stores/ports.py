@@ -1,156 +1,32 @@
-"""What the engine and the projections ask of a database.
+"""What engines, projections and their followers ask of a database.
 
 A *store* turns changes into rows of its tables and reads them back. A *database* commits the
-changes of all its stores, and how far each projection has read, in one transaction. Nobody outside
-this package sees a driver or its errors: calls raise the ``StoreError`` tree.
+changes of all its stores, and how far each projection has come, in one transaction, under a
+*tenure*. What only some databases have is a capability of its own: see the protocols at the end.
+Nobody outside this package sees a driver or its errors: calls raise the ``StoreError`` tree.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import IntEnum
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-from monstermq_shared.messages import Will
+from monstermq_shared.positions import Mark, Partition
 from monstermq_shared.records import Record, size_of
-
-MessageChanges = Mapping[str, Record | None]
-"""Topic -> its newest record, or None where the topic is cleared."""
-
-ArchiveChanges = Sequence[Record]
-"""Records to append, in order of position."""
+from monstermq_shared.stores.changes import (
+    Commit,
+    CommitResult,
+    QueuedMessage,
+    StoredSession,
+    Tenure,
+)
 
 PAGE_SIZE_MAX = 1024 * 1024
 """Bytes of records (``size_of``) after which a page ends: rows are large, and held in memory."""
 
 HISTORY_SIZE_MAX = 16 * 1024 * 1024
 """The same for a history, which is read for one answer, and by few at a time."""
-
-
-class InFlightState(IntEnum):
-    """How far an outbound QoS 2 exchange is."""
-
-    SENT = 1
-    """PUBLISH was sent (or may have been); PUBREC is awaited."""
-    RECEIVED = 2
-    """PUBREC has come; PUBREL is owed until PUBCOMP comes."""
-
-
-@dataclass(slots=True, kw_only=True)
-class SessionRow:
-    """One row of ``sessions``.
-
-    ``incarnation`` is the offset at which the session began; rows of an older one never count.
-    ``updated_ms`` is when the row last changed: while it is not connected, when it went, for the
-    session expiry.
-    """
-
-    client_id: str
-    incarnation: int
-    clean: bool
-    connected: bool
-    updated_ms: int
-    information: dict[str, str | int | bool]
-    will: Will | None
-
-
-@dataclass(slots=True)
-class Trim:
-    """Drop the oldest queue rows of a client: at least ``messages`` and ``size`` bytes of them.
-
-    Rows at or below ``after`` are in flight and are left alone.
-    """
-
-    after: int
-    messages: int
-    size: int
-
-
-@dataclass(slots=True)
-class ClientChanges:
-    """What one commit changes for one client. Applied in the order of the members.
-
-    Attributes:
-        ended: First delete everything there is of this client: session, subscriptions, queue,
-            open ids, in-flight.
-        session: Then insert or replace the session row.
-        subscriptions: Filter -> QoS to insert or replace, or None to delete.
-        queued: Offset -> (record, QoS of the delivery) to insert; nothing on conflict.
-        dequeued: Offsets of queue rows to delete; the shared payload goes with the last one.
-        open_ids: Inbound QoS 2 packet id -> offset of its message, or None to delete.
-        in_flight: Outbound QoS 2 packet id -> (offset, state) to insert or replace, or None.
-        trim: Last, make room by dropping the oldest queue rows.
-    """
-
-    ended: bool = False
-    session: SessionRow | None = None
-    subscriptions: dict[str, int | None] = field(default_factory=dict)
-    queued: dict[int, tuple[Record, int]] = field(default_factory=dict)
-    dequeued: list[int] = field(default_factory=list)
-    open_ids: dict[int, int | None] = field(default_factory=dict)
-    in_flight: dict[int, tuple[int, InFlightState] | None] = field(default_factory=dict)
-    trim: Trim | None = None
-
-
-SessionChanges = Mapping[str, ClientChanges]
-"""Client id -> what changes for it."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Commit:
-    """What one transaction changes.
-
-    Attributes:
-        upto: The next offset: everything below it is reflected once this is committed.
-        projections: Names whose watermark moves to ``upto``.
-        sessions: For the session store, if this database has it.
-        messages: Store name -> changes, for retained and last-value stores.
-        archives: Store name -> records to append.
-    """
-
-    upto: int
-    projections: Sequence[str]
-    sessions: SessionChanges = field(default_factory=dict)
-    messages: Mapping[str, MessageChanges] = field(default_factory=dict)
-    archives: Mapping[str, ArchiveChanges] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Trimmed:
-    """How much a ``Trim`` dropped."""
-
-    messages: int
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class CommitResult:
-    """What the engine must know of a commit: for each client, what its ``Trim`` dropped."""
-
-    trimmed: Mapping[str, Trimmed]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueuedMessage:
-    """A row of the queue, as it is paged: the record and the QoS it is delivered with."""
-
-    record: Record
-    qos: int
-
-
-@dataclass(slots=True, kw_only=True)
-class StoredSession:
-    """Everything the engine must know of one persistent session when it starts.
-
-    ``queued_messages`` and ``queued_size`` count the rows and the bytes of them (``size_of``).
-    """
-
-    row: SessionRow
-    subscriptions: dict[str, int]
-    open_ids: dict[int, int]
-    in_flight: dict[int, tuple[int, InFlightState]]
-    queued_messages: int
-    queued_size: int
 
 
 def is_last_page(records: Sequence[Record], *, limit: int, size_max: int = PAGE_SIZE_MAX) -> bool:
@@ -175,15 +51,37 @@ def check_limit(limit: int) -> None:
         raise ValueError(f"limit is {limit}; it must be 0 or more")
 
 
+# -- stores --------------------------------------------------------------------------------------
+
+
+class SessionSnapshot(Protocol):
+    """All sessions as of one moment.
+
+    Attributes:
+        marks: Projection -> how far it had come in the partition at that moment.
+    """
+
+    marks: Mapping[str, Mark]
+
+    def pages(self) -> AsyncIterator[Sequence[StoredSession]]:
+        """Yield every session, also clean ones that a crash left with their will, by the page.
+
+        Raises:
+            StoreDamaged: Somebody else has written a row that makes no sense.
+        """
+        ...
+
+
 class SessionStore(Protocol):
     """Sessions, subscriptions, queue, open ids, in-flight. Written through ``Commit.sessions``."""
 
-    async def load(self) -> list[StoredSession]:
-        """Return every session there is, also clean ones that a crash left with their will."""
+    def load(self, partition: Partition) -> AbstractAsyncContextManager[SessionSnapshot]:
+        """Return a snapshot; while it is open, what is committed does not show in it."""
         ...
 
     async def page(
         self,
+        partition: Partition,
         client_id: str,
         *,
         after: int,
@@ -198,8 +96,19 @@ class SessionStore(Protocol):
         ...
 
 
-class MessageStore(Protocol):
-    """One record per topic: retained messages, or last values."""
+class Purgeable(Protocol):
+    """A store with a retention."""
+
+    async def purge(self, *, before_ms: int, limit: int) -> int:
+        """Delete up to ``limit`` records older than that; return how many there were.
+
+        There may be more of them unless it is 0.
+        """
+        ...
+
+
+class MessageReader(Protocol):
+    """Reads one record per topic: retained messages, or last values."""
 
     name: str
 
@@ -212,26 +121,23 @@ class MessageStore(Protocol):
     ) -> list[Record]:
         """Return a page of the records whose topic matches, in order of topic, after ``after``.
 
-        Pages are by key and hold no transaction open: call again with the last topic, until
-        ``is_last_page``; ``""`` begins. Agrees with ``topics.matches`` on every filter and topic,
-        ``$``-topics included.
+        The order is that of code points. Pages are by key and hold no transaction open: call again
+        with the last topic, until ``is_last_page``; ``""`` begins. Agrees with ``topics.matches``
+        on every filter and topic, ``$``-topics included.
         """
         ...
 
     async def count(self) -> int:
-        """Return how many topics it holds."""
-        ...
-
-    async def purge(self, *, before_ms: int, limit: int) -> int:
-        """Delete up to ``limit`` records older than that; return how many there were.
-
-        There may be more of them unless it is 0.
-        """
+        """Return how many topics it holds; a large database may estimate it."""
         ...
 
 
-class ArchiveStore(Protocol):
-    """Every record of a group, by topic and time."""
+class MessageStore(MessageReader, Purgeable, Protocol):
+    """One record per topic. Written through ``Commit.messages``."""
+
+
+class ArchiveReader(Protocol):
+    """Reads the records of a group, by topic and time."""
 
     name: str
 
@@ -254,27 +160,29 @@ class ArchiveStore(Protocol):
         """
         ...
 
-    async def oldest_ms(self) -> int | None:
-        """Return the time of the oldest record, None if there is none."""
-        ...
 
-    async def purge(self, *, before_ms: int, limit: int) -> int:
-        """Delete up to ``limit`` records older than that; return how many there were."""
-        ...
+class ArchiveStore(ArchiveReader, Purgeable, Protocol):
+    """Every record of a group. Written through ``Commit.archives``."""
 
-    async def purge_oldest(self, *, limit: int) -> int:
-        """Delete the ``limit`` oldest records; return how many there were."""
-        ...
+
+# -- databases -----------------------------------------------------------------------------------
 
 
 class Database(Protocol):
-    """One database: commits, watermarks and the life of the connection.
+    """One database: its stores, and the commits that change all of them together."""
 
-    Attributes:
-        boot: How often a broker has been started on it; the high bits of this run's offsets.
-    """
+    @property
+    def sessions(self) -> SessionStore:
+        """The session store, if the database was opened with it."""
+        ...
 
-    boot: int
+    def message_store(self, name: str) -> MessageStore:
+        """Return the message store of that name; the database was opened with it."""
+        ...
+
+    def archive_store(self, name: str) -> ArchiveStore:
+        """Return the archive of that name; the database was opened with it."""
+        ...
 
     @property
     def lost(self) -> str | None:
@@ -284,28 +192,75 @@ class Database(Protocol):
         """
         ...
 
-    async def commit(self, commit: Commit) -> CommitResult:
-        """Apply it in one transaction, on condition that nobody else has written since we opened.
-
-        One call at a time. After an error nothing of it was applied, and the same call is repeated.
+    async def begin(self, partition: Partition, projections: Sequence[str]) -> Tenure:
+        """Begin a tenure; an older one of these projections and partition is over.
 
         Raises:
-            StoreUnavailable: Locked, full, or gone for now: repeat with backoff.
-            StoreConflict: Another process has taken the database over: stop.
-            StoreDamaged: The file is corrupt: stop.
+            StoreUnavailable: The database cannot be reached now.
+            StoreError: It refuses.
         """
         ...
 
-    async def watermarks(self) -> Mapping[str, int]:
-        """Return, for each projection that ever committed, the next offset it has to read."""
+    async def commit(self, tenure: Tenure, commit: Commit) -> CommitResult:
+        """Apply it in one transaction, on condition that the tenure is not over.
+
+        One call at a time for one tenure. Until it returns, what it carries must not change. After
+        StoreUnavailable the identical call is repeated until it succeeds: whether or not a try
+        whose outcome nobody knew had taken effect, it is applied once. Marks never go back.
+
+        Raises:
+            StoreUnavailable: Locked, full, or gone for now: repeat with backoff.
+            StoreConflict: The tenure is over: another has begun. Nothing was applied.
+            StoreDamaged: It is corrupt, or somebody has changed a table: stop.
+        """
         ...
 
-    async def backup(self, target: Path) -> None:
-        """Write a consistent copy of the whole database, while it is being used."""
+    async def close(self) -> None:
+        """Finish what is running, end all tenures, and let another process have the database."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """The identity of an internal log, as a database remembers it.
+
+    Attributes:
+        generation: Given when the log began; see ``positions.Partition``.
+        boot: How often a broker has been started on it: the high bits of this run's offsets.
+    """
+
+    generation: str
+    boot: int
+
+
+@runtime_checkable
+class KeepsLog(Protocol):
+    """A database that remembers which log its rows come from, and counts the starts."""
+
+    async def log(self) -> Log | None:
+        """Return the newest log it has seen, None if it has seen none."""
+        ...
+
+    async def begin_boot(self, log: Log) -> None:
+        """Remember that a run with this boot number begins, before any of its offsets is used."""
+        ...
+
+
+@runtime_checkable
+class Measured(Protocol):
+    """A database that knows how large it is."""
 
     async def size(self) -> int:
         """Return the bytes it takes on disk (or in memory)."""
+        ...
+
+
+@runtime_checkable
+class OnDisk(Measured, Protocol):
+    """A database that is a file of this machine."""
+
+    async def backup(self, target: Path) -> None:
+        """Write a consistent copy of the whole database, while it is being used."""
         ...
 
     async def free_size(self) -> int | None:
@@ -319,6 +274,40 @@ class Database(Protocol):
         """Return some of what a purge has freed to the disk; return whether there is more."""
         ...
 
-    async def close(self) -> None:
-        """Finish what is running and release the file."""
+
+@runtime_checkable
+class Shrinkable(Protocol):
+    """An archive whose oldest records can make room for new ones."""
+
+    async def oldest_ms(self) -> int | None:
+        """Return the time of the oldest record, None if there is none."""
+        ...
+
+    async def purge_oldest(self, *, limit: int) -> int:
+        """Delete the ``limit`` oldest records; return how many there were."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseSummary:
+    """What a start finds, for the log.
+
+    Attributes:
+        place: The absolute path of the file, or host, port and name; never a password.
+        sessions: Sessions; None if they are not kept here.
+        ended_cleanly: Whether whoever had it open last has closed it; True for a new one, None
+            where nobody can tell.
+    """
+
+    place: str
+    sessions: int | None
+    ended_cleanly: bool | None
+
+
+@runtime_checkable
+class Summarized(Protocol):
+    """A database that tells what a start finds."""
+
+    async def summary(self) -> DatabaseSummary:
+        """Return what there is now."""
         ...

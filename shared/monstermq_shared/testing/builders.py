@@ -1,22 +1,15 @@
 """Records and changes with everything filled in that a test does not care about."""
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol
 
 from monstermq_shared.messages import Will
+from monstermq_shared.positions import Partition
 from monstermq_shared.records import Record, size_of
-from monstermq_shared.stores.ports import (
-    PAGE_SIZE_MAX,
-    ArchiveStore,
-    ClientChanges,
-    Commit,
-    CommitResult,
-    Database,
-    MessageStore,
-    SessionRow,
-    SessionStore,
-    is_last_page,
-)
+from monstermq_shared.stores.changes import ClientChanges, Commit, CommitResult, SessionRow
+from monstermq_shared.stores.ports import PAGE_SIZE_MAX, Database, is_last_page
+
+PARTITION = Partition("5f0e7a52-4c53-4f0c-9c5b-6d1d3c1b7a10", 0)
+"""What tests commit to unless they say otherwise."""
 
 RETAINED = "RetainedMessages"
 """The message store every database under test has."""
@@ -47,23 +40,6 @@ LARGE_PAYLOADS = [bytes([number]) * 300_000 for number in range(20)]
 
 LONG_TEXTS = ["s", "l" * 65_000, "\u00e4" * 32_000, "long/" + "m" * 1_100, "s" * 1_024]
 """Parts of topics and client ids; some are longer than what they come with."""
-
-
-class StoreDatabase(Database, Protocol):
-    """A database with stores, as the contracts use it."""
-
-    @property
-    def sessions(self) -> SessionStore:
-        """The session store."""
-        ...
-
-    def message_store(self, name: str) -> MessageStore:
-        """Return the message store of that name."""
-        ...
-
-    def archive_store(self, name: str) -> ArchiveStore:
-        """Return the archive of that name."""
-        ...
 
 
 def make_record(
@@ -100,22 +76,38 @@ def make_queue(records: Iterable[Record], *, qos: int = 1) -> dict[int, tuple[Re
     return {record.offset: (record, qos) for record in records}
 
 
-async def commit_sessions(database: Database, upto: int, **changes: ClientChanges) -> CommitResult:
+async def commit_once(
+    database: Database, commit: Commit, *projections: str, partition: Partition = PARTITION
+) -> CommitResult:
+    """Commit under a tenure that is begun for it."""
+    return await database.commit(await database.begin(partition, projections), commit)
+
+
+async def commit_sessions(
+    database: Database, upto: int, *, partition: Partition = PARTITION, **changes: ClientChanges
+) -> CommitResult:
     """Commit changes of clients, whose ids are the names of the arguments."""
-    return await database.commit(Commit(upto=upto, projections=["queue"], sessions=changes))
+    commit = Commit(upto=upto, sessions=changes)
+    return await commit_once(database, commit, "sessions", partition=partition)
 
 
-async def commit_messages(database: Database, *records: Record) -> None:
+async def commit_messages(
+    database: Database, *records: Record, partition: Partition = PARTITION
+) -> None:
     """Commit the records to the message store."""
     changes = {record.topic: record for record in records}
     upto = max(record.offset for record in records) + 1
-    await database.commit(Commit(upto=upto, projections=[RETAINED], messages={RETAINED: changes}))
+    commit = Commit(upto=upto, messages={RETAINED: changes})
+    await commit_once(database, commit, RETAINED, partition=partition)
 
 
-async def commit_archive(database: Database, *records: Record) -> None:
+async def commit_archive(
+    database: Database, *records: Record, partition: Partition = PARTITION
+) -> None:
     """Commit the records to the archive."""
     upto = max(record.offset for record in records) + 1
-    await database.commit(Commit(upto=upto, projections=[ARCHIVE], archives={ARCHIVE: records}))
+    commit = Commit(upto=upto, archives={ARCHIVE: records})
+    await commit_once(database, commit, ARCHIVE, partition=partition)
 
 
 def check_page(records: Sequence[Record], *, limit: int, size_max: int = PAGE_SIZE_MAX) -> bool:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from monstermq_shared.projections.last_value import LastValueProjection
 from monstermq_shared.projections.selection import GroupSelection
 from monstermq_shared.records import Record
-from monstermq_shared.stores.ports import PAGE_SIZE_MAX, Commit, MessageStore
+from monstermq_shared.stores.changes import Commit
+from monstermq_shared.stores.ports import PAGE_SIZE_MAX, Database, MessageStore
 from monstermq_shared.testing.builders import (
     AWKWARD_PAYLOADS,
     AWKWARD_TEXTS,
@@ -19,9 +20,9 @@ from monstermq_shared.testing.builders import (
     LONG_TEXTS,
     NOON_MS,
     RETAINED,
-    StoreDatabase,
     check_page,
     commit_messages,
+    commit_once,
     make_record,
 )
 from monstermq_shared.topics import matches
@@ -59,18 +60,18 @@ async def find_all(
     return list(chain.from_iterable(pages))
 
 
-async def _commit_last_values(database: StoreDatabase, records: Sequence[Record]) -> None:
+async def _commit_last_values(database: Database, records: Sequence[Record]) -> None:
     """Commit a batch as the projection of last values folds it."""
     changes = LastValueProjection("last", GroupSelection(["#"])).fold(records)
     upto = records[-1].offset + 1
-    await database.commit(Commit(upto=upto, projections=["last"], messages={RETAINED: changes}))
+    await commit_once(database, Commit(upto=upto, messages={RETAINED: changes}), "last")
 
 
 class MessageStoreContract:
     """Subclass it with a fixture ``database`` that has a message store ``RetainedMessages``."""
 
     @pytest.fixture
-    def store(self, database: StoreDatabase) -> MessageStore:
+    def store(self, database: Database) -> MessageStore:
         return database.message_store(RETAINED)
 
     @pytest.fixture
@@ -80,7 +81,7 @@ class MessageStoreContract:
 
     @pytest.mark.parametrize("payload", AWKWARD_PAYLOADS.values(), ids=AWKWARD_PAYLOADS)
     async def test_a_record_comes_back_identical(
-        self, database: StoreDatabase, store: MessageStore, payload: bytes
+        self, database: Database, store: MessageStore, payload: bytes
     ) -> None:
         record = make_record(7, payload=payload)
         await commit_messages(database, record)
@@ -94,7 +95,7 @@ class MessageStoreContract:
             assert found.id == record.id
 
     async def test_payloads_of_all_kinds_share_a_page(
-        self, database: StoreDatabase, store: MessageStore
+        self, database: Database, store: MessageStore
     ) -> None:
         payloads = enumerate(AWKWARD_PAYLOADS.values(), start=1)
         records = [make_record(i, f"plant/{i}", payload) for i, payload in payloads]
@@ -104,14 +105,14 @@ class MessageStoreContract:
 
     @pytest.mark.parametrize("text", AWKWARD_TEXTS)
     async def test_a_topic_may_hold_any_text(
-        self, database: StoreDatabase, store: MessageStore, text: str
+        self, database: Database, store: MessageStore, text: str
     ) -> None:
         record = make_record(1, f"plant/{text}/x")
         await commit_messages(database, record, make_record(2, "plant/other/x"))
         assert await store.get(record.topic) == record
         assert await store.find(f"plant/{text}/#", after="", limit=9) == [record]
-        await database.commit(
-            Commit(upto=9, projections=[], messages={RETAINED: {record.topic: None}})
+        await commit_once(
+            database, Commit(upto=9, messages={RETAINED: {record.topic: None}}), RETAINED
         )
         assert await store.get(record.topic) is None
         assert await store.count() == 1
@@ -122,7 +123,7 @@ class MessageStoreContract:
         assert await store.count() == 0
 
     async def test_the_newest_record_of_a_topic_stays(
-        self, database: StoreDatabase, store: MessageStore
+        self, database: Database, store: MessageStore
     ) -> None:
         await commit_messages(database, make_record(1))
         newer = make_record(5, payload=b"newer")
@@ -131,27 +132,25 @@ class MessageStoreContract:
         assert await store.get(newer.topic) == newer
         assert await store.count() == 1
 
-    async def test_a_cleared_topic_is_gone(
-        self, database: StoreDatabase, store: MessageStore
-    ) -> None:
+    async def test_a_cleared_topic_is_gone(self, database: Database, store: MessageStore) -> None:
         await commit_messages(database, make_record(1, "a"), make_record(2, "b"))
-        await database.commit(Commit(upto=4, projections=[], messages={RETAINED: {"a": None}}))
+        await commit_once(database, Commit(upto=4, messages={RETAINED: {"a": None}}), RETAINED)
         assert await store.get("a") is None
         assert [record.topic for record in await store.find("#", after="", limit=9)] == ["b"]
 
     async def test_a_commit_does_not_clear_what_is_newer_than_itself(
-        self, database: StoreDatabase, store: MessageStore
+        self, database: Database, store: MessageStore
     ) -> None:
         newer = make_record(9)
         await commit_messages(database, newer)
-        await database.commit(
-            Commit(upto=5, projections=[], messages={RETAINED: {newer.topic: None}})
+        await commit_once(
+            database, Commit(upto=5, messages={RETAINED: {newer.topic: None}}), RETAINED
         )
         assert await store.get(newer.topic) == newer
 
     @pytest.mark.parametrize("start", range(5))
     async def test_a_replay_of_any_suffix_leaves_the_last_values_as_they_are(
-        self, database: StoreDatabase, store: MessageStore, start: int
+        self, database: Database, store: MessageStore, start: int
     ) -> None:
         """A cleared topic stays away, what was written to it since stays, whatever comes again."""
         records = [
@@ -168,14 +167,14 @@ class MessageStoreContract:
         assert await find_all(store, "#", limit=9) == [records[4]]
 
     async def test_an_exact_filter_finds_its_topic_once(
-        self, database: StoreDatabase, store: MessageStore
+        self, database: Database, store: MessageStore
     ) -> None:
         await commit_messages(database, *(make_record(i, f"a{'/b' * i}") for i in range(3)))
         assert [at.topic for at in await store.find("a/b", after="", limit=9)] == ["a/b"]
         assert await store.find("a/b", after="a/b", limit=9) == []
 
     async def test_a_wildcard_first_leaves_dollar_topics_alone(
-        self, database: StoreDatabase, store: MessageStore
+        self, database: Database, store: MessageStore
     ) -> None:
         topics = ["!/x", "$SYS/x", "%/x"]
         await commit_messages(database, *(make_record(i, at) for i, at in enumerate(topics)))
@@ -186,7 +185,7 @@ class MessageStoreContract:
 
     @pytest.mark.parametrize("limit", [7, 1_000, 5_000])
     async def test_pages_join_to_the_whole(
-        self, database: StoreDatabase, store: MessageStore, limit: int
+        self, database: Database, store: MessageStore, limit: int
     ) -> None:
         records = [make_record(i, f"plant/{i:05}/{i % 2}") for i in range(3_000)]
         await commit_messages(database, *records)
@@ -196,7 +195,7 @@ class MessageStoreContract:
 
     @pytest.mark.parametrize("topic_filter", ["#", "a/#", "a/+/c", "+/+/c/#"])
     async def test_pages_of_large_payloads_are_bounded_and_lose_nothing(
-        self, database: StoreDatabase, store: MessageStore, topic_filter: str
+        self, database: Database, store: MessageStore, topic_filter: str
     ) -> None:
         records = [make_record(i, f"a/{i:02}/c", at) for i, at in enumerate(LARGE_PAYLOADS)]
         await commit_messages(database, *records, make_record(99, "$a/0/c"))
@@ -205,7 +204,7 @@ class MessageStoreContract:
         assert [len(page) for page in pages] == [4, 4, 4, 4, 4, 0]
 
     async def test_an_exact_filter_finds_a_large_payload(
-        self, database: StoreDatabase, store: MessageStore
+        self, database: Database, store: MessageStore
     ) -> None:
         records = [make_record(i, f"a/{i:02}/c", at) for i, at in enumerate(LARGE_PAYLOADS)]
         await commit_messages(database, *records)
@@ -215,7 +214,7 @@ class MessageStoreContract:
     @pytest.mark.parametrize("topic_filter", ["#", "+/#", "+/+", "b/#"])
     @pytest.mark.parametrize("limit", [1, 7, 2_000])
     async def test_long_topics_and_publishers_count_and_come_back(
-        self, database: StoreDatabase, store: MessageStore, topic_filter: str, limit: int
+        self, database: Database, store: MessageStore, topic_filter: str, limit: int
     ) -> None:
         topics = [
             f"{first}/{i:03}{text}" for i, text in enumerate(LONG_TEXTS * 6) for first in "ab"
@@ -235,7 +234,7 @@ class MessageStoreContract:
         assert found == sorted(expected, key=lambda record: record.topic)
 
     async def test_many_long_topics_are_purged(
-        self, database: StoreDatabase, store: MessageStore
+        self, database: Database, store: MessageStore
     ) -> None:
         records = [make_record(i, f"{i}/{LONG_TEXTS[1]}") for i in range(40)]
         await commit_messages(database, *records)
@@ -247,7 +246,7 @@ class MessageStoreContract:
 
     @pytest.mark.parametrize("topic_filter", ["#", "a/+"])
     async def test_a_payload_above_the_size_of_a_page_is_a_page(
-        self, database: StoreDatabase, store: MessageStore, topic_filter: str
+        self, database: Database, store: MessageStore, topic_filter: str
     ) -> None:
         payloads = [b"", AWKWARD_PAYLOADS["5 MB"], AWKWARD_PAYLOADS["5 MB"], b"last"]
         records = [make_record(i, f"a/{i}", at) for i, at in enumerate(payloads)]
@@ -263,7 +262,7 @@ class MessageStoreContract:
     )
     async def test_filters_agree_with_the_matcher(
         self,
-        database: StoreDatabase,
+        database: Database,
         store: MessageStore,
         offsets: "count[int]",
         topics: dict[str, int],
@@ -280,7 +279,7 @@ class MessageStoreContract:
             assert [record.topic for record in found] == expected
 
     async def test_a_purge_deletes_what_is_older_up_to_its_limit(
-        self, database: StoreDatabase, store: MessageStore
+        self, database: Database, store: MessageStore
     ) -> None:
         await commit_messages(database, *(make_record(i, f"a/{i}") for i in range(2_000)))
         assert await store.purge(before_ms=NOON_MS + 1_500, limit=200) == 200

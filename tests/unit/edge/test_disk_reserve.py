@@ -12,7 +12,7 @@ from monstermq_edge.disk_reserve import DiskReserve
 from monstermq_shared.clock import SystemClock
 from monstermq_shared.counters import Counters
 from monstermq_shared.records import Record
-from monstermq_shared.stores.ports import Commit
+from monstermq_shared.stores.changes import Commit
 from monstermq_shared.stores.sqlite import SqliteDatabase
 from monstermq_shared.testing.builders import NOON_MS, make_record
 

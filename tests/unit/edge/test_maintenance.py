@@ -16,7 +16,7 @@ from monstermq_edge.maintenance import Job
 from monstermq_shared.clock import WallHistory
 from monstermq_shared.config import BrokerConfig
 from monstermq_shared.errors import StoreUnavailable
-from monstermq_shared.stores.ports import Commit
+from monstermq_shared.stores.changes import Commit
 from monstermq_shared.testing.builders import ARCHIVE, make_record
 
 MIB = 1024 * 1024

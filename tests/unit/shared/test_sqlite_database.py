@@ -18,7 +18,7 @@ from monstermq_shared.errors import (
     StoreError,
     StoreUnavailable,
 )
-from monstermq_shared.stores.ports import ClientChanges, Commit, InFlightState
+from monstermq_shared.stores.changes import ClientChanges, Commit, InFlightState
 from monstermq_shared.stores.sqlite import SqliteDatabase
 from monstermq_shared.testing.builders import (
     ARCHIVE,

@@ -11,7 +11,7 @@ import pytest
 
 from monstermq_shared.errors import ConfigError, StartupError, StoreConflict, StoreDamaged
 from monstermq_shared.exit_codes import ExitCode
-from monstermq_shared.stores.ports import Commit
+from monstermq_shared.stores.changes import Commit
 from monstermq_shared.stores.sqlite import SqliteDatabase
 from monstermq_shared.stores.sqlite.database import DatabaseSummary
 from monstermq_shared.testing.builders import ARCHIVE, RETAINED

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from monstermq_shared.errors import StoreConflict, StoreUnavailable
-from monstermq_shared.stores.ports import ClientChanges, Trim
+from monstermq_shared.stores.changes import ClientChanges, Trim
 from monstermq_shared.stores.sqlite import SqliteDatabase
 from monstermq_shared.stores.sqlite.ownership import Ownership
 from monstermq_shared.testing.builders import (

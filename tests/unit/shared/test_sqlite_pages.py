@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from monstermq_shared.records import Record
-from monstermq_shared.stores.ports import Commit, is_last_page
+from monstermq_shared.stores.changes import Commit
+from monstermq_shared.stores.ports import is_last_page
 from monstermq_shared.stores.sqlite import SqliteDatabase
 from monstermq_shared.stores.sqlite.messages import SqliteMessageStore
 from monstermq_shared.stores.sqlite.readers import Readers, Row

@@ -15,7 +15,7 @@ from tests.support.sqlite_database import open_database
 
 from monstermq_shared.errors import ConfigError, StartupError, StoreDamaged, StoreUnavailable
 from monstermq_shared.records import Record
-from monstermq_shared.stores.ports import ClientChanges, Commit, InFlightState
+from monstermq_shared.stores.changes import ClientChanges, Commit, InFlightState
 from monstermq_shared.stores.sqlite.recovery import Recovered, recover_file
 from monstermq_shared.stores.sqlite.salvage import IntegerKeys, Row, Salvage, TextKeys
 from monstermq_shared.testing.builders import (

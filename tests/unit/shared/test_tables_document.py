@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from monstermq_shared.records import Record
-from monstermq_shared.stores.ports import ClientChanges, Commit
+from monstermq_shared.stores.changes import ClientChanges, Commit
 from monstermq_shared.stores.sqlite import SqliteDatabase
 from monstermq_shared.testing.builders import (
     ARCHIVE,

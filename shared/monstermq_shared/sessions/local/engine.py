@@ -13,10 +13,7 @@ from monstermq_shared.sessions.local.reads import QueueRead, Read, RetainedRead
 from monstermq_shared.sessions.local.session import Session
 from monstermq_shared.sessions.local.turn import Turn
 from monstermq_shared.sessions.ports import SUBSCRIPTION_REFUSED, Answer, Link
-from monstermq_shared.stores.ports import (
-    CommitResult,
-    QueuedMessage,
-)
+from monstermq_shared.stores.changes import CommitResult, QueuedMessage
 
 CHORES_MAX = 1_000_000
 """Subscriptions of ended sessions that may be left to remove before nobody is let in."""

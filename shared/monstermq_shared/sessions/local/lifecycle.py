@@ -27,7 +27,7 @@ from monstermq_shared.sessions.local.settings import EngineSettings
 from monstermq_shared.sessions.local.system_watchers import SystemWatchers
 from monstermq_shared.sessions.local.turn import Journal
 from monstermq_shared.sessions.ports import Answer, AttachRequest, Link
-from monstermq_shared.stores.ports import SessionRow, StoredSession
+from monstermq_shared.stores.changes import SessionRow, StoredSession
 
 REMOVAL_WORK = 6
 """Units of work (``budget``) that the end of a subscription costs."""

@@ -17,11 +17,8 @@ from monstermq_shared.sessions.local.reads import QueueRead
 from monstermq_shared.sessions.local.session import OPEN_ID_SIZE, Segment, Session
 from monstermq_shared.sessions.local.turn import Journal
 from monstermq_shared.sessions.ports import Answer
-from monstermq_shared.stores.ports import (
-    InFlightState,
-    QueuedMessage,
-    is_last_page,
-)
+from monstermq_shared.stores.changes import InFlightState, QueuedMessage
+from monstermq_shared.stores.ports import is_last_page
 
 
 class Phase(Enum):

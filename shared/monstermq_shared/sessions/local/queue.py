@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from monstermq_shared.counters import Counters, DropReason
 from monstermq_shared.records import Record, size_of
 from monstermq_shared.sessions.local.turn import Journal
-from monstermq_shared.stores.ports import Trim, Trimmed
+from monstermq_shared.stores.changes import Trim, Trimmed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from monstermq_shared.bus.internal import InternalLog
 from monstermq_shared.counters import Counters
 from monstermq_shared.records import Record
-from monstermq_shared.stores.ports import ClientChanges, SessionRow
+from monstermq_shared.stores.changes import ClientChanges, SessionRow
 
 ANSWER_SIZE = 300
 """Bytes that an answer takes while it waits for a commit, about."""

@@ -4,7 +4,8 @@ import sqlite3
 from collections.abc import Sequence
 
 from monstermq_shared.records import Record
-from monstermq_shared.stores.ports import HISTORY_SIZE_MAX, ArchiveChanges, check_limit
+from monstermq_shared.stores.changes import ArchiveChanges
+from monstermq_shared.stores.ports import HISTORY_SIZE_MAX, check_limit
 from monstermq_shared.stores.sql import fill_in, load_queries
 from monstermq_shared.stores.sqlite.maintenance import Maintenance
 from monstermq_shared.stores.sqlite.readers import Readers

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from monstermq_shared.errors import StoreUnavailable
-from monstermq_shared.stores.ports import ArchiveStore, Commit, CommitResult, MessageStore
+from monstermq_shared.stores.changes import Commit, CommitResult
+from monstermq_shared.stores.ports import ArchiveStore, MessageStore
 from monstermq_shared.stores.sql import load_queries, table_names
 from monstermq_shared.stores.sqlite import sessions as session_tables
 from monstermq_shared.stores.sqlite.archives import SqliteArchiveStore

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import orjson
 
 from monstermq_shared.records import Record
-from monstermq_shared.stores.ports import PAGE_SIZE_MAX, MessageChanges
+from monstermq_shared.stores.changes import MessageChanges
+from monstermq_shared.stores.ports import PAGE_SIZE_MAX
 from monstermq_shared.stores.sql import fill_in, load_queries
 from monstermq_shared.stores.sqlite.maintenance import Maintenance
 from monstermq_shared.stores.sqlite.readers import Readers

@@ -10,8 +10,7 @@ import orjson
 from monstermq_shared.errors import StoreDamaged
 from monstermq_shared.messages import Will
 from monstermq_shared.records import Record
-from monstermq_shared.stores.ports import (
-    PAGE_SIZE_MAX,
+from monstermq_shared.stores.changes import (
     ClientChanges,
     InFlightState,
     QueuedMessage,
@@ -21,6 +20,7 @@ from monstermq_shared.stores.ports import (
     Trim,
     Trimmed,
 )
+from monstermq_shared.stores.ports import PAGE_SIZE_MAX
 from monstermq_shared.stores.sql import fill_in, load_queries
 from monstermq_shared.stores.sqlite.readers import Readers
 from monstermq_shared.stores.sqlite.rows import (

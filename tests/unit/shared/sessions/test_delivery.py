@@ -11,7 +11,7 @@ from tests.support.links import Publish, Told
 from monstermq_shared.messages import MessageRun
 from monstermq_shared.sessions.local.session import PACKET_ID_MAX
 from monstermq_shared.sessions.ports import Answer
-from monstermq_shared.stores.ports import InFlightState
+from monstermq_shared.stores.changes import InFlightState
 
 EITHER_KIND = pytest.mark.parametrize("clean", [True, False], ids=["clean", "persistent"])
 

@@ -1,0 +1,181 @@
+"""What a commit changes, under which right, and what rows say when they are read."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from monstermq_shared.messages import Will
+from monstermq_shared.positions import Mark, Partition
+from monstermq_shared.records import Record
+
+MessageChanges = Mapping[str, Record | None]
+"""Topic -> its newest record, or None where the topic is cleared."""
+
+ArchiveChanges = Sequence[Record]
+"""Records to append, in order of position."""
+
+
+class InFlightState(IntEnum):
+    """How far an outbound QoS 2 exchange is."""
+
+    SENT = 1
+    """PUBLISH was sent (or may have been); PUBREC is awaited."""
+    RECEIVED = 2
+    """PUBREC has come; PUBREL is owed until PUBCOMP comes."""
+
+
+@dataclass(slots=True, kw_only=True)
+class SessionRow:
+    """One row of ``sessions``.
+
+    Attributes:
+        incarnation: The offset at which the session began, in the partition and generation of
+            whoever commits it. What belongs to an older one never counts.
+        updated_ms: When the row last changed: while it is not connected, when it went, for the
+            session expiry.
+    """
+
+    client_id: str
+    incarnation: int
+    clean: bool
+    connected: bool
+    updated_ms: int
+    information: dict[str, str | int | bool]
+    will: Will | None
+
+
+@dataclass(slots=True)
+class Trim:
+    """Drop the oldest queue rows of a client: at least ``messages`` and ``size`` bytes of them.
+
+    Only rows of the commit's partition. Those at or below ``after`` are in flight and are left.
+    """
+
+    after: int
+    messages: int
+    size: int
+
+
+@dataclass(slots=True)
+class ClientChanges:
+    """What one commit changes for one client. Applied in the order of the members.
+
+    Attributes:
+        ended: First delete everything there is of this client: session, subscriptions, queue,
+            open ids, in-flight.
+        session: Then insert or replace the session row.
+        subscriptions: Filter -> QoS to insert or replace, or None to delete.
+        queued: Offset -> (record, QoS of the delivery) to insert; nothing on conflict.
+        dequeued: Offset -> size (``records.size_of``) of queue rows to delete, None where the size
+            is not known; the shared payload goes with the last one.
+        open_ids: Inbound QoS 2 packet id -> offset of its message, or None to delete.
+        in_flight: Outbound QoS 2 packet id -> (offset, state) to insert or replace, or None.
+        trim: Last, make room by dropping the oldest queue rows.
+    """
+
+    ended: bool = False
+    session: SessionRow | None = None
+    subscriptions: dict[str, int | None] = field(default_factory=dict)
+    queued: dict[int, tuple[Record, int]] = field(default_factory=dict)
+    dequeued: dict[int, int | None] = field(default_factory=dict)
+    open_ids: dict[int, int | None] = field(default_factory=dict)
+    in_flight: dict[int, tuple[int, InFlightState] | None] = field(default_factory=dict)
+    trim: Trim | None = None
+
+
+SessionChanges = Mapping[str, ClientChanges]
+"""Client id -> what changes for it."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Tenure:
+    """The right to commit certain projections of one partition, until another one begins it.
+
+    Attributes:
+        partition: What the offsets of its commits are relative to.
+        projections: Whose marks every commit moves.
+        marks: Where those stand that have committed before; the others begin with this tenure.
+        token: Of its holder: unique to this tenure, so that nobody takes another's commit for his.
+        version: Raised by every commit; a commit is conditional on it and on the token.
+    """
+
+    partition: Partition
+    projections: tuple[str, ...]
+    marks: dict[str, Mark]
+    token: str
+    version: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Commit:
+    """What one transaction changes, for the partition of the tenure it is made under.
+
+    Attributes:
+        upto: The next offset: everything below it is reflected once this is committed.
+        restart: Where reading would begin again, see ``Mark``; None: at ``upto``.
+        sessions: For the session store, if this database has it.
+        messages: Store name -> changes, for retained and last-value stores.
+        archives: Store name -> records to append.
+    """
+
+    upto: int
+    restart: int | None = None
+    sessions: SessionChanges = field(default_factory=dict)
+    messages: Mapping[str, MessageChanges] = field(default_factory=dict)
+    archives: Mapping[str, ArchiveChanges] = field(default_factory=dict)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it only moves the marks."""
+        return not (self.sessions or self.messages or self.archives)
+
+    @property
+    def rows(self) -> int:
+        """How many rows it inserts, replaces or deletes; those of an ended session count as one."""
+        rows = sum(map(len, self.messages.values())) + sum(map(len, self.archives.values()))
+        for changes in self.sessions.values():
+            rows += len(changes.queued) + len(changes.dequeued) + len(changes.subscriptions)
+            rows += len(changes.open_ids) + len(changes.in_flight)
+            rows += changes.ended + (changes.session is not None)
+        return rows
+
+
+@dataclass(frozen=True, slots=True)
+class Trimmed:
+    """How much a ``Trim`` dropped."""
+
+    messages: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class CommitResult:
+    """What the engine must know of a commit: for each client, what its ``Trim`` dropped."""
+
+    trimmed: Mapping[str, Trimmed]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueuedMessage:
+    """A row of the queue, as it is paged: the record and the QoS it is delivered with."""
+
+    record: Record
+    qos: int
+
+
+@dataclass(slots=True, kw_only=True)
+class StoredSession:
+    """Everything the engine must know of one session when it starts.
+
+    Attributes:
+        queued_messages: Queue rows, in all partitions. They are counted as they come and go, so
+            that a start reads one row a session, however long its queue is.
+        queued_size: The bytes of them (``records.size_of``).
+    """
+
+    row: SessionRow
+    subscriptions: dict[str, int]
+    open_ids: dict[int, int]
+    in_flight: dict[int, tuple[int, InFlightState]]
+    queued_messages: int
+    queued_size: int
