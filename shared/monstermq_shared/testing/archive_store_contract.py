@@ -3,7 +3,7 @@
 
 import pytest
 
-from monstermq_shared.stores.ports import ArchiveStore, Database
+from monstermq_shared.stores.ports import ArchiveStore, Database, Shrinkable
 from monstermq_shared.testing.builders import (
     ARCHIVE,
     AWKWARD_PAYLOADS,
