@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 from monstermq_shared.budget import Budget
+from monstermq_shared.bus.backlog import Backlog
 from monstermq_shared.topic_index import MATCH_NODES_MAX, TopicIndex
 from monstermq_shared.topics import (
     decode_topic_name,
@@ -48,11 +49,16 @@ class Interest(NamedTuple):
         durable: One of these views lives in the session store's database, so that an
             acknowledgement waits for its commit (ARCHITECTURE 11.6).
         durable_retained: ``durable``, for messages with the retain flag.
+        followers: The backlogs of views elsewhere that want messages without the retain flag:
+            while one is full, whoever publishes such a message is held.
+        followers_retained: The same for messages with the retain flag.
     """
 
     wanted: bool
     durable: bool
     durable_retained: bool
+    followers: tuple[Backlog, ...] = ()
+    followers_retained: tuple[Backlog, ...] = ()
 
 
 class Era:
@@ -73,6 +79,8 @@ class Route(Generic[S]):
         wanted: See ``Interest``.
         durable: See ``Interest``.
         durable_retained: See ``Interest``.
+        followers: See ``Interest``.
+        followers_retained: See ``Interest``.
         reserved: The topic is the broker's own (``$SYS``): what clients publish there is
             acknowledged and ignored.
         era: In which the targets were matched; when it is over they may be others.
@@ -82,6 +90,8 @@ class Route(Generic[S]):
         "durable",
         "durable_retained",
         "era",
+        "followers",
+        "followers_retained",
         "reserved",
         "targets",
         "topic",
@@ -92,7 +102,11 @@ class Route(Generic[S]):
         self.topic = topic
         self.targets: Sequence[tuple[S, int]] = ()
         self.era = era
-        self.wanted, self.durable, self.durable_retained = interest
+        self.wanted = interest.wanted
+        self.durable = interest.durable
+        self.durable_retained = interest.durable_retained
+        self.followers = interest.followers
+        self.followers_retained = interest.followers_retained
         self.reserved = topic[0] == "$" and is_system_topic(topic)
 
 
@@ -178,7 +192,13 @@ class Router(Generic[S]):
 
     def _renew(self, topic: bytes, old: Route[S]) -> Route[S]:
         """Match a cached topic again; mostly that finds what it found before."""
-        interest = Interest(old.wanted, old.durable, old.durable_retained)
+        interest = Interest(
+            old.wanted,
+            old.durable,
+            old.durable_retained,
+            old.followers,
+            old.followers_retained,
+        )
         route = self._match(old.topic, interest)
         if route.targets == old.targets:
             old.era = route.era

@@ -22,6 +22,7 @@ from monstermq_shared.sessions.local.publishing import DELIVERIES_MAX
 from monstermq_shared.sessions.local.reads import Read
 from monstermq_shared.sessions.local.settings import EngineSettings
 from monstermq_shared.sessions.local.turn import TURN_SIZE
+from monstermq_shared.sessions.local.views import EngineViews
 from monstermq_shared.stores.changes import CommitResult, QueuedMessage
 
 CONGESTED_AT = 400
@@ -101,7 +102,7 @@ class Broker:
         self.engine = build.engine(
             ObservedLog(disk.boot, ledger.appended),
             build.settings,
-            interest,
+            EngineViews(interest),
             self.counters,
             lambda _: (),
             self.budget,
@@ -134,6 +135,7 @@ class Broker:
         ledger.newest = {topic: record.offset for topic, record in disk.retained.items()}
         ledger.restoring = True
         self.engine.restore(disk.load(), wall_ms)
+        self.engine.restored(wall_ms)
         ledger.restoring = False
 
     # -- the network -----------------------------------------------------------------------------

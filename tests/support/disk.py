@@ -5,6 +5,7 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from monstermq_shared.positions import Partition
 from monstermq_shared.projections.retained import RetainedProjection
 from monstermq_shared.records import Record
 from monstermq_shared.sessions.local import QueueRead, RetainedRead, Turn
@@ -19,6 +20,8 @@ from monstermq_shared.stores.changes import (
 from monstermq_shared.stores.memory import MemoryDatabase
 
 T = TypeVar("T")
+
+PARTITION = Partition("simulated", 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +52,7 @@ class Disk:
         self._database = MemoryDatabase()
         self._projection = RetainedProjection()
         self._retained = self._database.message_store(self._projection.name)
+        self._tenure = _result(self._database.begin(PARTITION, [self._projection.name]))
 
     def apply(self, turn: Turn) -> CommitResult:
         """Commit a turn: all of it."""
@@ -56,11 +60,10 @@ class Disk:
         self.archive.update((record.offset, record) for record in turn.records)
         commit = Commit(
             upto=turn.upto,
-            projections=[name],
             sessions=turn.clients,
             messages={name: self._projection.fold(turn.records)},
         )
-        return _result(self._database.commit(commit))
+        return _result(self._database.commit(self._tenure, commit))
 
     @property
     def clients(self) -> dict[str, ClientRows]:
@@ -79,12 +82,16 @@ class Disk:
 
     def load(self) -> list[StoredSession]:
         """Return what a starting process is given."""
-        return _result(self._database.sessions.load())
+        return self._database.sessions.stored()
 
     def queue_page(self, read: QueueRead) -> list[QueuedMessage]:
         """Read a page of a queue, as of now."""
         page = self._database.sessions.page(
-            read.session.client_id, after=read.after, before=read.before, limit=read.limit
+            PARTITION,
+            read.session.client_id,
+            after=read.after,
+            before=read.before,
+            limit=read.limit,
         )
         return _result(page)
 
@@ -95,6 +102,7 @@ class Disk:
 
     def _rows(self, stored: StoredSession) -> ClientRows:
         page = self._database.sessions.page(
+            PARTITION,
             stored.row.client_id,
             after=-1,
             before=sys.maxsize,

@@ -18,6 +18,7 @@ from monstermq_shared.sessions.local.persistent import PersistentSession
 from monstermq_shared.sessions.local.queue import QueueLimits
 from monstermq_shared.sessions.local.session import Session
 from monstermq_shared.sessions.local.settings import EngineSettings
+from monstermq_shared.sessions.local.views import EngineViews
 from monstermq_shared.sessions.ports import AttachRequest
 
 QUEUE = QueueLimits(
@@ -104,12 +105,13 @@ class Bench:
         self.engine = LocalEngine(
             InternalLog(self.disk.boot),
             using,
-            self._interest,
+            EngineViews(self._interest),
             self.counters,
             lambda _: [*self.system_values.items()],
             self.budget,
         )
         self.engine.restore(self.disk.load(), self.wall_ms)
+        self.engine.restored(self.wall_ms)
 
     @staticmethod
     def _interest(topic: str) -> Interest:

@@ -15,6 +15,7 @@ from monstermq_shared.sessions.local.backpressure import HoldLimits
 from monstermq_shared.sessions.local.queue import QueueLimits
 from monstermq_shared.sessions.local.session import Session
 from monstermq_shared.sessions.local.settings import EngineSettings
+from monstermq_shared.sessions.local.views import EngineViews
 from monstermq_shared.sessions.ports import Answer, AttachRequest
 from monstermq_shared.stores.changes import CommitResult
 
@@ -104,7 +105,9 @@ class LocalBus:
 
     def __init__(self, *, boot: int = 1, size_max: int = 100_000) -> None:
         self.log = InternalLog(boot)
-        self.engine = LocalEngine(self.log, SETTINGS, _interest, Counters(), lambda _: (), Budget())
+        self.engine = LocalEngine(
+            self.log, SETTINGS, EngineViews(_interest), Counters(), lambda _: (), Budget()
+        )
         self.bus = InternalBus(
             self.log,
             RecordAppender(self.engine).append,

@@ -83,12 +83,9 @@ async def commit_once(
     return await database.commit(await database.begin(partition, projections), commit)
 
 
-async def commit_sessions(
-    database: Database, upto: int, *, partition: Partition = PARTITION, **changes: ClientChanges
-) -> CommitResult:
+async def commit_sessions(database: Database, upto: int, **changes: ClientChanges) -> CommitResult:
     """Commit changes of clients, whose ids are the names of the arguments."""
-    commit = Commit(upto=upto, sessions=changes)
-    return await commit_once(database, commit, "sessions", partition=partition)
+    return await commit_once(database, Commit(upto=upto, sessions=changes), "sessions")
 
 
 async def commit_messages(

@@ -416,16 +416,17 @@ class SessionStoreContract:
         for number, partition in enumerate(others):
             record = make_record(5, f"other/{number}")
             queued = ClientChanges(queued=make_queue([record], qos=2))
-            await commit_sessions(database, 9, partition=partition, a=queued)
+            await commit_once(
+                database, Commit(upto=9, sessions={"a": queued}), "sessions", partition=partition
+            )
         topics = ["plant/1", "other/0", "other/1"]
         for partition, topic in zip([PARTITION, *others], topics, strict=True):
             page = await database.sessions.page(
                 partition, "a", after=-1, before=_EVERYTHING, limit=9
             )
             assert [message.record.topic for message in page] == [topic]
-        await commit_sessions(
-            database, 10, partition=others[0], a=ClientChanges(dequeued={5: None})
-        )
+        gone = Commit(upto=10, sessions={"a": ClientChanges(dequeued={5: None})})
+        await commit_once(database, gone, "sessions", partition=others[0])
         assert await queued_offsets(database, "a") == [5]
         stored = await load(database, "a")
         assert stored is not None

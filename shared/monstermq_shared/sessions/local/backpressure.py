@@ -1,12 +1,14 @@
 """Holding publishers back: what is acknowledged is never dropped, so it must not come too fast.
 
-Two reasons to stop reading a publisher's socket: a subscriber whose window and memory are full
-(ARCHITECTURE 11.14), and a database that is behind. TCP's flow control does the rest.
+Three reasons to stop reading a publisher's socket: a subscriber whose window and memory are full
+(ARCHITECTURE 11.14), the session store's database that is behind, and a view elsewhere that is
+behind and wants what is published. TCP's flow control does the rest.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from monstermq_shared.bus.backlog import Backlog
 from monstermq_shared.counters import Counters
 from monstermq_shared.sessions.local.session import Session
 from monstermq_shared.sessions.ports import Link
@@ -56,6 +58,8 @@ class Backpressure:
         self.backlog_max = limits.backlog_size_max
         self._counters = counters
         self._backlog: dict[Link, None] = {}
+        # A view's backlog -> who is held until it is shorter.
+        self._behind: dict[Backlog, dict[Link, None]] = {}
         # Publisher -> the sessions it is held for.
         self._waits: dict[Link, dict[Session, None]] = {}
         self._waited_for: set[Link] = set()
@@ -79,6 +83,23 @@ class Backpressure:
             links, self._backlog = self._backlog, {}
             for link in links:
                 link.resume()
+
+    def hold_for_followers(self, backlogs: Iterable[Backlog], link: Link | None) -> None:
+        """Hold a publisher, if there is one, while a view that wants its message is behind."""
+        if link is None:
+            return
+        for backlog in backlogs:
+            if backlog.is_full:
+                held = self._behind.setdefault(backlog, {})
+                if link not in held:
+                    held[link] = None
+                    self._counters.held_publishers += 1
+                    link.hold()
+
+    def release_follower(self, backlog: Backlog) -> None:
+        """A view has caught up: go on reading from whoever was held for it."""
+        for link in self._behind.pop(backlog, ()):
+            link.resume()
 
     def check_pending(self, session: Session, publisher: Link | None) -> None:
         """Hold a publisher if too much waits for this subscriber.
@@ -144,6 +165,8 @@ class Backpressure:
         if session.waiters is not None:
             self._release(session)
         self._backlog.pop(link, None)
+        for held in self._behind.values():
+            held.pop(link, None)
         for other in self._waits.pop(link, ()):
             if other.waiters is not None:
                 other.waiters.pop(link, None)

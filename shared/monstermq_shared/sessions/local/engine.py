@@ -287,9 +287,16 @@ class LocalEngine(SessionLifecycle):
                 and session.incarnation < turn.upto
             ):
                 session.queue.trimmed(asked, trimmed)
-        self.retained.overlay.committed(turn.upto)
+        for backlog in self.views.backlogs:
+            backlog.show(turn.records, turn.upto)
+        if self.views.retained is None:
+            self.retained.overlay.committed(turn.upto)
         self.journal.done()
         self.backpressure.release_backlog(self.journal.backlog_size)
+
+    def retained_shown(self, upto: int) -> None:
+        """A follower has committed the retained view up to there."""
+        self.retained.overlay.committed(upto)
 
     def take_reads(self) -> list[Read]:
         """Return what has to be read; each read is answered by a page, once."""

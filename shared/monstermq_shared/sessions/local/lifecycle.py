@@ -12,7 +12,8 @@ from monstermq_shared.counters import Counters, DropReason
 from monstermq_shared.errors import InvalidTopic
 from monstermq_shared.filter_shapes import FilterTooCostlyError
 from monstermq_shared.messages import MessageRun, Will
-from monstermq_shared.routing import Interest, Router
+from monstermq_shared.records import Record
+from monstermq_shared.routing import Router
 from monstermq_shared.sessions.local.backpressure import Backpressure
 from monstermq_shared.sessions.local.chores import Chores
 from monstermq_shared.sessions.local.expiry import SessionExpiry
@@ -26,6 +27,7 @@ from monstermq_shared.sessions.local.session import Session
 from monstermq_shared.sessions.local.settings import EngineSettings
 from monstermq_shared.sessions.local.system_watchers import SystemWatchers
 from monstermq_shared.sessions.local.turn import Journal
+from monstermq_shared.sessions.local.views import EngineViews
 from monstermq_shared.sessions.ports import Answer, AttachRequest, Link
 from monstermq_shared.stores.changes import SessionRow, StoredSession
 
@@ -54,13 +56,14 @@ class SessionLifecycle:
         chores: What is left of sessions that have ended.
         expiry: When sessions without connection end.
         system_watchers: Whether somebody subscribes to ``$SYS``.
+        views: Who wants which records.
     """
 
     def __init__(
         self,
         log: InternalLog,
         settings: EngineSettings,
-        interest: Callable[[str], Interest],
+        views: EngineViews,
         counters: Counters,
         system_values: SystemValues,
         budget: Budget,
@@ -71,7 +74,7 @@ class SessionLifecycle:
         self.budget = budget
         self.chores = Chores()
         self.router: Router[Session] = Router(
-            interest,
+            views.interest,
             levels_max=settings.topic_levels_max,
             cache_max=settings.route_cache_max,
             budget=budget,
@@ -85,8 +88,16 @@ class SessionLifecycle:
         self._reads: list[Read] = []
         self._wall_ms = 0  # as the last tick brought it, for what time itself causes
         self._page_max = page_size(settings.hold.pending_max)
+        self.views = views
+        for backlog in views.backlogs:
+            backlog.emptied = self.backpressure.release_follower
         self.retained = RetainedMessages(
-            self._reads.append, system_values, self._close, self.chores.add, self._page_max
+            self._reads.append,
+            self._not_shown,
+            system_values,
+            self._close,
+            self.chores.add,
+            self._page_max,
         )
         self.publisher = Publisher(
             self.router,
@@ -99,6 +110,15 @@ class SessionLifecycle:
         # What a run that goes out in pieces is answered with, and what happened meanwhile.
         self._unanswered: tuple[Session, Answer, Sequence[int], bool] | None = None
         self._postponed: list[tuple[Callable[..., object], tuple[object, ...]]] = []
+        # What a start has found so far.
+        self._restored_wills: list[tuple[str, Will]] = []
+        self._restored_away_s: list[tuple[PersistentSession, float]] = []
+
+    def _not_shown(self) -> Iterator[Sequence[Record]]:
+        """Yield the records that the retained view may not show yet, in order of offset."""
+        if self.views.retained is not None:
+            yield from self.views.retained.uncommitted()
+        yield from self.journal.uncommitted()
 
     @property
     def is_busy(self) -> bool:
@@ -258,18 +278,15 @@ class SessionLifecycle:
     # -- start and time --------------------------------------------------------------------------
 
     def restore(self, stored: Iterable[StoredSession], wall_ms: int) -> list[str]:
-        """Take over what the database holds, before anybody connects; return what was dropped.
+        """Take over a page of what the database holds; return what was dropped.
 
-        The wills of connections that ended with the process are published now (ARCHITECTURE 11.10),
-        except those whose topic the configuration does not allow any more.
+        All of it comes before anybody connects, and ``restored`` ends it.
         """
-        wills: list[tuple[str, Will]] = []
         dropped: list[str] = []
-        away_s: list[tuple[PersistentSession, float]] = []
         for item in stored:
             row = item.row
             if row.connected and row.will is not None:
-                wills.append((row.client_id, row.will))
+                self._restored_wills.append((row.client_id, row.will))
             if row.clean:
                 self.journal.end_client(row.client_id)
                 continue
@@ -282,12 +299,23 @@ class SessionLifecycle:
             session.information = row.information
             session.has_row = True
             away_ms = 0 if row.connected else wall_ms - row.updated_ms
-            away_s.append((session, away_ms / 1000))
+            self._restored_away_s.append((session, away_ms / 1000))
             self.sessions[row.client_id] = session
             dropped += self._restore_subscriptions(session)
             if row.connected:
                 self._write_row(session, False, wall_ms, row.information)
+        return dropped
+
+    def restored(self, wall_ms: int) -> list[str]:
+        """All sessions are back; return what was dropped of the rest.
+
+        The wills of connections that ended with the process are published now (ARCHITECTURE 11.10),
+        except those whose topic the configuration does not allow any more.
+        """
+        away_s, self._restored_away_s = self._restored_away_s, []
         self.expiry.restore(away_s)
+        wills, self._restored_wills = self._restored_wills, []
+        dropped: list[str] = []
         for client_id, will in wills:
             try:
                 self._publish_will(client_id, will, wall_ms)

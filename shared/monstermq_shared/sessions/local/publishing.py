@@ -11,7 +11,7 @@ from monstermq_shared.budget import Budget
 from monstermq_shared.counters import Counters, DropReason
 from monstermq_shared.messages import MessageRun
 from monstermq_shared.records import Record
-from monstermq_shared.routing import Router
+from monstermq_shared.routing import Route, Router
 from monstermq_shared.sessions.local.backpressure import Backpressure
 from monstermq_shared.sessions.local.persistent import PersistentSession
 from monstermq_shared.sessions.local.retained import RetainedMessages
@@ -124,11 +124,7 @@ class Publisher:
         records = None
         # The retained view wants what is to be retained, whoever else does.
         if route.wanted or run.retain:
-            records = _records(run, origin, retained=run.retain)
-            self._budget.left -= 2 * run.count
-            journal.append(records, run.size + RECORD_OVERHEAD * run.count)
-            if run.retain and self._retained.replays:
-                self._retained.note(route.topic)
+            records = self._keep(route, run, origin, link)
         elif journal.log.tap is not None:
             # No view's turn is the longer for it: a tap holds nobody back.
             journal.log.tap(_records(run, origin, retained=False))
@@ -148,6 +144,20 @@ class Publisher:
         if journal.backlog_size > self._backpressure.backlog_max and (records or durable):
             self._backpressure.hold_for_backlog(link)
         return durable
+
+    def _keep(
+        self, route: Route[Session], run: MessageRun, origin: Origin, link: Link | None
+    ) -> list[Record]:
+        """Make the records that the views want."""
+        records = _records(run, origin, retained=run.retain)
+        self._budget.left -= 2 * run.count
+        self._journal.append(records, run.size + RECORD_OVERHEAD * run.count)
+        followers = route.followers_retained if run.retain else route.followers
+        if followers:
+            self._backpressure.hold_for_followers(followers, link)
+        if run.retain and self._retained.replays:
+            self._retained.note(route.topic)
+        return records
 
     def _is_many(self, deliveries: int, targets: Targets) -> bool:
         """Charge for all deliveries but the first, which whoever read the message has paid for.

@@ -93,7 +93,7 @@ class SessionQueue:
         size = self._sizes.pop(offset, None)
         if size is None and not unread:
             return
-        self._journal.dequeue(self._client_id, offset)
+        self._journal.dequeue(self._client_id, offset, size)
         self.messages = max(self.messages - 1, 0)
         self.size = max(self.size - (size or 0), 0)
 

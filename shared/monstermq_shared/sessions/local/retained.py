@@ -5,7 +5,7 @@ then the table, both a page at a time, by topic, while messages flow; a stored m
 than what was already delivered on its topic is skipped (ARCHITECTURE 11.12).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from monstermq_shared.close_reasons import CloseReason
 from monstermq_shared.messages import MessageRun
@@ -66,6 +66,7 @@ class RetainedMessages:
 
     Args:
         read: Asks the driver for a page; ``page`` brings it back.
+        uncommitted: Returns the records that the table may not show yet, in order of offset.
         system_values: Reads the ``$SYS`` tree, which is in no table.
         too_slow: Ends a connection whose replay cannot be kept exact any more.
         later: Does a piece of work when there is time.
@@ -75,6 +76,7 @@ class RetainedMessages:
     def __init__(
         self,
         read: Callable[[RetainedRead], None],
+        uncommitted: Callable[[], Iterable[Sequence[Record]]],
         system_values: SystemValues,
         too_slow: Callable[[Session, CloseReason], None],
         later: Callable[[Iterator[int], int], None],
@@ -83,6 +85,7 @@ class RetainedMessages:
         self.overlay = Overlay()
         self.replays: dict[Session, dict[str, RetainedReplay]] = {}
         self._read = read
+        self._uncommitted = uncommitted
         self._system_values = system_values
         self._too_slow = too_slow
         self._later = later
@@ -152,7 +155,7 @@ class RetainedMessages:
         replays = self.replays.get(session)
         replay = None if replays is None else _first(replays)
         if replay is not None and replay.unwritten is not None and _is_ready(session):
-            if not self.overlay.fold(session.journal.uncommitted()):
+            if not self.overlay.fold(self._uncommitted()):
                 self._send_piece(replay, replay.unwritten)
             self.advance(session)
         yield _PIECE_WORK

@@ -1,40 +1,27 @@
-"""A session's delivery state: packet ids, the in-flight window, and what waits for it.
+"""A session's state while it lives: its window, its subscriptions, and inbound QoS 2 ids.
 
 A clean session is only this; it lives in memory and writes nothing. ``persistent`` adds the queue.
 """
 
-from collections import deque
 from collections.abc import Sequence
 
 from monstermq_shared.messages import MessageRun, Will
 from monstermq_shared.sessions.local.turn import Journal
 from monstermq_shared.sessions.ports import Answer, Link
-
-PACKET_ID_MAX = 65_535
+from monstermq_shared.sessions.window import Window
 
 OPEN_ID_SIZE = 100
 """Bytes that an open packet id takes, in memory or until its row is written, about."""
 
-Segment = tuple[MessageRun, int, int]
-"""A run, the index of its first message that has not been sent, and the QoS to send it with."""
 
-
-class Session:
+class Session(Window):
     """One client's session.
 
     Attributes:
         client_id: The client.
         journal: Where facts go.
-        link: The connection, or None while there is none.
         subscriptions: Filter -> granted QoS.
         will: To be published when the connection ends without DISCONNECT.
-        window: How many QoS 1 and 2 messages may be unacknowledged.
-        last_id: The packet id that was given out last.
-        in_flight: Packet id -> offset of what was sent and not yet acknowledged in full.
-        received: Those of ``in_flight`` whose PUBREC has come; None until there is one.
-        pending: Segments that wait for the window; None until there is one.
-        pending_count: Messages in ``pending``.
-        pending_size: Bytes of the runs in ``pending``.
         open_ids: Inbound QoS 2 packet ids that await PUBREL -> offset; None until there is one.
         waiters: Links of publishers that are held because of this session; None until there is one.
         slow_since: When the first of them was held.
@@ -46,37 +33,22 @@ class Session:
         "client_id",
         "has_row",
         "held_turn",
-        "in_flight",
         "journal",
-        "last_id",
-        "link",
         "open_ids",
-        "pending",
-        "pending_count",
-        "pending_size",
-        "received",
         "slow_since",
         "subscriptions",
         "waiters",
         "will",
-        "window",
     )
 
     persistent = False
 
     def __init__(self, client_id: str, journal: Journal, window: int) -> None:
+        super().__init__(window)
         self.client_id = client_id
         self.journal = journal
-        self.window = window
-        self.link: Link | None = None
         self.subscriptions: dict[str, int] = {}
         self.will: Will | None = None
-        self.last_id = 0
-        self.in_flight: dict[int, int] = {}
-        self.received: set[int] | None = None
-        self.pending: deque[Segment] | None = None
-        self.pending_count = 0
-        self.pending_size = 0
         self.open_ids: dict[int, int] | None = None
         self.waiters: dict[Link, None] | None = None
         self.slow_since = 0.0
@@ -86,94 +58,6 @@ class Session:
     def end(self) -> None:
         """It is over: what it was owed goes with it."""
         self.drop_pending()
-
-    # -- sending ---------------------------------------------------------------------------------
-
-    def offer(self, run: MessageRun, qos: int) -> None:
-        """Send what the window has room for; let the rest wait. ``qos`` is 1 or 2."""
-        count = run.count
-        room = self.window - len(self.in_flight)
-        if self.pending_count:
-            self._wait(run, 0, qos)
-        elif room >= count:
-            self._send(run, 0, count, qos)
-        elif room > 0:
-            self._send(run, 0, room, qos)
-            self._wait(run, room, qos)
-        else:
-            self._wait(run, 0, qos)
-
-    def _wait(self, run: MessageRun, first: int, qos: int) -> None:
-        if self.pending is None:
-            self.pending = deque()
-        # Cut the payloads out now: what waits must not pin the read chunk it came in.
-        _ = run.payloads
-        self.pending.append((run, first, qos))
-        self.pending_count += run.count - first
-        self.pending_size += run.size
-
-    def _send(self, run: MessageRun, first: int, count: int, qos: int) -> None:
-        """Give out packet ids and send. A QoS 2 PUBLISH of a clean session needs no commit."""
-        link = self.link
-        assert link is not None
-        link.deliver(run, first, self._begin(run, first, count), qos, False)
-
-    def _begin(self, run: MessageRun, first: int, count: int) -> Sequence[int]:
-        """Give out packet ids and note which messages of the run they stand for."""
-        in_flight = self.in_flight
-        offset = run.first_offset + first
-        packet_id = self.last_id + 1
-        if count == 1 and packet_id <= PACKET_ID_MAX and packet_id not in in_flight:
-            self.last_id = packet_id
-            in_flight[packet_id] = offset
-            return (packet_id,)
-        packet_ids = self._free_ids(count)
-        in_flight.update(zip(packet_ids, range(offset, offset + count), strict=True))
-        return packet_ids
-
-    def _free_ids(self, count: int) -> list[int]:
-        """Return packet ids that are not in flight [MQTT-2.3.1-4]; the window leaves enough."""
-        in_flight = self.in_flight
-        last = self.last_id
-        packet_ids: list[int] = []
-        while len(packet_ids) < count:
-            last = last % PACKET_ID_MAX + 1
-            if last not in in_flight:
-                packet_ids.append(last)
-        self.last_id = last
-        return packet_ids
-
-    def _room(self) -> int:
-        """How many messages that wait may be sent."""
-        return self.window - len(self.in_flight)
-
-    def fill_window(self) -> None:
-        """Send what waits, as far as the window has room."""
-        pending = self.pending
-        room = self._room()
-        while pending and room > 0:
-            run, first, qos = pending[0]
-            left = run.count - first
-            if left > room:
-                pending[0] = (run, first + room, qos)
-                self.pending_count -= room
-                self._send(run, first, room, qos)
-                return
-            pending.popleft()
-            self.pending_count -= left
-            self.pending_size -= run.size
-            self._send(run, first, left, qos)
-            room -= left
-
-    # -- what the client answers -----------------------------------------------------------------
-
-    def acknowledge(self, packet_ids: Sequence[int]) -> None:
-        """PUBACK: the message is the client's now. Ids unknown, or past PUBREC, are ignored."""
-        in_flight = self.in_flight
-        received = self.received or ()
-        for packet_id in packet_ids:
-            if packet_id not in received:
-                in_flight.pop(packet_id, None)
 
     def receive(self, packet_ids: Sequence[int]) -> None:
         """PUBREC: the client has the message. PUBREL follows, also for unknown ids.
@@ -187,17 +71,6 @@ class Session:
         in_flight = self.in_flight
         received.update(i for i in packet_ids if i in in_flight)
         self.answer(Answer.PUBREL, packet_ids, durable=False)
-
-    def complete(self, packet_ids: Sequence[int]) -> None:
-        """PUBCOMP: the id may be used again."""
-        received = self.received
-        if received is None:
-            return
-        in_flight = self.in_flight
-        for packet_id in packet_ids:
-            if packet_id in received:
-                received.discard(packet_id)
-                in_flight.pop(packet_id, None)
 
     # -- QoS 2 inbound ---------------------------------------------------------------------------
 
@@ -232,11 +105,3 @@ class Session:
         link = self.link
         if link is not None:
             self.journal.after(self, durable, link.answer, kind, packet_ids)
-
-    def drop_pending(self) -> int:
-        """Forget what waits for the window; return how many messages that were."""
-        dropped = self.pending_count
-        self.pending = None
-        self.pending_count = 0
-        self.pending_size = 0
-        return dropped

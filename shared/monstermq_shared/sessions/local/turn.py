@@ -148,11 +148,17 @@ class Journal:
         """Count bytes of rows that wait for this turn's commit."""
         self.backlog_size += size
 
-    def dequeue(self, client_id: str, offset: int) -> None:
-        """Delete a queue row. One that was not handed to the database is never written."""
+    def dequeue(self, client_id: str, offset: int, size: int | None) -> None:
+        """Delete a queue row. One that was not handed to the database is never written.
+
+        Args:
+            client_id: Whose row.
+            offset: Of the message.
+            size: Bytes of the row, None if they are not known.
+        """
         changes = self.changes(client_id)
         if changes.queued.pop(offset, None) is None:
-            changes.dequeued.append(offset)
+            changes.dequeued[offset] = size
             self.backlog_size += DELETION_SIZE
         else:
             self._counters.rows_elided += 1

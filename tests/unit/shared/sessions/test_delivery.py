@@ -9,8 +9,8 @@ from tests.support.engine import Bench, acknowledge_everything, session_of, sett
 from tests.support.links import Publish, Told
 
 from monstermq_shared.messages import MessageRun
-from monstermq_shared.sessions.local.session import PACKET_ID_MAX
 from monstermq_shared.sessions.ports import Answer
+from monstermq_shared.sessions.window import PACKET_ID_MAX
 from monstermq_shared.stores.changes import InFlightState
 
 EITHER_KIND = pytest.mark.parametrize("clean", [True, False], ids=["clean", "persistent"])

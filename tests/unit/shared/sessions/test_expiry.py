@@ -127,6 +127,7 @@ def test_time_before_the_start_is_told_by_the_rows_once() -> None:
     after = Bench(EXPIRING, Disk())
     after.engine.tick(1_000.0, 50 * DAY_MS)
     after.engine.restore(bench.disk.load(), 50 * DAY_MS)
+    after.engine.restored(50 * DAY_MS)
     assert ended(after) == 1
     assert "two hours" not in after.engine.sessions
     after.engine.tick(1_000.0 + HOUR_S / 2, 70 * DAY_MS)

@@ -181,7 +181,8 @@ def test_a_lowered_limit_of_topic_levels_drops_a_will_and_keeps_subscriptions() 
     bench.attach("d", clean=True, will=WILL)
     bench.settle()
     after = Bench(replace(SETTINGS, topic_levels_max=19), disk=Disk())
-    (problem,) = after.engine.restore(bench.disk.load(), 0)
+    assert after.engine.restore(bench.disk.load(), 0) == []
+    (problem,) = after.engine.restored(0)
     assert "'c'" in problem
     assert "20 levels" in problem
     assert after.counters.dropped[DropReason.TOPIC_NOT_WRITABLE] == 1

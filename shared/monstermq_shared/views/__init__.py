@@ -1,0 +1,1 @@
+"""Views: which projections a configuration has, where their rows live, and how they get there."""

@@ -1,0 +1,110 @@
+"""A follower: reads the log, folds it, commits it, for the views of one database."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from monstermq_shared.bus.ports import Entry, LogReader, RecordBatch
+from monstermq_shared.errors import InvalidRecord, StoreUnavailable
+from monstermq_shared.records import Record
+from monstermq_shared.stores.changes import Commit, Tenure
+from monstermq_shared.stores.ports import Database
+from monstermq_shared.views.view_set import ViewSet
+
+logger = logging.getLogger(__name__)
+
+RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0)
+"""Seconds between attempts of a commit that failed; the last one is repeated for ever."""
+
+
+class Follower:
+    """Brings the views of one database up to date with one partition of the log.
+
+    Attributes:
+        failing: Why the last attempt of a commit failed, None if it did not.
+        rows: Rows written so far.
+        unreadable: Records that could not be decoded and were passed over.
+
+    Args:
+        name: What is followed for whom, as the log names it.
+        database: Where the views are.
+        tenure: The right to commit them.
+        views: Folds.
+        reader: Reads the partition, from the tenure's marks on.
+        committed: Told up to which offset the views show everything, after each commit.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        database: Database,
+        tenure: Tenure,
+        views: ViewSet,
+        reader: LogReader,
+        committed: Callable[[int], None],
+    ) -> None:
+        self.name = name
+        self.failing: str | None = None
+        self.rows = 0
+        self.unreadable = 0
+        self._database = database
+        self._tenure = tenure
+        self._views = views
+        self._reader = reader
+        self._committed = committed
+
+    async def run(self) -> None:
+        """Follow until the reader ends.
+
+        Raises:
+            StoreConflict: The tenure is over.
+            StoreError: The database refuses for good.
+        """
+        async for batch in self._reader:
+            commit = self._views.fold(self._decoded(batch), batch.upto)
+            if not commit.is_empty:
+                await self._commit(commit)
+                self.rows += commit.rows
+            self._committed(batch.upto)
+
+    def _decoded(self, batch: RecordBatch) -> list[Record]:
+        records: list[Record] = []
+        for entry in batch.entries:
+            record = self._decode(batch.partition, entry)
+            if record is not None:
+                records.append(record)
+        return records
+
+    def _decode(self, partition: int, entry: Entry) -> Record | None:
+        try:
+            return entry.record()
+        except InvalidRecord as exc:
+            self.unreadable += 1
+            logger.warning(
+                "%s: position %d:%d is not a record and is passed over: %s",
+                self.name,
+                partition,
+                entry.offset,
+                exc,
+            )
+            return None
+
+    async def _commit(self, commit: Commit) -> None:
+        """Commit, again and again while the database is only unavailable."""
+        attempt = 0
+        while True:
+            try:
+                await self._database.commit(self._tenure, commit)
+            except StoreUnavailable as exc:
+                if self.failing is None:
+                    logger.warning("%s: commit failed, it is repeated: %s", self.name, exc)
+                self.failing = str(exc)
+                await asyncio.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
+                attempt += 1
+            else:
+                if self.failing is not None:
+                    logger.warning(
+                        "%s: commits succeed again after %d attempts", self.name, attempt + 1
+                    )
+                    self.failing = None
+                return
