@@ -32,7 +32,7 @@ class StartupError(MonsterError):
 
     Args:
         message: What is wrong and what to do about it.
-        exit_code: The process's exit status, see the README's table.
+        exit_code: The process's exit status, see ``docs/configuration.md``.
     """
 
     def __init__(self, message: str, *, exit_code: int = 1) -> None:
