@@ -58,7 +58,7 @@ clean:
 $(VENV)/.pip:
 	@$(PYTHON) -c "$(FIT)" || { echo "$(PYTHON) is not Python 3.11 or newer with venv and ensurepip:" \
 		"apt install python3.11-venv, or say which one is: make PYTHON=..." >&2; exit 1; }
-	$(PYTHON) -m venv $(if $(wildcard $(VENV)/pyvenv.cfg),--clear) $(VENV) # another Python's is no use
+	$(PYTHON) -m venv $(if $(wildcard $(VENV)/pyvenv.cfg),--clear) $(VENV) # another Python's cannot be used
 	$(VENV)/bin/pip -q install "pip>=25.1"
 	touch $@
 

@@ -42,7 +42,7 @@ class Refusal(IntEnum):
     SERVER_UNAVAILABLE = 2
     """Too much waits for the database to take on more (CONNACK 3)."""
     NOT_AUTHORIZED = 3
-    """Its will may not be published, as it is on one of the broker's own topics (CONNACK 5)."""
+    """Its will may not be published: it is on one of the broker's own topics (CONNACK 5)."""
     CONNECTIONS_MAX = 4
     """As many connections as ``Limits`` allows are open."""
     TAKEOVER_RATE = 5
@@ -83,15 +83,15 @@ class Counters:
         publish_sent: PUBLISH packets written, by QoS (0 to 2), repeated ones included.
         publish_bytes_received: Topic and payload bytes of those read (``MessageRun.size``).
         publish_bytes_sent: The same of those written.
-        packets_received: Other packets read, by packet type (0 to 15); PUBLISH stays 0 here, since
-            ``publish_received`` has it.
+        packets_received: Other packets read, by packet type (0 to 15); PUBLISH stays 0 here,
+            because ``publish_received`` has it.
         packets_sent: Other packets written, by packet type; PUBLISH stays 0 here too.
-        malformed_packets: Connections closed since their bytes were no MQTT packet, or no
+        malformed_packets: Connections closed because their bytes were not an MQTT packet, or not a
             WebSocket frame.
         sockets_opened: Network connections accepted, whatever became of them.
         connections_total: Connections that got CONNACK with code 0.
         connections_refused: Those that did not, by ``Refusal``.
-        disconnects: Connections that ended after their CONNECT, or since none came, by
+        disconnects: Connections that ended after their CONNECT, or because none came, by
             ``CloseReason``.
         takeovers: Of these, the ones replaced by a newer connection with the same client id.
         clients_maximum: The most clients that were connected at the same time.
@@ -102,14 +102,14 @@ class Counters:
         duplicates_ignored: Inbound QoS 2 PUBLISH packets whose id was still open: not published
             again [MQTT-4.3.3-2].
         publish_resent: PUBLISH packets written with DUP=1.
-        held_publishers: Times a publisher was not read from, since its subscribers or the store
+        held_publishers: Times a publisher was not read from, because its subscribers or the store
             were behind.
         parked_sessions: Times a slow persistent subscriber was left to its queue rows.
         commits: Transactions of the session store's database that succeeded.
         commit_failures: Attempts that failed and were repeated.
         commit_s: Seconds all successful commits took together.
         rows_written: Rows those commits inserted, replaced or deleted.
-        rows_elided: Rows never written, as they were acknowledged before their batch left.
+        rows_elided: Rows never written, because they were acknowledged before their batch left.
         rows_purged: Rows deleted by retention.
         operation_connections_cut: Connections to the operation port that made room for newer ones.
         clock_steps: Times the wall clock was set while the broker ran.

@@ -6,7 +6,7 @@
     ├── ConfigError          the configuration contradicts itself; names the key and the fix
     ├── StartupError         the process cannot start; carries its exit code
     ├── InvalidTopic         a topic name or filter MQTT forbids; carries the clause
-    ├── InvalidRecord        bytes that are no bus record
+    ├── InvalidRecord        bytes that are not a bus record
     ├── BusError             the log said no
     │   ├── BusUnavailable   worth repeating: too much on its way, closed, or not reached
     │   └── BusGap           what should be read next is not there; never passed over in silence
@@ -32,7 +32,7 @@ class StartupError(MonsterError):
 
     Args:
         message: What is wrong and what to do about it.
-        exit_code: The process's exit status, see the README's table.
+        exit_code: The process's exit status, see ``docs/configuration.md``.
     """
 
     def __init__(self, message: str, *, exit_code: int = 1) -> None:
@@ -73,7 +73,7 @@ class BusGap(BusError):
         expected: The offset it should have read next.
         found: The offset from which on everything is there: where it may go on.
         lost: The most records it can have missed; None if offsets do not tell: the log began anew
-            (a new boot of the internal bus: a gap, which is no loss), or ends below ``expected``
+            (a new boot of the internal bus: a gap without a loss), or ends below ``expected``
             (positions of another log).
     """
 

@@ -19,7 +19,7 @@ class ExitCode(IntEnum):
     STORE_DAMAGED = 5
     """The database is corrupt, or of a schema this release does not know. Nothing was changed."""
     STORE_IN_USE = 6
-    """Another broker runs on the same database, or may, since it has several names."""
+    """Another broker runs on the same database, or may, because it has several names."""
     STORE_FULL = 7
     """The disk was full at start."""
     TLS = 8

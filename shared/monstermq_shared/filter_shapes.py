@@ -1,7 +1,7 @@
 """How much a match can cost at most, known before a filter is let in.
 
 The *shape* of a filter says which of its levels are wildcards: ``+/a/#`` and ``+/b/#`` have the
-same. Among the filters of one shape a topic name has one path through a trie at most, since it
+same. Among the filters of one shape a topic name has one path through a trie at most, because it
 spells all that is not a wildcard. So a match visits no more nodes than there are different
 beginnings of shapes, however many filters and whatever topics there are. Ordinary use has some
 dozens of them; who subscribes to the likes of ``+/a/+/+/a`` by the thousand makes many.

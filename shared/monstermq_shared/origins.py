@@ -40,14 +40,14 @@ class Origin(NamedTuple):
 
     @property
     def address(self) -> Address | None:
-        """The host, if it is an address and no name."""
+        """The host, if it is an address and not a name."""
         return parse_address(self.host.removeprefix("[").removesuffix("]"))
 
 
 def parse_origin(text: str) -> Origin:
     """Read ``scheme://host[:port]``, and nothing that only looks like it.
 
-    Strict, since what passes is compared with what is trusted: no path, no user, no white space,
+    Strict, because what passes is compared with what is trusted: no path, no user, no white space,
     no percent sign, no dot at the end of the host, and four whole numbers where there are only
     digits.
 
@@ -56,7 +56,7 @@ def parse_origin(text: str) -> Origin:
     """
     found = _FORM.fullmatch(text.lower()) if text.isascii() else None
     if found is None or len(text) > ORIGIN_LENGTH_MAX:
-        raise ValueError("is no origin: write scheme://host or scheme://host:port")
+        raise ValueError("is not an origin: write scheme://host or scheme://host:port")
     scheme: str = found["scheme"]
     port = None if found["port"] is None else int(found["port"])
     if port is not None and port > _PORT_MAX:
@@ -77,11 +77,11 @@ def _host(found: re.Match[str]) -> str:
     if literal is not None:
         address = parse_address(literal)
         if not isinstance(address, IPv6Address):
-            raise ValueError("has brackets around something that is no IPv6 address")
+            raise ValueError("has brackets around something that is not an IPv6 address")
         return f"[{address}]"
     host = found["host"]
     if len(host) > _HOST_LENGTH_MAX or "" in host.split("."):
         raise ValueError("has a host that is too long, or whose labels are not all there")
     if _NUMBERS.fullmatch(host) and parse_address(host) is None:
-        raise ValueError("has a host of digits that is no IPv4 address")
+        raise ValueError("has a host of digits that is not an IPv4 address")
     return host

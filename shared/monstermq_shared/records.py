@@ -22,7 +22,7 @@ _random_bits = random.Random().getrandbits  # noqa: S311
 
 
 class Record:
-    """One message in the log. A plain object, since one is made per stored message.
+    """One message in the log. A plain object, because one is made per stored message.
 
     Attributes:
         topic: The MQTT topic name.

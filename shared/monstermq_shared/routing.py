@@ -139,7 +139,7 @@ class Router(Generic[S]):
         self._cached_routes = self._cache.routes
         # A route is cached when its topic is met a second time: a flood of topics that are used
         # once (a first retained ingest, say) neither pays for the cache nor empties it. Only hashes
-        # are kept: where two topics have the same, one is cached too early, which is no harm.
+        # are kept: where two topics have the same, one is cached too early, which is harmless.
         self._met: set[int] = set()
         self._met_max = cache_max
         self._budget = budget
@@ -268,7 +268,7 @@ class _RouteCache(Generic[S]):
         self.routes[topic] = route
         self._size += size
         while len(self.routes) > self._count_max or self._size > self._size_max:
-            # Several at a time, since a dictionary is slow to find its first key after removals.
+            # Several at a time, because a dictionary is slow to find its first key after removals.
             for oldest in list(islice(self.routes, 1 + len(self.routes) // 64)):
                 self.drop(oldest)
 

@@ -40,7 +40,7 @@ def decode_topic_name(raw: bytes, *, levels_max: int) -> str:
 
 
 def check_topic_name(topic: str, *, levels_max: int) -> None:
-    """Refuse what is no topic name.
+    """Refuse what is not a topic name.
 
     Args:
         topic: The name to check.
@@ -58,7 +58,7 @@ def check_topic_name(topic: str, *, levels_max: int) -> None:
 
 
 def check_topic_filter(topic_filter: str, *, levels_max: int) -> None:
-    """Refuse what is no topic filter.
+    """Refuse what is not a topic filter.
 
     Args:
         topic_filter: The filter to check.

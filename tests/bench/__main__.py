@@ -1,4 +1,4 @@
-"""``python -m tests.bench``: run the scenarios against both brokers and print one table.
+"""``python -m tests.bench``: run the scenarios against both brokers and print tables.
 
 Without ``MONSTERMQ_BENCH`` in the environment everything is tiny and only shows that it works.
 """
@@ -45,6 +45,7 @@ from tests.bench.report import (
     heading_lines,
     table_lines,
     write_json,
+    write_table,
 )
 
 SCENARIOS: tuple[Scenario | Component, ...] = (
@@ -109,6 +110,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _print([""], run(effort))
     if options.json:
         write_json(options.json, every, versions)
+    if options.table:
+        write_table(options.table, rows)
     return 1 if any(samples.problems() for samples in every) else 0
 
 
@@ -124,6 +127,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, help="length of each measurement")
     parser.add_argument("--repeats", type=int, help="measurements of each broker")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure to FILE")
+    parser.add_argument(
+        "--table", type=Path, metavar="FILE", help="write the table of docs/performance.md to FILE"
+    )
     return parser.parse_args(arguments)
 
 

@@ -88,6 +88,10 @@ def times(value: float) -> Bound:
     return Bound(value, of_mosquitto=True)
 
 
+SHARE = "of TCP"
+"""The unit of shares: how one broker's share compares with another's tells nothing."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
     """One row of the table."""

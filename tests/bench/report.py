@@ -1,4 +1,5 @@
-"""The table: both brokers' median runs, what was required, and whether a figure counts."""
+"""Tables of both brokers' median runs: one for the terminal, with what was required and whether a
+figure counts, and one for readers."""
 
 import datetime as dt
 import json
@@ -11,7 +12,7 @@ from pathlib import Path
 import psutil
 from tests.bench.brokers import MonsterMQ, Mosquitto, NullBroker
 from tests.bench.busy import NO_TIME_LEFT
-from tests.bench.model import Bound, Component, Metric, Outcome, Scenario
+from tests.bench.model import SHARE, Bound, Component, Metric, Outcome, Scenario
 
 _TIMES, _NOTHING = "\N{MULTIPLICATION SIGN}", "\N{EN DASH}"
 
@@ -168,6 +169,36 @@ def table_lines(every: Sequence[Samples]) -> Iterator[str]:
     yield from _problem_lines(every)
 
 
+def document_lines(every: Sequence[Samples]) -> Iterator[str]:
+    """The table of ``docs/performance.md``: what was found, without what was required."""
+    yield "| scenario | mosquitto | MonsterMQ | ratio | configuration |"
+    yield "|---|---|---|---|---|"
+    for samples in every:
+        for metric in samples.scenario.metrics:
+            yield _document_row(samples, metric)
+
+
+def _document_row(samples: Samples, metric: Metric) -> str:
+    """A figure that the generator limited is only a bound, and so is a ratio with it."""
+    runs = [samples.median(broker, metric) for broker in _BROKERS]
+    peer, ours = (None if run is None else run.figures[metric.name] for run in runs)
+    peer_bound, our_bound = (run is not None and run.is_void(metric) for run in runs)
+    low, high = "at least ", "at most "
+    if metric.smaller_is_better:
+        low, high = high, low
+    ratio = _NOTHING
+    if peer and ours is not None and metric.unit != SHARE and not (peer_bound and our_bound):
+        ratio = f"{low if our_bound else high if peer_bound else ''}{ours / peer:.1f} {_TIMES}"
+    cells = (
+        metric.title,
+        (low if peer_bound else "") + _figure(peer, metric),
+        (low if our_bound else "") + _figure(ours, metric),
+        ratio,
+        samples.scenario.configuration,
+    )
+    return f"| {' | '.join(cells)} |"
+
+
 def canary_lines(every: Sequence[Samples]) -> Iterator[str]:
     """The table "canary under attack": what others waited for, by cause."""
     yield (
@@ -233,6 +264,11 @@ def _file_system() -> str:
         if folder.is_relative_to(mount.mountpoint)
     ]
     return max(mounts, key=lambda mount: len(mount.mountpoint)).fstype if mounts else "unknown"
+
+
+def write_table(path: Path, every: Sequence[Samples]) -> None:
+    """The table for readers as Markdown, to be put between the markers of the document."""
+    path.write_text("\n".join(document_lines(every)) + "\n", encoding="utf-8")
 
 
 def write_json(path: Path, every: Sequence[Samples], versions: Sequence[str]) -> None:

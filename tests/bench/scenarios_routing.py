@@ -9,7 +9,7 @@ from tests.bench.busy import Stopwatch
 from tests.bench.channels import Client, Transport, open_channel
 from tests.bench.frames import EVERY_TOPIC, ONE_VARIANT, TEN_VARIANTS
 from tests.bench.generator import Load, Plan, measure, open_load, open_publishers
-from tests.bench.model import Bound, Effort, Metric, Outcome, Scenario, times
+from tests.bench.model import SHARE, Bound, Effort, Metric, Outcome, Scenario, times
 from tests.bench.poller import CollectorPaused
 
 SLOW_READ_INTERVAL_S = 0.01
@@ -142,7 +142,7 @@ def _share_scenarios() -> Iterator[Scenario]:
                     Metric(
                         name="share",
                         title=f"{title}: share of TCP",
-                        unit="of TCP",
+                        unit=SHARE,
                         required=Bound(required),
                         rests_on=("TCP", "rate"),
                     ),

@@ -17,9 +17,19 @@ from tests.bench.__main__ import MODULES, SCENARIOS, main
 from tests.bench.brokers import MonsterMQ, NullBroker, Running, ThreadId
 from tests.bench.busy import Busy, Stopwatch, busiest_s
 from tests.bench.channels import TcpChannel
-from tests.bench.model import SMALL, Attack, Bound, Component, Metric, Outcome, Scenario, times
+from tests.bench.model import (
+    SHARE,
+    SMALL,
+    Attack,
+    Bound,
+    Component,
+    Metric,
+    Outcome,
+    Scenario,
+    times,
+)
 from tests.bench.poller import Poller
-from tests.bench.report import Samples, busy_lines, ceiling_lines, table_lines
+from tests.bench.report import Samples, busy_lines, ceiling_lines, document_lines, table_lines
 
 pytestmark = pytest.mark.integration
 
@@ -307,6 +317,50 @@ def test_a_figure_below_what_is_required_is_called_missed() -> None:
     assert "MISSED" in row
 
 
+@pytest.mark.parametrize(
+    ("peer_busy", "our_busy", "cells"),
+    [
+        (BROKER_LIMITS, BROKER_LIMITS, "200 msg/s | 100 msg/s | 0.5 \N{MULTIPLICATION SIGN}"),
+        (
+            GENERATOR_LIMITS,
+            BROKER_LIMITS,
+            "at least 200 msg/s | 100 msg/s | at most 0.5 \N{MULTIPLICATION SIGN}",
+        ),
+        (
+            BROKER_LIMITS,
+            GENERATOR_LIMITS,
+            "200 msg/s | at least 100 msg/s | at least 0.5 \N{MULTIPLICATION SIGN}",
+        ),
+        (
+            GENERATOR_LIMITS,
+            GENERATOR_LIMITS,
+            "at least 200 msg/s | at least 100 msg/s | \N{EN DASH}",
+        ),
+    ],
+    ids=["neither", "mosquitto's", "ours", "both"],
+)
+def test_readers_are_told_what_a_figure_of_the_generators_bounds(
+    peer_busy: Busy, our_busy: Busy, cells: str
+) -> None:
+    samples = _samples(_metric(times(2)), mosquitto=(200, peer_busy), MonsterMQ=(100, our_busy))
+    *_, row = document_lines([samples])
+    assert row == f"| rate | {cells} |  |"
+
+
+def test_readers_are_told_a_time_that_the_generator_bounds_the_other_way_round() -> None:
+    metric = replace(_metric(None), unit="ms", smaller_is_better=True)
+    samples = _samples(metric, mosquitto=(2, GENERATOR_LIMITS), MonsterMQ=(4, BROKER_LIMITS))
+    *_, row = document_lines([samples])
+    assert "| at most 2.00 ms | 4.00 ms | at least 2.0 \N{MULTIPLICATION SIGN} |" in row
+
+
+def test_shares_have_no_ratio() -> None:
+    metric = replace(_metric(None), unit=SHARE)
+    samples = _samples(metric, mosquitto=(0.5, BROKER_LIMITS), MonsterMQ=(0.6, BROKER_LIMITS))
+    *_, row = document_lines([samples])
+    assert "| 0.50 of TCP | 0.60 of TCP | \N{EN DASH} |" in row
+
+
 def test_ceilings_and_problems_are_printed() -> None:
     samples = _samples(_metric(times(2)), null=(9000, GENERATOR_LIMITS))
     samples.add("null", Outcome(figures={"rate": 8000}, problems=["3 delivered of 4 promised"]))
@@ -318,9 +372,11 @@ def test_a_row_without_a_broker_is_in_the_table_and_in_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("MONSTERMQ_BENCH", raising=False)
-    path = tmp_path / "figures.json"
-    assert main(["--only", "subscriptions", "--broker", "monstermq", "--json", str(path)]) == 0
+    path, table = tmp_path / "figures.json", tmp_path / "table.md"
+    chosen = ["--only", "subscriptions", "--broker", "monstermq"]
+    assert main([*chosen, "--json", str(path), "--table", str(table)]) == 0
     (match,) = (line for line in capsys.readouterr().out.splitlines() if "match, uncached" in line)
     assert "150 k topics/s" in match
     runs = json.loads(path.read_text(encoding="utf-8"))["scenarios"]["subscriptions"]["MonsterMQ"]
     assert [sorted(run["figures"]) for run in runs] == [["add", "match", "resident"]]
+    assert len(table.read_text(encoding="utf-8").splitlines()) == 2 + 3

@@ -1,4 +1,4 @@
-"""Brokers that break one rule each (``design.md`` 5); the simulation must find each of them."""
+"""Brokers that break one rule each; the simulation must find each of them."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace

@@ -103,7 +103,7 @@ def _why(key: str, number: int, exc: OSError | UnicodeError) -> str:
                 f"(docs/operation.md); grant it, or set {_another(key, number)}"
             )
         case errno.EADDRNOTAVAIL | errno.EAFNOSUPPORT:
-            return f"cannot be opened: {bind_address} is no address of this machine"
+            return f"cannot be opened: {bind_address} is not an address of this machine"
         case _:
             return f"cannot be opened: {os.strerror(exc.errno) if exc.errno else exc}"
 

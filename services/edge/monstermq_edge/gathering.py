@@ -58,7 +58,7 @@ class Gathering:
         return False
 
     def taken(self) -> None:
-        """What was collected has been handed over: what comes now begins to wait."""
+        """What was collected has been handed over: what comes next begins to wait anew."""
         self._due_at = None
 
     def end(self) -> None:
@@ -69,7 +69,7 @@ class Gathering:
             self._timer = None
 
     def _look(self) -> None:
-        """The time of what was collected then has come; of what is collected now, perhaps not."""
+        """The delay of what was collected first is over; what is collected now may be younger."""
         self._timer = None
         if self._due_at is None:
             return

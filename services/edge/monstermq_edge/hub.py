@@ -31,7 +31,7 @@ TURN_WORK = 16_000
 WRITES_MAX = 256
 """Connections that are written to at once: about two milliseconds of system calls."""
 
-# Plain numbers, since an enumeration's members are slow to read for every run.
+# Plain numbers, because an enumeration's members are slow to read for every run.
 ASLEEP = 0
 """There is nothing to do for a connection."""
 
@@ -90,13 +90,13 @@ class Hub:
         self._loop = loop
         self._turn_end = turn_end
         self._connections_max = connections_max
-        # Who has more to say than its share of a turn; each stands here once.
+        # Connections that have more to say than their share of a turn, each of them once.
         self._waiting: deque[StreamProtocol] = deque()
         self._worked_off = asyncio.Event()
         self._worked_off.set()
         self._urgent: list[StreamProtocol] = []
         self._patient: list[StreamProtocol] = []
-        # Those that earlier turns had no time to write to. All three have each connection once.
+        # Connections that earlier turns had no time to write to. All three have each of them once.
         self._late: deque[StreamProtocol] = deque()
         self.quiet = False
         self.reading = False
@@ -123,7 +123,7 @@ class Hub:
             await self._emptied.wait()
 
     async def quiesce(self) -> None:
-        """Read nothing more; return when what was read is handled, but for those that are held."""
+        """Read nothing more; return when what was read is handled, except from held connections."""
         self.quiet = True
         for protocol in self.protocols:
             if protocol.connection is not None:
@@ -175,8 +175,8 @@ class Hub:
             if self._turn_end.end_turn():
                 self.touch()
         finally:
-            # A message that goes out in pieces is written when it is out: what it is answered with
-            # could not be read before.
+            # A message that goes out in pieces is written when all of it is out: its answers could
+            # not be read before.
             busy = self.budget.busy
             if not busy and (self._urgent or self._patient or self._late):
                 self._write()

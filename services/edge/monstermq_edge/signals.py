@@ -1,7 +1,7 @@
 """Signals from the first moment of a process: held, then taken by a thread of their own.
 
 A held signal waits where its default action would end the process. A thread takes them rather than
-handlers or the event loop, since it answers whatever the start is doing: importing, waiting for a
+handlers or the event loop, because it answers whatever the start is doing: importing, waiting for a
 file, restoring a million sessions in one go.
 """
 

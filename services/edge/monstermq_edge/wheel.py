@@ -13,7 +13,7 @@ TICK_S = 0.25
 """How fine the wheel is: a silent client is noticed at most this long after its deadline."""
 
 WATCH_MAX_S = 60.0
-"""The wheel looks no further ahead, and so keeps what has gone no longer."""
+"""The wheel looks no further ahead, so it keeps a connection that has gone this long at most."""
 
 CHECKS_MAX = 5_000
 """Connections that are looked at in one tick. Where more are due, the others follow in the next."""

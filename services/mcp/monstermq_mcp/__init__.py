@@ -1,1 +1,1 @@
-"""The MCP and REST server over the stores. It comes with its own issue."""
+"""The MCP and REST server over the stores. Not in this release."""

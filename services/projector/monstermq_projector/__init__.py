@@ -1,1 +1,1 @@
-"""The projector: folds the Kafka bus into the stores. It comes with the Kafka bus."""
+"""The projector: folds the Kafka bus into the stores. Not in this release."""

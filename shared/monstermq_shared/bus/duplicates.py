@@ -1,9 +1,9 @@
-"""Recognizes records that were appended twice, since nobody knew whether the first time worked."""
+"""Recognizes records appended twice, because nobody knew whether the first time had worked."""
 
 from monstermq_shared.bus.ports import Stamp
 
 WRITERS_MAX = 4096
-"""Writers remembered, per partition one. Only a retry, seconds later, has to be recognized."""
+"""Writers remembered in each partition. Only a retry, seconds later, has to be recognized."""
 
 
 class Duplicates:

@@ -5,8 +5,8 @@ offset is ``boot << 40 | counter``: the boot number is committed at start, so an
 reader elsewhere may have seen is never used again for another message (ARCHITECTURE 11.2).
 
 ``InternalLog`` is the engine's side and the hot path. ``InternalBus`` is the bus port over it, for
-readers beside the engine (a *tap*: an archive elsewhere, ``tail``) and for writers that are no MQTT
-client (``replay``). A record is made only if a view, a queue or a tap wants it.
+readers beside the engine (a *tap*: an archive elsewhere, ``tail``) and for writers that are not
+MQTT clients (``replay``). A record is made only if a view, a queue or a tap wants it.
 """
 
 import asyncio
@@ -214,7 +214,7 @@ class InternalMessages(RingLog):
 class InternalSessions(RingLog):
     """The sessions log of the internal bus: the newest facts, as durable as the process.
 
-    The local engine has no use for it, since its facts are rows (``ARCHITECTURE.md`` 5).
+    The local engine has no use for it, because its facts are rows (``ARCHITECTURE.md`` 5).
     """
 
     def __init__(self, boot: int, *, size_max: int) -> None:

@@ -31,8 +31,8 @@ class Stamp(NamedTuple):
 class Entry(Protocol):
     """One record as a reader meets it. Only ``record`` may cost: it may have to be decoded.
 
-    Decoding is asked for one by one, since whether somebody wants a record can depend on the one
-    before it (a subscription's marker in the same batch), and since one that cannot be decoded
+    Decoding is asked for one by one, because whether somebody wants a record can depend on the one
+    before it (a subscription's marker in the same batch), and because one that cannot be decoded
     must not take its batch with it.
     """
 
@@ -55,7 +55,7 @@ class Entry(Protocol):
         """Return the record, with its offset.
 
         Raises:
-            InvalidRecord: What stands there is no record: to be counted and passed over.
+            InvalidRecord: What stands there is not a record: to be counted and passed over.
         """
         ...
 
@@ -67,8 +67,8 @@ class RecordBatch(NamedTuple):
         partition: Where.
         first: The offset the reader was at.
         upto: The offset it is at now: what a watermark becomes once the batch is folded.
-        entries: In order of offset. Offsets in between that are missing are those of records
-            dropped as doubled, or of none.
+        entries: In order of offset. Offsets that are missing in between belong to records
+            dropped as doubled, or to no record.
     """
 
     partition: int
@@ -102,7 +102,7 @@ class LogPort(Protocol):
     """One log.
 
     Attributes:
-        partitions: How many; never changed in place, since keys are mapped to them.
+        partitions: How many; never changed in place, because keys are mapped to them.
     """
 
     partitions: int

@@ -73,7 +73,7 @@ class Ring:
             self._make_room()
 
     def _make_room(self) -> None:
-        # More than needed, since what is left has to move up each time.
+        # More than needed, because what is left has to move up each time.
         target = self._size_max * 3 // 4
         size = self.size
         for count, entry in enumerate(self._entries, 1):

@@ -27,7 +27,7 @@ _KUBERNETES_VALUE = re.compile("(tcp|udp|sctp)://")
 def read_environment(environ: Mapping[str, str]) -> tuple[list[Document], list[str]]:
     """Return a document for each ``MONSTERMQ_...`` variable, the one that wins first, and warnings.
 
-    An empty variable counts as absent. One whose first part is no key is none of ours (Kubernetes
+    An empty variable counts as absent. One whose first part is not a key is not for us (Kubernetes
     sets MONSTERMQ_SERVICE_HOST for a service called monstermq): it is ignored with a warning.
 
     Raises:
@@ -67,7 +67,7 @@ def _find_key(part: str, section: type[Section]) -> str | None:
 
 
 def _check_underscores(name: str) -> None:
-    """Refuse a name that is a key of a section but for its underscores."""
+    """Refuse a name that is a key of a section except for its underscores."""
     squashed = _squashed(name[len(PREFIX) :])
     for path in _paths_below(BrokerConfig, ()):
         if len(path) > 1 and _squashed("".join(path)) == squashed:

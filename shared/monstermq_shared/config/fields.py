@@ -111,7 +111,7 @@ def _choice(
 
     Args:
         members: What may be chosen.
-        instead: What to write for a name that is none of them and is tried all the same.
+        instead: What to write for a name that is not among them and is tried all the same.
     """
     names = {member.value: member for member in members}
     others = instead or {}

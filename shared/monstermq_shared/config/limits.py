@@ -58,7 +58,7 @@ class Limits(Section):
     commit_backlog_kb: Kilobytes = 16_384
     """Bytes waiting for the database, before sockets are no longer read."""
     slow_consumer_hold_s: Annotated[float, Field(strict=True, ge=0, le=3_600)] = 5.0
-    """Seconds that a slow subscriber holds its publishers back; see Guarantees in the README."""
+    """Seconds that a slow subscriber holds its publishers back; see docs/guarantees.md."""
 
 
 def _floors(limits: Limits, max_message_size_kb: int) -> dict[str, tuple[int, str]]:

@@ -72,9 +72,9 @@ def path_text(path: Path) -> str:
 
 
 class _Misplaced:
-    """Finds the keys of a document that their section does not have, and sections that are none.
+    """Finds keys that their section does not have, and plain values where a section belongs.
 
-    Python names are no keys here, though pydantic takes them.
+    Python names are not keys here, although pydantic takes them.
     """
 
     def __init__(self, document: Document) -> None:

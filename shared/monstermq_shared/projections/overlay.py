@@ -60,7 +60,7 @@ class Overlay:
         return False
 
     def _forget_committed(self) -> None:
-        """Forget what was folded at once and is committed; twice, since one more is to come."""
+        """Forget up to two folds that are committed: each new fold adds one, so fewer remain."""
         for _ in range(2):
             if not self._folded or self._folded[0][0] > self._committed:
                 return

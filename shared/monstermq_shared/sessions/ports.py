@@ -1,9 +1,9 @@
 """The session port: what a connection asks of a session engine, and what it offers in return.
 
-A connection knows nothing of what stands behind the port: one process with one database
-(``sessions.local``), or Kafka with many edges (later). All calls are synchronous and cheap; what
-has to wait for a commit is answered later through the connection's ``Link``. The engine owns
-packet ids, windows and durable facts; the connection validates and encodes; neither does I/O.
+A connection knows nothing of what stands behind the port; here it is one process with one database
+(``sessions.local``). All calls are synchronous and cheap; what has to wait for a commit is answered
+later through the connection's ``Link``. The engine owns packet ids, windows and durable facts; the
+connection validates and encodes; neither does I/O.
 """
 
 from collections.abc import Sequence

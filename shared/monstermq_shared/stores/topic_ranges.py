@@ -26,5 +26,5 @@ def topic_ranges(topic_filter: str) -> list[tuple[str, str | None]]:
 
 
 def first_after(topic: str) -> str:
-    """Return the smallest text above a topic; it is no topic itself, since none contains NUL."""
+    """Return the smallest text above a topic. It is not a topic, because it contains NUL."""
     return topic + "\0"

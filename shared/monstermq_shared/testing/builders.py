@@ -35,7 +35,7 @@ AWKWARD_TEXTS = ["'", '"', "\\", "\\u0041", "a b", "\u00e4\u20ac\U0001f600", "\x
 
 
 LARGE_PAYLOADS = [bytes([number]) * 300_000 for number in range(20)]
-"""Four of them are a page; together they are no multiple of its size."""
+"""Four of them are a page; together they are not a multiple of its size."""
 
 
 LONG_TEXTS = ["s", "l" * 65_000, "\u00e4" * 32_000, "long/" + "m" * 1_100, "s" * 1_024]

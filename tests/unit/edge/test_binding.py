@@ -63,8 +63,8 @@ def test_a_port_in_use_is_named_with_the_key_and_the_variable_for_another(
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::1"])
 def test_an_address_of_another_machine_is_refused_with_its_key(host: str) -> None:
-    assert "BindAddress is no address of this machine" in refusal("TCP", host, 0)
-    assert "Metrics.BindAddress is no address of this" in refusal("Metrics.Port", host, 0)
+    assert "BindAddress is not an address of this machine" in refusal("TCP", host, 0)
+    assert "Metrics.BindAddress is not an address of this" in refusal("Metrics.Port", host, 0)
 
 
 @pytest.mark.parametrize("host", ["no such host", "::zz", "x" * 200])
@@ -79,7 +79,7 @@ def test_an_address_of_a_kind_the_kernel_does_not_have_is_refused(
         raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
 
     monkeypatch.setattr("socket.create_server", refuse)
-    assert "BindAddress is no address of this machine" in refusal("TCP", "::1", 0)
+    assert "BindAddress is not an address of this machine" in refusal("TCP", "::1", 0)
 
 
 def test_a_port_below_1024_says_which_right_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:

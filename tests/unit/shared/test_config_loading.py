@@ -203,7 +203,7 @@ def test_an_unknown_key_is_refused_with_its_path_and_the_nearest(text: str, prob
         ("WebSocket: {Origins: '*'}\n", "WebSocket.Origins must be a list"),
         (
             "WebSocket: {Origins: ['https://a.example/']}\n",
-            "WebSocket.Origins[0] 'https://a.example/' is no origin: write scheme://host or "
+            "WebSocket.Origins[0] 'https://a.example/' is not an origin: write scheme://host or "
             'scheme://host:port; or "*" for any page',
         ),
         ("WebSocket: {Origins: ['*', 'null']}\n", 'WebSocket.Origins[1] cannot be "null", which'),

@@ -95,7 +95,7 @@ def test_an_origin_has_one_spelling(text: str, spelled: str) -> None:
     ],
 )
 def test_what_only_looks_like_an_origin_is_none(text: str) -> None:
-    with pytest.raises(ValueError, match=r"is no origin|has "):
+    with pytest.raises(ValueError, match=r"is not an origin|has "):
         parse_origin(text)
 
 

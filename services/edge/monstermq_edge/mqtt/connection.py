@@ -1,9 +1,9 @@
 """One MQTT connection without its socket: bytes in, calls to the session engine, bytes out.
 
 The driver feeds ``receive_data``, goes on with ``go_on`` when others have had their turn, and
-fetches ``data_to_send``; it is woken through
-``ConnectionContext.wake`` whenever there is something to fetch, to close, or to hold. Time is an
-argument. The connection implements ``sessions.ports.Link`` for the engine.
+fetches ``data_to_send``; it is woken through ``ConnectionContext.wake`` whenever there is something
+to fetch, to close, or to hold. Time is an argument. The connection implements
+``sessions.ports.Link`` for the engine.
 """
 
 from collections.abc import Callable, Iterator
@@ -59,9 +59,10 @@ class Connection(Outbox):
         peer: Who it is.
         session: The engine's handle, from CONNECT on.
         unread: Packets that wait for ``go_on``, which does nothing while the connection is held.
-        flooded: So it is, by what the driver itself had to say to the peer; set by the driver.
-        clock_stopped: Silence is not the peer's: we hold it, or it waits for its CONNACK. Once that
-            is over the driver must call ``start_clock``.
+        flooded: The peer does not read what the driver itself sends it, such as WebSocket pongs,
+            so nothing is read from it; set by the driver.
+        clock_stopped: The peer's silence does not count: we hold it, or it waits for its CONNACK.
+            Once that is over the driver must call ``start_clock``.
         is_bridge: The peer set the bridge bit of the protocol level (``Link.is_bridge``).
         deadline: Monotonic seconds at which silence ends the connection; infinite if never.
     """
@@ -107,7 +108,7 @@ class Connection(Outbox):
     def receive_data(self, data: bytes, now: float, wall_ms: int) -> bool:
         """Take what the transport read. A peer's error closes the connection and is not raised.
 
-        Not before ``unread`` is over: what came earlier is handled first.
+        Not to be called while ``unread`` is set: what came earlier is handled first.
 
         Returns:
             Whether something of it is ``unread`` now.
@@ -130,7 +131,7 @@ class Connection(Outbox):
         return self.session is not None and self._context.port.owes_answers(self.session)
 
     def go_on(self, now: float, wall_ms: int) -> None:
-        """Handle what there was no budget for."""
+        """Handle packets that there was no budget for earlier."""
         packets = self.unread
         if packets is not None and not self._holds:
             self._wall_ms = wall_ms
@@ -187,8 +188,8 @@ class Connection(Outbox):
     def expire(self, now: float, wall_ms: int) -> bool:
         """The deadline has passed: the client was silent for too long.
 
-        While the clock is stopped it is given the time again: we are not reading its PINGREQs. A
-        peer that we do not read from since it does not read itself is no such case: it can help it.
+        While the clock is stopped it is given the time again: we are not reading its PINGREQs. That
+        does not hold for a peer that we do not read from because it does not read itself.
 
         Returns:
             Whether that ended the connection; if not, it has a later deadline.
@@ -203,7 +204,7 @@ class Connection(Outbox):
         return True
 
     def start_clock(self, now: float) -> None:
-        """Count silence from now on, unless there still is a reason not to."""
+        """Count silence from now on, unless the clock has to stay stopped."""
         if not self._holds and not self._connack_due:
             self.clock_stopped = False
             if self._silence_s:

@@ -94,7 +94,7 @@ class Decoder:
 
     Give a chunk to ``feed`` and handle what it returns; as long as ``unread`` is set, go on with
     ``more`` before the next chunk. Then look at ``error``: once that is set the connection must be
-    closed, since nothing more is read.
+    closed, because nothing more is read.
 
     Attributes:
         error: The rule the peer broke, or None. Packets before the broken one were returned.
@@ -247,7 +247,7 @@ class Decoder:
         self._needed = size
 
     def _check_first_byte(self, first: int) -> None:
-        """Check type and reserved flags of a packet that is no PUBLISH."""
+        """Check type and reserved flags of a packet that is not a PUBLISH."""
         valid = _FIRST_BYTES_3_1 if self.level == ProtocolLevel.MQTT_3_1 else _FIRST_BYTES_3_1_1
         if first in valid:
             return
@@ -312,8 +312,8 @@ def _read_run(
         if ids == (0,):
             raise RemoteProtocolError("PUBLISH with packet id 0", clause="MQTT-2.3.1-1")
     topic = data[topic_start:topic_stop]
-    minimal = data[body - 1]  # a remaining length whose last digit is 0 is not
-    # A glance at where the next frame would have its topic: nearly always that settles it.
+    minimal = data[body - 1]  # the last digit of the remaining length; a 0 there adds nothing
+    # Looking where the next frame would have its topic nearly always settles it.
     if data[topic_start + stop - pos : topic_stop + stop - pos] == topic:
         starts, stops, ids, run_stop = _read_more(
             data, pos, body, topic_stop, stop, limits.packet_size_max
@@ -324,7 +324,7 @@ def _read_run(
         return run, run_stop
     payload = data[start:stop]
     run = MessageRun(topic, qos, first & 1 == 1, payload, _FIRST, (stop - start,), ids)
-    # Subscribers get what came, but for the packet id, if that is how the encoder would write it.
+    # Subscribers get these bytes, except the packet id, if the encoder would write the same.
     if first == _PLAIN_QOS_0 and minimal:
         run.encodings[QOS0] = data[pos:stop]
     elif first == _PLAIN_QOS_1 and minimal:

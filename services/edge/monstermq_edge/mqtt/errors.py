@@ -41,7 +41,7 @@ class RemoteProtocolError(ProtocolError):
 
 
 class MalformedPacket(RemoteProtocolError):
-    """The peer's bytes are no MQTT packet."""
+    """The peer's bytes are not an MQTT packet."""
 
 
 class PacketTooLarge(RemoteProtocolError):

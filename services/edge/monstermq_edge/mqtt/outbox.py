@@ -1,7 +1,7 @@
 """What a connection says to its client: bytes that wait for the end of the turn.
 
 The half of ``sessions.ports.Link`` that speaks. Everything goes into one list, in order, and leaves
-in one piece; only PUBACKs, PUBRECs and PUBCOMPs follow behind it, since they need no haste.
+in one piece; only PUBACKs, PUBRECs and PUBCOMPs follow behind it, because they are less urgent.
 """
 
 from collections.abc import Sequence

@@ -73,7 +73,7 @@ class Unsubscribe:
 
 
 class Answers:
-    """Consecutive PUBACK, PUBREC, PUBREL or PUBCOMP packets. Plain, since it is hot."""
+    """Consecutive PUBACK, PUBREC, PUBREL or PUBCOMP packets. Plain, because it is hot."""
 
     __slots__ = ("kind", "packet_ids")
 

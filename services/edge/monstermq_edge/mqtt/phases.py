@@ -2,7 +2,7 @@
 
 Everything that decides whether a packet may come now lives in this file. What is not allowed is a
 protocol error: the connection is closed [MQTT-4.8.0-1]. The phase itself is changed by what a
-packet leads to, since a CONNECT can be refused.
+packet leads to, because a CONNECT can be refused.
 """
 
 from enum import IntEnum, auto
@@ -20,7 +20,7 @@ from monstermq_shared.messages import MessageRun
 
 
 class Phase(IntEnum):
-    """Where a connection is in its life. An integer, since it is looked up for every run."""
+    """Where a connection is in its life. An integer, because it is looked up for every run."""
 
     AWAITING_CONNECT = auto()
     """The transport is open; nothing but CONNECT may come [MQTT-3.1.0-1]."""

@@ -41,7 +41,7 @@ def read_remaining_length(data: bytes, pos: int) -> tuple[int, int]:
 
     Returns:
         The value and the position after it. The value is ``INCOMPLETE`` or ``OVERLONG`` if there
-        is none; nothing is raised, since a run that meets one just ends before it.
+        is none; nothing is raised, because a run that meets one just ends before it.
     """
     value = 0
     shift = 0

@@ -32,7 +32,7 @@ from monstermq_edge.operation.page import Page
 from monstermq_shared.counters import Counters
 
 CONNECTIONS_MAX = 256
-"""One more, and the oldest is cut: slow peers must not keep out who asks whether we live.
+"""For one more the oldest is cut: slow peers must not keep out whoever asks whether we live.
 
 An answer takes a few milliseconds, so the oldest is nearly always one that asks for nothing."""
 
@@ -168,7 +168,7 @@ class OperationServer:
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         exposition = self._expositions.get(content_type)
         if exposition is None:
-            # Who asks in the same turn gets the same: a crowd costs as much as one.
+            # All that ask in the same turn get the same answer: a crowd costs as much as one.
             exposition = self._expositions[content_type] = encode(self._registry)
             asyncio.get_running_loop().call_soon(self._expositions.clear)
         return Response(exposition, headers={"content-type": content_type})

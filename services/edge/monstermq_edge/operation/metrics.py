@@ -42,7 +42,7 @@ _COUNTERS: tuple[tuple[str, str, Callable[[Counters], float]], ...] = (
     ),
     (
         "malformed_packets",
-        "Connections closed since their bytes were no MQTT packet.",
+        "Connections closed because their bytes were not an MQTT packet.",
         lambda c: c.malformed_packets,
     ),
     ("sockets_opened", "Network connections accepted.", lambda c: c.sockets_opened),
@@ -67,7 +67,7 @@ _COUNTERS: tuple[tuple[str, str, Callable[[Counters], float]], ...] = (
     ("rows_written", "Rows inserted, replaced or deleted.", lambda c: c.rows_written),
     (
         "rows_elided",
-        "Rows never written, as they were acknowledged before their batch left.",
+        "Rows never written, because they were acknowledged before their batch left.",
         lambda c: c.rows_elided,
     ),
     (

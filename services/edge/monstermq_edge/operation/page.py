@@ -30,7 +30,7 @@ class Page:
 
         Args:
             ws: The port of MQTT over WebSocket, 0 if it is closed.
-            wss: The port of secure WebSocket, for want of the other.
+            wss: The port of secure WebSocket, used if the other is closed.
             path: Where WebSocket is served.
         """
         scheme, port = ("ws", ws) if ws else ("wss", wss)

@@ -86,7 +86,7 @@ def is_own_address(address: Address) -> bool:
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
             # Nothing is sent: the kernel chooses by which address it would send, and towards one
-            # of our own that is the address itself. Binding to it would tell less, since
+            # of our own that is the address itself. Binding to it would tell less, because
             # net.ipv4.ip_nonlocal_bind allows any.
             probe.connect((str(address), _ANY_PORT))
             return parse_address(probe.getsockname()[0]) == address

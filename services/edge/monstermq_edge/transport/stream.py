@@ -139,7 +139,7 @@ class StreamProtocol(asyncio.Protocol):
     def eof_received(self) -> bool:
         """The peer has finished sending: so have we, once it has been told what waits for it.
 
-        With TLS there is no half of a connection: what can be said now is all.
+        A TLS connection cannot be half closed: only what can be said now is sent.
         """
         self._end_of_input()
         if self.connection is not None and self.connection.peer.tls:
@@ -259,7 +259,7 @@ class StreamProtocol(asyncio.Protocol):
     def _may_go_on(self, connection: Connection) -> bool:
         """Whether more of what the peer sent may be handled.
 
-        That it does not read is no reason against it where nothing can be written any more.
+        Once nothing can be written any more, it does not matter that the peer does not read.
         """
         return not (connection.is_held if self._transport is None else connection.stops_reading)
 

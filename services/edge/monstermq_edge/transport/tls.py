@@ -89,7 +89,7 @@ def build_ssl_context(settings: TlsSettings) -> ssl.SSLContext:
 def certificate_warnings(settings: TlsSettings, *, now: datetime) -> list[str]:
     """Say which certificates are expired, not yet valid, or will expire soon.
 
-    That is no error: a broker that does not start helps nobody renew a certificate.
+    That is not an error: a broker that does not start helps nobody renew a certificate.
 
     Args:
         settings: The files to look at.
@@ -139,7 +139,7 @@ class ReloadableTls:
         """Read the files again and use them for connections from now on.
 
         Blocks, and may be called in a thread: what is parsed here holds the interpreter for a few
-        milliseconds at most, but for a key store with an RSA key (docs/tls.md).
+        milliseconds at most, except for a key store with an RSA key (docs/tls.md).
 
         Raises:
             StartupError: A file cannot be used; nothing has changed.
@@ -236,7 +236,7 @@ def _read_key_store(path: Path, password: str) -> tuple[PrivateKeyTypes, list[x5
         store = pkcs12.load_pkcs12(data, password.encode() or None)
     except (ValueError, UnsupportedAlgorithm) as exc:
         hint = (
-            "TLS.KeyStorePassword is wrong, or the file is damaged, or no PKCS#12, or encrypted in "
+            "TLS.KeyStorePassword is wrong, or the file is damaged, not PKCS#12, or encrypted in "
             "a way that is not supported any more; check the password, or make the file again as "
             "docs/tls.md tells"
         )

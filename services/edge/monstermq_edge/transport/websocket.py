@@ -48,7 +48,7 @@ class WebSocketFault(StrEnum):
     """What a client did wrong, few enough to be a counter's label."""
 
     NOT_HTTP = "not_http"
-    """The first byte is no HTTP method: MQTT or TLS spoken to a plain WebSocket port, mostly."""
+    """The first byte begins no HTTP method: mostly MQTT or TLS on a plain WebSocket port."""
     HANDSHAKE_TOO_LARGE = "handshake_too_large"
     """The request is longer than ``HANDSHAKE_SIZE_MAX``, or has too long a line."""
     HANDSHAKE_INVALID = "handshake_invalid"
@@ -79,8 +79,8 @@ class WebSocketSettings:
 
     Attributes:
         paths: What is served; a query string after it is ignored.
-        origins: Which web pages are let in. A request without ``Origin`` comes from no browser and
-            passes: the header protects users of browsers, nobody else.
+        origins: Which web pages are let in. A request without ``Origin`` does not come from a
+            browser and passes: the header protects users of browsers, nobody else.
         message_size_max: Bytes of one WebSocket message, fragments added up. A client may put
             several MQTT packets into one, so leave room beyond the packet limit.
         subprotocols: Names to accept, the preferred one first [MQTT-6.0.0-3].
@@ -268,12 +268,12 @@ class WebSocketChannel:
         )
 
     def _refuse_malformed(self, handshake: ServerProtocol) -> None:
-        """The library answers overlong lines itself, and hangs up on what is no HTTP at all."""
+        """The library answers overlong lines itself, and hangs up on what is not HTTP at all."""
         response = b"".join(handshake.data_to_send())
         if response:
             self._refuse(response, WebSocketFault.HANDSHAKE_TOO_LARGE)
             return
-        response = _refusal(HTTPStatus.BAD_REQUEST, "This is no valid HTTP request.")
+        response = _refusal(HTTPStatus.BAD_REQUEST, "This is not a valid HTTP request.")
         self._refuse(response, WebSocketFault.HANDSHAKE_INVALID)
 
     def _refuse_handshake(self, handshake: ServerProtocol, response: bytes) -> None:

@@ -1,4 +1,4 @@
-"""The local engine: sessions of one process on the internal bus (``ARCHITECTURE.md`` 5, B.6).
+"""The local engine: sessions of one process on the internal bus (``ARCHITECTURE.md`` 5).
 
 One transaction per loop turn on the session store; a packet that tells a state leaves after the
 commit of the facts it tells. The engine does no I/O: a driver takes turns and read requests out of

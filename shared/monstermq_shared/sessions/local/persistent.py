@@ -201,7 +201,7 @@ class PersistentSession(Session):
     # -- sending ---------------------------------------------------------------------------------
 
     def _send(self, run: MessageRun, first: int, count: int, qos: int) -> None:
-        """Send. A QoS 2 PUBLISH leaves once its packet id is durable (B.6)."""
+        """Send. A QoS 2 PUBLISH leaves once its packet id is durable (ARCHITECTURE 5)."""
         link = self.link
         assert link is not None
         packet_ids = self._begin(run, first, count)

@@ -1,0 +1,134 @@
+"""The documents: links and anchors, files they name, sections that code cites, figures."""
+
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+from tests.bench.__main__ import SCENARIOS
+from tests.bench.model import Attack
+from tests.bench.report import document_lines
+from tests.support.repository import ROOT, repository_files
+
+DOCUMENTS = [path for path in repository_files() if path.suffix == ".md"]
+CODE = [path for path in repository_files() if path.suffix in {".py", ".sql"}]
+
+FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+INLINE_CODE = re.compile(r"`[^`]*`")
+HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+ELSEWHERE = re.compile(r"[a-z]+:")
+FILE = re.compile(r"`([\w./-]+\.(?:py|sql|json|md|toml|txt|service|svg))`")
+TABLE = re.compile(r"<!-- bench:begin -->\n(.*?)<!-- bench:end -->", re.DOTALL)
+PLAN = re.compile(r"\b[A-Z]\.\d+(?![\w.])|\bdesign[.]md\b")
+CITATION = re.compile(r"ARCHITECTURE(?:\.md)?`{0,2} (\d+)(?:\.(\d+))?")
+
+
+def shown(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@cache
+def anchors(document: Path) -> set[str]:
+    """Return what a code host makes of the headings, repeated ones numbered."""
+    found: set[str] = set()
+    for heading in HEADING.findall(FENCED.sub("", document.read_text(encoding="utf-8"))):
+        words = re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-")
+        number = 0
+        while (anchor := f"{words}-{number}" if number else words) in found:
+            number += 1
+        found.add(anchor)
+    return found
+
+
+def leads_nowhere(document: Path, target: str) -> bool:
+    path, _, anchor = target.partition("#")
+    place = document.parent / path if path else document
+    return not place.exists() or bool(anchor and anchor not in anchors(place.resolve()))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=shown)
+def test_every_link_and_anchor_leads_somewhere(document: Path) -> None:
+    text = INLINE_CODE.sub("", FENCED.sub("", document.read_text(encoding="utf-8")))
+    targets = [target for target in LINK.findall(text) if not ELSEWHERE.match(target)]
+    assert [target for target in targets if leads_nowhere(document, target)] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=shown)
+def test_every_file_a_document_names_is_there(document: Path) -> None:
+    named = FILE.findall(document.read_text(encoding="utf-8"))
+    paths = [str(path) for path in repository_files()]
+    missing = {file for file in named if not any(path.endswith(f"/{file}") for path in paths)}
+    assert missing == set()
+
+
+def test_the_index_names_every_document() -> None:
+    folder = ROOT / "docs"
+    linked = set(LINK.findall((folder / "README.md").read_text(encoding="utf-8")))
+    assert {path.name for path in folder.glob("*.md")} - linked == {"README.md"}
+
+
+# What code says of documents
+
+
+def cited_places() -> set[tuple[str, str]]:
+    """Return section and item of every citation; the item is empty for a whole section."""
+    texts = (path.read_text(encoding="utf-8") for path in CODE)
+    return {found for text in texts for found in CITATION.findall(text)}
+
+
+def test_sections_and_items_that_code_cites_are_there() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    there: set[tuple[str, str]] = set()
+    for section in text.split("\n## ")[1:]:
+        number = section.partition(".")[0]
+        there |= {
+            (number, ""),
+            *((number, item) for item in re.findall(r"^(\d+)\. ", section, re.MULTILINE)),
+        }
+    assert cited_places()
+    assert cited_places() - there == set()
+
+
+def test_nothing_cites_a_plan_that_is_not_in_the_repository() -> None:
+    texts = {shown(path): path.read_text(encoding="utf-8") for path in (*CODE, *DOCUMENTS)}
+    assert {name for name, text in texts.items() if PLAN.search(text)} == set()
+
+
+# Figures
+
+
+def table_of(name: str) -> list[str]:
+    found = TABLE.search((ROOT / name).read_text(encoding="utf-8"))
+    assert found is not None
+    return found[1].splitlines()
+
+
+def cells(row: str) -> list[str]:
+    return [cell.strip() for cell in row.strip("|").split("|")]
+
+
+def test_the_table_of_figures_is_the_one_the_benchmark_writes() -> None:
+    heading = list(document_lines([]))
+    table = table_of("docs/performance.md")
+    assert table[: len(heading)] == heading
+    loads = [one for one in SCENARIOS if not isinstance(one, Attack)]
+    known = {(metric.title, one.configuration) for one in loads for metric in one.metrics}
+    rows = [cells(row) for row in table[len(heading) :]]
+    assert rows
+    assert {(row[0], row[-1]) for row in rows} - known == set()
+
+
+def test_the_figures_of_the_readme_are_those_of_the_table() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (figures,) = (part for part in text.split("\n## ") if part.startswith("Figures\n"))
+    rows = [cells(row) for row in figures.splitlines() if row.startswith("|")][2:]
+    measured = [cells(row)[:-1] for row in table_of("docs/performance.md")]
+    assert len(rows) == 6
+    assert [row for row in rows if row not in measured] == []
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/performance.md"])
+def test_readers_are_not_told_what_an_acceptance_test_required(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    assert re.findall(r"\baim\b|MISSED|VOID|\brequired\b", text) == []
