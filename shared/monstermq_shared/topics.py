@@ -172,3 +172,12 @@ def _too_long(size: int) -> InvalidTopic:
 def _shown(text: str) -> str:
     """Quote the text for an error message, cut to a size that fits a log line."""
     return ascii(text) if len(text) <= _SHOWN_MAX else ascii(text[:_SHOWN_MAX]) + "..."
+
+
+_CLIENT_LEVELS = (["clients"], ["+"], ["#"])
+"""The second level, if any, of filters that can match a client's statistics."""
+
+
+def reaches_client_statistics(topic_filter: str) -> bool:
+    """Whether a filter can match ``$SYS/clients/<id>/statistics``."""
+    return is_system_topic(topic_filter) and topic_filter.split("/")[1:2] in _CLIENT_LEVELS

@@ -15,7 +15,7 @@ from tests.support.load import Cast
 from tests.support.machine import mounted
 from tests.support.mqtt_peer import ConnectOptions, PeerClosed, Publish, Will
 
-from monstermq_edge.signals import SAME_SIGNAL_S
+from monstermq_edge.operation.signals import SAME_SIGNAL_S
 from monstermq_shared.exit_codes import ExitCode
 
 pytestmark = pytest.mark.integration

@@ -15,7 +15,7 @@ from monstermq_edge.broker import Broker
 from monstermq_edge.operation.files import raise_file_limit
 from monstermq_edge.operation.logging import configure_logging
 from monstermq_edge.operation.notify import READY, STOPPING, notify
-from monstermq_edge.signals import Signals
+from monstermq_edge.operation.signals import Signals
 from monstermq_shared.config import LoadedConfig, check_runnable
 from monstermq_shared.errors import (
     ConfigError,

@@ -9,37 +9,32 @@ from datetime import UTC, datetime
 from functools import partial
 
 from monstermq_edge import settings
-from monstermq_edge.binding import url_host
-from monstermq_edge.driver import EngineDriver
-from monstermq_edge.faults import Faults
-from monstermq_edge.hub import Hub
-from monstermq_edge.listeners import Listeners, Port
-from monstermq_edge.maintenance import Maintenance
+from monstermq_edge.engines.local.host import LocalHost
+from monstermq_edge.engines.ports import Host
 from monstermq_edge.mqtt.connection import Connection
 from monstermq_edge.mqtt.context import ConnectionContext
+from monstermq_edge.network.binding import url_host
+from monstermq_edge.network.hub import Hub
+from monstermq_edge.network.listeners import Listeners, Port
+from monstermq_edge.network.stream import StreamProtocol
+from monstermq_edge.network.takeover import TakeoverLimit
+from monstermq_edge.network.tls import ReloadableTls, certificate_warnings
+from monstermq_edge.network.websocket_protocol import WebSocketProtocol
+from monstermq_edge.network.wheel import TICK_S
+from monstermq_edge.operation.faults import Faults
 from monstermq_edge.operation.health import OperationServer
 from monstermq_edge.operation.logging import LimitedLog
 from monstermq_edge.operation.metrics import build_registry
-from monstermq_edge.operation.sys_topics import SysTopics
-from monstermq_edge.repeated import Repeated
-from monstermq_edge.status import Status
-from monstermq_edge.system_topics import SystemTopicPublisher
-from monstermq_edge.takeover import TakeoverLimit
-from monstermq_edge.transport.stream import StreamProtocol
-from monstermq_edge.transport.tls import ReloadableTls, certificate_warnings
-from monstermq_edge.transport.websocket_protocol import WebSocketProtocol
-from monstermq_edge.views import RETAINED, Views, open_views
-from monstermq_edge.wheel import TICK_S
+from monstermq_edge.operation.repeated import Repeated
+from monstermq_edge.operation.status import Status
+from monstermq_edge.operation.system_publisher import SystemTopicPublisher
+from monstermq_edge.operation.system_tree import SystemTree
 from monstermq_shared.budget import Budget
-from monstermq_shared.bus.internal import InternalBus, InternalLog
 from monstermq_shared.clock import SystemClock, WallHistory
 from monstermq_shared.close_reasons import CloseReason
 from monstermq_shared.config import BrokerConfig
 from monstermq_shared.counters import Counters
 from monstermq_shared.errors import MonsterError
-from monstermq_shared.sessions.local import LocalEngine
-from monstermq_shared.sessions.local.appending import RecordAppender
-from monstermq_shared.sessions.local.session import Session
 from monstermq_shared.sessions.ports import AttachRequest
 
 logger = logging.getLogger(__name__)
@@ -55,10 +50,11 @@ CLOSE_S = 2.0
 
 
 class Broker:
-    """A running edge on the internal bus.
+    """A running edge.
 
     Attributes:
         failed: Set, with an error as its result, when the process must end.
+        host: What stands behind the session port.
     """
 
     def __init__(self, config: BrokerConfig, version: str) -> None:
@@ -76,6 +72,16 @@ class Broker:
         self._reloading = Repeated(self._reload, partial(self._faults.contained, "a reload"))
         self._background: list[asyncio.Task[None]] = []
         self._unready: str | None = "the broker is starting"
+        self.host: Host = LocalHost(
+            config,
+            clock=self._clock,
+            history=self._history,
+            counters=self.counters,
+            budget=self._budget,
+            faults=self._faults,
+            system_values=self._system_values,
+            fail=self._fail,
+        )
         # What is to be ended, in the opposite order of its start.
         self._ending = contextlib.AsyncExitStack()
 
@@ -100,99 +106,34 @@ class Broker:
             self._tls = ReloadableTls(tls)
             for warning in certificate_warnings(tls, now=datetime.now(UTC)):
                 logger.warning("%s", warning)
-        self.views = await self._open_views()
-        ending.push_async_callback(self.views.close)
-        await self._log_database()
-        self._build_engine()
-        self._context = self._connection_context()
-        self.status = Status(self, self._clock)
-        self._system_topics = self._system_topic_publisher()
-        self._maintenance = Maintenance(
-            self.views,
-            self.engine,
+        await self.host.open()
+        ending.push_async_callback(self.host.stop)
+        self.hub = Hub(
+            asyncio.get_running_loop(),
             self._clock,
-            self._history,
-            self.counters,
+            self.host,
+            config.limits.connections,
             self._faults,
+            self._budget,
         )
+        self._context = self._connection_context()
+        self.status = Status(self.host, self.hub, self._clock)
+        self._system_topics = self._system_topic_publisher()
         self._listeners = Listeners(
             config.bind_address, self._ports(), handshake_s=config.limits.connect_timeout_s
         )
-        stored = await self.views.database.sessions.load()
-        self.engine.tick(self._clock.monotonic(), self._clock.wall_ms())
-        for problem in self.engine.restore(stored, self._clock.wall_ms()):
-            logger.warning("%s", problem)
         self.status.totals.walk_all()
         await self._start_operation()
         ending.push_async_callback(self._part_from_clients)
-        ending.push_async_callback(self.bus.close)
-        ending.push_async_callback(self._driver.stop)
-        self._driver.start()
-        self._driver.end_turn()
+        self.host.start(self.hub.touch)
         ending.push_async_callback(self._end_background)
         self._start_background()
         ending.push_async_callback(self._listeners.close)
         await self._listeners.open()
 
-    async def _open_views(self) -> Views:
-        """Open them; a thread does, so if the start is given up meanwhile, wait and close them."""
-        opening = asyncio.ensure_future(open_views(self._config, self.counters))
-        try:
-            return await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            with contextlib.suppress(MonsterError):
-                await (await opening).close()
-            raise
-
-    async def _log_database(self) -> None:
-        summary = await self.views.database.summary(RETAINED)
-        level = logging.INFO if summary.ended_cleanly else logging.WARNING
-        extra = {
-            "sessions": summary.sessions,
-            "retained": summary.retained,
-            "queued": summary.queued,
-            "ended_cleanly": summary.ended_cleanly,
-        }
-        logger.log(level, "database %s", summary.path, extra=extra)
-
-    def _build_engine(self) -> None:
-        config = self._config
-        views = self.views
-        log = InternalLog(views.database.boot)
-        self.engine = LocalEngine(
-            log,
-            settings.engine_settings(config),
-            views.interest,
-            self.counters,
-            self._system_values,
-            self._budget,
-        )
-        self.bus = InternalBus(
-            log,
-            RecordAppender(self.engine).append,
-            self._touch,
-            generation=views.database.generation,
-        )
-        self._driver = EngineDriver(
-            self.engine,
-            views,
-            clock=self._clock,
-            counters=self.counters,
-            touch=self._touch,
-            fail=self._fail,
-        )
-        self.hub = Hub(
-            asyncio.get_running_loop(),
-            self._clock,
-            self._driver,
-            config.limits.connections,
-            self._faults,
-            self._budget,
-        )
-
     def _system_topic_publisher(self) -> SystemTopicPublisher:
         now_s = self._clock.monotonic()
-        topics = SysTopics(
+        topics = SystemTree(
             self.counters,
             self.status.gauges(),
             version=self._version,
@@ -200,19 +141,19 @@ class Broker:
             started_ms=self._clock.wall_ms(),
         )
         return SystemTopicPublisher(
-            self.engine,
+            self.host,
             topics,
             client=self.status.client,
-            client_ids=self.engine.sessions.keys(),
+            client_ids=self.host.client_ids,
             config=self._config.sys,
             now_s=now_s,
         )
 
     def _connection_context(self) -> ConnectionContext:
         limits = self._config.limits
-        takeovers = TakeoverLimit(limits.takeovers_per_minute, self.engine.is_connected)
+        takeovers = TakeoverLimit(limits.takeovers_per_minute, self.host.port.is_connected)
         return ConnectionContext(
-            port=self.engine,
+            port=self.host.port,
             counters=self.counters,
             budget=self._budget,
             decoder_limits=settings.decoder_limits(self._config),
@@ -229,13 +170,7 @@ class Broker:
         )
 
     def _start_background(self) -> None:
-        self._background = [
-            asyncio.create_task(self._tick(), name="ticks"),
-            *self._maintenance.start(
-                self._config.archive_groups,
-                min_free_size=self._config.sqlite.min_free_mb * 1024 * settings.KIB,
-            ),
-        ]
+        self._background = [asyncio.create_task(self._tick(), name="ticks")]
         for task in self._background:
             task.add_done_callback(self._background_ended)
 
@@ -291,17 +226,7 @@ class Broker:
     def readiness(self) -> list[str]:
         """Return why clients should not be sent here now."""
         reasons = [] if self._unready is None else [self._unready]
-        lost = self.views.database.lost
-        if lost is not None:
-            reasons.append(lost)
-        elif self._driver.failing is not None:
-            reasons.append(f"the database does not take commits: {self._driver.failing}")
-        failing = self._maintenance.failing
-        return reasons + [f"{job} fails: {fault}" for job, fault in failing.items()]
-
-    def wall_ms(self) -> int:
-        """Return the time, milliseconds since 1970-01-01 UTC."""
-        return self._clock.wall_ms()
+        return reasons + self.host.readiness()
 
     @property
     def reloads(self) -> bool:
@@ -333,21 +258,19 @@ class Broker:
             now = self._clock.monotonic()
             if int(now) != second:
                 second = int(now)
-                self._look_at_the_clock()
-                self.engine.tick(now, self._clock.wall_ms())
+                was_set = self._look_at_the_clock()
+                self.host.tick(now, self._clock.wall_ms(), clock_was_set=was_set)
             self.status.totals.tick()
             self._system_topics.tick(now)
             self.hub.touch()
 
-    def _look_at_the_clock(self) -> None:
+    def _look_at_the_clock(self) -> bool:
+        """Return whether somebody has set it."""
         step_s = self._history.look()
         if step_s:
             logger.warning("the clock was set by %+.0f s; sessions and retention go on", step_s)
             self.counters.clock_steps += 1
-            self.engine.expiry.clock_was_set()
-
-    def _touch(self) -> None:
-        self.hub.touch()
+        return bool(step_s)
 
     def _background_ended(self, task: asyncio.Task[None]) -> None:
         """A fault of ours ends the process: without ticks nobody is timed out, and nobody told."""
@@ -382,12 +305,11 @@ class Broker:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_S):
                 await self.hub.quiesce()
-        clean = await self._driver.drain(within_s=DRAIN_S)
+        clean = await self.host.drain(within_s=DRAIN_S)
         self._shut_down_clients()
-        if not (await self._driver.drain(within_s=DRAIN_S) and clean):
-            lost = self.views.database.lost is not None
-            why = "its files were taken away" if lost else "nothing acknowledged is lost"
-            logger.error("stopped before everything was committed; %s", why)
+        if not (await self.host.drain(within_s=DRAIN_S) and clean):
+            why = "; ".join(self.host.readiness()) or "it took too long"
+            logger.error("stopped before everything was committed: %s", why)
         await self._ending.aclose()
 
     async def _end_background(self) -> None:
@@ -434,7 +356,7 @@ def _log_went(connection: Connection, reason: CloseReason) -> None:
 
 def _has_no_will(protocol: StreamProtocol) -> bool:
     connection = protocol.connection
-    session: Session | None = None if connection is None else connection.session
+    session = None if connection is None else connection.session
     return session is None or session.will is None
 
 

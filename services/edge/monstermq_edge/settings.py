@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from monstermq_edge.mqtt.decoder import DecoderLimits
+from monstermq_edge.network.origins import OriginPolicy, own_names
+from monstermq_edge.network.tls import TlsSettings
+from monstermq_edge.network.websocket import TOLD_PATH, USUAL_PATHS, WebSocketSettings
 from monstermq_edge.operation.page import Page
-from monstermq_edge.transport.origins import OriginPolicy, own_names
-from monstermq_edge.transport.tls import TlsSettings
-from monstermq_edge.transport.websocket import TOLD_PATH, USUAL_PATHS, WebSocketSettings
 from monstermq_shared.config import BrokerConfig, QueuePolicy, Tls
 from monstermq_shared.sessions.local.backpressure import HoldLimits
 from monstermq_shared.sessions.local.queue import QueueLimits

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from monstermq.databases import BackUp, Recover, Restore
+from monstermq_edge.network.tls import build_ssl_context, certificate_warnings
 from monstermq_edge.settings import tls_settings
-from monstermq_edge.transport.tls import build_ssl_context, certificate_warnings
 from monstermq_shared.config import (
     BrokerConfig,
     LoadedConfig,

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from monstermq.cli import Check, Run, Show, check, parse_arguments
 from monstermq.databases import BackUp, Recover, Restore, back_up, recover, restore
 from monstermq_edge.app import exit_status, run_broker
-from monstermq_edge.held import release
-from monstermq_edge.signals import Signals
+from monstermq_edge.operation.held import release
+from monstermq_edge.operation.signals import Signals
 from monstermq_shared.config import load_config
 from monstermq_shared.errors import MonsterError
 from monstermq_shared.exit_codes import ExitCode

@@ -57,6 +57,8 @@ class Limits(Section):
     """Distinct topics whose receivers are remembered, at less than 1 KiB each on average."""
     commit_backlog_kb: Kilobytes = 16_384
     """Bytes waiting for the database, before sockets are no longer read."""
+    view_backlog_kb: Kilobytes = 65_536
+    """KiB that views outside the session store's database may be behind; then publishers wait."""
     slow_consumer_hold_s: Annotated[float, Field(strict=True, ge=0, le=3_600)] = 5.0
     """Seconds that a slow subscriber holds its publishers back; see docs/guarantees.md."""
 
@@ -69,6 +71,7 @@ def _floors(limits: Limits, max_message_size_kb: int) -> dict[str, tuple[int, st
         "outbox_kb": (message_kb, "MaxMessageSizeKb and 1"),
         "pending_kb_per_client": (message_kb, "MaxMessageSizeKb and 1"),
         "commit_backlog_kb": (message_kb, "MaxMessageSizeKb and 1"),
+        "view_backlog_kb": (message_kb, "MaxMessageSizeKb and 1"),
         # A whole window that comes back unacknowledged can wait for its client.
         "pending_messages_per_client": (
             limits.in_flight_per_client,

@@ -6,7 +6,7 @@ from monstermq_shared.config.loading import LoadedConfig
 from monstermq_shared.config.sections import BrokerConfig
 from monstermq_shared.config.validation import refuse
 
-_RUNNABLE_STORES = {StoreType.NONE, StoreType.MEMORY, StoreType.SQLITE}
+_RUNNABLE_STORES = {StoreType.NONE, StoreType.MEMORY, StoreType.SQLITE, StoreType.POSTGRES}
 
 
 def unsupported(loaded: LoadedConfig) -> list[str]:
@@ -28,8 +28,8 @@ def check_runnable(loaded: LoadedConfig) -> list[str]:
 def _blocking(loaded: LoadedConfig) -> list[str]:
     """Return what cannot be left out when the broker starts."""
     problems = [
-        f"{key}: {store} is not available in this release; use SQLITE"
-        + (" or MEMORY" if key.endswith(("RetainedStoreType", "LastValType")) else "")
+        f"{key}: {store} is not available in this release; use POSTGRES or SQLITE"
+        + (", or MEMORY" if key.endswith(("RetainedStoreType", "LastValType")) else "")
         for key, store in stores_of(loaded.config)
         if store not in _RUNNABLE_STORES
     ]

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from tests.support.machine import needs_ipv6
 
-from monstermq_edge.binding import listen, url_host
-from monstermq_edge.listeners import Listeners, Port
+from monstermq_edge.network.binding import listen, url_host
+from monstermq_edge.network.listeners import Listeners, Port
 from monstermq_shared.errors import StartupError
 from monstermq_shared.exit_codes import ExitCode
 

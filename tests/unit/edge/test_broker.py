@@ -14,19 +14,21 @@ import pytest
 import yaml
 from tests.support.broker import LOOPBACK, free_ports
 from tests.support.certificates import CertificateAuthority
+from tests.support.host import host_of
 from tests.support.mqtt_peer import Peer
 from tests.support.stage import PEER
 
 from monstermq_edge.broker import Broker
-from monstermq_edge.faults import Faults
-from monstermq_edge.maintenance import Job
+from monstermq_edge.engines.local.maintenance import Job
 from monstermq_edge.mqtt.connection import Connection
-from monstermq_edge.repeated import Repeated
-from monstermq_edge.transport import tls
+from monstermq_edge.network import tls
+from monstermq_edge.operation.faults import Faults
+from monstermq_edge.operation.repeated import Repeated
 from monstermq_shared.clock import SystemClock
 from monstermq_shared.config import load_config
 from monstermq_shared.counters import Counters
 from monstermq_shared.errors import StartupError, StoreError, StoreUnavailable
+from monstermq_shared.views.catalogue import RETAINED
 
 DEADLINE_S = 20.0
 
@@ -203,7 +205,7 @@ async def test_a_fault_in_the_engine_ends_the_broker(
     lot: Lot, broker: Broker, monkeypatch: pytest.MonkeyPatch, part: str, named: str
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(broker.engine, part, failing(KeyError("bug")))
+        patch.setattr(host_of(broker).engine, part, failing(KeyError("bug")))
         peer = await Peer.open(lot.tcp)
         await peer.send(b"\x10\x0d\x00\x04MQTT\x04\x00\x00\x3c\x00\x01c")
         async with asyncio.timeout(DEADLINE_S):
@@ -218,14 +220,15 @@ async def test_a_page_that_cannot_be_read_ends_the_broker_and_no_stop_waits_for_
     async def find(*_: object, **__: object) -> list[Any]:
         raise StoreError("damaged")
 
-    monkeypatch.setattr(broker.views.retained, "find", find)
+    retained = host_of(broker).databases.primary.message_store(RETAINED)
+    monkeypatch.setattr(retained, "find", find)
     peer = await Peer.open(lot.tcp)
     await peer.connect("c")
     await peer.subscribe(("#", 0))
     async with asyncio.timeout(DEADLINE_S):
         error = await broker.failed
         assert str(error) == "damaged"
-        assert not await broker._driver.drain(within_s=DEADLINE_S)
+        assert not await broker.host.drain(within_s=DEADLINE_S)
     peer.drop()
 
 
@@ -247,7 +250,7 @@ async def test_a_job_that_fails_is_told_and_done_again_and_ends_nothing(broker: 
             raise outcome
 
     job = Job(name="the job", run=run, interval_s=0.0)
-    task = asyncio.create_task(broker._maintenance.repeat(job))
+    task = asyncio.create_task(host_of(broker)._maintenance.repeat(job))
     async with asyncio.timeout(DEADLINE_S):
         await done.wait()
     task.cancel()

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from monstermq_edge.disk_reserve import DiskReserve
+from monstermq_edge.engines.local.disk_reserve import DiskReserve
 from monstermq_shared.clock import SystemClock
 from monstermq_shared.counters import Counters
 from monstermq_shared.records import Record
 from monstermq_shared.stores.changes import Commit
+from monstermq_shared.stores.ports import Shrinkable
 from monstermq_shared.stores.sqlite import SqliteDatabase
-from monstermq_shared.testing.builders import NOON_MS, make_record
+from monstermq_shared.testing.builders import NOON_MS, commit_once, make_record
 
 MIB = 1024 * 1024
 ARCHIVES = ("aArchive", "bArchive")
@@ -40,12 +41,13 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def reserve_of(database: SqliteDatabase, counters: Counters) -> DiskReserve:
-    archives = {name: database.archive_store(name) for name in ARCHIVES}
+    stores = [database.archive_store(name) for name in ARCHIVES]
+    archives = [store for store in stores if isinstance(store, Shrinkable)]
     return DiskReserve(database, archives, counters, SystemClock(), 10 * MIB)
 
 
 async def fill(database: SqliteDatabase, name: str, *records: Record) -> None:
-    await database.commit(Commit(upto=1, projections=[], archives={name: records}))
+    await commit_once(database, Commit(upto=1, archives={name: records}), name)
 
 
 async def kept(database: SqliteDatabase, name: str) -> list[int]:

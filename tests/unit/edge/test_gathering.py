@@ -7,7 +7,7 @@ import pytest
 from tests.support.engine import Bench, subscribe_to
 from tests.support.links import RecordingLink
 
-from monstermq_edge.gathering import GATHERED_SHARE, Gathering
+from monstermq_edge.engines.local.gathering import GATHERED_SHARE, Gathering
 from monstermq_shared.close_reasons import CloseReason
 
 BACKLOG_SIZE = 64 * 1024

@@ -11,17 +11,17 @@ from tests.support.engine import Bench
 from tests.support.mqtt_client_frames import DISCONNECT, PINGREQ, encode_publish, encode_subscribe
 from tests.support.stage import Stage
 
-from monstermq_edge.hub import (
+from monstermq_edge.mqtt.connection import SHARE
+from monstermq_edge.mqtt.context import ConnectionContext
+from monstermq_edge.mqtt.wire import PacketType
+from monstermq_edge.network.hub import (
     ASLEEP,
     AWAKE,
     TURN_WORK,
     Hub,
 )
-from monstermq_edge.mqtt.connection import SHARE
-from monstermq_edge.mqtt.context import ConnectionContext
-from monstermq_edge.mqtt.wire import PacketType
-from monstermq_edge.transport.stream import StreamProtocol
-from monstermq_edge.wheel import TICK_S, WATCH_MAX_S
+from monstermq_edge.network.stream import StreamProtocol
+from monstermq_edge.network.wheel import TICK_S, WATCH_MAX_S
 from monstermq_shared.budget import Budget
 from monstermq_shared.close_reasons import CloseReason
 
@@ -286,7 +286,7 @@ async def test_nobody_is_served_while_a_message_goes_out_in_pieces(stage: Stage)
 async def test_writes_come_in_portions_and_the_newest_first(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("monstermq_edge.hub.WRITES_MAX", 2)
+    monkeypatch.setattr("monstermq_edge.network.hub.WRITES_MAX", 2)
     flushed: list[str] = []
     stage.make = partial(Noting, flushed)
     connections = [(await stage.connect(f"c{number}"))[2] for number in range(7)]
@@ -304,7 +304,7 @@ async def test_writes_come_in_portions_and_the_newest_first(
 async def test_the_wheel_looks_at_so_many_in_one_tick(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("monstermq_edge.wheel.CHECKS_MAX", 2)
+    monkeypatch.setattr("monstermq_edge.network.wheel.CHECKS_MAX", 2)
     for number in range(5):
         await stage.connect(f"c{number}", keep_alive_s=10)
     ended = stage.counters.disconnects

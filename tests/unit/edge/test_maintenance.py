@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 from tests.support.broker import LOOPBACK, free_ports
+from tests.support.host import host_of
 from tests.support.stage import ManualClock
 
 from monstermq_edge.broker import Broker
-from monstermq_edge.maintenance import Job
+from monstermq_edge.engines.local.maintenance import Job
 from monstermq_shared.clock import WallHistory
 from monstermq_shared.config import BrokerConfig
 from monstermq_shared.errors import StoreUnavailable
-from monstermq_shared.stores.changes import Commit
-from monstermq_shared.testing.builders import ARCHIVE, make_record
+from monstermq_shared.testing.builders import ARCHIVE, commit_archive, make_record
 
 MIB = 1024 * 1024
 
@@ -45,7 +45,9 @@ async def test_a_disk_that_cannot_be_kept_free_is_a_reason_not_to_be_ready(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage("/")
-    job = broker._maintenance._reserve(10 * MIB)
+    host = host_of(broker)
+    ((database, archives),) = host._upkeep.files()
+    job = host._maintenance.reserve(database, archives, 10 * MIB)
     reasons = []
     for free in (11 * MIB, MIB, 11 * MIB):
         monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: usage._replace(free=free))
@@ -57,10 +59,11 @@ async def test_a_disk_that_cannot_be_kept_free_is_a_reason_not_to_be_ready(
 
 
 async def test_a_purge_gives_all_its_space_back(broker: Broker, tmp_path: Path) -> None:
-    views = broker.views
+    host = host_of(broker)
+    database = host.databases.primary
     records = [make_record(i, "a", bytes(5_000)) for i in range(4_000)]
-    await views.database.commit(Commit(upto=0, projections=[], archives={ARCHIVE: records}))
-    await broker._maintenance._purge(views.archives["MCP"], 0.0)
+    await commit_archive(database, *records)
+    await host._maintenance.purge(database.archive_store(ARCHIVE), database, 0.0)
     assert broker.counters.rows_purged == 4_000
     connection = sqlite3.connect(tmp_path / "x.db")
     ((free,),) = connection.execute("PRAGMA freelist_count").fetchall()
@@ -72,16 +75,18 @@ async def test_rows_written_before_the_clock_was_set_stay_for_their_retention(
     broker: Broker,
 ) -> None:
     clock = ManualClock()
-    broker._maintenance._history = WallHistory(clock)
+    host = host_of(broker)
+    host._maintenance._history = WallHistory(clock)
     record = make_record(1, "a", timestamp_ms=clock.wall_ms())
-    await broker.views.database.commit(Commit(upto=2, projections=[], archives={ARCHIVE: [record]}))
-    archive = broker.views.archives["MCP"]
+    database = host.databases.primary
+    await commit_archive(database, record)
+    archive = database.archive_store(ARCHIVE)
     clock.set_s += 20 * 24 * 3_600
     clock.now += 3_600
-    await broker._maintenance._purge(archive, 3_600.0)
+    await host._maintenance.purge(archive, database, 3_600.0)
     assert await archive.history("a") == [record]
     clock.now += 1
-    await broker._maintenance._purge(archive, 3_600.0)
+    await host._maintenance.purge(archive, database, 3_600.0)
     assert await archive.history("a") == []
 
 
@@ -115,7 +120,7 @@ async def test_a_job_that_keeps_failing_for_one_reason_says_so_once(
             raise StoreUnavailable(reason)
 
     job = Job(name="counting", run=run, interval_s=0.0)
-    task = asyncio.create_task(broker._maintenance.repeat(job))
+    task = asyncio.create_task(host_of(broker)._maintenance.repeat(job))
     async with asyncio.timeout(10):
         await done.wait()
     task.cancel()

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import fields
 from enum import IntEnum
 from pathlib import Path
 
@@ -12,9 +11,8 @@ from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
-from tests.support.operation import PER_PROJECTION, settable_gauges
+from tests.support.operation import LABELS, OF_EDGE, OF_HOST, settable_gauges
 
-from monstermq_edge.operation.gauges import Gauges
 from monstermq_edge.operation.metrics import build_registry
 from monstermq_shared.close_reasons import CloseReason
 from monstermq_shared.counters import PACKET_TYPES, Counters, DropReason, Refusal
@@ -47,18 +45,17 @@ def test_every_counter_is_a_metric(name: str) -> None:
 
 
 # process_resident_memory_bytes has the memory already.
-@pytest.mark.parametrize(
-    "name", [field.name for field in fields(Gauges) if field.name != "resident_bytes"]
-)
+@pytest.mark.parametrize("name", [name for name in OF_HOST + OF_EDGE if name != "resident_bytes"])
 def test_every_gauge_is_a_metric(name: str) -> None:
     gauges, present = settable_gauges()
     registry = build_registry(Counters(), gauges, version="1.2.3")
-    present[name] = {"retained": 7} if name in PER_PROJECTION else 7
+    label = LABELS.get(name)
+    present[name] = {"retained": 7} if label else 7
     moved = [key for key, value in samples(registry).items() if value == 7]
     metric = "monstermq_" + re.sub("_s$", "_seconds", name)
     if name == "tap_dropped":  # a counter that the bus keeps
         metric += "_total"
-    assert moved == [metric + '{projection="retained"}' if name in PER_PROJECTION else metric]
+    assert moved == [f'{metric}{{{label}="retained"}}' if label else metric]
 
 
 def test_reasons_are_labels() -> None:
@@ -146,7 +143,7 @@ def test_both_formats_parse(accept: str, parse: Callable[[str], Iterable[Metric]
 
 def test_the_document_names_every_metric_and_no_other() -> None:
     gauges, present = settable_gauges()
-    for name in PER_PROJECTION:
+    for name in LABELS:
         present[name] = {"retained": 0}
     registry = build_registry(Counters(), gauges, version="1.2.3")
     exposed = {name.partition("{")[0] for name in samples(registry)}

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from monstermq_edge.transport import origins
-from monstermq_edge.transport.origins import OriginPolicy, is_own_address, own_names
+from monstermq_edge.network import origins
+from monstermq_edge.network.origins import OriginPolicy, is_own_address, own_names
 
 HOSTS = """\
 127.0.0.1 localhost ads.example

@@ -24,12 +24,12 @@ from tests.support.websocket_client import (
     upgrade_request,
 )
 
-from monstermq_edge.hub import LINGER_S, Hub
 from monstermq_edge.mqtt.connection import Connection
 from monstermq_edge.mqtt.phases import Phase
-from monstermq_edge.transport.stream import StreamProtocol
-from monstermq_edge.transport.websocket import WebSocketSettings
-from monstermq_edge.transport.websocket_protocol import (
+from monstermq_edge.network.hub import LINGER_S, Hub
+from monstermq_edge.network.stream import StreamProtocol
+from monstermq_edge.network.websocket import WebSocketSettings
+from monstermq_edge.network.websocket_protocol import (
     PIECE_SIZE_MAX,
     PIECE_SIZE_MIN,
     WebSocketProtocol,
@@ -357,7 +357,7 @@ def test_a_bug_ends_the_connection_that_met_it_and_is_logged_once(
         assert stage.counters.faults == (4 if detach_too else 2)
         assert stage.counters.disconnects[CloseReason.FAULT] == 2
 
-    with caplog.at_level(logging.ERROR, "monstermq_edge.faults"):
+    with caplog.at_level(logging.ERROR, "monstermq_edge.operation.faults"):
         tell(story)
     [record] = caplog.records
     assert record.exc_info is not None

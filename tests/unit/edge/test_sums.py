@@ -1,27 +1,33 @@
 """Sums over all sessions are walked through once for everybody, a bounded step at a time."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import pytest
 from tests.support.engine import Bench, session_of
 from tests.support.stage import ManualClock
 
-from monstermq_edge import sums
-from monstermq_edge.sums import Totals
+from monstermq_edge.engines.local.host import reading_of
+from monstermq_edge.engines.ports import ClientReading
+from monstermq_edge.operation import sums
+from monstermq_edge.operation.sums import Totals
 from monstermq_shared.close_reasons import CloseReason
 from monstermq_shared.sessions.local.session import Session
 
 
-class Sessions(Mapping[str, Session]):
-    """Counts the looks at sessions."""
+class Sessions(Collection[str]):
+    """The ids of sessions; counts the looks at these."""
 
     def __init__(self, sessions: Mapping[str, Session]) -> None:
         self.sessions = sessions
         self.looks = 0
 
-    def __getitem__(self, client_id: str) -> Session:
+    def client(self, client_id: str) -> ClientReading | None:
         self.looks += 1
-        return self.sessions[client_id]
+        session = self.sessions.get(client_id)
+        return None if session is None else reading_of(session)
+
+    def __contains__(self, client_id: object) -> bool:
+        return client_id in self.sessions
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.sessions)
@@ -37,7 +43,7 @@ class Stage:
         self.bench = Bench()
         self.clock = ManualClock()
         self.sessions = Sessions(self.bench.engine.sessions)
-        self.totals = Totals(self.sessions, (), self.clock)
+        self.totals = Totals(self.sessions, self.sessions.client, (), self.clock)
 
     def come(self, count: int) -> None:
         for number in range(count):

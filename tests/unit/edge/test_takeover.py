@@ -2,7 +2,7 @@
 
 import tracemalloc
 
-from monstermq_edge.takeover import WINDOW_S, TakeoverLimit
+from monstermq_edge.network.takeover import WINDOW_S, TakeoverLimit
 
 
 def test_a_client_id_is_taken_over_so_often_a_minute() -> None:

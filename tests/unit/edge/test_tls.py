@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from tests.support.certificates import CertificateAuthority, Identity
 
-from monstermq_edge.transport.tls import (
+from monstermq_edge.network.tls import (
     TlsSettings,
     build_ssl_context,
     certificate_warnings,

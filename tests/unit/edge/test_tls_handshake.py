@@ -12,7 +12,7 @@ import pytest
 import uvloop
 from tests.support.certificates import CertificateAuthority, Identity
 
-from monstermq_edge.transport.tls import ReloadableTls, TlsSettings
+from monstermq_edge.network.tls import ReloadableTls, TlsSettings
 from monstermq_shared.errors import StartupError
 
 DEADLINE_S = 10

@@ -21,8 +21,8 @@ from tests.support.websocket_client import (
     upgrade_request,
 )
 
-from monstermq_edge.transport.origins import OriginPolicy
-from monstermq_edge.transport.websocket import (
+from monstermq_edge.network.origins import OriginPolicy
+from monstermq_edge.network.websocket import (
     HANDSHAKE_SIZE_MAX,
     WebSocketChannel,
     WebSocketFault,

@@ -14,7 +14,7 @@ from tests.support.websocket_client import (
     upgrade_request,
 )
 
-from monstermq_edge.transport.websocket import (
+from monstermq_edge.network.websocket import (
     HANDSHAKE_SIZE_MAX,
     WebSocketChannel,
     WebSocketSettings,

@@ -4,13 +4,14 @@ Names begin with ``monstermq_``; counters end in ``_total``. What can have sever
 by a label, so that a drop is never just a drop. ``docs/operation.md`` lists every name.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import IntEnum
 
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from monstermq_edge.engines.ports import Readings
 from monstermq_edge.operation.gauges import Gauges
 from monstermq_shared.close_reasons import CloseReason
 from monstermq_shared.counters import PACKET_TYPES, Counters, DropReason, Refusal
@@ -81,11 +82,11 @@ _COUNTERS: tuple[tuple[str, str, Callable[[Counters], float]], ...] = (
 )
 
 _GAUGES: tuple[tuple[str, str, Callable[[Gauges], Callable[[], float]]], ...] = (
-    ("clients_connected", "Clients connected now.", lambda g: g.clients_connected),
+    ("clients_connected", "Clients connected now.", lambda g: g.host.clients_connected),
     ("connections_open", "Network connections open now.", lambda g: g.connections_open),
-    ("sessions", "Sessions, connected or not.", lambda g: g.sessions),
-    ("subscriptions", "Subscriptions of all sessions.", lambda g: g.subscriptions),
-    ("retained_messages", "Topics with a retained message.", lambda g: g.retained_messages),
+    ("sessions", "Sessions, connected or not.", lambda g: g.host.sessions),
+    ("subscriptions", "Subscriptions of all sessions.", lambda g: g.host.subscriptions),
+    ("retained_messages", "Topics with a retained message.", lambda g: g.host.retained_messages),
     ("queued_messages", "Messages queued for sessions.", lambda g: g.queued_messages),
     ("queued_bytes", "Payload bytes queued for sessions.", lambda g: g.queued_bytes),
     (
@@ -97,28 +98,45 @@ _GAUGES: tuple[tuple[str, str, Callable[[Gauges], Callable[[], float]]], ...] = 
     ("open_ids_bytes", "About the memory they take.", lambda g: g.open_ids_bytes),
     ("held_connections", "Connections not being read from now.", lambda g: g.held_connections),
     ("outbox_bytes", "Bytes waiting in all outboxes.", lambda g: g.outbox_bytes),
-    ("commit_backlog_bytes", "Bytes waiting for a commit.", lambda g: g.commit_backlog_bytes),
+    ("commit_backlog_bytes", "Bytes waiting for a commit.", lambda g: g.host.commit_backlog_bytes),
     (
         "commit_backlog_bound_bytes",
         "The backlog from which publishers are held.",
-        lambda g: g.commit_backlog_bound_bytes,
+        lambda g: g.host.commit_backlog_bound_bytes,
     ),
-    ("tap_readers", "Readers of the bus beside the views.", lambda g: g.tap_readers),
-    ("tap_bytes", "Bytes of records kept for readers of the bus.", lambda g: g.tap_bytes),
-    ("routing_cache_entries", "Topics in the routing cache.", lambda g: g.routing_cache_entries),
-    ("database_bytes", "Size of the session store's database.", lambda g: g.database_bytes),
+    ("tap_readers", "Readers of the bus beside the views.", lambda g: g.host.tap_readers),
+    ("tap_bytes", "Bytes of records kept for readers of the bus.", lambda g: g.host.tap_bytes),
+    (
+        "routing_cache_entries",
+        "Topics in the routing cache.",
+        lambda g: g.host.routing_cache_entries,
+    ),
+    (
+        "view_backlog_bound_bytes",
+        "What a database's views may be behind before publishers are held.",
+        lambda g: g.host.view_backlog_bound_bytes,
+    ),
+    ("database_bytes", "Size of the session store's database.", lambda g: g.host.database_bytes),
 )
 
-_LAGS: tuple[tuple[str, str, Callable[[Gauges], Callable[[], Mapping[str, float]]]], ...] = (
+_LAGS: tuple[tuple[str, str, str, Callable[[Gauges], Readings]], ...] = (
     (
         "projection_lag_records",
         "Records a projection has not committed yet.",
-        lambda g: g.projection_lag_records,
+        "projection",
+        lambda g: g.host.projection_lag_records,
     ),
     (
         "projection_lag_seconds",
         "Age of the oldest record a projection has not committed yet.",
-        lambda g: g.projection_lag_s,
+        "projection",
+        lambda g: g.host.projection_lag_s,
+    ),
+    (
+        "view_backlog_bytes",
+        "Bytes that the views in a database beside the session store's have not committed.",
+        "database",
+        lambda g: g.host.view_backlog_bytes,
     ),
 )
 
@@ -154,7 +172,7 @@ class EdgeCollector(Collector):
         yield CounterMetricFamily(
             "monstermq_tap_dropped",
             "Records dropped before every reader of the bus had them.",
-            value=self._gauges.tap_dropped(),
+            value=self._gauges.host.tap_dropped(),
         )
         yield from self._split_counters()
         yield from self._present()
@@ -183,10 +201,10 @@ class EdgeCollector(Collector):
         yield GaugeMetricFamily("monstermq_clients_maximum", "Most clients at one time.", maximum)
         for name, text, reading in _GAUGES:
             yield GaugeMetricFamily(f"monstermq_{name}", text, reading(self._gauges)())
-        for name, text, lags in _LAGS:
-            family = GaugeMetricFamily(f"monstermq_{name}", text, labels=["projection"])
-            for projection, lag in lags(self._gauges)().items():
-                family.add_metric([projection], lag)
+        for name, text, label, lags in _LAGS:
+            family = GaugeMetricFamily(f"monstermq_{name}", text, labels=[label])
+            for value, lag in lags(self._gauges)().items():
+                family.add_metric([value], lag)
             yield family
 
 

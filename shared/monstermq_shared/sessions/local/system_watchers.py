@@ -4,15 +4,7 @@ A client may have 10,000 such subscriptions, and there may be many such clients.
 """
 
 from monstermq_shared.sessions.local.session import Session
-from monstermq_shared.topics import is_system_topic
-
-_CLIENT_LEVELS = (["clients"], ["+"], ["#"])
-"""The second level, if any, of filters that can match a client's statistics."""
-
-
-def reaches_clients(topic_filter: str) -> bool:
-    """Whether a filter can match the statistics of a client."""
-    return is_system_topic(topic_filter) and topic_filter.split("/")[1:2] in _CLIENT_LEVELS
+from monstermq_shared.topics import is_system_topic, reaches_client_statistics
 
 
 class SystemWatchers:
@@ -40,7 +32,7 @@ class SystemWatchers:
     def _add(self, session: Session, topic_filter: str, change: int) -> None:
         if not is_system_topic(topic_filter):
             return
-        of_clients = change if reaches_clients(topic_filter) else 0
+        of_clients = change if reaches_client_statistics(topic_filter) else 0
         topics, clients = self._counts.get(session, (0, 0))
         if topics + change:
             self._counts[session] = (topics + change, clients + of_clients)

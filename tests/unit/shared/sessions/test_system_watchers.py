@@ -3,7 +3,7 @@
 import pytest
 from tests.support.engine import Bench, session_of, subscribe_to, unsubscribe_from
 
-from monstermq_shared.sessions.local.system_watchers import reaches_clients
+from monstermq_shared.topics import reaches_client_statistics
 
 
 def watched(bench: Bench) -> tuple[int, int]:
@@ -27,7 +27,7 @@ def watched(bench: Bench) -> tuple[int, int]:
 def test_filters_that_can_match_the_statistics_of_clients(
     topic_filter: str, expected: bool
 ) -> None:
-    assert reaches_clients(topic_filter) is expected
+    assert reaches_client_statistics(topic_filter) is expected
 
 
 def test_subscriptions_are_counted_as_they_come_and_go() -> None:

@@ -2,12 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 from monstermq_edge.operation.logging import LimitedLog
 from monstermq_shared.clock import Clock
 from monstermq_shared.counters import Counters
-from monstermq_shared.stores.ports import ArchiveStore, Database
+from monstermq_shared.stores.ports import OnDisk, Shrinkable
 
 PAUSE_S = 0.02
 """Left to the commits between two deletions."""
@@ -31,8 +31,8 @@ class DiskReserve:
 
     def __init__(
         self,
-        database: Database,
-        archives: Mapping[str, ArchiveStore],
+        database: OnDisk,
+        archives: Sequence[Shrinkable],
         counters: Counters,
         clock: Clock,
         size: int,
@@ -68,7 +68,7 @@ class DiskReserve:
 
     async def _delete_oldest(self, rows: int) -> int:
         """Delete from the archive with the oldest record; return how many went."""
-        ages = [(await archive.oldest_ms(), archive) for archive in self._archives.values()]
+        ages = [(await archive.oldest_ms(), archive) for archive in self._archives]
         known = [(oldest_ms, archive) for oldest_ms, archive in ages if oldest_ms is not None]
         if not known:
             return 0

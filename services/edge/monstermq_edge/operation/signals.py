@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from monstermq_edge.held import HELD, STOPS
+from monstermq_edge.operation.held import HELD, STOPS
 from monstermq_shared.exit_codes import ExitCode
 
 SAME_SIGNAL_S = 0.2

@@ -13,14 +13,14 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
-from monstermq_edge.faults import Faults
 from monstermq_edge.mqtt.outbox import Outbox
-from monstermq_edge.wheel import Wheel
+from monstermq_edge.network.wheel import Wheel
+from monstermq_edge.operation.faults import Faults
 from monstermq_shared.budget import Budget
 from monstermq_shared.clock import Clock
 
 if TYPE_CHECKING:
-    from monstermq_edge.transport.stream import StreamProtocol
+    from monstermq_edge.network.stream import StreamProtocol
 
 LINGER_S = 5.0
 """How long a closed connection may take to accept what it was still sent."""

@@ -51,7 +51,7 @@ class LoadAverage:
         return [(name, f"{average:.2f}") for (name, _), average in named]
 
 
-class SysTopics:
+class SystemTree:
     """The tree below ``$SYS/broker``, with mosquitto's names and formats."""
 
     def __init__(
@@ -135,11 +135,11 @@ class SysTopics:
 
     def _held(self) -> dict[str, object]:
         gauges = self._gauges
-        connected = int(gauges.clients_connected())
-        sessions = int(gauges.sessions())
+        connected = int(gauges.host.clients_connected())
+        sessions = int(gauges.host.sessions())
         away = max(0, sessions - connected)
         queued = int(gauges.queued_messages())
-        retained = int(gauges.retained_messages())
+        retained = int(gauges.host.retained_messages())
         return {
             "clients/connected": connected,
             "clients/active": connected,
@@ -152,7 +152,7 @@ class SysTopics:
             "store/messages/count": queued + retained,
             "store/messages/bytes": int(gauges.queued_bytes()),
             "retained messages/count": retained,
-            "subscriptions/count": int(gauges.subscriptions()),
+            "subscriptions/count": int(gauges.host.subscriptions()),
             "shared_subscriptions/count": 0,
             "packet/out/bytes": int(gauges.outbox_bytes()),
             "heap/current": int(gauges.resident_bytes()),

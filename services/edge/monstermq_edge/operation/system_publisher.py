@@ -8,11 +8,11 @@ the rest follows with the next ticks.
 from collections.abc import Callable, Collection, Iterator
 from typing import Protocol
 
-from monstermq_edge.operation.sys_topics import ClientStatistics, ClientTopics, SysTopics
+from monstermq_edge.engines.ports import Watched
+from monstermq_edge.operation.system_tree import ClientStatistics, ClientTopics, SystemTree
 from monstermq_shared.config import Sys
 from monstermq_shared.messages import MessageRun
-from monstermq_shared.sessions.local.system_watchers import SystemWatchers, reaches_clients
-from monstermq_shared.topics import matches
+from monstermq_shared.topics import matches, reaches_client_statistics
 
 CLIENTS_MAX = 100
 """Clients whose statistics are looked at in one tick."""
@@ -35,7 +35,7 @@ class Publishing(Protocol):
     """What the engine is asked for."""
 
     @property
-    def system_watchers(self) -> SystemWatchers:
+    def system_watchers(self) -> Watched:
         """Whether somebody wants to know."""
         ...
 
@@ -59,7 +59,7 @@ class SystemTopicPublisher:
     def __init__(
         self,
         engine: Publishing,
-        topics: SysTopics,
+        topics: SystemTree,
         *,
         client: Callable[[str], ClientStatistics | None],
         client_ids: Collection[str],
@@ -147,7 +147,7 @@ class SystemTopicPublisher:
         """
         if not self._config.enabled:
             return []
-        if reaches_clients(topic_filter):
+        if reaches_client_statistics(topic_filter):
             self._clients.tell_again()
         if self._now_s >= self._values_until_s:
             self._values = list(self._topics.values(self._now_s).items())

@@ -2,11 +2,11 @@
 
 import asyncio
 
-from monstermq_edge.hub import Hub
 from monstermq_edge.mqtt.connection import SHARE, Connection
 from monstermq_edge.mqtt.context import ConnectionContext
-from monstermq_edge.transport.stream import StreamProtocol
-from monstermq_edge.transport.websocket import WebSocketChannel, WebSocketSettings
+from monstermq_edge.network.hub import Hub
+from monstermq_edge.network.stream import StreamProtocol
+from monstermq_edge.network.websocket import WebSocketChannel, WebSocketSettings
 from monstermq_shared.counters import Refusal
 
 FRAME_SIZE_MAX = 64 * 1024

@@ -4,11 +4,11 @@ import asyncio
 import math
 from typing import cast
 
-from monstermq_edge.hub import ASLEEP, LINGER_S, Hub
 from monstermq_edge.mqtt.connection import Connection
 from monstermq_edge.mqtt.context import ConnectionContext, Peer
 from monstermq_edge.mqtt.phases import Phase
-from monstermq_edge.wheel import TICK_S
+from monstermq_edge.network.hub import ASLEEP, LINGER_S, Hub
+from monstermq_edge.network.wheel import TICK_S
 from monstermq_shared.counters import Refusal
 
 NEVER = 1 << 62

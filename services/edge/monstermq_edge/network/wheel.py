@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from monstermq_shared.clock import Clock
 
 if TYPE_CHECKING:
-    from monstermq_edge.transport.stream import StreamProtocol
+    from monstermq_edge.network.stream import StreamProtocol
 
 TICK_S = 0.25
 """How fine the wheel is: a silent client is noticed at most this long after its deadline."""

@@ -4,8 +4,9 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from monstermq_edge.gathering import Gathering
-from monstermq_edge.views import Views
+from monstermq_edge.engines.local.gathering import Gathering
+from monstermq_edge.engines.local.pages import PageReader
+from monstermq_edge.engines.local.turns import TurnCommitter
 from monstermq_shared.clock import Clock
 from monstermq_shared.counters import Counters
 from monstermq_shared.errors import StoreError, StoreUnavailable
@@ -24,40 +25,48 @@ RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 NOTHING = CommitResult({})
 
 
+def _nobody_yet() -> None:
+    """Before the start there is no loop turn to finish."""
+
+
 class EngineDriver:
     """Runs beside the event loop's turns: one commit at a time, a few reads.
 
     Args:
         engine: The engine that gives the work.
-        views: Where turns are committed.
+        committer: Commits its turns.
+        pages: Reads what it asks for.
         clock: For the duration of commits.
         counters: Raised per commit.
-        touch: Makes sure that the loop turn is finished, after results were brought.
         fail: Called once with an error after which the process must stop.
+
+    Attributes:
+        touch: Makes sure that the loop turn is finished, after results were brought.
+        failing: Why the last attempt of a commit failed, None if it did not.
     """
 
     def __init__(
         self,
         engine: LocalEngine,
-        views: Views,
+        committer: TurnCommitter,
+        pages: PageReader,
         *,
         clock: Clock,
         counters: Counters,
-        touch: Callable[[], None],
         fail: Callable[[StoreError], None],
     ) -> None:
         self._engine = engine
-        self._views = views
-        self._sessions = views.database.sessions
+        self._committer = committer
+        self._pages = pages
         self._clock = clock
         self._counters = counters
-        self._touch = touch
+        self.touch: Callable[[], None] = _nobody_yet
         self._fail = fail
         self._gathering = Gathering(
             engine.journal,
-            delay_s=views.commit_delay_s,
+            delay_s=committer.delay_s,
             backlog_size_max=engine.settings.hold.backlog_size_max,
-            over=touch,
+            over=self._gathered,
         )
         self._turn: Turn | None = None
         self._turn_ready = asyncio.Event()
@@ -69,14 +78,18 @@ class EngineDriver:
         self._broken = False
         self.failing: str | None = None
 
-    def start(self) -> None:
-        """Begin to commit and to read."""
+    def start(self, touch: Callable[[], None]) -> None:
+        """Begin to commit and to read; ``touch`` is the attribute from now on."""
+        self.touch = touch
         self._tasks = [asyncio.create_task(self._commit_turns(), name="commits")]
         self._tasks += [
             asyncio.create_task(self._read_pages(), name=f"reads-{i}") for i in range(READERS)
         ]
         for task in self._tasks:
             task.add_done_callback(self._task_ended)
+
+    def _gathered(self) -> None:
+        self.touch()
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
         """A fault of ours ends the process: without commits it would hold everybody, in silence."""
@@ -99,12 +112,12 @@ class EngineDriver:
         self._gathering.end()
         try:
             # A database that is lost takes no commit before the next start.
-            async with asyncio.timeout(within_s if self._views.database.lost is None else 0):
+            async with asyncio.timeout(within_s if self._committer.lost is None else 0):
                 while self.end_turn() or not self._idle.is_set():
                     await (asyncio.sleep(0) if self._idle.is_set() else self._idle.wait())
         except TimeoutError:
             return False
-        self._touch()
+        self.touch()
         return not self._broken
 
     async def stop(self) -> None:
@@ -139,7 +152,7 @@ class EngineDriver:
         engine = self._engine
         while self._gathering.is_due() and (turn := engine.take_turn()) is not None:
             self._gathering.taken()
-            if self._views.has_work(turn):
+            if self._committer.has_work(turn):
                 self._turn = turn
                 self._idle.clear()
                 self._turn_ready.set()
@@ -164,7 +177,7 @@ class EngineDriver:
             self._idle.set()
             self._engine.committed(result)
             self.end_turn()
-            self._touch()
+            self.touch()
 
     async def _commit(self, turn: Turn) -> CommitResult:
         """Commit, again and again while the database is only unavailable."""
@@ -173,7 +186,7 @@ class EngineDriver:
         while True:
             began = self._clock.monotonic()
             try:
-                result = await self._views.commit(turn)
+                result = await self._committer.commit(turn)
             except StoreUnavailable as exc:
                 counters.commit_failures += 1
                 if self.failing is None:
@@ -207,18 +220,12 @@ class EngineDriver:
                 except StoreError as exc:
                     self._give_up(exc)
                     return
-            self._touch()
+            self.touch()
             # A store in memory answers without a pause, and there may be many to be read to.
             await asyncio.sleep(0)
 
     async def _read(self, read: Read) -> None:
         if isinstance(read, QueueRead):
-            rows = await self._sessions.page(
-                read.session.client_id, after=read.after, before=read.before, limit=read.limit
-            )
-            self._engine.queue_page(read, rows)
+            self._engine.queue_page(read, await self._pages.queue(read))
         else:
-            records = await self._views.retained.find(
-                read.topic_filter, after=read.after, limit=read.limit
-            )
-            self._engine.retained_page(read, records)
+            self._engine.retained_page(read, await self._pages.retained(read))

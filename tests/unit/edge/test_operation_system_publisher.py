@@ -6,10 +6,10 @@ from collections.abc import Collection
 import pytest
 from tests.support.operation import settable_gauges
 
-from monstermq_edge import system_topics
+from monstermq_edge.operation import system_publisher as system_topics
 from monstermq_edge.operation.gauges import Gauges
-from monstermq_edge.operation.sys_topics import ClientStatistics, SysTopics
-from monstermq_edge.system_topics import CLIENTS_MAX, SystemTopicPublisher
+from monstermq_edge.operation.system_publisher import CLIENTS_MAX, SystemTopicPublisher
+from monstermq_edge.operation.system_tree import ClientStatistics, SystemTree
 from monstermq_shared.config import Sys
 from monstermq_shared.counters import Counters
 from monstermq_shared.messages import MessageRun
@@ -80,7 +80,7 @@ class Stage:
         return len(self.publisher._clients)
 
 
-class _Topics(SysTopics):
+class _Topics(SystemTree):
     """Counts how often the values are built."""
 
     def __init__(self, stage: Stage, gauges: Gauges) -> None:

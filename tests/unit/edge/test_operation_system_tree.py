@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.operation import settable_gauges
 
-from monstermq_edge.operation.sys_topics import (
+from monstermq_edge.operation.system_tree import (
     ClientStatistics,
     ClientTopics,
     LoadAverage,
-    SysTopics,
+    SystemTree,
     client_payload,
     client_topic,
 )
@@ -67,7 +67,7 @@ class Watched:
     def __init__(self) -> None:
         self.counters = Counters()
         self.gauges, self.present = settable_gauges()
-        self.tree = SysTopics(
+        self.tree = SystemTree(
             self.counters,
             self.gauges,
             version="1.2.3",

@@ -3,15 +3,14 @@
 ``/metrics``, ``$SYS`` and every new subscriber to it want them, and there may be 100,000 sessions.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
 
+from monstermq_edge.engines.ports import ClientReading
 from monstermq_edge.mqtt.connection import Connection
 from monstermq_shared.clock import Clock
-from monstermq_shared.sessions.local.persistent import PersistentSession
-from monstermq_shared.sessions.local.session import Session
 
 WALK_MAX = 2_500
 """Sessions or connections looked at in one go: a millisecond or two."""
@@ -48,18 +47,21 @@ class Totals:
     steps that ``tick`` makes, whether somebody asks or not; meanwhile the last sums hold.
 
     Args:
-        sessions: Of the engine.
+        client_ids: Of all sessions.
+        client: Returns what the engine holds for one, None if there is no such session any more.
         protocols: Of the hub.
         clock: Tells how old the sums are.
     """
 
     def __init__(
         self,
-        sessions: Mapping[str, Session],
+        client_ids: Collection[str],
+        client: Callable[[str], ClientReading | None],
         protocols: Collection[HasConnection],
         clock: Clock,
     ) -> None:
-        self._sessions = sessions
+        self._client_ids = client_ids
+        self._client = client
         self._protocols = protocols
         self._clock = clock
         self._sums = Sums()
@@ -86,17 +88,17 @@ class Totals:
             self._walk = None
 
     def _are_many(self) -> bool:
-        return len(self._sessions) + len(self._protocols) > WALK_MAX
+        return len(self._client_ids) + len(self._protocols) > WALK_MAX
 
     def _steps(self) -> Iterator[None]:
         """Sum up, ``WALK_MAX`` at a time."""
         sums = Sums()
-        client_ids = iter(list(self._sessions))
+        client_ids = iter(list(self._client_ids))
         while names := list(islice(client_ids, WALK_MAX)):
             for client_id in names:
-                session = self._sessions.get(client_id)
-                if session is not None:
-                    _add_session(sums, session)
+                client = self._client(client_id)
+                if client is not None:
+                    _add_client(sums, client)
             yield
         protocols = iter(list(self._protocols))
         while group := list(islice(protocols, WALK_MAX)):
@@ -112,10 +114,8 @@ class Totals:
 _END = object()
 
 
-def _add_session(sums: Sums, session: Session) -> None:
-    sums.in_flight_messages += len(session.in_flight)
-    if session.open_ids:
-        sums.open_ids += len(session.open_ids)
-    if isinstance(session, PersistentSession):
-        sums.queued_messages += session.queued
-        sums.queued_bytes += session.queued_size
+def _add_client(sums: Sums, client: ClientReading) -> None:
+    sums.in_flight_messages += client.in_flight_sent
+    sums.open_ids += client.in_flight_received
+    sums.queued_messages += client.queued_messages
+    sums.queued_bytes += client.queued_size

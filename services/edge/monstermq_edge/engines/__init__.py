@@ -1,0 +1,1 @@
+"""What stands behind the session port: engines with all that surrounds them."""

@@ -1,0 +1,1 @@
+"""The local engine with its databases, followers and maintenance: one process, internal bus."""

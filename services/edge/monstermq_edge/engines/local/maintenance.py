@@ -1,0 +1,248 @@
+"""What is done now and then: delete what is past its retention, end sessions past their expiry."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+
+from monstermq_edge.engines.local.databases import Databases
+from monstermq_edge.engines.local.disk_reserve import DiskReserve
+from monstermq_edge.engines.ports import Fail
+from monstermq_edge.operation.faults import Faults
+from monstermq_shared.clock import Clock, WallHistory
+from monstermq_shared.config import ArchiveGroup
+from monstermq_shared.counters import Counters
+from monstermq_shared.errors import MonsterError, StoreError
+from monstermq_shared.sessions.local import LocalEngine
+from monstermq_shared.stores.ports import Database, Measured, OnDisk, Purgeable, Shrinkable
+from monstermq_shared.views.catalogue import ArchiveView, Catalogue, MessageView
+
+logger = logging.getLogger(__name__)
+
+PURGE_ROWS = 2_000
+"""Rows deleted at once; commits go between two slices."""
+
+PURGE_PAUSE_S = 0.02
+"""Left to the commits after each slice."""
+
+MEASURE_S = 10.0
+"""How often the database's size and the retained messages are counted."""
+
+RESERVE_CHECK_S = 2.0
+"""How often the free space of the disk is looked at: before a fast writer has used the reserve."""
+
+EXPIRY_CHECK_S = 30.0
+"""How often expired sessions are ended, if they expire at all; no such session is resumed."""
+
+EXPIRY_PAUSE_S = 0.02
+"""Left to everybody else between the ends of many."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """Something done again and again.
+
+    Attributes:
+        name: What it is, for logs and ``/ready``.
+        run: Does it once.
+        interval_s: Seconds from the end of one run to the next.
+        delay_s: Seconds before the first run.
+    """
+
+    name: str
+    run: Callable[[], Awaitable[None]]
+    interval_s: float
+    delay_s: float = 0.0
+
+
+class Upkeep:
+    """What there is to look after: the stores of all databases, and what they take.
+
+    Attributes:
+        retained_count: Topics with a retained message, as of the last ``measure``.
+        database_size: Bytes the session store's database takes, as of the last ``measure``.
+    """
+
+    def __init__(self, catalogue: Catalogue, databases: Databases) -> None:
+        self._catalogue = catalogue
+        self._databases = databases
+        self._retained = databases.message_store(catalogue.messages[0])
+        self.retained_count = 0
+        self.database_size = 0
+
+    async def measure(self) -> None:
+        """Bring ``retained_count`` and ``database_size`` up to date."""
+        self.retained_count = await self._retained.count()
+        database = self._databases.primary
+        if isinstance(database, Measured):
+            self.database_size = await database.size()
+
+    def views_of(self, group: ArchiveGroup) -> Iterator[MessageView | ArchiveView]:
+        """Yield the views of an archive group."""
+        for view in self._catalogue.views:
+            if view.group is group:
+                yield view
+
+    def store_of(self, view: MessageView | ArchiveView) -> tuple[Purgeable, Database]:
+        """Return where the rows of a view are."""
+        databases = self._databases
+        if isinstance(view, ArchiveView):
+            return databases.archive_store(view), databases.of(view.store_type)
+        return databases.message_store(view), databases.of(view.store_type)
+
+    def files(self) -> Iterator[tuple[OnDisk, list[Shrinkable]]]:
+        """Yield each database that is a file, with the archives in it that can make room.
+
+        One database's history is never deleted to free another one's disk.
+        """
+        for store_type, database in self._databases.by_type.items():
+            if isinstance(database, OnDisk):
+                stores = [
+                    self._databases.archive_store(view)
+                    for view in self._catalogue.archives
+                    if view.store_type is store_type
+                ]
+                yield database, [store for store in stores if isinstance(store, Shrinkable)]
+
+
+class Maintenance:
+    """One task per group and kind, and one for the sessions. A job that fails ends no other.
+
+    Attributes:
+        failing: Job -> the fault that ended its last run, or why it cannot do what it is for.
+    """
+
+    def __init__(
+        self,
+        upkeep: Upkeep,
+        engine: LocalEngine,
+        clock: Clock,
+        history: WallHistory,
+        counters: Counters,
+        faults: Faults,
+    ) -> None:
+        self._upkeep = upkeep
+        self._engine = engine
+        self._clock = clock
+        self._history = history
+        self._counters = counters
+        self._faults = faults
+        self._tasks: list[asyncio.Task[None]] = []
+        self.failing: dict[str, str] = {}
+
+    def start(self, groups: tuple[ArchiveGroup, ...], *, min_free_size: int, failed: Fail) -> None:
+        """Begin.
+
+        Args:
+            groups: Whose records have a retention.
+            min_free_size: Bytes of a file's disk to keep free, 0 for as it comes.
+            failed: Told if a task ends that should go on for ever.
+        """
+        jobs = [job for group in groups if group.enabled for job in self._purges(group)]
+        if self._engine.settings.session_expiry_s is not None:
+            every_s = EXPIRY_CHECK_S
+            jobs.append(
+                Job(
+                    name="session expiry",
+                    run=self._expire_sessions,
+                    interval_s=every_s,
+                    delay_s=every_s,
+                )
+            )
+        if min_free_size:
+            jobs += [
+                self.reserve(database, archives, min_free_size)
+                for database, archives in self._upkeep.files()
+            ]
+        jobs.append(Job(name="measuring", run=self._upkeep.measure, interval_s=MEASURE_S))
+        self._tasks = [asyncio.create_task(self.repeat(job), name=job.name) for job in jobs]
+        for task in self._tasks:
+            task.add_done_callback(partial(_ended, failed))
+
+    async def stop(self) -> None:
+        """Begin no more jobs, and end those that run."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def repeat(self, job: Job) -> None:
+        """Do a job for ever, whatever comes up in one run of it; tell the same reason once."""
+        told: str | None = None
+        await asyncio.sleep(job.delay_s)
+        while True:
+            try:
+                await job.run()
+            except StoreError as exc:
+                if told != str(exc):
+                    told = str(exc)
+                    logger.warning(
+                        "%s failed, again every %.0f s: %s", job.name, job.interval_s, told
+                    )
+            except Exception as exc:  # noqa: BLE001 - a bug can be any exception, and is noted
+                self._faults.note(job.name, exc)
+                self.failing[job.name] = repr(exc)
+            else:
+                told = None
+                self.failing.pop(job.name, None)
+            await asyncio.sleep(job.interval_s)
+
+    def _purges(self, group: ArchiveGroup) -> Iterator[Job]:
+        for view in self._upkeep.views_of(group):
+            is_archive = isinstance(view, ArchiveView)
+            what = "archive" if is_archive else "last values"
+            retention: timedelta | None = (
+                group.archive_retention if is_archive else group.last_val_retention
+            )
+            if retention is not None:
+                store, database = self._upkeep.store_of(view)
+                yield Job(
+                    name=f"the purge of {group.name}'s {what}",
+                    run=partial(self.purge, store, database, retention.total_seconds()),
+                    interval_s=group.purge_interval.total_seconds(),
+                )
+
+    async def purge(self, store: Purgeable, database: Database, retention_s: float) -> None:
+        """Delete what is past its retention, in slices, and give its space to the disk.
+
+        Also if nothing was to be deleted: there may be space of an earlier run.
+        """
+        before_ms = self._history.before_ms(retention_s)
+        while purged := await store.purge(before_ms=before_ms, limit=PURGE_ROWS):
+            self._counters.rows_purged += purged
+            await asyncio.sleep(PURGE_PAUSE_S)
+        more = isinstance(database, OnDisk)
+        while more and isinstance(database, OnDisk):
+            more = await database.give_space_back()
+            await asyncio.sleep(PURGE_PAUSE_S)
+
+    def reserve(self, database: OnDisk, archives: list[Shrinkable], size: int) -> Job:
+        """Return the job that keeps so many bytes of a file's disk free."""
+        reserve = DiskReserve(database, archives, self._counters, self._clock, size)
+        what = f"keeping {size // 1024**2} MB of the disk free"
+
+        async def run() -> None:
+            reason = await reserve.keep()
+            if reason is None:
+                self.failing.pop(what, None)
+            else:
+                self.failing[what] = reason
+
+        return Job(name="the disk reserve", run=run, interval_s=RESERVE_CHECK_S)
+
+    async def _expire_sessions(self) -> None:
+        expired = 0
+        while ended := self._engine.expire_sessions():
+            expired += ended
+            await asyncio.sleep(EXPIRY_PAUSE_S)
+        if expired:
+            logger.info("%d sessions expired", expired)
+
+
+def _ended(failed: Fail, task: asyncio.Task[None]) -> None:
+    """A job is repeated whatever comes up in it, so this is a fault of the repetition itself."""
+    error = None if task.cancelled() else task.exception()
+    if error is not None:
+        logger.critical("%s failed", task.get_name(), exc_info=error)
+        failed(MonsterError(f"a fault in the broker ended its {task.get_name()}"))

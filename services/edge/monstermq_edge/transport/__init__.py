@@ -1,1 +1,0 @@
-"""Transports: TCP, TLS and WebSocket drive the same connection."""
