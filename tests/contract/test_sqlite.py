@@ -7,7 +7,7 @@ import pytest
 from tests.support.sqlite_database import open_database
 
 from monstermq_shared.stores.sqlite import SqliteDatabase
-from monstermq_shared.testing.archive_store_contract import ArchiveStoreContract
+from monstermq_shared.testing.archive_store_contract import ArchiveStoreContract, ShrinkableContract
 from monstermq_shared.testing.database_contract import DatabaseContract
 from monstermq_shared.testing.message_store_contract import MessageStoreContract
 from monstermq_shared.testing.session_store_contract import SessionStoreContract
@@ -25,7 +25,7 @@ class TestSqliteMessages(MessageStoreContract):
     pass
 
 
-class TestSqliteArchive(ArchiveStoreContract):
+class TestSqliteArchive(ArchiveStoreContract, ShrinkableContract):
     pass
 
 

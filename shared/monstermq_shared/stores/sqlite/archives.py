@@ -2,6 +2,9 @@
 
 import sqlite3
 from collections.abc import Sequence
+from functools import partial
+
+import orjson
 
 from monstermq_shared.records import Record
 from monstermq_shared.stores.changes import ArchiveChanges
@@ -15,14 +18,16 @@ from monstermq_shared.stores.sqlite.rows import (
     message_row,
     read_page,
     read_record,
+    time_prefix,
     time_text,
 )
 from monstermq_shared.stores.sqlite.statements import RowsStatement
+from monstermq_shared.stores.sqlite.tenures import PartitionColumns
 
 _QUERIES = fill_in(load_queries(__package__, "archive.sql"), FRAGMENTS)
 _FIRST_TIME = ""
 _LAST_TIME = "~"  # above every digit
-_POSITION_MAX = 2**63 - 1
+_INTEGER_MAX = 2**63 - 1
 _SLICES_MAX = 16
 
 
@@ -41,7 +46,7 @@ class SqliteArchiveStore:
         self._readers = readers
         self._maintenance = maintenance
         self._queries = fill_in(_QUERIES, {"table": table})
-        self._append = RowsStatement(self._queries["append"], 9)
+        self._append = RowsStatement(self._queries["append"], 11, shared=2)
 
     @staticmethod
     def schema(table: str) -> Sequence[str]:
@@ -49,9 +54,11 @@ class SqliteArchiveStore:
         queries = fill_in(_QUERIES, {"table": table})
         return [queries["table"], queries["topic_time_index"], queries["time_index"]]
 
-    def apply(self, connection: sqlite3.Connection, changes: ArchiveChanges) -> None:
+    def apply(
+        self, connection: sqlite3.Connection, columns: PartitionColumns, changes: ArchiveChanges
+    ) -> None:
         """Append the records in the transaction that is open; on the writer's thread."""
-        self._append.execute(connection, [message_row(record) for record in changes])
+        self._append.execute(connection, [message_row(record) for record in changes], columns)
 
     async def history(
         self,
@@ -65,20 +72,23 @@ class SqliteArchiveStore:
     ) -> list[Record]:
         """Return a topic's records with start <= time <= end, ordered by (time, position)."""
         check_limit(limit)
-        start = _FIRST_TIME if start_ms is None else time_text(start_ms)
+        start = _FIRST_TIME if start_ms is None else time_prefix(start_ms)
         end = _LAST_TIME if end_ms is None else time_text(end_ms)
         if newest_first:
-            query, until, at = "newest_first", start, (end, _POSITION_MAX)
+            query, until, at = "newest_first", start, (end, _INTEGER_MAX, _INTEGER_MAX)
         else:
-            query, until, at = "oldest_first", end, (start, -1)
+            query, until, at = "oldest_first", end, (start, -1, -1)
         page = Page(limit, size_max)
         while rows_max := page.rows_max:
-            (row,) = await self._readers.fetch(self._queries[query], (topic, until, *at, rows_max))
-            records, left_out = read_page(row)
-            await page.add(records, left_out, self._fetch)
+            ((*columns, row_numbers, last_time),) = await self._readers.fetch(
+                self._queries[query], (topic, until, *at, rows_max)
+            )
+            records, left_out = read_page(columns)
+            rows = orjson.loads(row_numbers)
+            await page.add(records, left_out, partial(self._fetch, records, rows))
             if len(records) < rows_max:
                 break
-            at = (time_text(records[-1].timestamp_ms), records[-1].offset)
+            at = (last_time, records[-1].offset, rows[-1])
         return page.records
 
     async def oldest_ms(self) -> int | None:
@@ -88,7 +98,7 @@ class SqliteArchiveStore:
 
     async def purge(self, *, before_ms: int, limit: int) -> int:
         """Delete up to ``limit`` records older than that; return how many there were."""
-        return await self._delete("purge", (time_text(before_ms),), limit)
+        return await self._delete("purge", (time_prefix(before_ms),), limit)
 
     async def purge_oldest(self, *, limit: int) -> int:
         """Delete the ``limit`` oldest records; return how many there were."""
@@ -106,6 +116,9 @@ class SqliteArchiveStore:
                 break
         return deleted
 
-    async def _fetch(self, record: Record) -> Record | None:
-        rows = await self._readers.fetch(self._queries["get"], (record.offset,))
-        return read_record(rows[0]) if rows else None
+    async def _fetch(
+        self, records: Sequence[Record], rows: Sequence[int], index: int
+    ) -> Record | None:
+        parameters = (rows[index], records[index].id)
+        found = await self._readers.fetch(self._queries["get"], parameters)
+        return read_record(found[0]) if found else None

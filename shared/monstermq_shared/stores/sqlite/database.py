@@ -4,55 +4,34 @@ import asyncio
 import shutil
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from monstermq_shared.errors import StoreUnavailable
-from monstermq_shared.stores.changes import Commit, CommitResult
-from monstermq_shared.stores.ports import ArchiveStore, MessageStore
+from monstermq_shared.positions import Partition
+from monstermq_shared.stores.changes import Commit, CommitResult, Tenure
+from monstermq_shared.stores.ports import DatabaseSummary, Log
 from monstermq_shared.stores.sql import load_queries, table_names
 from monstermq_shared.stores.sqlite import sessions as session_tables
 from monstermq_shared.stores.sqlite.archives import SqliteArchiveStore
 from monstermq_shared.stores.sqlite.backup import backup_open_file
 from monstermq_shared.stores.sqlite.copying import copy_to
-from monstermq_shared.stores.sqlite.files import place_of
+from monstermq_shared.stores.sqlite.files import MEMORY, place_of
 from monstermq_shared.stores.sqlite.maintenance import Maintenance
 from monstermq_shared.stores.sqlite.messages import SqliteMessageStore
-from monstermq_shared.stores.sqlite.opening import MEMORY, META_TABLES, Opened, open_database
-from monstermq_shared.stores.sqlite.ownership import Attempt
+from monstermq_shared.stores.sqlite.opening import META_TABLES, Opened, open_database
 from monstermq_shared.stores.sqlite.readers import FileReaders, Readers, WriterReaders
 from monstermq_shared.stores.sqlite.sessions import SqliteSessionStore
-from monstermq_shared.stores.sqlite.statements import to_json
+from monstermq_shared.stores.sqlite.tenures import PartitionColumns, Tenures, transaction
 from monstermq_shared.stores.sqlite.writer import Writer
 
 _QUERIES = load_queries(__package__, "database.sql")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DatabaseSummary:
-    """What a start finds.
-
-    Attributes:
-        path: The absolute path of the file, links followed, or ``:memory:``.
-        sessions: Persistent sessions.
-        retained: Topics with a retained message; None if they are not kept here.
-        queued: Messages that wait for absent sessions, counted once for each.
-        ended_cleanly: Whether whoever had it open last has closed it; True for a new one.
-    """
-
-    path: str
-    sessions: int
-    retained: int | None
-    queued: int
-    ended_cleanly: bool
 
 
 class SqliteDatabase:
     """A ``Database`` on SQLite; open it with ``open``, and close it.
 
     Attributes:
-        boot: How often the database has been opened; the high bits of this run's offsets.
-        generation: Which log its positions belong to; given once, when it is made.
         sessions: The session store, if it was asked for.
     """
 
@@ -61,22 +40,23 @@ class SqliteDatabase:
         path: str,
         opened: Opened,
         tables: Mapping[str, str],
+        *,
+        session_store: bool,
         message_stores: Sequence[str],
         archive_stores: Sequence[str],
     ) -> None:
         """Take over an opened database; for ``open``, which says what the arguments must be."""
-        self.boot = opened.boot
-        self.generation = opened.generation
         self._path = path
-        self._absolute_path = path if path == MEMORY else str(place_of(Path(path)))
+        self._place = path if path == MEMORY else str(place_of(Path(path)))
+        self._has_sessions = session_store
         self._lock = opened.lock
-        self._ownership = opened.ownership
+        self._tenures = Tenures()
         self._ended_cleanly = opened.ended_cleanly
         self._writer = Writer(opened.connection, path, opened.guard)
         self._readers: Readers = (
             WriterReaders(self._writer) if path == MEMORY else FileReaders(Path(path), self._writer)
         )
-        maintenance = self._maintenance = Maintenance(self._writer, self._ownership)
+        maintenance = self._maintenance = Maintenance(self._writer)
         self.sessions = SqliteSessionStore(self._readers)
         self._messages = {
             name: SqliteMessageStore(name, tables[name], self._readers, maintenance)
@@ -86,8 +66,7 @@ class SqliteDatabase:
             name: SqliteArchiveStore(name, tables[name], self._readers, maintenance)
             for name in archive_stores
         }
-        self._last_attempt: _CommitAttempt | None = None
-        self._committing = False
+        self._committing: set[str] = set()
         self._closed = False
 
     @classmethod
@@ -122,13 +101,20 @@ class SqliteDatabase:
         for name in archive_stores:
             schema += SqliteArchiveStore.schema(tables[name])
         opened = await asyncio.to_thread(open_database, path, schema)
-        return cls(path, opened, tables, message_stores, archive_stores)
+        return cls(
+            path,
+            opened,
+            tables,
+            session_store=session_store,
+            message_stores=message_stores,
+            archive_stores=archive_stores,
+        )
 
-    def message_store(self, name: str) -> MessageStore:
+    def message_store(self, name: str) -> SqliteMessageStore:
         """Return the message store of that name; it was given to ``open``."""
         return self._messages[name]
 
-    def archive_store(self, name: str) -> ArchiveStore:
+    def archive_store(self, name: str) -> SqliteArchiveStore:
         """Return the archive of that name; it was given to ``open``."""
         return self._archives[name]
 
@@ -137,28 +123,57 @@ class SqliteDatabase:
         """Why nothing is committed until a restart: its files were taken away, see ``Guard``."""
         return self._writer.lost
 
-    async def commit(self, commit: Commit) -> CommitResult:
-        """Apply it in one transaction, on condition that nobody else has written since we opened.
-
-        One call at a time. Until it returns, what it carries must not change. After an error
-        nothing of it was applied, and the same call is repeated.
+    async def begin(self, partition: Partition, projections: Sequence[str]) -> Tenure:
+        """Begin a tenure; an older one of these projections and partition is over.
 
         Raises:
             StoreUnavailable: Locked, full, or gone for now: repeat with backoff.
-            StoreConflict: Another process has taken the database over: stop.
             StoreDamaged: The file is corrupt: stop.
         """
-        if self._committing:
-            raise RuntimeError("one commit at a time: await the last one first")
-        self._committing = True
-        try:
-            return await self._writer.submit(lambda connection: self._apply(connection, commit))
-        finally:
-            self._committing = False
+        return await self._writer.submit(
+            lambda connection: self._tenures.begin(connection, partition, projections)
+        )
 
-    async def watermarks(self) -> Mapping[str, int]:
-        """Return, for each projection that ever committed, the next offset it has to read."""
-        return dict(await self._readers.fetch(_QUERIES["watermarks"]))
+    async def commit(self, tenure: Tenure, commit: Commit) -> CommitResult:
+        """Apply it in one transaction, on condition that the tenure is not over.
+
+        One call at a time for one tenure. Until it returns, what it carries must not change. After
+        StoreUnavailable the identical call is repeated, and applied once.
+
+        Raises:
+            StoreUnavailable: Locked, full, or gone for now: repeat with backoff.
+            StoreConflict: Another has begun a tenure of these projections: stop.
+            StoreDamaged: The file is corrupt: stop.
+        """
+        if tenure.token in self._committing:
+            raise RuntimeError("one commit at a time: await the last one first")
+        self._committing.add(tenure.token)
+        try:
+            return await self._writer.submit(
+                lambda connection: self._tenures.commit(
+                    connection, tenure, commit, partial(self._apply, connection, commit)
+                )
+            )
+        finally:
+            self._committing.discard(tenure.token)
+
+    async def log(self) -> Log | None:
+        """Return the log of the last run, None before the first."""
+        rows = await self._readers.fetch(_QUERIES["log"])
+        return Log(*rows[0]) if rows else None
+
+    async def begin_boot(self, log: Log) -> None:
+        """Remember that a run with this boot number begins, before any of its offsets is used.
+
+        Raises:
+            StoreError: As from ``begin``.
+        """
+
+        def run(connection: sqlite3.Connection) -> None:
+            with transaction(connection):
+                connection.execute(_QUERIES["begin_boot"], (log.generation, log.boot))
+
+        await self._writer.submit(run)
 
     async def backup(self, target: Path) -> None:
         """Write a consistent copy of the whole database, while it is being used.
@@ -183,20 +198,13 @@ class SqliteDatabase:
         files = (Path(self._path), Path(f"{self._path}-wal"))
         return sum(file.stat().st_size for file in files if file.exists())
 
-    async def summary(self, retained: str) -> DatabaseSummary:
-        """Return what there is now, for the log of a start. It must have the session store.
-
-        Args:
-            retained: The name of the message store with the retained messages.
-        """
-        ((sessions, queued),) = await self._readers.fetch(_QUERIES["summary"])
-        store = self._messages.get(retained)
+    async def summary(self) -> DatabaseSummary:
+        """Return what there is now, for the log of a start."""
+        sessions: int | None = None
+        if self._has_sessions:
+            ((sessions,),) = await self._readers.fetch(_QUERIES["count_sessions"])
         return DatabaseSummary(
-            path=self._absolute_path,
-            sessions=sessions,
-            retained=None if store is None else await store.count(),
-            queued=queued,
-            ended_cleanly=self._ended_cleanly,
+            place=self._place, sessions=sessions, ended_cleanly=self._ended_cleanly
         )
 
     async def free_size(self) -> int | None:
@@ -239,30 +247,13 @@ class SqliteDatabase:
         else:
             self._lock.leave()
 
-    def _apply(self, connection: sqlite3.Connection, commit: Commit) -> CommitResult:
-        """Run the transaction, on the writer's thread."""
-        self._ownership.settle(connection)
-        last = self._last_attempt
-        if last is not None and last.applied and last.commit == commit:
-            self._last_attempt = None
-            return last.result  # this is the call whose outcome was not known
-        attempt = self._last_attempt = _CommitAttempt(commit)
-        with self._ownership.transaction(connection, attempt):
-            attempt.result = CommitResult(self.sessions.apply(connection, commit.sessions))
-            for name, changes in commit.messages.items():
-                self._messages[name].apply(connection, changes, commit.upto)
-            for name, records in commit.archives.items():
-                self._archives[name].apply(connection, records)
-            marks = (to_json([*commit.projections]), commit.upto)
-            connection.execute(_QUERIES["advance_watermarks"], marks)
-        self._last_attempt = None  # only an attempt that raised is repeated
-        return attempt.result
-
-
-class _CommitAttempt(Attempt):
-    """A commit, and what it returns once it is known to be applied."""
-
-    def __init__(self, commit: Commit) -> None:
-        super().__init__()
-        self.commit = commit
-        self.result = CommitResult({})
+    def _apply(
+        self, connection: sqlite3.Connection, commit: Commit, columns: PartitionColumns
+    ) -> CommitResult:
+        """Write what it changes into the transaction that is open, on the writer's thread."""
+        trimmed = self.sessions.apply(connection, columns, commit.sessions)
+        for name, changes in commit.messages.items():
+            self._messages[name].apply(connection, columns, changes, commit.upto)
+        for name, records in commit.archives.items():
+            self._archives[name].apply(connection, columns, records)
+        return CommitResult(trimmed)

@@ -1,55 +1,78 @@
 -- meta_table --
--- One row. The generation says which log the positions belong to; a commit is conditional on the
--- writer, so that of two processes at most one can write.
+-- One row. The log is the one of the last run, none before the first.
 CREATE TABLE monstermq_meta (
     id INTEGER PRIMARY KEY CHECK (id = 1),
-    generation TEXT NOT NULL,
+    generation TEXT,
     boot INTEGER NOT NULL,
-    writer TEXT NOT NULL,
-    version INTEGER NOT NULL
+    writer TEXT NOT NULL
 );
 
 -- first_meta --
-INSERT INTO monstermq_meta (id, generation, boot, writer, version) VALUES (1, ?, 0, '', 0);
+INSERT INTO monstermq_meta (id, boot, writer) VALUES (1, 0, '');
+
+-- generations_table --
+-- Rows have the number, because a generation is as long as a message.
+CREATE TABLE generations (
+    number INTEGER PRIMARY KEY,
+    generation TEXT NOT NULL UNIQUE
+);
 
 -- watermarks_table --
+-- The mark of a projection, and the tenure of whoever may move it. The rows of one partition are
+-- together, so that a commit touches one page.
 CREATE TABLE watermarks (
-    projection TEXT NOT NULL,
+    generation INTEGER NOT NULL,
     partition INTEGER NOT NULL,
-    upto INTEGER NOT NULL,
-    PRIMARY KEY (projection, partition)
+    projection TEXT NOT NULL,
+    reflected INTEGER,
+    restart INTEGER,
+    token TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    PRIMARY KEY (generation, partition, projection)
 ) WITHOUT ROWID;
 
+-- take_over --
+UPDATE monstermq_meta SET writer = ?;
+
+-- writer --
+SELECT writer FROM monstermq_meta;
+
+-- log --
+SELECT generation, boot FROM monstermq_meta WHERE generation IS NOT NULL;
+
 -- begin_boot --
-UPDATE monstermq_meta SET boot = boot + 1, writer = ?, version = version + 1
-RETURNING generation, boot;
+UPDATE monstermq_meta SET generation = ?, boot = ?;
 
--- begin_commits --
--- The number of the last commit stands beside the watermarks, in a partition that no log has, so
--- that a commit touches one page for both.
-INSERT INTO watermarks (projection, partition, upto) VALUES ('', -1, 0)
-ON CONFLICT (projection, partition) DO UPDATE SET upto = upto + 1
-RETURNING upto;
+-- put_generation --
+INSERT INTO generations (generation) VALUES (?) ON CONFLICT (generation) DO NOTHING;
 
--- advance_commits --
-UPDATE watermarks SET upto = upto + 1
-WHERE projection = '' AND partition = -1 AND upto = ?2
-AND EXISTS (SELECT 1 FROM monstermq_meta WHERE writer = ?1);
+-- generation_number --
+SELECT number FROM generations WHERE generation = ?;
 
--- last_commit --
-SELECT writer, upto FROM monstermq_meta, watermarks WHERE projection = '' AND partition = -1;
+-- begin_tenure --
+-- ?4 is a JSON array of projections.
+INSERT INTO watermarks (generation, partition, token, version, projection)
+SELECT ?1, ?2, ?3, 0, value FROM json_each(?4) WHERE true
+ON CONFLICT (generation, partition, projection) DO UPDATE SET token = excluded.token, version = 0;
 
--- advance_watermarks --
--- ?1 is a JSON array of projections. A watermark never goes back.
-INSERT INTO watermarks (projection, partition, upto)
-SELECT value, 0, ?2 FROM json_each(?1) WHERE true
-ON CONFLICT (projection, partition) DO UPDATE SET upto = max(upto, excluded.upto);
+-- marks --
+SELECT projection, reflected, restart FROM watermarks
+WHERE generation = (SELECT number FROM generations WHERE generation = ?1) AND partition = ?2
+AND reflected IS NOT NULL;
 
--- watermarks --
-SELECT projection, upto FROM watermarks WHERE partition = 0;
+-- advance --
+-- Its row count tells whether the tenure goes on. A mark never goes back.
+UPDATE watermarks SET
+    reflected = max(coalesce(reflected, 0), ?5),
+    restart = max(coalesce(restart, 0), ?6),
+    version = version + 1
+WHERE generation = ?1 AND partition = ?2 AND token = ?3 AND version = ?4;
+
+-- version_of_tenure --
+SELECT max(version) FROM watermarks WHERE generation = ?1 AND partition = ?2 AND token = ?3;
 
 -- tables --
 SELECT name FROM sqlite_schema WHERE type = 'table';
 
--- summary --
-SELECT (SELECT count(*) FROM sessions), (SELECT count(*) FROM queuedmessagesclients);
+-- count_sessions --
+SELECT count(*) FROM sessions;

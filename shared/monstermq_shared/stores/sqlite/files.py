@@ -14,6 +14,9 @@ LOG, INDEX, JOURNAL, LOCK, PARTIAL = "-wal", "-shm", "-journal", ".lock", ".part
 """What SQLite and we append to a database's name: for the write-ahead log, its index, the rollback
 journal, the lock of the broker that runs on it, and for a file that is not complete yet."""
 
+MEMORY = ":memory:"
+"""The path of a database that is in memory."""
+
 PRIVATE = 0o600
 """The mode of every file we make: what is in it is for its owner, whatever the umask."""
 

@@ -3,7 +3,7 @@
 import sqlite3
 import time
 
-from monstermq_shared.stores.sqlite.ownership import Ownership
+from monstermq_shared.stores.sqlite.tenures import transaction
 from monstermq_shared.stores.sqlite.writer import Writer
 
 _SLICE_ROWS = 500
@@ -16,25 +16,24 @@ class Maintenance:
     """Deletes what is too old and gives the space back to the file system.
 
     Every call is one job on the writer's thread, and whoever calls waits for it, so commits come in
-    between.
+    between. It needs no tenure: what is too old is so for whoever writes, and doing it twice is the
+    same as once.
 
     Args:
         writer: The thread.
-        ownership: What makes its transactions conditional.
     """
 
     slice_rows = _SLICE_ROWS
     """How many rows one job should delete: some milliseconds."""
 
-    def __init__(self, writer: Writer, ownership: Ownership) -> None:
+    def __init__(self, writer: Writer) -> None:
         self._writer = writer
-        self._ownership = ownership
 
     async def delete(self, query: str, parameters: tuple[object, ...]) -> int:
         """Execute one DELETE; return how many rows it deleted."""
 
         def run(connection: sqlite3.Connection) -> int:
-            with self._ownership.transaction(connection):
+            with transaction(connection):
                 return connection.execute(query, parameters).rowcount
 
         return await self._writer.submit(run)
@@ -50,14 +49,13 @@ class Maintenance:
         return await self._writer.submit(self._vacuum)
 
     def _vacuum(self, connection: sqlite3.Connection) -> bool:
-        self._ownership.settle(connection)
         ((free,),) = connection.execute("PRAGMA freelist_count").fetchall()
         ((pages,),) = connection.execute("PRAGMA page_count").fetchall()
         surplus: int = free - max(_FREE_PAGES_KEPT, pages // _FREE_SHARE_KEPT)
         if surplus <= 0 or not _can_shrink(connection):
             return False
         deadline = time.monotonic() + _SLICE_S
-        with self._ownership.transaction(connection):
+        with transaction(connection):
             # One at a time, as the driver executes only the first step of this statement.
             while surplus > 0 and time.monotonic() < deadline:
                 connection.execute("PRAGMA incremental_vacuum(1)")

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Sequence
+from functools import partial
 
 import orjson
 
@@ -18,9 +19,10 @@ from monstermq_shared.stores.sqlite.rows import (
     message_row,
     read_page,
     read_record,
-    time_text,
+    time_prefix,
 )
 from monstermq_shared.stores.sqlite.statements import RowsStatement, to_json
+from monstermq_shared.stores.sqlite.tenures import PartitionColumns
 from monstermq_shared.stores.topic_ranges import first_after, topic_ranges
 from monstermq_shared.topics import is_wildcard, matches
 
@@ -44,7 +46,7 @@ class SqliteMessageStore:
         self._readers = readers
         self._maintenance = maintenance
         self._queries = fill_in(_QUERIES, {"table": table})
-        self._upsert = RowsStatement(self._queries["upsert"], 9)
+        self._upsert = RowsStatement(self._queries["upsert"], 11, shared=2)
         self._stretch = _Stretch()
 
     @staticmethod
@@ -52,16 +54,24 @@ class SqliteMessageStore:
         """Return the statements that create the table unless it exists."""
         return [fill_in(_QUERIES, {"table": table})["table"]]
 
-    def apply(self, connection: sqlite3.Connection, changes: MessageChanges, upto: int) -> None:
+    def apply(
+        self,
+        connection: sqlite3.Connection,
+        columns: PartitionColumns,
+        changes: MessageChanges,
+        upto: int,
+    ) -> None:
         """Write the changes into the transaction that is open; on the writer's thread.
 
-        A row is never replaced by an older one, nor cleared if it is at ``upto`` or above.
+        Within the partition, a row is never replaced by an older one, nor cleared if it is at
+        ``upto`` or above. Another partition's is always older: who reads a topic from two of them
+        has given the first one up.
         """
         rows = [message_row(record) for record in changes.values() if record is not None]
-        self._upsert.execute(connection, rows)
+        self._upsert.execute(connection, rows, columns)
         if len(rows) < len(changes):
             cleared = [topic for topic, record in changes.items() if record is None]
-            connection.execute(self._queries["clear"], (to_json(cleared), upto))
+            connection.execute(self._queries["clear"], (to_json(cleared), *columns, upto))
 
     async def get(self, topic: str) -> Record | None:
         """Return the topic's record, or None if there is none."""
@@ -98,7 +108,7 @@ class SqliteMessageStore:
         There may be more of them as long as it is not 0: many long topics are done in parts. They
         are sought by a reader, since that looks at all rows, and deleted by the writer.
         """
-        before = time_text(before_ms)
+        before = time_prefix(before_ms)
         ((found,),) = await self._readers.fetch(
             self._queries["topics_before"], (before, limit, PAGE_SIZE_MAX)
         )
@@ -121,7 +131,9 @@ class SqliteMessageStore:
             self._stretch.adapt(len(records), 1)
             return await self._scan_one(page, None, low, end)
         taken = await page.add(
-            records[:known], [index for index in left_out if index < known], self._fetch
+            records[:known],
+            [index for index in left_out if index < known],
+            partial(self._fetch, records),
         )
         self._stretch.adapt(len(records), taken)
         more = known < len(records) or len(records) == rows_max
@@ -153,7 +165,7 @@ class SqliteMessageStore:
                 self._queries["page_of_topics"], (to_json(matching),)
             )
             records, left_out = read_page(row)
-            count = await page.add(records, left_out, self._fetch)
+            count = await page.add(records, left_out, partial(self._fetch, records))
             if count < len(records):
                 taken = topics.index(records[count].topic)
         self._stretch.adapt(len(topics), taken)
@@ -168,11 +180,11 @@ class SqliteMessageStore:
             return None
         record = read_record(rows[0])
         if topic_filter is None or matches(topic_filter, record.topic):
-            await page.add([record], [], self._fetch)
+            await page.add([record], [], partial(self._fetch, [record]))
         return first_after(record.topic)
 
-    async def _fetch(self, record: Record) -> Record | None:
-        return await self.get(record.topic)
+    async def _fetch(self, records: Sequence[Record], index: int) -> Record | None:
+        return await self.get(records[index].topic)
 
 
 class _Stretch:

@@ -16,7 +16,11 @@ CREATE TABLE IF NOT EXISTS "{table}" (
     retained BOOLEAN NOT NULL,
     client_id TEXT NOT NULL,
     message_uuid TEXT NOT NULL,
+    generation INTEGER NOT NULL DEFAULT 1,
+    partition INTEGER NOT NULL DEFAULT 0,
     position INTEGER NOT NULL,
+    properties TEXT,
+    expires_at TEXT,
     levels TEXT AS ('[' || replace(json_quote(topic), '/', '","') || ']'),
     topic_1 TEXT AS (coalesce(json_extract(levels, '$[0]'), '')),
     topic_2 TEXT AS (coalesce(json_extract(levels, '$[1]'), '')),
@@ -36,10 +40,15 @@ CREATE TABLE IF NOT EXISTS "{table}" (
 ) WITHOUT ROWID;
 
 -- upsert --
-INSERT INTO "{table}"
-    (topic, time, payload_blob, is_text, qos, retained, client_id, message_uuid, position)
+-- Positions can be compared only within a partition.
+INSERT INTO "{table}" (
+    generation, partition,
+    topic, time, payload_blob, is_text, qos, retained, client_id, message_uuid, position
+)
 VALUES {rows}
 ON CONFLICT (topic) DO UPDATE SET
+    generation = excluded.generation,
+    partition = excluded.partition,
     time = excluded.time,
     payload_blob = excluded.payload_blob,
     is_text = excluded.is_text,
@@ -48,11 +57,15 @@ ON CONFLICT (topic) DO UPDATE SET
     client_id = excluded.client_id,
     message_uuid = excluded.message_uuid,
     position = excluded.position
-WHERE excluded.position > "{table}".position;
+WHERE excluded.position > "{table}".position
+    OR excluded.partition <> "{table}".partition
+    OR excluded.generation <> "{table}".generation;
 
 -- clear --
 -- ?1 is a JSON array of topics; what is newer than the commit that clears them stays.
-DELETE FROM "{table}" WHERE topic IN (SELECT value FROM json_each(?1)) AND position < ?2;
+DELETE FROM "{table}"
+WHERE topic IN (SELECT value FROM json_each(?1))
+AND (position < ?4 OR partition <> ?3 OR generation <> ?2);
 
 -- get --
 SELECT {record}

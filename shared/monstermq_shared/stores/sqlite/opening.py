@@ -7,7 +7,7 @@ import stat
 import uuid
 from collections.abc import Iterable
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from monstermq_shared.errors import StartupError, StoreDamaged
@@ -17,6 +17,7 @@ from monstermq_shared.stores.sqlite.errors import damaged, translated_at_start, 
 from monstermq_shared.stores.sqlite.files import (
     INDEX,
     LOG,
+    MEMORY,
     beside,
     check_header,
     complete_or_absent,
@@ -26,15 +27,14 @@ from monstermq_shared.stores.sqlite.files import (
     reading,
 )
 from monstermq_shared.stores.sqlite.lock import DatabaseLock, check_only_name
-from monstermq_shared.stores.sqlite.ownership import Ownership
 from monstermq_shared.stores.sqlite.rescue import Guard
+from monstermq_shared.stores.sqlite.tenures import transaction
 from monstermq_shared.stores.sqlite.watch import FileWatch
 
 logger = logging.getLogger(__name__)
 
-MEMORY = ":memory:"
-SCHEMA_VERSION = 1
-META_TABLES = ("monstermq_meta", "watermarks")
+SCHEMA_VERSION = 2
+META_TABLES = ("monstermq_meta", "generations", "watermarks")
 _SMALL_TABLES = (*META_TABLES, "sessions", "subscriptions", "open_ids", "inflight")
 
 _LIBRARY_VERSION_MIN = (3, 38, 0)  # the first with JSON built in, ->> and unixepoch()
@@ -98,23 +98,17 @@ class Opened:
         connection: The writing connection, in autocommit mode.
         lock: None for ``:memory:``; closing it gives the database free.
         guard: What sees to it that the files are not taken away; None for ``:memory:``.
-        ownership: The claim that every transaction checks.
-        generation: Of which log the positions are.
-        boot: How often the database has been opened.
         ended_cleanly: Whether whoever had it open last has closed it; True for a new one.
     """
 
     connection: sqlite3.Connection
     lock: DatabaseLock | None
     guard: Guard | None
-    ownership: Ownership
-    generation: str
-    boot: int
     ended_cleanly: bool
 
 
 def open_database(path: str, schema: Iterable[str]) -> Opened:
-    """Open or make a database, create what is missing in it, and count the boot.
+    """Open or make a database, and create what is missing in it.
 
     Args:
         path: The file, or ``:memory:``.
@@ -126,11 +120,14 @@ def open_database(path: str, schema: Iterable[str]) -> Opened:
         StoreDamaged: The file is corrupt, or of a schema this release does not know.
     """
     _check_library()
+    writer = str(uuid.uuid4())
     if path == MEMORY:
         with translated_at_start(path):
             connection = _connect(path)
             create_meta(connection)
-            return _take_over(connection, path, schema, None)
+            _set_pragmas(connection)
+            _take_over(connection, schema, writer)
+            return Opened(connection=connection, lock=None, guard=None, ended_cleanly=True)
     file = Path(path)
     _check_before(file)
     lock = DatabaseLock.acquire(file)
@@ -143,17 +140,18 @@ def open_database(path: str, schema: Iterable[str]) -> Opened:
             connection = _connect(path)
             try:
                 _check_integrity(connection, path)
-                opened = _take_over(connection, path, schema, lock)
+                _set_pragmas(connection)
+                _check_settings(connection, path)
+                _take_over(connection, schema, writer)
                 _warn_of_open_mode(file)
-                return replace(
-                    opened, guard=Guard(FileWatch(file, descriptor), file, opened.ownership.writer)
-                )
+                guard = Guard(FileWatch(file, descriptor), file, writer)
             except BaseException:
                 connection.close()
                 raise
     except BaseException:
         lock.abandon()
         raise
+    return Opened(connection=connection, lock=lock, guard=guard, ended_cleanly=lock.ended_cleanly)
 
 
 def check_ours(connection: sqlite3.Connection, path: str) -> None:
@@ -184,7 +182,8 @@ def create_meta(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     connection.execute("BEGIN IMMEDIATE")
     connection.execute(_QUERIES["meta_table"])
-    connection.execute(_QUERIES["first_meta"], (str(uuid.uuid4()),))
+    connection.execute(_QUERIES["first_meta"])
+    connection.execute(_QUERIES["generations_table"])
     connection.execute(_QUERIES["watermarks_table"])
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     connection.execute("COMMIT")
@@ -260,36 +259,19 @@ def _connect(path: str) -> sqlite3.Connection:
     )
 
 
-def _take_over(
-    connection: sqlite3.Connection, path: str, schema: Iterable[str], lock: DatabaseLock | None
-) -> Opened:
+def _set_pragmas(connection: sqlite3.Connection) -> None:
     for pragma in _PRAGMAS:
         connection.execute(pragma).fetchall()
     ((page_size,),) = connection.execute("PRAGMA page_size").fetchall()
     connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_SIZE // page_size}").fetchall()
-    if lock is not None:
-        _check_settings(connection, path)
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+
+
+def _take_over(connection: sqlite3.Connection, schema: Iterable[str], writer: str) -> None:
+    """Make what is missing, and leave a token by which the rescue knows the database again."""
+    with transaction(connection):
         for statement in schema:
             connection.execute(statement)
-        writer = str(uuid.uuid4())
-        ((generation, boot),) = connection.execute(_QUERIES["begin_boot"], (writer,)).fetchall()
-        ((last_commit,),) = connection.execute(_QUERIES["begin_commits"]).fetchall()
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-    return Opened(
-        connection=connection,
-        lock=lock,
-        guard=None,
-        ownership=Ownership(writer, last_commit),
-        generation=generation,
-        boot=boot,
-        ended_cleanly=lock is None or lock.ended_cleanly,
-    )
+        connection.execute(_QUERIES["take_over"], (writer,))
 
 
 def _check_settings(connection: sqlite3.Connection, path: str) -> None:

@@ -2,7 +2,9 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,6 +14,7 @@ import aiosqlite
 
 from monstermq_shared.errors import StoreDamaged, StoreError
 from monstermq_shared.stores.sqlite.errors import translated
+from monstermq_shared.stores.sqlite.files import MEMORY
 from monstermq_shared.stores.sqlite.writer import Writer
 
 Row = tuple[Any, ...]
@@ -22,11 +25,23 @@ _READERS = 2
 _READER_PRAGMAS = ("PRAGMA query_only = ON", "PRAGMA cache_size = -16384")
 
 
-class Readers(Protocol):
-    """Runs queries that see everything committed before the call."""
+class Reader(Protocol):
+    """Runs queries."""
 
     async def fetch(self, query: str, parameters: Sequence[object] = ()) -> list[Row]:
-        """Return the rows. Best called for few rows: see ``fragments.sql``."""
+        """Return the rows. Best called for few rows: see ``fragments.sql``.
+
+        Raises:
+            StoreError: It is closed, or see ``translated``.
+        """
+        ...
+
+
+class Readers(Reader, Protocol):
+    """Runs queries that see everything committed before the call."""
+
+    def snapshot(self) -> AbstractAsyncContextManager[Reader]:
+        """Return what sees everything as it was at the moment this is entered."""
         ...
 
     async def close(self) -> None:
@@ -50,27 +65,37 @@ class FileReaders:
         self._turns = cycle(self._slots)
 
     async def fetch(self, query: str, parameters: Sequence[object] = ()) -> list[Row]:
-        """Return the rows.
+        """Return the rows."""
+        slot = next(self._turns)
+        async with slot.lock:
+            self._check_open()
+            if slot.connection is None:
+                slot.connection = await self._connect()
+        return await self._fetch(slot.connection, query, parameters)
 
-        Raises:
-            StoreError: The readers are closed, or see ``translated``.
-        """
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Reader]:
+        """Return what sees one moment: a connection of its own, with a transaction."""
+        self._check_open()
+        connection = await self._connect()
         try:
-            return await self._fetch(query, parameters)
+            fetch = partial(self._fetch, connection)
+            await fetch("BEGIN")
+            await fetch("SELECT 1 FROM sqlite_schema")  # the moment is that of the first read
+            yield _Snapshot(fetch)
+        finally:
+            await connection.close()
+
+    async def _fetch(
+        self, connection: aiosqlite.Connection, query: str, parameters: Sequence[object] = ()
+    ) -> list[Row]:
+        try:
+            with translated(str(self._path)):
+                return [tuple(row) for row in await connection.execute_fetchall(query, parameters)]
         except StoreDamaged:
             # What looks like damage may be a file that was truncated: the writer finds out.
             await self._writer.submit(lambda _: None)
             raise
-
-    async def _fetch(self, query: str, parameters: Sequence[object]) -> list[Row]:
-        slot = next(self._turns)
-        with translated(str(self._path)):
-            async with slot.lock:
-                if self._closed:
-                    raise StoreError(f"{self._path} has been closed")
-                if slot.connection is None:
-                    slot.connection = await self._connect()
-            return [tuple(row) for row in await slot.connection.execute_fetchall(query, parameters)]
 
     async def close(self) -> None:
         """Close the connections, also those that are just being opened; and open no more."""
@@ -79,6 +104,10 @@ class FileReaders:
             async with slot.lock:
                 if slot.connection is not None:
                     await slot.connection.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreError(f"{self._path} has been closed")
 
     async def _connect(self) -> aiosqlite.Connection:
         # A thread is a daemon if the one that makes it is: as the writer's, it must not keep a
@@ -89,14 +118,26 @@ class FileReaders:
                 f"file:{quote(str(self._path))}?mode=rw", uri=True, isolation_level=None
             )
         )
-        await connection
-        try:
-            for pragma in _READER_PRAGMAS:
-                await connection.execute_fetchall(pragma)
-        except BaseException:
-            await connection.close()
-            raise
+        with translated(str(self._path)):
+            await connection
+            try:
+                for pragma in _READER_PRAGMAS:
+                    await connection.execute_fetchall(pragma)
+            except BaseException:
+                await connection.close()
+                raise
         return connection
+
+
+class _Snapshot:
+    """Runs queries by way of a function."""
+
+    def __init__(self, fetch: Callable[[str, Sequence[object]], Awaitable[list[Row]]]) -> None:
+        self._fetch = fetch
+
+    async def fetch(self, query: str, parameters: Sequence[object] = ()) -> list[Row]:
+        """Return the rows."""
+        return await self._fetch(query, parameters)
 
 
 class _Slot:
@@ -120,6 +161,22 @@ class WriterReaders:
             return connection.execute(query, parameters).fetchall()
 
         return await self._writer.submit(run)
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Reader]:
+        """Return what sees one moment: a copy. At a start, which asks for it, nothing is there."""
+        copy = sqlite3.connect(MEMORY, check_same_thread=False)
+        try:
+            await self._writer.submit(lambda connection: connection.backup(copy))
+
+            async def fetch(query: str, parameters: Sequence[object]) -> list[Row]:
+                return await self._writer.submit(
+                    lambda _: copy.execute(query, parameters).fetchall()
+                )
+
+            yield _Snapshot(fetch)
+        finally:
+            copy.close()
 
     async def close(self) -> None:
         """Do nothing: the connection is the writer's."""

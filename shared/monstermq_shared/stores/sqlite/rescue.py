@@ -32,7 +32,7 @@ class Guard:
     Args:
         watch: Looks at the files.
         database: The database, as messages name it.
-        writer: The token that this opening of it has written, see ``Ownership``.
+        writer: The token that this opening of it has written, in its meta row.
 
     Attributes:
         lost: What has happened, where the rescue is and what to do, in one sentence; None as long
@@ -121,10 +121,10 @@ class Guard:
         """
         with translated(str(partial)), reading(partial) as copy:
             ((finding,),) = copy.execute("PRAGMA quick_check(1)").fetchall()
-            claim = copy.execute(_QUERIES["last_commit"]).fetchone()
+            found = copy.execute(_QUERIES["writer"]).fetchone()
         if finding != "ok":
             raise StoreDamaged(finding)
-        if claim is None or claim[0] != self._writer:
+        if found != (self._writer,):
             raise StoreDamaged("what is there now is of another database")
 
     def _target(self) -> Path:

@@ -13,14 +13,15 @@ from monstermq_shared.stores.sql import load_queries
 PAGE_ROWS_MAX = 1024
 """Rows a single statement reads; more are read by several, so that the loop is never held long."""
 
-Fetch = Callable[[Record], Awaitable[Record | None]]
+Fetch = Callable[[int], Awaitable[Record | None]]
+"""Returns a record of a page with all there is, by its index; None if it has gone meanwhile."""
 
 FRAGMENTS = load_queries(__package__, "fragments.sql")
 """The column lists that ``read_record`` and ``read_page`` read, for use in other statements."""
 
 
 def message_row(record: Record) -> tuple[object, ...]:
-    """Return the columns of message stores and archives, ``topic`` to ``position``."""
+    """Return the columns of message stores and archives, from ``topic`` to ``position``."""
     payload = record.payload
     return (
         record.topic,
@@ -36,7 +37,7 @@ def message_row(record: Record) -> tuple[object, ...]:
 
 
 def queue_row(record: Record) -> tuple[object, ...]:
-    """Return the columns of ``queuedmessages``."""
+    """Return the columns of ``queuedmessages``, from ``topic`` to ``position``."""
     return (
         record.topic,
         time_text(record.timestamp_ms),
@@ -116,14 +117,14 @@ class Page:
         Args:
             records: No more than ``rows_max``, which must not be 0.
             left_out: Indexes of those that are still to be fetched.
-            fetch: Returns such a record with all there is, or None if it has gone meanwhile.
+            fetch: Fetches them.
 
         Returns:
             How many it looked at; fewer than all only if the size was reached.
         """
         missing = set(left_out)
         for index, record in enumerate(records):
-            found = await fetch(record) if index in missing else record
+            found = await fetch(index) if index in missing else record
             if found is None:
                 continue
             self.records.append(found)
@@ -131,6 +132,15 @@ class Page:
             if self._size >= self._size_max:
                 return index + 1
         return len(records)
+
+
+def time_prefix(timestamp_ms: int) -> str:
+    """Return a text below every time of that millisecond, and above all earlier ones.
+
+    Rows of releases before November 2026 have six digits, so the same millisecond has several
+    texts; the greatest of them is ``time_text``.
+    """
+    return time_text(timestamp_ms)[:-1]
 
 
 @lru_cache(maxsize=256)

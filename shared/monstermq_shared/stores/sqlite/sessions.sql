@@ -10,7 +10,10 @@ CREATE TABLE IF NOT EXISTS sessions (
     last_will_message BLOB,
     last_will_qos INTEGER,
     last_will_retain BOOLEAN,
-    incarnation INTEGER NOT NULL
+    incarnation INTEGER NOT NULL,
+    expiry_s INTEGER,
+    queued_messages INTEGER NOT NULL DEFAULT 0,
+    queued_size INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 
 -- subscriptions_table --
@@ -19,15 +22,19 @@ CREATE TABLE IF NOT EXISTS subscriptions (
     client_id TEXT NOT NULL,
     topic TEXT NOT NULL,
     qos INTEGER NOT NULL,
+    options INTEGER NOT NULL DEFAULT 0,
+    subscription_id INTEGER,
     wildcard BOOLEAN AS (instr(topic, '+') > 0 OR instr(topic, '#') > 0),
     PRIMARY KEY (client_id, topic)
 ) WITHOUT ROWID;
 
 -- queuedmessages_table --
 -- One row per message, however many clients it waits for. The message_id is the original's, which
--- always has 0 there.
+-- always has 0 there. In files of schema version 1 the position is the key of the table.
 CREATE TABLE IF NOT EXISTS queuedmessages (
-    position INTEGER PRIMARY KEY,
+    generation INTEGER NOT NULL DEFAULT 1,
+    partition INTEGER NOT NULL DEFAULT 0,
+    position INTEGER NOT NULL,
     topic TEXT NOT NULL,
     time TEXT NOT NULL,
     payload BLOB NOT NULL,
@@ -35,27 +42,35 @@ CREATE TABLE IF NOT EXISTS queuedmessages (
     retained BOOLEAN NOT NULL,
     client_id TEXT NOT NULL,
     message_uuid TEXT NOT NULL,
-    message_id INTEGER AS (0)
+    properties TEXT,
+    expires_at TEXT,
+    message_id INTEGER AS (0),
+    UNIQUE (generation, partition, position)
 );
 
 -- queuedmessagesclients_table --
+-- In files of schema version 1 the key is client_id and position.
 CREATE TABLE IF NOT EXISTS queuedmessagesclients (
     client_id TEXT NOT NULL,
+    generation INTEGER NOT NULL DEFAULT 1,
+    partition INTEGER NOT NULL DEFAULT 0,
     position INTEGER NOT NULL,
     qos INTEGER NOT NULL,
     size INTEGER NOT NULL,
-    PRIMARY KEY (client_id, position)
+    PRIMARY KEY (client_id, generation, partition, position)
 ) WITHOUT ROWID;
 
 -- queuedmessagesclients_index --
 -- Answers whether anybody still waits for a message.
 CREATE INDEX IF NOT EXISTS queuedmessagesclients_position_idx
-ON queuedmessagesclients (position);
+ON queuedmessagesclients (position, partition, generation);
 
 -- open_ids_table --
 CREATE TABLE IF NOT EXISTS open_ids (
     client_id TEXT NOT NULL,
     packet_id INTEGER NOT NULL,
+    generation INTEGER NOT NULL DEFAULT 1,
+    partition INTEGER NOT NULL DEFAULT 0,
     position INTEGER NOT NULL,
     PRIMARY KEY (client_id, packet_id)
 ) WITHOUT ROWID;
@@ -64,6 +79,8 @@ CREATE TABLE IF NOT EXISTS open_ids (
 CREATE TABLE IF NOT EXISTS inflight (
     client_id TEXT NOT NULL,
     packet_id INTEGER NOT NULL,
+    generation INTEGER NOT NULL DEFAULT 1,
+    partition INTEGER NOT NULL DEFAULT 0,
     position INTEGER NOT NULL,
     state INTEGER NOT NULL,
     PRIMARY KEY (client_id, packet_id)
@@ -72,12 +89,18 @@ CREATE TABLE IF NOT EXISTS inflight (
 -- end_messages --
 -- ?1 is a JSON array of clients. Deletes the messages that only they wait for; before end_links.
 DELETE FROM queuedmessages
-WHERE position IN (
-    SELECT position FROM queuedmessagesclients
-    WHERE client_id IN (SELECT value FROM json_each(?1))
+WHERE rowid IN (
+    SELECT message.rowid
+    FROM queuedmessagesclients AS link
+    CROSS JOIN queuedmessages AS message
+        ON message.generation = link.generation AND message.partition = link.partition
+        AND message.position = link.position
+    WHERE link.client_id IN (SELECT value FROM json_each(?1))
 ) AND NOT EXISTS (
     SELECT 1 FROM queuedmessagesclients AS others
     WHERE others.position = queuedmessages.position
+    AND others.partition = queuedmessages.partition
+    AND others.generation = queuedmessages.generation
     AND others.client_id NOT IN (SELECT value FROM json_each(?1))
 );
 
@@ -128,56 +151,94 @@ DELETE FROM subscriptions WHERE (client_id, topic) IN (
 );
 
 -- put_messages --
-INSERT INTO queuedmessages
-    (topic, time, payload, qos, retained, client_id, message_uuid, position)
+INSERT INTO queuedmessages (
+    generation, partition, topic, time, payload, qos, retained, client_id, message_uuid, position
+)
 VALUES {rows}
-ON CONFLICT (position) DO NOTHING;
+ON CONFLICT DO NOTHING;
 
 -- put_links --
--- ?1 is JSON: client -> position -> QoS. The messages are there already. The size is what
--- ``records.size_of`` returns.
-INSERT INTO queuedmessagesclients (client_id, position, qos, size)
+-- ?1 is JSON: client -> position -> QoS; ?2 and ?3 are generation and partition, as in all
+-- statements below. The messages are there already. The size is what ``records.size_of`` returns.
+INSERT INTO queuedmessagesclients (client_id, generation, partition, position, qos, size)
 SELECT
-    client.key, message.position, item.value,
+    client.key, ?2, ?3, message.position, item.value,
     length(CAST(message.topic AS BLOB)) + length(CAST(message.client_id AS BLOB))
         + length(message.payload)
 FROM json_each(?1) AS client, json_each(client.value) AS item
-CROSS JOIN queuedmessages AS message ON message.position = CAST(item.key AS INTEGER) WHERE true
-ON CONFLICT (client_id, position) DO NOTHING;
+CROSS JOIN queuedmessages AS message
+    ON message.generation = ?2 AND message.partition = ?3
+    AND message.position = CAST(item.key AS INTEGER)
+WHERE true
+ON CONFLICT DO NOTHING;
+
+-- sizes_of_links --
+-- ?1 is JSON: client -> positions. Returns JSON: client -> the bytes of them.
+SELECT json_group_object(client_id, size) FROM (
+    SELECT link.client_id, sum(link.size) AS size
+    FROM json_each(?1) AS client, json_each(client.value) AS item
+    CROSS JOIN queuedmessagesclients AS link
+        ON link.client_id = client.key AND link.generation = ?2 AND link.partition = ?3
+        AND link.position = item.value
+    GROUP BY link.client_id
+);
 
 -- delete_links --
 -- ?1 is JSON: client -> positions.
-DELETE FROM queuedmessagesclients WHERE (client_id, position) IN (
-    SELECT client.key, item.value
+DELETE FROM queuedmessagesclients WHERE (client_id, generation, partition, position) IN (
+    SELECT client.key, ?2, ?3, item.value
     FROM json_each(?1) AS client, json_each(client.value) AS item
 );
 
 -- delete_messages --
 -- ?1 as in delete_links: of these messages, delete those nobody waits for any more.
 DELETE FROM queuedmessages
-WHERE position IN (
-    SELECT item.value FROM json_each(?1) AS client, json_each(client.value) AS item
+WHERE rowid IN (
+    SELECT message.rowid
+    FROM json_each(?1) AS client, json_each(client.value) AS item
+    CROSS JOIN queuedmessages AS message
+        ON message.generation = ?2 AND message.partition = ?3 AND message.position = item.value
 ) AND NOT EXISTS (
-    SELECT 1 FROM queuedmessagesclients AS link WHERE link.position = queuedmessages.position
+    SELECT 1 FROM queuedmessagesclients AS link
+    WHERE link.position = queuedmessages.position
+    AND link.partition = queuedmessages.partition
+    AND link.generation = queuedmessages.generation
 );
 
 -- oldest_links --
--- ?1 is JSON: client -> position. Returns for each client the next ?2 links after the position, as
+-- ?1 is JSON: client -> position. Returns for each client the next ?4 links after the position, as
 -- JSON: client -> [positions, sizes].
 SELECT json_group_object(key, json((
     SELECT json_array(json_group_array(position), json_group_array(size)) FROM (
         SELECT position, size FROM queuedmessagesclients
-        WHERE client_id = client.key AND position > client.value
-        ORDER BY position LIMIT ?2
+        WHERE client_id = client.key AND generation = ?2 AND partition = ?3
+        AND position > client.value
+        ORDER BY position LIMIT ?4
     )
 ))) FROM json_each(?1) AS client;
 
+-- add_to_queues --
+-- ?1 is JSON: client -> [messages, bytes] that it has more than before.
+UPDATE sessions SET
+    queued_messages = queued_messages + (change.value ->> 0),
+    queued_size = queued_size + (change.value ->> 1)
+FROM json_each(?1) AS change WHERE client_id = change.key;
+
+-- count_queues --
+-- ?1 is a JSON array of clients.
+UPDATE sessions SET (queued_messages, queued_size) = (
+    SELECT count(*), coalesce(sum(link.size), 0)
+    FROM queuedmessagesclients AS link WHERE link.client_id = sessions.client_id
+)
+WHERE client_id IN (SELECT value FROM json_each(?1));
+
 -- put_open_ids --
 -- ?1 is JSON: client -> packet id -> position.
-INSERT INTO open_ids (client_id, packet_id, position)
-SELECT client.key, CAST(item.key AS INTEGER), item.value
+INSERT INTO open_ids (client_id, packet_id, generation, partition, position)
+SELECT client.key, CAST(item.key AS INTEGER), ?2, ?3, item.value
 FROM json_each(?1) AS client, json_each(client.value) AS item WHERE true
-ON CONFLICT (client_id, packet_id) DO UPDATE SET position = excluded.position;
+ON CONFLICT (client_id, packet_id) DO UPDATE SET
+    generation = excluded.generation, partition = excluded.partition, position = excluded.position;
 
 -- delete_open_ids --
 -- ?1 is JSON: client -> packet ids.
@@ -188,11 +249,13 @@ DELETE FROM open_ids WHERE (client_id, packet_id) IN (
 
 -- put_inflight --
 -- ?1 is JSON: client -> packet id -> [position, state].
-INSERT INTO inflight (client_id, packet_id, position, state)
-SELECT client.key, CAST(item.key AS INTEGER), item.value ->> 0, item.value ->> 1
+INSERT INTO inflight (client_id, packet_id, generation, partition, position, state)
+SELECT
+    client.key, CAST(item.key AS INTEGER), ?2, ?3, item.value ->> 0, item.value ->> 1
 FROM json_each(?1) AS client, json_each(client.value) AS item WHERE true
 ON CONFLICT (client_id, packet_id) DO UPDATE SET
-    position = excluded.position, state = excluded.state;
+    generation = excluded.generation, partition = excluded.partition, position = excluded.position,
+    state = excluded.state;
 
 -- delete_inflight --
 -- ?1 is JSON: client -> packet ids.
@@ -202,28 +265,32 @@ DELETE FROM inflight WHERE (client_id, packet_id) IN (
 );
 
 -- load_sessions --
+-- The first ?2 after client ?1.
 SELECT
     client_id, incarnation, clean_session, connected,
     unixepoch(substr(update_time, 1, 19)) * 1000 + substr(update_time, 21, 3),
-    information, last_will_topic, last_will_message, last_will_qos, last_will_retain
-FROM sessions;
+    information, last_will_topic, last_will_message, last_will_qos, last_will_retain,
+    queued_messages, queued_size
+FROM sessions WHERE client_id > ?1 ORDER BY client_id LIMIT ?2;
 
 -- load_subscriptions --
-SELECT client_id, topic, qos FROM subscriptions;
+-- Of the clients after ?1 and before ?2; as those below.
+SELECT client_id, topic, qos FROM subscriptions
+WHERE client_id > ?1 AND client_id < ?2 LIMIT ?3;
 
 -- load_open_ids --
-SELECT client_id, packet_id, position FROM open_ids;
+SELECT client_id, packet_id, position FROM open_ids
+WHERE client_id > ?1 AND client_id < ?2 LIMIT ?3;
 
 -- load_inflight --
-SELECT client_id, packet_id, position, state FROM inflight;
-
--- load_queuedmessagesclients --
--- Not the rows, but how many there are, and the bytes of them (``size_of``).
-SELECT client_id, count(*), sum(size) FROM queuedmessagesclients GROUP BY client_id;
+SELECT client_id, packet_id, position, state FROM inflight
+WHERE client_id > ?1 AND client_id < ?2 LIMIT ?3;
 
 -- get_message --
 SELECT {record}
-FROM (SELECT *, payload AS payload_blob FROM queuedmessages) WHERE position = ?;
+FROM (SELECT *, payload AS payload_blob FROM queuedmessages)
+WHERE generation = (SELECT number FROM generations WHERE generation = ?1)
+AND partition = ?2 AND position = ?3;
 
 -- page --
 -- Columns as JSON arrays, see rows.py; the last one is the QoS of the delivery.
@@ -238,7 +305,11 @@ FROM (
     CROSS JOIN (
         SELECT *, payload AS payload_blob, {short_client_id} FROM queuedmessages
     ) AS message
-        ON message.position = link.position
-    WHERE link.client_id = ?1 AND link.position > ?2 AND link.position < ?3
-    ORDER BY link.position LIMIT ?4
+        ON message.generation = link.generation AND message.partition = link.partition
+        AND message.position = link.position
+    WHERE link.client_id = ?3
+    AND link.generation = (SELECT number FROM generations WHERE generation = ?1)
+    AND link.partition = ?2
+    AND link.position > ?4 AND link.position < ?5
+    ORDER BY link.position LIMIT ?6
 );

@@ -23,24 +23,38 @@ class RowsStatement:
     Args:
         query: A statement with ``{rows}`` where its rows belong.
         columns: How many values a row has.
+        shared: How many of the first ones are the same in all rows of an execution.
     """
 
-    def __init__(self, query: str, columns: int) -> None:
+    def __init__(self, query: str, columns: int, *, shared: int = 0) -> None:
         self._query = query
-        self._row = f"({', '.join('?' * columns)})"
-        self._rows_max = 1 << (_PARAMETERS_MAX // columns).bit_length() - 1
+        numbered = [f"?{number}" for number in range(1, shared + 1)]
+        self._row = f"({', '.join([*numbered, *'?' * (columns - shared)])})"
+        self._rows_max = 1 << ((_PARAMETERS_MAX - shared) // (columns - shared)).bit_length() - 1
         self._texts: dict[int, str] = {}
 
-    def execute(self, connection: sqlite3.Connection, rows: Sequence[Sequence[Any]]) -> None:
-        """Insert the rows, in order."""
-        start = 0
+    def execute(
+        self,
+        connection: sqlite3.Connection,
+        rows: Sequence[Sequence[Any]],
+        shared: Sequence[Any] = (),
+    ) -> int:
+        """Insert the rows, in order; return how many were inserted or replaced.
+
+        Args:
+            connection: Where.
+            rows: What each row has after the values that all of them share.
+            shared: Those.
+        """
+        start = count = 0
         for size in self._sizes(len(rows)):
             part = rows[start : start + size]
-            values = list(chain.from_iterable(part))
+            values = [*shared, *chain.from_iterable(part)]
             if len(part) < size:
                 values.extend([*part[-1]] * (size - len(part)))
-            connection.execute(self._text(size), values)
+            count += connection.execute(self._text(size), values).rowcount
             start += size
+        return count
 
     def _sizes(self, count: int) -> Iterator[int]:
         """Split a number into powers of two; the last one may be larger than what is left."""

@@ -1,0 +1,138 @@
+"""What a commit changes in the session tables, sorted by the statement that writes it."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import orjson
+
+from monstermq_shared.records import Record, size_of
+from monstermq_shared.stores.changes import ClientChanges, SessionChanges, SessionRow, Trim
+from monstermq_shared.stores.sqlite.rows import time_text
+
+
+class Batch:
+    """The changes of all clients.
+
+    Attributes:
+        ended: Clients of which everything goes first.
+        sessions: Rows of ``sessions``.
+        messages: Offset -> record, once however many clients it is for.
+        subscriptions, open_ids, in_flight: What is put and deleted in the tables of these names.
+        queued: Client -> offset -> QoS.
+        dequeued: Client -> offsets.
+        unknown: Client -> those of the latter whose size nobody has said.
+        trims: What comes last.
+        totals: How the queues change by what is queued and dequeued.
+    """
+
+    def __init__(self, changes: SessionChanges) -> None:
+        self.ended: list[str] = []
+        self.sessions: list[tuple[object, ...]] = []
+        self.messages: dict[int, Record] = {}
+        self.subscriptions = Rows("subscriptions")
+        self.open_ids = Rows("open_ids")
+        self.in_flight = Rows("inflight")
+        self.queued: dict[str, dict[int, int]] = {}
+        self.dequeued: dict[str, list[int]] = {}
+        self.unknown: dict[str, list[int]] = {}
+        self.trims: dict[str, Trim] = {}
+        self.totals = Totals()
+        for client_id, change in changes.items():
+            self._add(client_id, change)
+
+    def _add(self, client_id: str, change: ClientChanges) -> None:
+        if change.ended:
+            self.ended.append(client_id)
+        if change.session is not None:
+            self.sessions.append(session_row(change.session))
+        if change.queued:
+            self.messages.update((at, record) for at, (record, _) in change.queued.items())
+            self.queued[client_id] = {at: qos for at, (_, qos) in change.queued.items()}
+            size = sum(size_of(record) for record, _ in change.queued.values())
+            self.totals.add(client_id, len(change.queued), size)
+        if change.dequeued:
+            self._add_dequeued(client_id, change.dequeued)
+        if change.trim is not None:
+            self.trims[client_id] = change.trim
+        self.subscriptions.add(client_id, change.subscriptions)
+        self.open_ids.add(client_id, change.open_ids)
+        self.in_flight.add(client_id, change.in_flight)
+
+    def _add_dequeued(self, client_id: str, dequeued: Mapping[int, int | None]) -> None:
+        self.dequeued[client_id] = [*dequeued]
+        sizes = [size for size in dequeued.values() if size is not None]
+        if len(sizes) < len(dequeued):
+            self.unknown[client_id] = [at for at, size in dequeued.items() if size is None]
+        self.totals.add(client_id, -len(dequeued), -sum(sizes))
+
+
+class Rows:
+    """What is put into a table whose rows belong to clients, and what is deleted from it.
+
+    Args:
+        table: Its name.
+    """
+
+    def __init__(self, table: str) -> None:
+        self.table = table
+        self.put: dict[str, dict[Any, Any]] = {}
+        self.deleted: dict[str, list[Any]] = {}
+
+    def add(self, client_id: str, mapping: Mapping[Any, Any]) -> None:
+        """Sort what has a value from what is to be deleted."""
+        if not mapping:
+            return
+        put = {key: value for key, value in mapping.items() if value is not None}
+        if put:
+            self.put[client_id] = put
+        if len(put) < len(mapping):
+            self.deleted[client_id] = [key for key, value in mapping.items() if value is None]
+
+
+class Totals:
+    """How many messages, and how many bytes, the queues of clients grow by; or which to count."""
+
+    def __init__(self) -> None:
+        self._changes: dict[str, tuple[int, int]] = {}
+        self._to_count: set[str] = set()
+
+    def add(self, client_id: str, messages: int, size: int) -> None:
+        """Take into account that so many have come; negative if they went."""
+        messages_before, size_before = self._changes.get(client_id, (0, 0))
+        self._changes[client_id] = (messages_before + messages, size_before + size)
+
+    def count(self, clients: Iterable[str]) -> None:
+        """Have these counted: some rows were there already, or not there any more."""
+        self._to_count.update(clients)
+
+    @property
+    def changes(self) -> dict[str, tuple[int, int]]:
+        """Client -> messages and bytes, without those that stay the same or are counted."""
+        return {
+            client_id: change
+            for client_id, change in self._changes.items()
+            if change != (0, 0) and client_id not in self._to_count
+        }
+
+    @property
+    def to_count(self) -> list[str]:
+        """Clients whose rows are to be counted."""
+        return sorted(self._to_count)
+
+
+def session_row(session: SessionRow) -> tuple[object, ...]:
+    """Return the columns that the statement ``put_sessions`` writes."""
+    will = session.will
+    return (
+        session.client_id,
+        session.clean,
+        session.connected,
+        time_text(session.updated_ms),
+        orjson.dumps(session.information).decode(),
+        *(
+            (None, None, None, None)
+            if will is None
+            else (will.topic, will.payload, will.qos, will.retain)
+        ),
+        session.incarnation,
+    )
