@@ -21,7 +21,7 @@ from urllib.parse import quote
 
 import psutil
 from tests.support.broker import LOOPBACK, TICK_S, free_ports
-from tests.support.certificates import Identity
+from tests.support.certificates import CertificateAuthority, Identity
 
 SUPERUSER = "postgres"
 ROLE, PASSWORD = "system", "manager"
@@ -124,7 +124,7 @@ class PostgresServer:
         options = [f"--{name}={value}" for name, value in settings.items()]
         with self._log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [*_as_server_user(), binaries() / "postgres", "-D", self._data, *options],
+                [*as_server_user(), binaries() / "postgres", "-D", self._data, *options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -243,12 +243,22 @@ class PostgresServer:
         who = f"{quote(user, safe='')}:{quote(password, safe='')}"
         return f"postgresql://{who}@{host}:{self.port}/{quote(database, safe='')}"
 
-    def use_tls(self, identity: Identity) -> None:
-        """Serve TLS with a certificate, from the next start on."""
-        for setting, source in (
-            ("ssl_cert_file", identity.cert_file),
-            ("ssl_key_file", identity.key_file),
-        ):
+    def use_tls(
+        self, identity: Identity, *, client_authority: CertificateAuthority | None = None
+    ) -> None:
+        """Serve TLS with a certificate, from the next start on.
+
+        Args:
+            identity: The server's.
+            client_authority: Whose certificates log clients in, and nothing else does any more.
+        """
+        files = {"ssl_cert_file": identity.cert_file, "ssl_key_file": identity.key_file}
+        if client_authority is not None:
+            files["ssl_ca_file"] = client_authority.cert_file
+            (self._data / "pg_hba.conf").write_text(
+                "local all all trust\nhostssl all all all cert\n"
+            )
+        for setting, source in files.items():
             path = self.folder / source.name
             path.write_bytes(source.read_bytes())
             path.chmod(0o600)
@@ -349,7 +359,7 @@ def _template() -> Path:
 def _as_server(program: str, *arguments: str, commands: str = "") -> None:
     """Run one of the server's programs to its end."""
     done = subprocess.run(
-        [*_as_server_user(), binaries() / program, *arguments],
+        [*as_server_user(), binaries() / program, *arguments],
         input=commands,
         capture_output=True,
         text=True,
@@ -361,7 +371,7 @@ def _as_server(program: str, *arguments: str, commands: str = "") -> None:
         raise PostgresFailed(f"{program}: {done.stderr}")
 
 
-def _as_server_user() -> list[str]:
+def as_server_user() -> list[str]:
     """Return what has to stand before a command so that the server does not run as root."""
     if os.getuid() != 0:
         return []
