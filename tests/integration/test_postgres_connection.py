@@ -193,6 +193,9 @@ async def test_a_database_of_another_encoding_is_refused(postgres_server: Postgr
     said = await refused(postgres_server.url(name), StoreUnfit)
     assert "LATIN1" in said
     assert "ENCODING 'UTF8'" in said
+    here = f"{LOOPBACK}:{postgres_server.port}"
+    twice = re.sub(r"@[^/]*", f"@{here},{here}", postgres_server.url(name))
+    assert "none of the 2 hosts" in await refused(twice, StoreUnfit)
     postgres_server.drop_database(name)
 
 

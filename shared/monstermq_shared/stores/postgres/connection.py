@@ -85,6 +85,8 @@ async def connect(
 ) -> Connection:
     """Connect to the first of the hosts that takes writes.
 
+    A connection that raised is to be terminated: what it was doing may still go on.
+
     Args:
         settings: Where, as whom, and how.
         statement_timeout_s: How long the server may work on one statement. We wait a little longer
@@ -108,7 +110,9 @@ async def connect(
     if len(failures) == 1:
         raise failures[0]
     reasons = "; ".join(map(str, failures))
-    raise StoreUnavailable(
+    kinds = set(map(type, failures))
+    kind = kinds.pop() if len(kinds) == 1 else StoreUnavailable
+    raise kind(
         f"PostgreSQL at {describe(settings)}: none of the {len(failures)} hosts can be used: "
         f"{reasons}"
     ) from failures[-1].__cause__
