@@ -24,3 +24,5 @@ class ExitCode(IntEnum):
     """The disk was full at start."""
     TLS = 8
     """A certificate, key or CA file cannot be read or does not fit."""
+    STORE_UNREACHABLE = 9
+    """The database's server cannot be reached, or does not let us in."""

@@ -8,7 +8,8 @@ from monstermq_shared.config.fields import Section, StoreType, yaml_name
 from monstermq_shared.config.limits import broken_relations
 from monstermq_shared.config.sections import ArchiveGroup, BrokerConfig
 from monstermq_shared.config.validation import refuse
-from monstermq_shared.errors import InvalidTopic
+from monstermq_shared.errors import ConfigError, InvalidTopic
+from monstermq_shared.stores.postgres.urls import ConnectionSettings, parse_url
 from monstermq_shared.topics import check_topic_filter
 
 # The section of each kind of database, and the key in it that says where it is.
@@ -34,6 +35,7 @@ def check_consistent(config: BrokerConfig, *, cluster: bool) -> None:
     problems = list(_port_problems(config))
     problems += _tls_problems(config)
     problems += _group_problems(config)
+    problems += _url_problems(config)
     problems += _sharing_problems(config, cluster=cluster)
     problems += broken_relations(config.limits, config.max_message_size_kb)
     refuse(problems)
@@ -50,6 +52,7 @@ def warnings_of(config: BrokerConfig) -> list[str]:
         )
     warnings += _plain_beside_tls(config)
     warnings += _default_connections(config)
+    warnings += _ignored_parameters(config)
     warnings += _forgotten_retained_store(config)
     if config.session_store_type is StoreType.SQLITE and config.sqlite.in_memory:
         warnings.append("SQLite.Path is :memory:, so nothing survives a restart")
@@ -140,6 +143,23 @@ def _group_problems(config: BrokerConfig) -> Iterator[str]:
                 yield f"{_group_path(index)}.TopicFilter[{position}]: {exc}"
 
 
+def postgres_connection(config: BrokerConfig) -> ConnectionSettings:
+    """Return how the PostgreSQL server is reached, as the section Postgres says.
+
+    Raises:
+        ConfigError: ``Postgres.Url`` cannot be read.
+    """
+    section = config.postgres
+    return parse_url(section.url, user=section.user, password=section.password.get_secret_value())
+
+
+def _url_problems(config: BrokerConfig) -> Iterator[str]:
+    try:
+        postgres_connection(config)
+    except ConfigError as exc:
+        yield str(exc)
+
+
 def _sharing_problems(config: BrokerConfig, *, cluster: bool) -> Iterator[str]:
     """Yield where a store that belongs to one process would have to be shared."""
     if cluster:
@@ -200,3 +220,13 @@ def _default_connections(config: BrokerConfig) -> Iterator[str]:
         if store in used and attribute not in connection.model_fields_set:
             key = f"{yaml_name(section)}.{yaml_name(attribute)}"
             yield f"{used[store]} without {key}: using {getattr(connection, attribute)}"
+
+
+def _ignored_parameters(config: BrokerConfig) -> Iterator[str]:
+    """Yield a warning if the URL tunes a driver that we are not."""
+    ignored = postgres_connection(config).ignored
+    if ignored:
+        yield (
+            f"Postgres.Url: {', '.join(ignored)} means nothing to this broker, whose driver is not "
+            "the JDBC one; leave it out"
+        )

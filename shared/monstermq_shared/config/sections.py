@@ -51,7 +51,7 @@ class Postgres(Section):
     """The PostgreSQL connection."""
 
     url: Text = Field(default="jdbc:postgresql://localhost:5432/postgres", repr=False)
-    """Where it is, as a JDBC or PostgreSQL URL."""
+    """Where it is, as a JDBC or PostgreSQL URL; a user or password in it counts first."""
     user: Text = "system"
     """The role to log in as."""
     password: SecretStr = SecretStr("manager")

@@ -51,6 +51,8 @@ def refusal(text: str, *, cluster: bool = False) -> str:
         ("TLS: {KeyFile: a.pem}\n", "TLS.KeyFile needs TLS.CertFile"),
         ("TLS: {RequireClientCert: true}\n", "TLS.RequireClientCert needs TLS.ClientCaFile"),
         ("TLS: {KeyStore: server-keystore.jks}\n", "-destkeystore server-keystore.p12"),
+        ("Postgres: {Url: 'jdbc:postgresql://h:x/d'}\n", "Postgres.Url has a port (host 1)"),
+        ("Postgres: {Url: 'postgresql://h/d?sslmod=x'}\n", "did you mean sslmode?"),
         ("ArchiveGroups: [{Name: a}, {Name: A}]\n", "ArchiveGroups[0].Name a is the name of"),
         ("ArchiveGroups: [{Name: a, TopicFilter: ['a/#/b']}]\n", "ArchiveGroups[0].TopicFilter[0]"),
         (
@@ -158,6 +160,10 @@ def test_retained_messages_that_nobody_said_to_forget_are_warned_of() -> None:
         (
             "RetainedStoreType: SQLITE\nKafka: {Bus: {Enabled: true}}\n",
             "Kafka.Bus.Enabled is true without Kafka.Servers",
+        ),
+        (
+            "Postgres: {Url: 'jdbc:postgresql://h/d?reWriteBatchedInserts=true'}\n",
+            "Postgres.Url: reWriteBatchedInserts means nothing to this broker",
         ),
         ("QueuedMessagesEnabled: false\n", "QoS 1 and 2 messages are lost to sessions"),
         ("ArchiveGroups: [{Name: a}]\n", "ArchiveGroups[0] (a) keeps nothing"),

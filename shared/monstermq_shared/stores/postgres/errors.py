@@ -1,0 +1,220 @@
+"""PostgreSQL's errors in our words: the one place that names the driver's classes and SQLSTATEs."""
+
+import asyncio
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum, auto
+
+import asyncpg
+
+from monstermq_shared.errors import StartupError, StoreDamaged, StoreError, StoreUnavailable
+from monstermq_shared.exit_codes import ExitCode
+
+DRIVER_ERRORS = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    asyncio.TimeoutError,
+)
+"""Everything the driver raises because of the server, the network, or what it was given."""
+
+_SAID_MAX = 300
+
+
+class StoreUnfit(StoreError):
+    """The server answers, and can never be ours as it is: its encoding, version or pooler."""
+
+
+class TlsProblem(StoreUnavailable):
+    """A certificate, key or CA file cannot be read, or the server's certificate is not trusted."""
+
+
+class _Kind(Enum):
+    UNAVAILABLE = auto()
+    DAMAGED = auto()
+    REFUSED = auto()
+
+
+_LOST = "the connection was lost"
+_ALTERED = (
+    "a table is not as the broker made it: somebody else has altered or dropped it; undo that, or "
+    "go back to a backup"
+)
+_NO_ENTRY = (
+    "it does not let us in; set Postgres.User and Postgres.Pass (or those in Postgres.Url) to a "
+    "role that may log in and that pg_hba.conf admits"
+)
+_NO_WRITES = (
+    "it takes no writes, as a standby does; name all servers in Postgres.Url, the broker finds the "
+    "primary"
+)
+_NO_RIGHTS = "the role lacks a right; grant it CREATE on the database and its schema"
+_STOPPING = "it is stopping or starting"
+
+# SQLSTATE -> kind and sentence. What is not here goes by its first two characters.
+_STATES: dict[str, tuple[_Kind, str]] = {
+    "25006": (_Kind.UNAVAILABLE, _NO_WRITES),
+    "25P03": (_Kind.UNAVAILABLE, "a transaction stood still for too long and was ended"),
+    "28000": (_Kind.UNAVAILABLE, _NO_ENTRY),
+    "28P01": (_Kind.UNAVAILABLE, f"the password is wrong: {_NO_ENTRY}"),
+    "3D000": (
+        _Kind.UNAVAILABLE,
+        "the database does not exist; make it with CREATE DATABASE, or name another one in "
+        "Postgres.Url",
+    ),
+    "3F000": (_Kind.DAMAGED, _ALTERED),
+    "08P01": (_Kind.UNAVAILABLE, "it, or a pooler before it, refuses what was sent"),
+    "23502": (_Kind.DAMAGED, _ALTERED),
+    "23503": (_Kind.DAMAGED, _ALTERED),
+    "23514": (_Kind.DAMAGED, _ALTERED),
+    "42501": (_Kind.UNAVAILABLE, _NO_RIGHTS),
+    "42703": (_Kind.DAMAGED, _ALTERED),
+    "42804": (_Kind.DAMAGED, _ALTERED),
+    "42809": (_Kind.DAMAGED, _ALTERED),
+    "42883": (_Kind.DAMAGED, _ALTERED),
+    "42P01": (_Kind.DAMAGED, _ALTERED),
+    "42P10": (_Kind.DAMAGED, _ALTERED),
+    "428C9": (_Kind.DAMAGED, _ALTERED),
+    "53100": (_Kind.UNAVAILABLE, "its disk is full; free some space"),
+    "53200": (_Kind.UNAVAILABLE, "it has no memory left"),
+    "53300": (
+        _Kind.UNAVAILABLE,
+        "it has no connection free; raise its max_connections or the role's CONNECTION LIMIT, or "
+        "end other clients",
+    ),
+    "55P03": (_Kind.UNAVAILABLE, "another session holds a lock on the rows"),
+    "57014": (_Kind.UNAVAILABLE, "a statement took too long, or somebody cancelled it"),
+    "57P01": (_Kind.UNAVAILABLE, "it is stopping, or an administrator ended the connection"),
+    "57P02": (_Kind.UNAVAILABLE, "one of its processes crashed, and it recovers"),
+    "57P03": (_Kind.UNAVAILABLE, _STOPPING),
+    "57P04": (_Kind.UNAVAILABLE, "the database was dropped"),
+    "58P01": (_Kind.DAMAGED, "one of its files is missing; go back to a backup"),
+    "58P02": (_Kind.DAMAGED, "one of its files is double; go back to a backup"),
+    "XX001": (_Kind.DAMAGED, "its data is corrupt; go back to a backup"),
+    "XX002": (_Kind.DAMAGED, "an index is corrupt; REINDEX it, or go back to a backup"),
+}
+_CLASSES: dict[str, tuple[_Kind, str]] = {
+    "08": (_Kind.UNAVAILABLE, _LOST),
+    "40": (_Kind.UNAVAILABLE, "another session came in between"),
+    "53": (_Kind.UNAVAILABLE, "it lacks resources"),
+    "55": (_Kind.UNAVAILABLE, "something it needs is in use"),
+    "57": (_Kind.UNAVAILABLE, _STOPPING),
+    "58": (_Kind.UNAVAILABLE, "its operating system reports an error"),
+}
+_REFUSED = (_Kind.REFUSED, "it refuses a statement")
+
+_EXIT_CODES = {
+    "25006": ExitCode.STORE_UNWRITABLE,
+    "42501": ExitCode.STORE_UNWRITABLE,
+    "53100": ExitCode.STORE_FULL,
+}
+
+
+@contextmanager
+def translated(where: str) -> Iterator[None]:
+    """Raise the driver's errors as ours; the driver's own is the ``__cause__``.
+
+    Args:
+        where: The database, as ``describe`` calls it.
+
+    Raises:
+        StoreUnavailable: It cannot be reached or cannot do it now. If a COMMIT was on its way, its
+            outcome is unknown.
+        StoreDamaged: Its data is corrupt, or somebody has altered a table.
+        StoreError: It refuses a statement or a value, and would do so again.
+    """
+    try:
+        yield
+    except DRIVER_ERRORS as exc:
+        raise store_error(exc, where) from exc
+    except RuntimeError as exc:
+        # What uvloop raises for a write to a connection that has just been lost.
+        if "the handler is closed" not in str(exc):
+            raise
+        raise store_error(exc, where) from exc
+
+
+@contextmanager
+def translated_at_start(where: str) -> Iterator[None]:
+    """Like ``translated``, but what may pass later is a ``StartupError`` with its exit code.
+
+    Raises:
+        StartupError: The server cannot be reached, does not let us in, or cannot be used.
+        StoreDamaged, StoreError: As in ``translated``.
+    """
+    try:
+        with translated(where):
+            yield
+    except StoreUnfit as exc:
+        raise StartupError(str(exc), exit_code=ExitCode.CONFIG) from exc
+    except TlsProblem as exc:
+        raise StartupError(str(exc), exit_code=ExitCode.TLS) from exc
+    except StoreUnavailable as exc:
+        state = getattr(exc.__cause__, "sqlstate", None)
+        exit_code = _EXIT_CODES.get(state or "", ExitCode.STORE_UNREACHABLE)
+        raise StartupError(str(exc), exit_code=exit_code) from exc
+
+
+def store_error(exc: BaseException, where: str) -> StoreError:
+    """Return what an error of the driver means for us."""
+    if isinstance(exc, ssl.SSLError):
+        return TlsProblem(_message(where, f"TLS failed; {_tls_fix(exc)}", exc))
+    kind, sentence = _meaning(exc)
+    message = _message(where, sentence, exc)
+    match kind:
+        case _Kind.UNAVAILABLE:
+            return StoreUnavailable(message)
+        case _Kind.DAMAGED:
+            return StoreDamaged(message)
+        case _Kind.REFUSED:
+            return StoreError(message)
+
+
+def _meaning(exc: BaseException) -> tuple[_Kind, str]:
+    """Return what the driver's error means, and the sentence that says so."""
+    if isinstance(exc, asyncpg.InvalidCachedStatementError | asyncpg.OutdatedSchemaCacheError):
+        # The statement that was prepared for the old table is gone; the next one is prepared anew.
+        return _Kind.UNAVAILABLE, "a table has been altered meanwhile"
+    if isinstance(exc, asyncpg.PostgresError):
+        state = exc.sqlstate or ""
+        return _STATES.get(state) or _CLASSES.get(state[:2], _REFUSED)
+    if isinstance(exc, asyncpg.InterfaceError):
+        # Refused before anything is sent, and so it would be for ever: a value that cannot be
+        # encoded, and two operations at once. All others say that the connection is closed.
+        if isinstance(exc, ValueError) or "another operation" in str(exc):
+            return _REFUSED
+        return _Kind.UNAVAILABLE, _LOST
+    return _Kind.UNAVAILABLE, _network_failure(exc)
+
+
+def _network_failure(exc: BaseException) -> str:
+    if isinstance(exc, TimeoutError):
+        return "it does not answer in time"
+    if isinstance(exc, ConnectionRefusedError):
+        return "nobody listens there; start the server, or set Postgres.Url to where it is"
+    if "rejected SSL upgrade" in str(exc):
+        return (
+            "it does not offer TLS, which sslmode in Postgres.Url asks for; set ssl = on in "
+            "postgresql.conf, or write sslmode=prefer"
+        )
+    if isinstance(exc, OSError):
+        return "it cannot be reached, or the connection was lost"
+    return _LOST
+
+
+def _tls_fix(exc: ssl.SSLError) -> str:
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return (
+            "name the authority of the server's certificate with sslrootcert in Postgres.Url, and "
+            "the server by a name that its certificate has"
+        )
+    return "look for the reason in the server's log"
+
+
+def _message(where: str, sentence: str, exc: BaseException) -> str:
+    # The server's DETAIL may hold rows, so it is left out.
+    said = (str(exc.args[0]) if isinstance(exc, asyncpg.PostgresError) else str(exc)).strip()
+    said = " ".join(said.split())[:_SAID_MAX] or type(exc).__name__
+    return f"PostgreSQL at {where}: {sentence} ({said})"
