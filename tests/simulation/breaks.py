@@ -13,7 +13,7 @@ from monstermq_shared.sessions.local.persistent import PersistentSession
 from monstermq_shared.sessions.local.retained import RetainedMessages, RetainedReplay
 from monstermq_shared.sessions.local.turn import Journal, Speaker
 from monstermq_shared.sessions.ports import Answer
-from monstermq_shared.stores.changes import StoredSession
+from monstermq_shared.stores.changes import CommitResult, StoredSession
 
 Change = Callable[[Build], Build]
 
@@ -157,6 +157,14 @@ class _OutOfTurnEngine(LocalEngine):
         self.journal.__class__ = _AtOnceOutOfTurn
 
 
+class _OverlayEndsEarly(LocalEngine):
+    def committed(self, result: CommitResult) -> None:
+        turn = self.journal.committing
+        super().committed(result)
+        if turn is not None:
+            self.retained_shown(turn.upto)
+
+
 BREAKS: dict[str, Change] = {
     "PUBACK leaves before the commit": _early(_answer(Answer.PUBACK)),
     "PUBREC leaves before the commit": _early(_answer(Answer.PUBREC)),
@@ -176,5 +184,8 @@ BREAKS: dict[str, Change] = {
     "the window is one too wide": _with_session(_WindowOneTooWide),
     "the overlay is not looked at": _with_retained(_NoOverlay),
     "live messages are not noted during a replay": _with_retained(_NothingNoted),
+    "the overlay ends with the turn, and not with the follower's commit": _built_with(
+        _OverlayEndsEarly
+    ),
 }
 """Rule -> how it is broken."""

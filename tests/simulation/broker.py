@@ -13,6 +13,7 @@ from monstermq_edge.mqtt.connection import Connection
 from monstermq_edge.mqtt.context import ConnectionContext, Peer
 from monstermq_edge.mqtt.phases import Phase
 from monstermq_shared.budget import AMPLE, Budget
+from monstermq_shared.bus.backlog import Backlog
 from monstermq_shared.bus.internal import InternalLog
 from monstermq_shared.counters import Counters
 from monstermq_shared.records import Record
@@ -59,6 +60,7 @@ class ObservedLog(InternalLog):
 class Build:
     """How a broker is made; the tests of the simulation put broken parts here.
 
+    ``elsewhere``: the retained view is in another database, and followed.
     ``deliveries_max``, ``turn_work`` and ``turn_size`` are small enough that most things are done
     in pieces.
     """
@@ -70,12 +72,29 @@ class Build:
     turn_size: int = TURN_SIZE
     engine: type[LocalEngine] = LocalEngine
     boots: bool = True
+    elsewhere: bool = False
+    backlog_size_max: int = 1_000_000
 
 
-def interest(topic: str) -> Interest:
+def views_of(build: Build) -> EngineViews:
     """Topics below ``a``, ``r`` and ``w`` have a durable view, below ``b`` one in memory."""
-    wanted, durable = topic[0] in "arwb", topic[0] in "arw"
-    return Interest(wanted, durable, durable_retained=True)
+    backlog = Backlog("elsewhere", build.backlog_size_max, _retained) if build.elsewhere else None
+    followers = () if backlog is None else (backlog,)
+
+    def interest(topic: str) -> Interest:
+        wanted, durable = topic[0] in "arwb", topic[0] in "arw"
+        return Interest(
+            wanted,
+            durable,
+            durable_retained=durable or backlog is None,
+            followers_retained=followers,
+        )
+
+    return EngineViews(interest, followers, backlog)
+
+
+def _retained(records: Sequence[Record]) -> Sequence[Record]:
+    return [record for record in records if record.retained]
 
 
 class Broker:
@@ -88,6 +107,8 @@ class Broker:
         result: What the disk answered, before the engine knows.
         asked: Reads nobody has looked at yet.
         pages: Reads the disk has answered.
+        views: Who wants which records, and what is followed.
+        shown: Up to where the disk shows what is followed, before the engine knows.
     """
 
     def __init__(
@@ -99,10 +120,11 @@ class Broker:
         self.witness = witness
         self.counters = Counters()
         self.budget = Budget()
+        self.views = views_of(build)
         self.engine = build.engine(
             ObservedLog(disk.boot, ledger.appended),
             build.settings,
-            EngineViews(interest),
+            self.views,
             self.counters,
             lambda _: (),
             self.budget,
@@ -129,6 +151,7 @@ class Broker:
         self.pipes: list[Pipe] = []
         self.turn: Turn | None = None
         self.result: CommitResult | None = None
+        self.shown: int | None = None
         self.asked: list[Read] = []
         self.pages: list[tuple[Read, Sequence[QueuedMessage] | Sequence[Record]]] = []
         self._ledger = ledger
@@ -233,13 +256,31 @@ class Broker:
     def commit(self) -> None:
         """The disk has it; the engine does not know yet."""
         assert self.turn is not None
-        self.result = self.disk.apply(self.turn)
+        self.result = self.disk.apply(self.turn, retained=self.views.retained is None)
 
     def committed(self) -> None:
         """The engine is told."""
         assert self.result is not None
         self.turn, result, self.result = None, self.result, None
         self.engine.committed(result)
+
+    def follow(self, turns: int) -> None:
+        """The disk has some of what a follower is to commit; the engine does not know yet."""
+        backlog = self.views.retained
+        assert backlog is not None
+        shown = [*backlog.uncommitted()]
+        records = [record for chunk in shown[:turns] for record in chunk]
+        upto = backlog.upto if turns >= len(shown) else records[-1].offset + 1
+        self.disk.follow(records, upto)
+        self.shown = upto
+
+    def followed(self) -> None:
+        """The follower and the engine are told."""
+        assert self.views.retained is not None
+        assert self.shown is not None
+        upto, self.shown = self.shown, None
+        self.views.retained.committed(upto)
+        self.engine.retained_shown(upto)
 
     def look_up(self, index: int) -> None:
         """The disk answers a read with what is committed now."""

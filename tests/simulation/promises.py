@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from tests.simulation.clients import Client, Period, Receipt
 from tests.simulation.ledger import Message, Violation
 
-from monstermq_shared.sessions.local import reads
+from monstermq_shared.sessions.local import LocalEngine, reads
 from monstermq_shared.sessions.local.persistent import PersistentSession
 from monstermq_shared.topics import matches
 
@@ -133,9 +133,7 @@ def _check_database(world: "Simulation") -> None:
 
 def _check_engine(world: "Simulation") -> None:
     engine = world.broker.engine
-    engine.retained.overlay.fold(engine.journal.uncommitted())
-    if engine.retained.replays or len(engine.retained.overlay):
-        raise Violation("e: a replay or the overlay is left")
+    _check_views(engine)
     if engine.journal.backlog_size:
         raise Violation(f"e: {engine.journal.backlog_size} bytes are said to wait, and none do")
     if engine.backpressure.slow:
@@ -149,6 +147,15 @@ def _check_engine(world: "Simulation") -> None:
         assert pipe.connection is not None
         if pipe.client.pipe is not pipe or pipe.connection.stops_reading:
             raise Violation(f"e: a connection of {pipe.client.role.client_id} hangs")
+
+
+def _check_views(engine: LocalEngine) -> None:
+    if any(backlog.count for backlog in engine.views.backlogs):
+        raise Violation("e: a view elsewhere is left behind")
+    while engine.retained.overlay.fold(engine.journal.uncommitted()):
+        pass
+    if engine.retained.replays or len(engine.retained.overlay):
+        raise Violation("e: a replay or the overlay is left")
 
 
 # -- retained ------------------------------------------------------------------------------------

@@ -89,6 +89,8 @@ def make_plan(random: Random) -> Plan:
             deliveries_max=choice((1, 2, 1_000)),
             turn_work=choice((1, 20, 1_000_000)),
             turn_size=choice((1, 500, 1_000_000)),
+            elsewhere=random.random() < 0.4,
+            backlog_size_max=choice((100, 2_000, 1_000_000)),
         ),
         lossless=lossless,
         kills=choice((0, 2, 6)),
@@ -201,6 +203,11 @@ class Simulation:
             # A commit that fails changes nothing and is repeated: it is one that takes longer.
             choices.append((1, broker.commit))
         pick = self.random.randrange
+        backlog = broker.views.retained
+        if broker.shown is not None:
+            choices.append((1, broker.followed))
+        elif backlog is not None and backlog.count:
+            choices.append((0.5, lambda: broker.follow(pick(1, 4))))
         if broker.asked:
             choices.append((1.5, lambda: broker.look_up(pick(len(broker.asked)))))
         if broker.pages:

@@ -1,7 +1,7 @@
 """What survives a kill: committed state, changed by whole turns only."""
 
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -53,17 +53,24 @@ class Disk:
         self._projection = RetainedProjection()
         self._retained = self._database.message_store(self._projection.name)
         self._tenure = _result(self._database.begin(PARTITION, [self._projection.name]))
+        self._elsewhere = _result(self._database.begin(PARTITION, ["elsewhere"]))
 
-    def apply(self, turn: Turn) -> CommitResult:
-        """Commit a turn: all of it."""
+    def apply(self, turn: Turn, *, retained: bool = True) -> CommitResult:
+        """Commit a turn: all of it, or all but what is retained."""
         name = self._projection.name
         self.archive.update((record.offset, record) for record in turn.records)
         commit = Commit(
             upto=turn.upto,
             sessions=turn.clients,
-            messages={name: self._projection.fold(turn.records)},
+            messages={name: self._projection.fold(turn.records)} if retained else {},
         )
         return _result(self._database.commit(self._tenure, commit))
+
+    def follow(self, records: Sequence[Record], upto: int) -> None:
+        """Commit what a follower of the retained view has read."""
+        name = self._projection.name
+        commit = Commit(upto=upto, messages={name: self._projection.fold(records)})
+        _result(self._database.commit(self._elsewhere, commit))
 
     @property
     def clients(self) -> dict[str, ClientRows]:

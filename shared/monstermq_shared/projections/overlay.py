@@ -27,6 +27,7 @@ class Overlay:
         # others are folded.
         self._folded: deque[tuple[int, list[str]]] = deque()
         self._upto = 0
+        self._newest = 0
         self._committed = 0
 
     def __len__(self) -> int:
@@ -50,14 +51,20 @@ class Overlay:
                 continue
             self._forget_committed()
             self._upto = new[-1].offset + 1
-            changes = self._projection.fold(new)
-            for topic, record in changes.items():
-                self._changes.set(topic, (record, self._upto))
-            self._folded.append((self._upto, [*changes]))
+            self._take([record for record in new if record.retained])
             room -= len(new)
             if not room:
                 return True
         return False
+
+    def _take(self, retained: Sequence[Record]) -> None:
+        if retained:
+            changes = self._projection.fold(retained)
+            # Where the view must have come for all of them to be in it.
+            self._newest = retained[-1].offset + 1
+            for topic, record in changes.items():
+                self._changes.set(topic, (record, self._newest))
+            self._folded.append((self._newest, [*changes]))
 
     def _forget_committed(self) -> None:
         """Forget up to two folds that are committed: each new fold adds one, so fewer remain."""
@@ -73,7 +80,7 @@ class Overlay:
     def committed(self, upto: int) -> None:
         """The store shows the changes up to here."""
         self._committed = upto
-        if self._upto <= upto and self._folded:
+        if self._newest <= upto and self._folded:
             self._changes = TopicTree()
             self._folded.clear()
 
