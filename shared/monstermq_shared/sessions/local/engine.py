@@ -304,6 +304,12 @@ class LocalEngine(SessionLifecycle):
         self._reads.clear()
         return reads
 
+    def needs(self, read: Read) -> bool:
+        """Whether the page that was asked for is still of use: connections come and go."""
+        if isinstance(read, QueueRead):
+            return read.session.awaits(read)
+        return self.retained.awaits(read)
+
     def queue_page(self, read: QueueRead, rows: Sequence[QueuedMessage]) -> None:
         """Bring the page of a queue that was asked for."""
         if self._is_postponed(self.queue_page, read, rows):

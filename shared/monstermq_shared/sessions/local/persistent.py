@@ -366,6 +366,10 @@ class PersistentSession(Session):
             self._asked = QueueRead(self, self._paged, self._cut, self._page_max)
             self._read(self._asked)
 
+    def awaits(self, read: QueueRead) -> bool:
+        """Whether the page of this read would be taken."""
+        return read is self._asked
+
     def page(self, read: QueueRead, rows: Sequence[QueuedMessage]) -> None:
         """A page has come: resend what was in flight under its old id, offer the rest."""
         if read is not self._asked:

@@ -176,6 +176,11 @@ class RetainedMessages:
                     newest.append(record)
         self._send(replay, newest)
 
+    def awaits(self, read: RetainedRead) -> bool:
+        """Whether the page of this read would be sent to anybody."""
+        replay = read.replay
+        return self.replays.get(replay.session, {}).get(replay.topic_filter) is replay
+
     def page(self, read: RetainedRead, records: Sequence[Record]) -> None:
         """A page has come: send it, and go on or finish."""
         replay = read.replay
@@ -184,7 +189,7 @@ class RetainedMessages:
         if not _is_ready(session):
             # It was too slow meanwhile, and goes on from its rows: then this page is read again.
             return
-        if self.replays.get(session, {}).get(replay.topic_filter) is replay:
+        if self.awaits(read):
             noted = replay.noted
             begun_at = replay.begun_at
             self._send(replay, [r for r in records if r.topic not in noted and r.offset < begun_at])

@@ -10,14 +10,10 @@ from monstermq_edge.engines.local.turns import TurnCommitter
 from monstermq_shared.clock import Clock
 from monstermq_shared.counters import Counters
 from monstermq_shared.errors import StoreError, StoreUnavailable
-from monstermq_shared.sessions.local import LocalEngine, QueueRead, Turn
-from monstermq_shared.sessions.local.reads import Read
+from monstermq_shared.sessions.local import LocalEngine, Turn
 from monstermq_shared.stores.changes import CommitResult
 
 logger = logging.getLogger(__name__)
-
-READERS = 2
-"""Pages read at the same time."""
 
 RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 """Seconds between attempts of a commit that failed; the last one is repeated for ever."""
@@ -30,12 +26,12 @@ def _nobody_yet() -> None:
 
 
 class EngineDriver:
-    """Runs beside the event loop's turns: one commit at a time, a few reads.
+    """Runs beside the event loop's turns: one commit at a time.
 
     Args:
         engine: The engine that gives the work.
         committer: Commits its turns.
-        pages: Reads what it asks for.
+        pages: Reads the pages it asks for.
         clock: For the duration of commits.
         counters: Raised per commit.
         fail: Called once with an error after which the process must stop.
@@ -72,8 +68,6 @@ class EngineDriver:
         self._turn_ready = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        # One read per session and replay can be asked for at a time, so sessions bound the queue.
-        self._reads: asyncio.Queue[Read] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
         self._broken = False
         self.failing: str | None = None
@@ -82,9 +76,7 @@ class EngineDriver:
         """Begin to commit and to read; ``touch`` is the attribute from now on."""
         self.touch = touch
         self._tasks = [asyncio.create_task(self._commit_turns(), name="commits")]
-        self._tasks += [
-            asyncio.create_task(self._read_pages(), name=f"reads-{i}") for i in range(READERS)
-        ]
+        self._tasks += self._pages.tasks(touch, self._give_up)
         for task in self._tasks:
             task.add_done_callback(self._task_ended)
 
@@ -159,8 +151,7 @@ class EngineDriver:
                 break
             # Nothing to write: it only kept an order.
             engine.committed(NOTHING)
-        for read in engine.take_reads():
-            self._reads.put_nowait(read)
+        self._pages.ask(engine.take_reads())
 
     async def _commit_turns(self) -> None:
         while True:
@@ -201,31 +192,3 @@ class EngineDriver:
                     logger.warning("commits succeed again after %d attempts", attempt + 1)
                     self.failing = None
                 return result
-
-    # -- reads -----------------------------------------------------------------------------------
-
-    async def _read_pages(self) -> None:
-        while True:
-            read = await self._reads.get()
-            attempt = 0
-            while True:
-                try:
-                    await self._read(read)
-                    break
-                except StoreUnavailable as exc:
-                    if attempt == 0:
-                        logger.warning("read failed, will be repeated: %s", exc)
-                    await asyncio.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
-                    attempt += 1
-                except StoreError as exc:
-                    self._give_up(exc)
-                    return
-            self.touch()
-            # A store in memory answers without a pause, and there may be many to be read to.
-            await asyncio.sleep(0)
-
-    async def _read(self, read: Read) -> None:
-        if isinstance(read, QueueRead):
-            self._engine.queue_page(read, await self._pages.queue(read))
-        else:
-            self._engine.retained_page(read, await self._pages.retained(read))

@@ -106,11 +106,16 @@ class LocalHost:
         committer = await self._begin(databases, partition)
         self._build_engine(databases)
         committer.delay_s = self._commit_delay_s()
-        retained = databases.message_store(self._catalogue.messages[0])
+        self._pages = PageReader(
+            self.engine,
+            databases.primary.sessions,
+            databases.message_store(self._catalogue.messages[0]),
+            partition,
+        )
         self._driver = EngineDriver(
             self.engine,
             committer,
-            PageReader(databases.primary.sessions, retained, partition),
+            self._pages,
             clock=self._clock,
             counters=self._counters,
             fail=self._fail,
@@ -251,6 +256,7 @@ class LocalHost:
             reasons.append(lost)
         elif self._driver.failing is not None:
             reasons.append(f"the database does not take commits: {self._driver.failing}")
+        reasons += self._pages.failing
         reasons += self._followers.readiness()
         failing = self._maintenance.failing
         return reasons + [f"{job} fails: {fault}" for job, fault in failing.items()]
