@@ -10,7 +10,8 @@ from monstermq_shared.config import load_config
 from monstermq_shared.errors import ConfigError
 from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.stores.sqlite.backup import backup_file, restore_file
-from monstermq_shared.stores.sqlite.recovery import RecoveredTable, recover_file
+from monstermq_shared.stores.sqlite.recovery import recover_file
+from monstermq_shared.stores.sqlite.recovery_table import RecoveredTable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
