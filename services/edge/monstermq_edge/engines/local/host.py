@@ -173,7 +173,7 @@ class LocalHost:
         )
         self.bus = InternalBus(
             log,
-            RecordAppender(self.engine).append,
+            RecordAppender(self.engine),
             self._touch,
             generation=databases.log.generation,
         )
