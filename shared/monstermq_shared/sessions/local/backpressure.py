@@ -8,8 +8,8 @@ behind and wants what is published. TCP's flow control does the rest.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from monstermq_shared.bus.backlog import Backlog
 from monstermq_shared.counters import Counters
+from monstermq_shared.routing import Follower
 from monstermq_shared.sessions.local.session import Session
 from monstermq_shared.sessions.ports import Link, Source
 
@@ -58,8 +58,8 @@ class Backpressure:
         self.backlog_max = limits.backlog_size_max
         self._counters = counters
         self._backlog: dict[Source, None] = {}
-        # A view's backlog -> who is held until it is shorter.
-        self._behind: dict[Backlog, dict[Source, None]] = {}
+        # A view elsewhere -> who is held until it has caught up.
+        self._behind: dict[Follower, dict[Source, None]] = {}
         # Publisher -> the sessions it is held for.
         self._waits: dict[Source, dict[Session, None]] = {}
         self._waited_for: set[Link] = set()
@@ -84,21 +84,21 @@ class Backpressure:
             for publisher in held:
                 publisher.resume()
 
-    def hold_for_followers(self, backlogs: Iterable[Backlog], publisher: Source | None) -> None:
+    def hold_for_followers(self, followers: Iterable[Follower], publisher: Source | None) -> None:
         """Hold a publisher, if there is one, while a view that wants its message is behind."""
         if publisher is None:
             return
-        for backlog in backlogs:
-            if backlog.is_full:
-                held = self._behind.setdefault(backlog, {})
+        for follower in followers:
+            if follower.is_full:
+                held = self._behind.setdefault(follower, {})
                 if publisher not in held:
                     held[publisher] = None
                     self._counters.held_publishers += 1
                     publisher.hold()
 
-    def release_follower(self, backlog: Backlog) -> None:
+    def release_follower(self, follower: Follower) -> None:
         """A view has caught up: go on reading from whoever was held for it."""
-        for publisher in self._behind.pop(backlog, ()):
+        for publisher in self._behind.pop(follower, ()):
             publisher.resume()
 
     def check_pending(self, session: Session, publisher: Source | None) -> None:
