@@ -27,7 +27,7 @@ from monstermq_edge.operation.health import OperationServer
 from monstermq_edge.operation.metrics import build_registry
 from monstermq_edge.operation.repeated import Repeated
 from monstermq_edge.operation.status import Status
-from monstermq_edge.operation.system_publisher import SystemTopicPublisher
+from monstermq_edge.operation.system_publisher import SystemPublisher
 from monstermq_edge.operation.system_tree import SystemTree
 from monstermq_shared.budget import Budget
 from monstermq_shared.clock import SystemClock, WallHistory
@@ -118,7 +118,7 @@ class Broker:
         )
         self._context = self._connection_context()
         self.status = Status(self.host, self.hub, self._clock)
-        self._system_topics = self._system_topic_publisher()
+        self._system = self._system_publisher()
         self._listeners = Listeners(
             config.bind_address, self._ports(), handshake_s=config.limits.connect_timeout_s
         )
@@ -131,18 +131,18 @@ class Broker:
         ending.push_async_callback(self._listeners.close)
         await self._listeners.open()
 
-    def _system_topic_publisher(self) -> SystemTopicPublisher:
+    def _system_publisher(self) -> SystemPublisher:
         now_s = self._clock.monotonic()
-        topics = SystemTree(
+        tree = SystemTree(
             self.counters,
             self.status.gauges(),
             version=self._version,
             started_s=now_s,
             started_ms=self._clock.wall_ms(),
         )
-        return SystemTopicPublisher(
+        return SystemPublisher(
             self.host,
-            topics,
+            tree,
             client=self.status.client,
             client_ids=self.host.client_ids,
             config=self._config.sys,
@@ -261,7 +261,7 @@ class Broker:
                 was_set = self._look_at_the_clock()
                 self.host.tick(now, self._clock.wall_ms(), clock_was_set=was_set)
             self.status.totals.tick()
-            self._system_topics.tick(now)
+            self._system.tick(now)
             self.hub.touch()
 
     def _look_at_the_clock(self) -> bool:
@@ -284,7 +284,7 @@ class Broker:
             self.failed.set_result(exc)
 
     def _system_values(self, topic_filter: str) -> list[tuple[str, bytes]]:
-        return self._system_topics.values(topic_filter)
+        return self._system.values(topic_filter)
 
     def _report(self, connection: Connection, why: str) -> None:
         self._limited_log.log(
