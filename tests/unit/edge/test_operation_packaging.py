@@ -114,12 +114,18 @@ def test_the_unit_does_not_restart_what_a_person_must_mend(unit: configparser.Co
     }
 
 
-def test_the_unit_gives_up_what_does_not_mend_itself(unit: configparser.ConfigParser) -> None:
-    starts, within_s = (
-        int(unit["Unit"][key]) for key in ("StartLimitBurst", "StartLimitIntervalSec")
-    )
-    # Twice the pause between them: time for the starts themselves.
-    assert starts * 2 * int(unit["Service"]["RestartSec"]) < within_s
+def test_the_unit_tries_for_ever_what_may_mend_itself(unit: configparser.ConfigParser) -> None:
+    assert unit["Unit"]["StartLimitIntervalSec"] == "0"
+    assert unit["Service"]["Restart"] == "on-failure"
+    waits = set(unit["Service"]["RestartPreventExitStatus"].split())
+    tried = {ExitCode.PORT_IN_USE, ExitCode.STORE_FULL, ExitCode.STORE_UNREACHABLE}
+    assert not waits & {str(code.value) for code in tried}
+
+
+def test_the_unit_follows_the_server_and_does_not_need_one(unit: configparser.ConfigParser) -> None:
+    assert "postgresql.service" in unit["Unit"]["After"].split()
+    assert "postgresql" not in unit["Unit"]["Wants"]
+    assert "Requires" not in unit["Unit"]
 
 
 def test_what_the_document_installs_is_there() -> None:
