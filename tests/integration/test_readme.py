@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
 import pytest
-from tests.support.broker import BrokerProcess
+from tests.support.broker import LOOPBACK, BrokerProcess
 from tests.support.machine import program
+from tests.support.postgres import PASSWORD, ROLE, PostgresServer
 from tests.support.repository import ROOT
 
 README = ROOT / "README.md"
@@ -117,6 +118,33 @@ async def watch(text: str, broker: DefaultBroker) -> asyncio.subprocess.Process:
     )
 
 
+class PostgresBroker(DefaultBroker):
+    """The broker as the README starts it with PostgreSQL, on a server that has another port."""
+
+    def __init__(self, directory: Path, server: PostgresServer, database: str) -> None:
+        super().__init__(directory)
+        self._server = server
+        self._database = database
+
+    def _prepare(self, config_yaml: str | None) -> list[str]:
+        command = super()._prepare(config_yaml)
+        return [*command, "-config", str(ROOT / "examples" / "config-postgres.yaml")]
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What takes it, and psql, to the server."""
+        server = f"{LOOPBACK}:{self._server.port}"
+        return {
+            **super().variables,
+            "MONSTERMQ_POSTGRES__URL": f"jdbc:postgresql://{server}/{self._database}",
+            "PGHOST": LOOPBACK,
+            "PGPORT": str(self._server.port),
+            "PGUSER": ROLE,
+            "PGPASSWORD": PASSWORD,
+            "PGDATABASE": self._database,
+        }
+
+
 class Tour:
     """Somebody who types what the README says."""
 
@@ -132,11 +160,11 @@ class Tour:
         broker = self._broker
         if block.language == "text":
             assert self._printed == block.text
-        elif block.text == "make run\n":
+        elif block.text.startswith("make run"):
             broker.start(env=broker.variables)
         elif "-t '#' -v" in block.text:
             self._watcher = await watch(block.text, broker)
-        elif block.text.startswith("kill -9"):
+        elif "kill -9" in block.text:
             shell(block.text, broker)
             assert psutil.Process(broker.pid).wait(BOUND_S) == -signal.SIGKILL
             broker.kill()  # it is dead; this lets it be started again
@@ -159,21 +187,65 @@ class Tour:
             await self._watcher.wait()
 
 
-async def test_the_tour_goes_as_the_readme_tells(broker: DefaultBroker) -> None:
-    typed = [block for block in blocks() if block.language in {"sh", "text"}]
-    assert {block.section for block in typed} == {"Five minutes"}
+def typed(section: str) -> list[Block]:
+    """Return what is typed in a section, and what that prints."""
+    every = [block for block in blocks() if block.language in {"sh", "text"}]
+    assert {block.section for block in every} == {"Five minutes", "With PostgreSQL"}
+    return [block for block in every if block.section == section]
+
+
+async def take(broker: DefaultBroker, way: list[Block]) -> list[str]:
+    """Take the tour; return what the watcher saw."""
     tour = Tour(broker)
     try:
-        for block in typed:
+        for block in way:
             await tour.follow(block)
     finally:
         await tour.end()
-    assert tour.seen == [
-        "plant/line1/state running\n",
-        "plant/line1/temperature 21.5\n",
-        "plant/line1/temperature 23.5\n",
-    ]
+    return tour.seen
+
+
+SEEN = [
+    "plant/line1/state running\n",
+    "plant/line1/temperature 21.5\n",
+    "plant/line1/temperature 23.5\n",
+]
+
+
+async def test_the_tour_goes_as_the_readme_tells(broker: DefaultBroker) -> None:
+    assert await take(broker, typed("Five minutes")) == SEEN
     assert (broker.directory / "backup.db").stat().st_size > 0
+
+
+def with_postgres() -> list[Block]:
+    """Return the tour as the section about PostgreSQL changes it."""
+    server, start, plug, tables = typed("With PostgreSQL")
+    assert server.text == "make postgres\n"
+    assert start.text == 'make run ARGS="-config examples/config-postgres.yaml"\n'
+    # Here these name another server and database; ``PostgresBroker`` sets them.
+    exported, _, kill = plug.text.partition("\n")
+    names = "PGHOST=localhost PGUSER=system PGPASSWORD=manager PGDATABASE=monster"
+    assert exported == f"export {names}"
+    instead = {"make run": start, "kill -9": replace(plug, text=kill), "sqlite3": tables}
+    way = [
+        next((other for begins, other in instead.items() if block.text.startswith(begins)), block)
+        for block in typed("Five minutes")
+    ]
+    assert way[-1].text.startswith(".venv/bin/monstermq db backup")
+    assert [way.count(block) for block in (start, instead["kill -9"], tables)] == [2, 1, 1]
+    return way[:-1]
+
+
+async def test_the_tour_goes_the_same_with_postgresql(
+    tmp_path: Path, postgres_server: PostgresServer, postgres_database: str
+) -> None:
+    name = postgres_database.rpartition("/")[2]
+    broker = PostgresBroker(tmp_path, postgres_server, name)
+    try:
+        assert await take(broker, with_postgres()) == SEEN
+    finally:
+        broker.close()
+    assert not (tmp_path / "data").exists()
 
 
 def test_the_browser_hears_what_is_retained(broker: DefaultBroker) -> None:

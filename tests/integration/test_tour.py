@@ -1,63 +1,28 @@
 """What the README promises a newcomer: one command, no file, and everything is still there."""
 
 import json
-import os
 import socket
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from tests.integration.observing import until_ready
-from tests.support.broker import LOOPBACK, START_S, BrokerProcess, RunningBroker
+from tests.support.broker import LOOPBACK, START_S, RunningBroker
 from tests.support.interop import NodeWebSocketTeller, Told
 from tests.support.load import Cast
 from tests.support.machine import needs_ipv6
 from tests.support.mqtt_peer import ConnectOptions, Publish
+from tests.support.newcomer import Newcomer, leave_traces
 
 from monstermq_shared.exit_codes import ExitCode
 
 pytestmark = pytest.mark.integration
 
-COMMAND = str(Path(sys.executable).with_name("monstermq"))
 PERSISTENT = ConnectOptions(clean=False)
 REPOSITORY = Path(__file__).parents[2]
-
-
-class Newcomer(BrokerProcess):
-    """The command ``monstermq`` without any file, on ports that are free."""
-
-    def _prepare(self, config_yaml: str | None) -> list[str]:
-        assert config_yaml is None
-        return [COMMAND]
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """What only a test needs: other ports."""
-        return {
-            "MONSTERMQ_TCP": str(self.tcp_port),
-            "MONSTERMQ_WS": str(self.ws_port),
-            "MONSTERMQ_METRICS__PORT": str(self.metrics_port),
-        }
-
-    def run(self) -> None:
-        """Start it."""
-        self.start(env=self.environment)
-
-    def tool(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run another ``monstermq`` command in the same folder."""
-        return subprocess.run(
-            [COMMAND, *arguments],
-            cwd=self.directory,
-            env={**os.environ, **self.environment},
-            capture_output=True,
-            text=True,
-            timeout=START_S,
-            check=False,
-        )
 
 
 @pytest.fixture
@@ -89,20 +54,6 @@ TABLES = {
     "SELECT client_id FROM queuedmessagesclients": ["away"],
     "SELECT client_id, topic, qos FROM subscriptions": ["away|tour/queued|1"],
 }
-
-
-async def leave_traces(newcomer: Newcomer, cast: Cast) -> None:
-    """Publish what is kept, and let a client owe its visit."""
-    away = await cast.peer(newcomer.tcp_port)
-    await away.connect("away", PERSISTENT)
-    await away.subscribe(("tour/queued", 1))
-    await away.disconnect()
-    guest = await cast.peer(newcomer.tcp_port)
-    await guest.connect("guest")
-    await guest.publish("tour/retained", b"21.5", 1, retain=True)
-    for n in range(3):
-        await guest.publish("tour/values", str(n + 1).encode(), 1)
-    await guest.publish("tour/queued", b"four", 1)
 
 
 async def test_everything_is_there_after_a_kill(newcomer: Newcomer, cast: Cast) -> None:
@@ -210,7 +161,13 @@ def test_a_backup_needs_a_database_and_a_place(newcomer: Newcomer) -> None:
 
 
 def test_the_examples_that_run_here_pass_the_check(newcomer: Newcomer) -> None:
-    for name in ("config-sqlite", "config-memory", "config-limits"):
+    for name in (
+        "config-sqlite",
+        "config-postgres",
+        "config-mixed",
+        "config-memory",
+        "config-limits",
+    ):
         done = newcomer.tool("-config", str(REPOSITORY / "examples" / f"{name}.yaml"), "--check")
         assert done.returncode == ExitCode.OK, done.stderr
         assert "OK" in done.stdout

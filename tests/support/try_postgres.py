@@ -49,7 +49,7 @@ def _instructions(port: int) -> str:
             f"PostgreSQL runs on {LOOPBACK}:{port}; Ctrl-C stops it and deletes its data.",
             "",
             f"  PGPASSWORD={PASSWORD} psql -h {LOOPBACK} -p {port} -U {ROLE} {DATABASE}",
-            f'  {elsewhere}make run ARGS="-config examples/original/config-postgres.yaml"',
+            f'  {elsewhere}make run ARGS="-config examples/config-postgres.yaml"',
         ]
     )
 

@@ -15,13 +15,16 @@ from monstermq_edge.settings import tls_settings
 from monstermq_shared.config import (
     BrokerConfig,
     LoadedConfig,
+    StoreType,
     check_runnable,
     load_config,
     parse_log_level,
 )
+from monstermq_shared.config.checks import postgres_connection, stores_of
 from monstermq_shared.config.fields import check_file_name
 from monstermq_shared.errors import ConfigError
 from monstermq_shared.exit_codes import ExitCode
+from monstermq_shared.stores.postgres.urls import describe
 
 HELP = """\
 usage: monstermq [-config FILE] [-log LEVEL] [-cluster] [--check]
@@ -44,7 +47,8 @@ usage: monstermq [-config FILE] [-log LEVEL] [-cluster] [--check]
 
   db backup FILE     write a consistent copy of the SQLite database, also while the
                      broker runs; an older MonsterMQ database there is replaced, any
-                     other file only with --force
+                     other file only with --force; for what is in PostgreSQL it tells
+                     how to call pg_dump
   db restore BACKUP  put a copy of a backup in the database's place, while no broker
                      runs; the old database is kept under another name
   db recover FILE NEWFILE
@@ -134,7 +138,7 @@ def _certificate_warnings(config: BrokerConfig) -> list[str]:
 
 
 def summary(loaded: LoadedConfig) -> list[str]:
-    """Describe a configuration in a few lines: ports, stores, archive groups."""
+    """Describe a configuration in a few lines: ports, stores, archive groups, the server."""
     config = loaded.config
     ports = {"TCP": config.tcp, "TCPS": config.tcps, "WS": config.ws, "WSS": config.wss}
     listening = ", ".join(f"{name} {port}" for name, port in ports.items() if port)
@@ -149,6 +153,9 @@ def summary(loaded: LoadedConfig) -> list[str]:
         for group in config.archive_groups
         if group.enabled
     ]
+    if StoreType.POSTGRES in {store for _, store in stores_of(config)}:
+        postgres = postgres_connection(config)
+        lines.append(f"PostgreSQL at {describe(postgres)}, as {postgres.user}")
     return lines
 
 

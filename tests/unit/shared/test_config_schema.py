@@ -19,8 +19,8 @@ from monstermq_shared.config import (
     embedded_default,
     load_config,
     parse_log_level,
-    unsupported,
 )
+from monstermq_shared.config.checks import postgres_connection, stores_of
 from monstermq_shared.config.document import Document, Value
 from monstermq_shared.config.fields import Section
 from monstermq_shared.config.limits import fitted
@@ -34,6 +34,7 @@ from monstermq_shared.config.reference import (
 from monstermq_shared.config.validation import validate
 from monstermq_shared.errors import ConfigError
 from monstermq_shared.exit_codes import ExitCode
+from monstermq_shared.stores.postgres.urls import describe
 
 ROOT = Path(__file__).parents[3]
 RUNNING = sorted((ROOT / "examples").glob("*.yaml"))
@@ -115,6 +116,8 @@ def test_the_originals_examples_are_there() -> None:
     assert {shown(path) for path in EXAMPLES} == {
         "config.yaml",
         "config-sqlite.yaml",
+        "config-postgres.yaml",
+        "config-mixed.yaml",
         "config-memory.yaml",
         "config-tls.yaml",
         "config-limits.yaml",
@@ -165,12 +168,56 @@ def test_a_snippet_with_a_tls_port_closes_the_plain_one() -> None:
     assert [block for block in secured if block.get("TCP") != 0] == []
 
 
+def refusal(path: Path) -> list[str]:
+    """Return why the broker would not start, a line for each reason."""
+    try:
+        check_runnable(load_config(path, {}))
+    except ConfigError as exc:
+        return str(exc).splitlines()
+    return []
+
+
+REFUSED = {
+    "original/config.yaml": ["TCPS and WSS: a TLS port needs a certificate"],
+    "original/config-hazelcast.yaml": ["RetainedStoreType: HAZELCAST is not available"],
+    "original/config-kafka.yaml": [
+        "ArchiveGroups[0].ArchiveType: KAFKA is not available",
+        "ArchiveGroups[1].ArchiveType: KAFKA is not available",
+    ],
+    "original/config-kafka-bus.yaml": [
+        "ArchiveGroups[0].ArchiveType: KAFKA is not available",
+        "Kafka.Bus.Enabled: the Kafka bus is not available",
+    ],
+    "original/config-postgres.yaml": [],
+}
+
+
 @pytest.mark.parametrize("path", ORIGINAL, ids=shown)
-def test_the_examples_with_servers_are_refused_by_check_runnable_alone(path: Path) -> None:
-    loaded = load_config(path, {})
-    assert unsupported(loaded)
-    with pytest.raises(ConfigError, match="not available in this release"):
-        check_runnable(loaded)
+def test_the_originals_examples_start_or_are_refused_for_what_the_document_says(
+    path: Path,
+) -> None:
+    problems = refusal(path)
+    expected = REFUSED[shown(path)]
+    assert len(problems) == len(expected)
+    for problem, beginning in zip(problems, expected, strict=True):
+        assert beginning in problem
+    text = (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
+    (row,) = (line for line in text.splitlines() if line.startswith(f"| [{shown(path)}]"))
+    assert ("| starts" in row) == (not problems)
+
+
+def test_the_quick_start_with_postgresql_is_the_first_example_in_another_database() -> None:
+    files = [ROOT / "examples" / name for name in ("config.yaml", "config-postgres.yaml")]
+    loaded = load_config(files[1], {})
+    assert loaded.warnings == ()
+    first, second = (
+        path.read_text(encoding="utf-8").partition("ArchiveGroups:")[2] for path in files
+    )
+    groups = [yaml.safe_load("ArchiveGroups:" + text)["ArchiveGroups"] for text in (first, second)]
+    assert yaml.safe_dump(groups[1]) == yaml.safe_dump(groups[0]).replace("SQLITE", "POSTGRES")
+    assert {str(store) for _, store in stores_of(loaded.config)} == {"POSTGRES"}
+    settings = postgres_connection(loaded.config)
+    assert (describe(settings), settings.user) == ("localhost:5432/monster", "system")
 
 
 def test_the_limits_example_shows_every_limit() -> None:

@@ -162,6 +162,16 @@ def test_a_good_configuration_is_ok_with_a_summary_and_its_warnings() -> None:
     ]
 
 
+def test_the_check_tells_where_postgresql_is_and_never_the_password() -> None:
+    said = checked(
+        "BindAddress: localhost\nSessionStoreType: SQLITE\nRetainedStoreType: POSTGRES\n"
+        "SQLite: {Path: x.db}\n"
+        "Postgres: {Url: 'postgresql://me:s3cret@db1,[::1]:5433/m?sslmode=require', Pass: s3cret}\n"
+    )
+    assert said.splitlines()[3:] == ["  PostgreSQL at db1:5432,[::1]:5433/m, as me"]
+    assert "s3cret" not in said
+
+
 def test_without_a_file_the_embedded_default_is_checked() -> None:
     output = io.StringIO()
     assert check(Check(config=None, cluster=False), {}, output) == 0
@@ -172,7 +182,7 @@ def test_without_a_file_the_embedded_default_is_checked() -> None:
     ("text", "problem"),
     [
         ("TPC: 1\n", "did you mean TCP"),
-        ("SessionStoreType: POSTGRES\n", "well-formed, but the broker would not start"),
+        ("SessionStoreType: CRATEDB\n", "well-formed, but the broker would not start"),
         ("SessionStoreType: SQLITE\nTCPS: 8883\n", "TCPS: a TLS port needs a certificate"),
     ],
 )

@@ -124,6 +124,103 @@ def test_a_recovery_that_misses_something_says_so_and_fails() -> None:
     assert archived("new.db") == 2
 
 
+# PostgreSQL
+
+MIXED = """\
+SessionStoreType: SQLITE
+RetainedStoreType: POSTGRES
+SQLite: {Path: x.db}
+ArchiveGroups:
+  - {Name: mine, LastValType: POSTGRES, ArchiveType: POSTGRES}
+  - {Name: old, Enabled: false, ArchiveType: POSTGRES}
+Postgres: {Url: "postgresql://me:s%65cret@db1,db2:5433/m%20m?sslmode=require", Pass: s3cret}
+"""
+THERE = "retained messages, last values of mine, history of mine in PostgreSQL at "
+ADDRESS = (
+    "'--dbname=postgresql://me@db1:5432,db2:5433/m%20m"
+    "?sslmode=require&target_session_attrs=read-write'"
+)
+
+
+def refusal(*arguments: str) -> str:
+    with pytest.raises(ConfigError) as refused:
+        run(*arguments)
+    assert "s3cret" not in str(refused.value)
+    assert "secret" not in str(refused.value)
+    return str(refused.value)
+
+
+def test_a_backup_says_what_is_not_in_it_and_how_that_is_copied() -> None:
+    make("x.db", 3)
+    Path("c.yaml").write_text(MIXED)
+    code, lines = run("backup", "copy.db", "-config", "c.yaml")
+    assert code == ExitCode.OK
+    assert lines == [
+        f"copy.db: {Path('copy.db').stat().st_size} bytes",
+        f"not in it: {THERE}db1:5432,db2:5433/m m; copy that, also while the broker runs, with",
+        f"    pg_dump --format=custom --file=copy.db.dump {ADDRESS}",
+    ]
+    assert archived("copy.db") == 3
+
+
+def test_a_restore_says_what_it_has_left_and_how_to_go_back_there() -> None:
+    make("x.db", 3)
+    Path("c.yaml").write_text(MIXED)
+    run("backup", "copy.db", "-config", "c.yaml")
+    code, lines = run("restore", "copy.db", "-config", "c.yaml")
+    assert code == ExitCode.OK
+    assert lines[-2].startswith(f"left as it is: {THERE}")
+    assert lines[-1].startswith("    pg_restore --clean --if-exists ")
+    assert lines[-1].endswith(f" {ADDRESS} copy.db.dump")
+
+
+@pytest.mark.parametrize(
+    ("command", "line"),
+    [
+        ("backup", f"pg_dump --format=custom --file=copy.db {ADDRESS}"),
+        (
+            "restore",
+            f"pg_restore --clean --if-exists --no-owner --single-transaction {ADDRESS} copy.db",
+        ),
+    ],
+)
+def test_where_all_is_in_postgresql_the_command_is_refused_with_the_line_to_type(
+    command: str, line: str
+) -> None:
+    Path("c.yaml").write_text(MIXED.replace(": SQLITE", ": POSTGRES"))
+    said = refusal(command, "copy.db", "-config", "c.yaml")
+    assert "nothing of this configuration is in a SQLite file" in said
+    assert "sessions, " + THERE in said
+    assert said.splitlines()[-1] == f"    {line}"
+    assert not Path("copy.db").exists()
+
+
+def test_a_database_that_no_tool_of_ours_copies_is_refused_without_a_line() -> None:
+    Path("c.yaml").write_text("SessionStoreType: CRATEDB\n")
+    assert refusal("backup", "copy.db", "-config", "c.yaml").endswith("the db commands are for")
+
+
+def test_a_copy_of_postgresql_is_told_from_a_damaged_file() -> None:
+    make("x.db", 1)
+    before = Path("x.db").read_bytes()
+    Path("copy.dump").write_bytes(b"PGDMP\1\x0e")
+    said = refusal("restore", "copy.dump", "-config", "c.yaml")
+    assert said == "copy.dump is a copy of a PostgreSQL database, which pg_restore reads"
+    assert said == refusal("recover", "copy.dump", "new.db")
+    Path("c.yaml").write_text(MIXED)
+    said = refusal("restore", "copy.dump", "-config", "c.yaml")
+    assert said.splitlines()[-1].endswith(f"{ADDRESS} copy.dump")
+    assert Path("x.db").read_bytes() == before
+
+
+@pytest.mark.parametrize("address", ["postgresql://a:s3cret@b/c", "jdbc:postgresql://b/c"])
+def test_a_server_is_not_recovered(address: str) -> None:
+    assert "reads the file of a SQLite database" in refusal("recover", address, "new.db")
+
+
+# The process
+
+
 def ended(*arguments: str) -> tuple[int, str]:
     command = [sys.executable, "-m", "monstermq", "db", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
@@ -134,6 +231,7 @@ def test_the_process_ends_with_the_documented_codes() -> None:
     make("x.db", 1)
     Path("noise").write_bytes(b"\xa5" * 10_000)
     Path("empty").touch()
+    Path("postgres.yaml").write_text("SessionStoreType: POSTGRES\n")
     for arguments, code in {
         ("recover", "x.db", "new.db"): ExitCode.OK,
         ("recover", "noise", "other.db"): ExitCode.STORE_DAMAGED,
@@ -144,6 +242,9 @@ def test_the_process_ends_with_the_documented_codes() -> None:
         ("restore", "noise", "-config", "c.yaml"): ExitCode.STORE_DAMAGED,
         ("backup", "x.db-wal", "-config", "c.yaml"): ExitCode.CONFIG,
         ("backup", "noise", "-config", "c.yaml"): ExitCode.CONFIG,
+        ("backup", "copy.db", "-config", "postgres.yaml"): ExitCode.CONFIG,
+        ("restore", "new.db", "-config", "postgres.yaml"): ExitCode.CONFIG,
+        ("recover", "postgresql://localhost/monster", "other.db"): ExitCode.CONFIG,
     }.items():
         status, error = ended(*arguments)
         assert (arguments, status) == (arguments, code), error

@@ -1,0 +1,211 @@
+"""Every Compose file: what it runs, mounts, publishes and waits for agrees with the code.
+
+Nothing is started here, because a container engine and its images would have to be there.
+"""
+
+import json
+import re
+from pathlib import Path, PurePosixPath
+
+import jsonschema
+import pytest
+import yaml
+from tests.support.compose import Service, Stack, arguments, stacks
+from tests.support.repository import ROOT
+
+from monstermq.cli import Run, parse_arguments
+from monstermq_shared.config import BrokerConfig, StoreType, check_runnable, load_config
+from monstermq_shared.config.checks import postgres_connection, stores_of
+from monstermq_shared.config.reference import settings_schema
+
+KEYS = {
+    *("build", "cap_add", "cap_drop", "depends_on", "environment", "healthcheck", "hostname"),
+    *("image", "ports", "read_only", "restart", "security_opt", "shm_size", "stop_grace_period"),
+    *("tmpfs", "ulimits", "volumes"),
+}
+"""The keys of a service whose meaning these tests know."""
+
+STACKS = stacks()
+SERVICES = [(stack, service) for stack in STACKS for service in stack.services.values()]
+OURS = [(stack, service) for stack, service in SERVICES if service.is_ours]
+
+
+def shown(value: object) -> str:
+    return value.path.name if isinstance(value, Stack) else str(getattr(value, "name", value))
+
+
+each_stack = pytest.mark.parametrize("stack", STACKS, ids=shown)
+each_service = pytest.mark.parametrize(("stack", "service"), SERVICES, ids=shown)
+each_of_ours = pytest.mark.parametrize(("stack", "service"), OURS, ids=shown)
+
+
+def configuration_file(service: Service) -> Path:
+    """Return the file that the service's command line names, as the container sees it."""
+    program, *rest = service.command
+    assert program == "/opt/monstermq/bin/monstermq"
+    invocation = parse_arguments(rest)
+    assert isinstance(invocation, Run)
+    assert invocation.config is not None
+    return service.file(str(invocation.config))
+
+
+def configuration(service: Service) -> BrokerConfig:
+    return load_config(configuration_file(service), service.environment).config
+
+
+def used(service: Service) -> set[StoreType]:
+    return {store for _, store in stores_of(configuration(service))}
+
+
+def test_the_readmes_quick_start_and_the_broker_alone_are_there() -> None:
+    assert {stack.path.name: [*stack.services] for stack in STACKS} == {
+        "docker-compose.yml": ["postgres", "monstermq"],
+        "docker-compose-sqlite.yml": ["monstermq"],
+    }
+    assert used(STACKS[0].services["monstermq"]) == {StoreType.SQLITE}
+    assert used(STACKS[1].services["monstermq"]) == {StoreType.POSTGRES}
+
+
+@each_service
+def test_a_service_has_no_key_that_is_not_checked(stack: Stack, service: Service) -> None:
+    assert set(service.values) - KEYS == set()
+    assert service.values["restart"] == "unless-stopped"
+    assert set(stack.values) <= {"name", "services", "volumes"}
+
+
+@each_of_ours
+def test_the_command_line_names_a_configuration_that_starts(stack: Stack, service: Service) -> None:
+    path = configuration_file(service)
+    jsonschema.Draft202012Validator(settings_schema()).validate(
+        yaml.safe_load(path.read_text(encoding="utf-8"))
+    )
+    loaded = load_config(path, service.environment)
+    # Which ports are reachable is the container engine's choice.
+    warnings = [*loaded.warnings, *check_runnable(loaded)]
+    assert [warning for warning in warnings if "authentication" not in warning] == []
+
+
+@each_of_ours
+def test_the_broker_is_published_whole_and_reachable(stack: Stack, service: Service) -> None:
+    config = configuration(service)
+    listening = {config.tcp, config.ws, config.tcps, config.wss, config.metrics.port} - {0}
+    assert {port.container for port in service.ports} == listening
+    assert config.bind_address == config.metrics.bind_address == "0.0.0.0"
+
+
+@each_service
+def test_a_port_is_published_to_this_machine_alone(stack: Stack, service: Service) -> None:
+    assert service.ports
+    assert {port.address for port in service.ports} == {"127.0.0.1"}
+    assert [port for port in service.ports if port.host != port.container] == []
+
+
+@each_stack
+def test_no_two_services_publish_the_same_port(stack: Stack) -> None:
+    ports = [port.host for service in stack.services.values() for port in service.ports]
+    assert len(ports) == len(set(ports))
+
+
+@each_of_ours
+def test_a_database_is_a_service_of_the_file_and_lets_the_broker_in(
+    stack: Stack, service: Service
+) -> None:
+    if StoreType.POSTGRES not in used(service):
+        return
+    settings = postgres_connection(configuration(service))
+    (host,) = settings.hosts
+    server = stack.services[host.name]
+    assert host.port in {port.container for port in server.ports}
+    assert server.environment.items() >= {
+        ("POSTGRES_USER", settings.user),
+        ("POSTGRES_PASSWORD", settings.password),
+        ("POSTGRES_DB", settings.database),
+    }
+    assert service.values["depends_on"] == {host.name: {"condition": "service_healthy"}}
+    test = server.values["healthcheck"]["test"]
+    assert test[:2] == ["CMD", "pg_isready"]
+    # The server that the image fills a new volume with listens on no address.
+    assert set(test) >= {
+        "--host=127.0.0.1",
+        f"--username={settings.user}",
+        f"--dbname={settings.database}",
+    }
+
+
+@each_service
+def test_a_service_says_whether_it_is_well(stack: Stack, service: Service) -> None:
+    if not service.is_ours:
+        assert {"test", "interval", "timeout", "retries"} <= set(service.values["healthcheck"])
+        return
+    assert "healthcheck" not in service.values, "the image's is meant"
+    _, _, command = arguments("HEALTHCHECK")[0].partition("CMD ")
+    port = configuration(service).metrics.port
+    assert f"http://127.0.0.1:{port}/health" in json.loads(command)[-1]
+
+
+@each_service
+def test_an_image_from_elsewhere_has_a_version(stack: Stack, service: Service) -> None:
+    name, _, tag = service.values["image"].partition(":")
+    if service.is_ours:
+        assert (name, tag) == ("monstermq", "")
+    else:
+        assert re.fullmatch(r"\d+\.\d+\.\d+(-pg\d+)?", tag)
+
+
+@each_service
+def test_a_container_has_no_more_rights_than_it_needs(stack: Stack, service: Service) -> None:
+    assert service.values["cap_drop"] == ["ALL"]
+    assert service.values["security_opt"] == ["no-new-privileges:true"]
+    if service.is_ours:
+        assert service.values["read_only"] is True
+        assert "cap_add" not in service.values
+
+
+@each_stack
+def test_every_volume_is_declared_and_used(stack: Stack) -> None:
+    mounts = [mount for service in stack.services.values() for mount in service.mounts]
+    volumes = {mount.source for mount in mounts if isinstance(mount.source, str)}
+    assert volumes == set(stack.values["volumes"])
+
+
+@each_service
+def test_a_mounted_file_is_there_and_cannot_be_changed(stack: Stack, service: Service) -> None:
+    files = [mount for mount in service.mounts if isinstance(mount.source, Path)]
+    assert [mount for mount in files if not mount.read_only] == []
+    for mount in files:
+        assert isinstance(mount.source, Path)
+        assert mount.source.is_file()
+        assert mount.source.is_relative_to(ROOT / "compose")
+
+
+@each_of_ours
+def test_what_the_broker_keeps_is_in_a_volume(stack: Stack, service: Service) -> None:
+    volumes = {mount.target for mount in service.mounts if isinstance(mount.source, str)}
+    assert arguments("VOLUME") == ["/data"]
+    if StoreType.SQLITE in used(service):
+        assert PurePosixPath(configuration(service).sqlite.path).parent in volumes
+    # Otherwise each start would leave a volume without a name.
+    assert PurePosixPath("/data") in volumes | service.temporary
+    assert PurePosixPath("/tmp") in service.temporary
+
+
+def test_the_data_of_postgresql_is_in_a_volume() -> None:
+    targets = {
+        mount.target
+        for _, service in SERVICES
+        for mount in service.mounts
+        if service.name == "postgres" and isinstance(mount.source, str)
+    }
+    assert targets == {PurePosixPath("/var/lib/postgresql/data")}
+
+
+@each_stack
+def test_the_commands_in_the_comments_name_the_file_and_its_services(stack: Stack) -> None:
+    text = stack.path.read_text(encoding="utf-8")
+    commands = re.findall(r"^# +docker compose -f (\S+) (.*)$", text, re.MULTILINE)
+    assert commands
+    for path, rest in commands:
+        assert ROOT / path == stack.path
+        words = rest.split()
+        if words[0] == "exec":
+            assert words[1] in stack.services
