@@ -1,0 +1,239 @@
+"""One PostgreSQL database: all its stores, committed together."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+import asyncpg
+
+from monstermq_shared.errors import StartupError, StoreConflict, StoreError
+from monstermq_shared.exit_codes import ExitCode
+from monstermq_shared.positions import Partition
+from monstermq_shared.stores.changes import Commit, CommitResult, Tenure
+from monstermq_shared.stores.ports import DatabaseSummary, Log
+from monstermq_shared.stores.postgres import archives, messages, opening, session_tables
+from monstermq_shared.stores.postgres.archives import PostgresArchiveStore, make_hypertable
+from monstermq_shared.stores.postgres.connection import Connection, connect
+from monstermq_shared.stores.postgres.errors import translated_at_start
+from monstermq_shared.stores.postgres.holder import PING_S, Holder
+from monstermq_shared.stores.postgres.messages import PostgresMessageStore
+from monstermq_shared.stores.postgres.readers import Readers
+from monstermq_shared.stores.postgres.sessions import PostgresSessionStore
+from monstermq_shared.stores.postgres.tables import TableKind
+from monstermq_shared.stores.postgres.tenures import Tenures
+from monstermq_shared.stores.postgres.urls import ConnectionSettings, describe
+from monstermq_shared.stores.postgres.writer import Writer
+from monstermq_shared.stores.sql import load_queries, table_names
+
+STATEMENT_TIMEOUT_S = 60.0
+"""How long the server may work on one statement."""
+
+_QUERIES = load_queries(__package__, "database.sql")
+
+
+class PostgresDatabase:
+    """A ``Database`` on a PostgreSQL server; open it with ``open``, and close it.
+
+    Attributes:
+        lost: None: whatever befalls the server, it may come back.
+        sessions: The session store, if it was asked for.
+    """
+
+    lost: None = None
+
+    def __init__(
+        self,
+        settings: ConnectionSettings,
+        tables: Mapping[str, str],
+        message_stores: Sequence[str],
+        archive_stores: Sequence[str],
+        *,
+        exclusive: bool,
+    ) -> None:
+        """Prepare one that is not connected; for ``open``, which says what the arguments are."""
+        where = self._where = describe(settings)
+        self._settings = settings
+        self._holder = Holder(where) if exclusive else None
+        self._tenures = Tenures(where)
+        self._readers = Readers(self._connect_reader, where)
+        self._writer = Writer(self._connect_writer, self._holder, where)
+        self.sessions = PostgresSessionStore(self._readers, self._tenures)
+        self._messages = {
+            name: PostgresMessageStore(name, tables[name], self._readers) for name in message_stores
+        }
+        self._archives = {
+            name: PostgresArchiveStore(name, tables[name], self._readers) for name in archive_stores
+        }
+        self._pinging: asyncio.Task[None] | None = None
+        self._ended_cleanly: bool | None = None
+
+    @classmethod
+    async def open(
+        cls,
+        settings: ConnectionSettings,
+        *,
+        session_store: bool,
+        message_stores: Sequence[str],
+        archive_stores: Sequence[str],
+        exclusive: bool = True,
+    ) -> "PostgresDatabase":
+        """Open a database, make what is missing, and lock every other broker out of it.
+
+        Args:
+            settings: Where it is.
+            session_store: Whether sessions are kept here.
+            message_stores: Names of retained and last-value stores, such as ``MCPLastval``.
+            archive_stores: Names of archives, such as ``MCPArchive``.
+            exclusive: Whether other brokers are locked out; else only tenures part them.
+
+        Raises:
+            ConfigError: A name cannot be that of a table, or two would share one.
+            StartupError: It cannot be reached or used, or another broker has it.
+            StoreDamaged: It is corrupt, or of a schema this release does not know.
+        """
+        tables = table_names(
+            [*message_stores, *archive_stores],
+            reserved=[*opening.RESERVED, *session_tables.TABLES],
+        )
+        kinds = {**session_tables.TABLES} if session_store else {}
+        kinds |= {tables[name]: messages.KIND for name in message_stores}
+        kinds |= {tables[name]: archives.KIND for name in archive_stores}
+        database = cls(settings, tables, message_stores, archive_stores, exclusive=exclusive)
+        try:
+            await database._start(kinds)
+        except BaseException:
+            await database.close()
+            raise
+        return database
+
+    def message_store(self, name: str) -> PostgresMessageStore:
+        """Return the message store of that name; it was given to ``open``."""
+        return self._messages[name]
+
+    def archive_store(self, name: str) -> PostgresArchiveStore:
+        """Return the archive of that name; it was given to ``open``."""
+        return self._archives[name]
+
+    async def begin(self, partition: Partition, projections: Sequence[str]) -> Tenure:
+        """Begin a tenure; an older one of these projections and partition is over.
+
+        Raises:
+            StoreUnavailable: The server cannot be reached now.
+            StoreConflict: Another broker holds the database now.
+            StoreError: The server refuses.
+        """
+        async with self._writer.transaction() as connection:
+            return await self._tenures.begin(connection, partition, projections)
+
+    async def commit(self, tenure: Tenure, commit: Commit) -> CommitResult:
+        """Apply it in one transaction, on condition that the tenure is not over.
+
+        Until it returns, what it carries must not change. After StoreUnavailable the identical
+        call is repeated until it succeeds: it is applied once, even if a try of unknown outcome
+        had taken effect.
+
+        Raises:
+            StoreUnavailable: The server is gone, or cannot do it now: repeat with backoff.
+            StoreConflict: The tenure is over, another broker holds the database, or the server has
+                lost commits.
+            StoreDamaged: The server's data is corrupt, or somebody has changed a table: stop.
+        """
+        async with self._writer.connection() as connection:
+            try:
+                return await self._commit(connection, tenure, commit, careful=False)
+            except asyncpg.UniqueViolationError:
+                # Some of its rows are there already.
+                await self._writer.roll_back(connection)
+                return await self._commit(connection, tenure, commit, careful=True)
+
+    async def log(self) -> Log | None:
+        """Return the newest log it has seen, None if it has seen none."""
+        rows = await self._readers.fetch(_QUERIES["log"])
+        return Log(*rows[0]) if rows else None
+
+    async def begin_boot(self, log: Log) -> None:
+        """Remember that a run with this boot number begins, before any of its offsets is used."""
+        async with self._writer.transaction() as connection:
+            await connection.execute(_QUERIES["begin_boot"], log.generation, log.boot)
+
+    async def size(self) -> int:
+        """Return the bytes that our tables and their indexes take on the server."""
+        ((size,),) = await self._readers.fetch(_QUERIES["size"])
+        return int(size)
+
+    async def summary(self) -> DatabaseSummary:
+        """Return what there is now, for the log of a start."""
+        ((sessions,),) = await self._readers.fetch(_QUERIES["sessions"])
+        return DatabaseSummary(
+            place=self._where, sessions=sessions, ended_cleanly=self._ended_cleanly
+        )
+
+    async def close(self) -> None:
+        """Finish what is running, and let another broker have it. A second call does nothing."""
+        if self._pinging is not None:
+            self._pinging.cancel()
+            await asyncio.wait([self._pinging])
+            self._pinging = None
+        await self._writer.close()
+        await self._readers.close()
+
+    async def _start(self, kinds: Mapping[str, TableKind]) -> None:
+        async def prepare(connection: Connection) -> None:
+            made = await opening.prepare_schema(connection, self._where, kinds)
+            for table in made:
+                if kinds.get(table) is archives.KIND:
+                    await make_hypertable(connection, self._where, table)
+            if self._holder is not None:
+                self._ended_cleanly = await self._holder.ended_cleanly(connection)
+
+        try:
+            with translated_at_start(self._where):
+                await self._writer.start(prepare)
+        except StoreConflict as exc:
+            raise StartupError(str(exc), exit_code=ExitCode.STORE_IN_USE) from exc
+        self._pinging = asyncio.create_task(self._ping())
+
+    async def _commit(
+        self, connection: Connection, tenure: Tenure, commit: Commit, *, careful: bool
+    ) -> CommitResult:
+        while True:
+            await connection.execute("BEGIN")
+            if await self._tenures.claim(connection, tenure, commit):
+                break
+            earlier, earlier_result = await self._tenures.earlier(connection, tenure)
+            await self._writer.commit(connection)
+            self._tenures.settle(tenure)
+            if earlier == commit:
+                return earlier_result
+        result = await self._apply(connection, tenure, commit, careful=careful)
+        self._tenures.suspect(tenure, commit, result)
+        await self._writer.commit(connection)
+        self._tenures.settle(tenure)
+        return result
+
+    async def _apply(
+        self, connection: Connection, tenure: Tenure, commit: Commit, *, careful: bool
+    ) -> CommitResult:
+        """Write the changes of all stores into the transaction that is open."""
+        place = await self._tenures.find_place(connection, tenure.partition)
+        assert place is not None, "the claim has found its rows"
+        trimmed = await self.sessions.apply(connection, place, commit.sessions, careful=careful)
+        for name, changes in commit.messages.items():
+            await self._messages[name].apply(connection, place, changes, commit.upto)
+        for name, records in commit.archives.items():
+            await self._archives[name].apply(connection, place, records, careful=careful)
+        return CommitResult(trimmed)
+
+    async def _ping(self) -> None:
+        """Show the server that we live, as ``holder`` says, and notice when it has gone."""
+        while True:
+            await asyncio.sleep(PING_S)
+            # Whoever commits next is told.
+            with suppress(StoreError):
+                await self._writer.ping()
+
+    async def _connect_reader(self) -> Connection:
+        return await connect(self._settings, statement_timeout_s=STATEMENT_TIMEOUT_S, durable=False)
+
+    async def _connect_writer(self) -> Connection:
+        return await connect(self._settings, statement_timeout_s=STATEMENT_TIMEOUT_S)

@@ -1,0 +1,134 @@
+-- text_function --
+-- What a payload says as text, NULL where it is not UTF-8 or has a NUL. Generated columns call it,
+-- so it must be immutable: convert_from is not called so only because the database's encoding might
+-- change, which is UTF-8 for good.
+CREATE OR REPLACE FUNCTION monstermq_text(payload bytea) RETURNS text
+LANGUAGE plpgsql IMMUTABLE STRICT AS $$
+BEGIN
+    RETURN pg_catalog.convert_from(payload, 'UTF8');
+EXCEPTION WHEN OTHERS THEN
+    RETURN NULL;
+END
+$$;
+
+-- json_function --
+-- What a payload says as JSON, NULL where it says nothing that jsonb takes.
+CREATE OR REPLACE FUNCTION monstermq_json(payload bytea) RETURNS jsonb
+LANGUAGE plpgsql IMMUTABLE STRICT AS $$
+BEGIN
+    RETURN pg_catalog.convert_from(payload, 'UTF8')::pg_catalog.jsonb;
+EXCEPTION WHEN OTHERS THEN
+    RETURN NULL;
+END
+$$;
+
+-- meta_table --
+-- One row. The holder is the broker that has the database, as messages name it; NULL once it has
+-- let go. The lock itself is an advisory lock of its connection.
+CREATE TABLE monstermq_meta (
+    id boolean PRIMARY KEY DEFAULT true CHECK (id),
+    schema_version integer NOT NULL,
+    generation text COLLATE "C",
+    boot bigint,
+    holder_host text COLLATE "C",
+    holder_process bigint,
+    holder_since timestamptz
+);
+
+-- meta_row --
+INSERT INTO monstermq_meta (schema_version) VALUES ($1);
+
+-- tables_table --
+-- Which tables are ours, and of which kind; a migration changes all of a kind.
+CREATE TABLE monstermq_tables (
+    name text COLLATE "C" PRIMARY KEY,
+    kind text COLLATE "C" NOT NULL
+);
+
+-- generations_table --
+-- Rows name the log their position belongs to by a number.
+CREATE TABLE generations (
+    number smallint PRIMARY KEY,
+    generation text COLLATE "C" NOT NULL UNIQUE
+);
+
+-- watermarks_table --
+-- How far projections have come in partitions; NULL until the first commit. Whoever begins a tenure
+-- sets the token, and every commit raises the version.
+CREATE TABLE watermarks (
+    projection text COLLATE "C" NOT NULL,
+    generation smallint NOT NULL,
+    partition integer NOT NULL,
+    reflected bigint,
+    restart bigint,
+    version bigint NOT NULL,
+    token text COLLATE "C" NOT NULL,
+    PRIMARY KEY (projection, generation, partition)
+) WITH (fillfactor = 20);
+
+-- find_generation --
+SELECT number FROM generations WHERE generation = $1;
+
+-- add_generation --
+INSERT INTO generations (number, generation)
+SELECT coalesce(max(number), 0) + 1, $1::text FROM generations
+RETURNING number;
+
+-- lock_watermarks --
+-- So that a beginning tenure sees the last version there is, and no commit comes in between.
+LOCK TABLE watermarks, generations IN SHARE ROW EXCLUSIVE MODE;
+
+-- begin --
+INSERT INTO watermarks (projection, generation, partition, version, token)
+SELECT
+    projection, $2, $3,
+    1 + (
+        SELECT coalesce(max(version), 0) FROM watermarks
+        WHERE generation = $2 AND partition = $3 AND projection = ANY($1::text[])
+    ),
+    $4
+FROM unnest($1::text[]) AS projection
+ON CONFLICT (projection, generation, partition) DO UPDATE SET
+    version = excluded.version, token = excluded.token
+RETURNING projection, version, reflected, restart;
+
+-- claim --
+UPDATE watermarks SET
+    version = version + 1,
+    reflected = greatest(reflected, $6),
+    restart = greatest(restart, $7)
+WHERE projection = ANY($1::text[]) AND generation = $2 AND partition = $3
+AND token = $4 AND version = $5;
+
+-- versions --
+SELECT version, token FROM watermarks
+WHERE projection = ANY($1::text[]) AND generation = $2 AND partition = $3;
+
+-- touch --
+-- Changes nothing; but its COMMIT waits for the standby that must have all commits before it.
+UPDATE watermarks SET token = token
+WHERE projection = ANY($1::text[]) AND generation = $2 AND partition = $3;
+
+-- marks --
+SELECT projection, reflected, restart FROM watermarks
+WHERE generation = $1 AND partition = $2 AND reflected IS NOT NULL;
+
+-- log --
+SELECT generation, boot FROM monstermq_meta WHERE generation IS NOT NULL;
+
+-- begin_boot --
+UPDATE monstermq_meta SET generation = $1, boot = $2;
+
+-- size --
+-- Chunks of hypertables, and partitions that somebody else has made, are children of our tables.
+WITH RECURSIVE relations (oid) AS (
+    SELECT pg_class.oid FROM pg_class
+    JOIN monstermq_tables ON relname = name
+    WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p')
+    UNION
+    SELECT inhrelid FROM relations JOIN pg_inherits ON inhparent = oid
+)
+SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint FROM relations;
+
+-- sessions --
+SELECT count(*) FROM sessions;

@@ -1,0 +1,193 @@
+"""Retained messages and last values in PostgreSQL."""
+
+import re
+
+from monstermq_shared.records import Record, size_of
+from monstermq_shared.stores.changes import MessageChanges
+from monstermq_shared.stores.ports import PAGE_SIZE_MAX
+from monstermq_shared.stores.postgres.connection import Connection
+from monstermq_shared.stores.postgres.readers import Readers
+from monstermq_shared.stores.postgres.rows import (
+    FRAGMENTS,
+    Place,
+    digest,
+    parts,
+    record_arrays,
+    record_parts,
+)
+from monstermq_shared.stores.postgres.tables import TableKind, columns
+from monstermq_shared.stores.sql import fill_in, load_queries
+from monstermq_shared.stores.topic_ranges import topic_ranges
+from monstermq_shared.topics import is_wildcard, matches
+
+_QUERIES = fill_in(load_queries(__package__, "messages.sql"), FRAGMENTS)
+
+KIND = TableKind(
+    name="messages",
+    create=[_QUERIES["table"], _QUERIES["topic_index"]],
+    columns=columns(
+        "topic text, topic_1 text, topic_2 text, topic_3 text, topic_4 text, topic_5 text, "
+        "topic_6 text, topic_7 text, topic_8 text, topic_9 text, topic_r text[], topic_l text, "
+        "time timestamp with time zone, payload_blob bytea, payload text, payload_json jsonb, "
+        "qos smallint, retained boolean, client_id text, message_uuid character varying(36), "
+        "generation smallint, partition integer, position bigint, properties jsonb, "
+        "expires_at timestamp with time zone, topic_digest bytea"
+    ),
+    key=["topic_digest"],
+)
+
+PURGE_ROWS_MAX = 2_000
+"""Rows that one statement deletes: others that want to write them wait until it has committed."""
+
+_PAGE_ROWS = 1_000
+_STRETCH_ROWS = 10_000
+_EXACT_COUNT_MAX = 100_000
+_IN_PATTERNS = re.compile(r"([\\%_])")
+
+
+class PostgresMessageStore:
+    """One row per topic.
+
+    Args:
+        name: The store's name, as the configuration has it.
+        table: Its table, as ``sql.table_name`` returns it.
+        readers: Where to read and purge.
+    """
+
+    def __init__(self, name: str, table: str, readers: Readers) -> None:
+        self.name = name
+        self._readers = readers
+        self._queries = fill_in(_QUERIES, {"table": table})
+
+    async def apply(
+        self, connection: Connection, place: Place, changes: MessageChanges, upto: int
+    ) -> None:
+        """Write the changes into the transaction that is open.
+
+        A row is never replaced by an older one, nor cleared if it is at ``upto`` or above.
+        """
+        records = [record for record in changes.values() if record is not None]
+        for part in record_parts(records):
+            digests = [digest(record.topic) for record in part]
+            await connection.execute(self._queries["upsert"], digests, *record_arrays(part), *place)
+        if len(records) < len(changes):
+            cleared = [topic for topic, record in changes.items() if record is None]
+            for topics in parts(cleared):
+                digests = [digest(topic) for topic in topics]
+                await connection.execute(self._queries["clear"], digests, upto, *place)
+
+    async def get(self, topic: str) -> Record | None:
+        """Return the topic's record, or None if there is none."""
+        rows = await self._readers.fetch(self._queries["get"], digest(topic), topic)
+        return Record(*rows[0]) if rows else None
+
+    async def find(
+        self, topic_filter: str, *, after: str, limit: int, size_max: int = PAGE_SIZE_MAX
+    ) -> list[Record]:
+        """Return a page of the matching records after that topic, in order of topic."""
+        page = _Page(topic_filter, limit, size_max)
+        if not is_wildcard(topic_filter):
+            await self._add_topic(page, topic_filter, after)
+            return page.records
+        pattern = _pattern(topic_filter) if "+" in topic_filter else None
+        for low, high in topic_ranges(topic_filter):
+            if high is not None and high.endswith("\0"):
+                await self._add_topic(page, low, after)
+                continue
+            start: str | None = after
+            while start is not None and not page.is_full and (high is None or start < high):
+                start = await self._add_range(page, (low, start, high), pattern)
+        return page.records
+
+    async def count(self) -> int:
+        """Return how many topics it holds, estimated if it is many."""
+        ((exact,),) = await self._readers.fetch(self._queries["count"], _EXACT_COUNT_MAX + 1)
+        if exact <= _EXACT_COUNT_MAX:
+            return int(exact)
+        ((estimate,),) = await self._readers.fetch(self._queries["estimate"])
+        return max(int(exact), int(estimate))
+
+    async def purge(self, *, before_ms: int, limit: int) -> int:
+        """Delete up to ``limit`` records older than that; return how many there were.
+
+        Rows that are being replaced at the moment are not older any more.
+        """
+        deleted = 0
+        while deleted < limit:
+            rows_max = min(limit - deleted, PURGE_ROWS_MAX)
+            count = await self._readers.execute(self._queries["purge"], before_ms, rows_max)
+            deleted += count
+            if count < rows_max:
+                break
+        return deleted
+
+    async def _add_topic(self, page: "_Page", topic: str, after: str) -> None:
+        """Add the record of one topic, if it is not on an earlier page."""
+        if topic > after and not page.is_full:
+            record = await self.get(topic)
+            if record is not None:
+                page.look_at(record)
+
+    async def _add_range(
+        self, page: "_Page", bounds: tuple[str, str, str | None], pattern: str | None
+    ) -> str | None:
+        """Add records of a range: from a topic on, above another, below a third.
+
+        Returns:
+            Above which topic it goes on; None at the end of the range.
+        """
+        rows_max, size_max = min(page.rows_left, _PAGE_ROWS), page.size_left
+        # Without a pattern everything is wanted, so no more is looked at than there is room for.
+        stretch = rows_max if pattern is None else _STRETCH_ROWS
+        rows = await self._readers.fetch(
+            self._queries["page"], *bounds, pattern, rows_max, stretch, size_max
+        )
+        for *values, is_wanted, is_last in rows:
+            if is_wanted:
+                record = Record(*values)
+                page.look_at(record)
+                rows_max -= 1
+                size_max -= size_of(record)
+            if is_last or rows_max == 0 or size_max <= 0:
+                return str(values[0])
+        return None
+
+
+class _Page:
+    """A page that is being filled.
+
+    Attributes:
+        records: What it holds so far, in order.
+        rows_left: How many more it takes.
+        size_left: Bytes of records after which it takes no more.
+    """
+
+    def __init__(self, topic_filter: str, limit: int, size_max: int) -> None:
+        self.records: list[Record] = []
+        self.rows_left = limit
+        self.size_left = size_max
+        self._filter = topic_filter
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it takes no more."""
+        return self.rows_left <= 0 or (self.size_left <= 0 and bool(self.records))
+
+    def look_at(self, record: Record) -> None:
+        """Add a record if it matches: the ranges of a filter with + hold others as well."""
+        if matches(self._filter, record.topic):
+            self.records.append(record)
+            self.rows_left -= 1
+            self.size_left -= size_of(record)
+
+
+def _pattern(topic_filter: str) -> str:
+    """Return what every match of a filter is LIKE, and some other topics."""
+    levels = topic_filter.split("/")
+    tail = levels.pop() == "#"
+    if not tail:
+        levels = topic_filter.split("/")
+    literal = "/".join(
+        "%" if level == "+" else _IN_PATTERNS.sub(r"\\\1", level) for level in levels
+    )
+    return f"{literal}%" if tail else literal

@@ -1,0 +1,154 @@
+"""Opens the database: makes what is missing, brings an older schema to this one, and checks it."""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+
+from monstermq_shared.errors import StoreDamaged
+from monstermq_shared.stores.postgres.connection import Connection
+from monstermq_shared.stores.postgres.migrations import MIGRATIONS, VERSION, Migration
+from monstermq_shared.stores.postgres.tables import TableKind, columns
+from monstermq_shared.stores.sql import load_queries
+
+logger = logging.getLogger(__name__)
+
+_OPENING = load_queries(__package__, "opening.sql")
+_DATABASE = load_queries(__package__, "database.sql")
+
+META_TABLE = "monstermq_meta"
+
+META_KINDS = (
+    TableKind(
+        name="generations",
+        create=[_DATABASE["generations_table"]],
+        columns=columns("number smallint, generation text"),
+        key=["number"],
+    ),
+    TableKind(
+        name="watermarks",
+        create=[_DATABASE["watermarks_table"]],
+        columns=columns(
+            "projection text, generation smallint, partition integer, reflected bigint, "
+            "restart bigint, version bigint, token text"
+        ),
+        key=["projection", "generation", "partition"],
+    ),
+)
+
+RESERVED = (META_TABLE, "monstermq_tables", *(kind.name for kind in META_KINDS))
+"""Tables of the database itself, which no store may be called."""
+
+
+async def current_schema(connection: Connection) -> str:
+    """Return the schema that has our tables."""
+    return str(await connection.fetchval(_OPENING["schema"]))
+
+
+async def prepare_schema(
+    connection: Connection,
+    where: str,
+    tables: Mapping[str, TableKind],
+    *,
+    version: int = VERSION,
+    migrations: Sequence[Migration] = MIGRATIONS,
+) -> list[str]:
+    """Make the schema what this release needs, in one transaction.
+
+    Args:
+        connection: Outside of a transaction.
+        where: The database, as messages name it.
+        tables: Name -> kind of the tables that are needed.
+        version: Of the schema.
+        migrations: What leads to it.
+
+    Returns:
+        The tables that were made.
+
+    Raises:
+        StoreDamaged: The schema is of a later version, a table is not as we made it, or somebody
+            else's table has the name of one of ours. Nothing was changed.
+        asyncpg.PostgresError, OSError: The server refused, or the connection was lost.
+    """
+    async with connection.transaction():
+        await connection.execute(_OPENING["lock_schema"])
+        wanted = {**{kind.name: kind for kind in META_KINDS}, **tables}
+        if not await connection.fetch(_OPENING["relations"], [META_TABLE]):
+            for name in ("text_function", "json_function", "meta_table", "tables_table"):
+                await connection.execute(_DATABASE[name])
+            await connection.execute(_DATABASE["meta_row"], version)
+        else:
+            await _migrate(connection, where, version, migrations)
+        ours = {row["name"] for row in await connection.fetch(_OPENING["our_tables"])}
+        missing = {name: kind for name, kind in wanted.items() if name not in ours}
+        await _refuse_strangers(connection, where, missing)
+        for name, kind in missing.items():
+            for statement in kind.statements(name):
+                await connection.execute(statement)
+            await connection.execute(_OPENING["add_table"], name, kind.name)
+        await _check(connection, where, wanted)
+    return [*missing]
+
+
+async def _migrate(
+    connection: Connection, where: str, version: int, migrations: Sequence[Migration]
+) -> None:
+    """Bring the schema to a version, if it is older."""
+    found = await connection.fetchval(_OPENING["version"])
+    if found is None or found > version:
+        raise StoreDamaged(
+            f"PostgreSQL at {where}: the schema is of version {found}, and this release knows "
+            f"{version}; use the release that made it, or another database or schema"
+        )
+    steps = [step for step in migrations if step.version > found]
+    if [step.version for step in steps] != list(range(found + 1, version + 1)):
+        raise StoreDamaged(
+            f"PostgreSQL at {where}: this release cannot bring a schema of version {found} to "
+            f"{version}; go through an earlier release"
+        )
+    kinds = await connection.fetch(_OPENING["our_tables"]) if steps else []
+    for step in steps:
+        logger.info("PostgreSQL at %s: bringing the schema to version %d", *(where, step.version))
+        for statement in step.statements([(row["name"], row["kind"]) for row in kinds]):
+            await connection.execute(statement)
+        await connection.execute(_OPENING["set_version"], step.version)
+
+
+async def _refuse_strangers(connection: Connection, where: str, names: Iterable[str]) -> None:
+    """Refuse to take over a table that somebody else has made."""
+    taken = await connection.fetch(_OPENING["relations"], [*names])
+    if taken:
+        listed = ", ".join(sorted(row["relname"] for row in taken))
+        raise StoreDamaged(
+            f"PostgreSQL at {where}: {listed} is there already, and was not made by this broker "
+            "(the original MonsterMQ has tables of these names); set Postgres.Url to another "
+            "database, or to another schema with currentSchema, or rename what is there"
+        )
+
+
+async def _check(connection: Connection, where: str, tables: Mapping[str, TableKind]) -> None:
+    """Refuse tables of which somebody has dropped, renamed or retyped a column, or the key."""
+    found: dict[str, dict[str, str]] = {name: {} for name in tables}
+    for table, column, type_name in await connection.fetch(_OPENING["columns"], [*tables]):
+        found[table][column] = type_name
+    rows = await connection.fetch(_OPENING["keys"], [*tables])
+    keys = {row["relname"]: row["key"] for row in rows}
+    for name, kind in tables.items():
+        fault = _fault(kind, found[name], keys.get(name))
+        if fault is not None:
+            raise StoreDamaged(
+                f"PostgreSQL at {where}: table {name} is not as the broker made it: {fault}; "
+                "somebody else has altered it: undo that, or go back to a backup"
+            )
+
+
+def _fault(kind: TableKind, found: Mapping[str, str], key: Sequence[str] | None) -> str | None:
+    """Return what is wrong with a table. Columns that somebody has added do no harm."""
+    if not found:
+        return "it is missing"
+    for column, type_name in kind.columns.items():
+        if column not in found:
+            return f"its column {column} is missing"
+        if found[column] != type_name:
+            return f"its column {column} is {found[column]} instead of {type_name}"
+    if key != [*kind.key]:
+        return f"its primary key is not ({', '.join(kind.key)})"
+    return None

@@ -1,0 +1,103 @@
+"""The few connections that read and purge, beside the one that commits."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import asyncpg
+
+from monstermq_shared.errors import StoreUnavailable
+from monstermq_shared.stores.postgres.connection import Connection
+from monstermq_shared.stores.postgres.errors import translated
+
+CONNECTIONS_MAX = 3
+"""Reads of any number of clients share them: whoever comes later waits."""
+
+# Values decide how a page is best read, and planning takes less than reading the wrong way.
+_SETTINGS = "SET plan_cache_mode = force_custom_plan"
+
+
+class Readers:
+    """A pool of connections, made when they are needed and again after they were lost.
+
+    Args:
+        connect: Makes one.
+        where: The database, as messages name it.
+    """
+
+    def __init__(self, connect: Callable[[], Awaitable[Connection]], where: str) -> None:
+        self._connect = connect
+        self._where = where
+        self._free = asyncio.Semaphore(CONNECTIONS_MAX)
+        self._idle: list[Connection] = []
+        self._closed = False
+
+    async def fetch(self, query: str, *parameters: object) -> list[asyncpg.Record]:
+        """Return the rows of one statement.
+
+        Raises:
+            StoreError: As ``errors.translated`` says.
+        """
+        async with self.connection() as connection:
+            return await connection.fetch(query, *parameters)
+
+    async def execute(self, query: str, *parameters: object) -> int:
+        """Run one statement that changes rows; return how many.
+
+        Raises:
+            StoreError: As ``errors.translated`` says.
+        """
+        async with self.connection() as connection:
+            return changed_rows(await connection.execute(query, *parameters))
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """Lend a connection, outside of a transaction and to be given back so.
+
+        Raises:
+            StoreError: As ``errors.translated`` says, also for what the body raises.
+        """
+        with translated(self._where):
+            async with self._free:
+                connection = await self._take()
+                try:
+                    yield connection
+                except asyncpg.PostgresError:
+                    if connection.is_in_transaction():
+                        connection.terminate()
+                    raise
+                except BaseException:
+                    # It may be in the middle of an answer.
+                    connection.terminate()
+                    raise
+                finally:
+                    self._give_back(connection)
+
+    async def close(self) -> None:
+        """Close all connections; what is being read ends with StoreUnavailable."""
+        self._closed = True
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.terminate()
+
+    async def _take(self) -> Connection:
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.is_closed():
+                return connection
+        if self._closed:
+            raise StoreUnavailable(f"PostgreSQL at {self._where}: it has been closed")
+        connection = await self._connect()
+        await connection.execute(_SETTINGS)
+        return connection
+
+    def _give_back(self, connection: Connection) -> None:
+        if self._closed:
+            connection.terminate()
+        if not connection.is_closed():
+            self._idle.append(connection)
+
+
+def changed_rows(status: str) -> int:
+    """Return how many rows a statement changed, from what the server said of it."""
+    return int(status.rpartition(" ")[2])

@@ -1,0 +1,277 @@
+"""Writes what a commit changes of sessions: of all clients together, a few statements in all."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import orjson
+
+from monstermq_shared.records import Record, size_of
+from monstermq_shared.stores.changes import (
+    SessionChanges,
+    SessionRow,
+    Trim,
+    Trimmed,
+)
+from monstermq_shared.stores.postgres.connection import Connection
+from monstermq_shared.stores.postgres.rows import (
+    COPIED_COLUMNS,
+    LINK_COLUMNS,
+    Place,
+    arrays,
+    copy_pieces,
+    digest,
+    encode_link,
+    encode_row,
+    parts,
+    record_arrays,
+    record_parts,
+)
+from monstermq_shared.stores.postgres.session_tables import QUERIES
+
+_END_ROWS = 10_000
+_TRIM_ROWS_MIN = 64
+_TRIM_ROWS_MAX = 8_192
+
+Row = tuple[object, ...]
+
+
+class SessionBatch:
+    """The changes of all clients, on their way into the transaction that is open.
+
+    Args:
+        connection: Where.
+        place: The partition that offsets are of.
+        changes: Client id -> what changes.
+    """
+
+    def __init__(self, connection: Connection, place: Place, changes: SessionChanges) -> None:
+        self._connection = connection
+        self._place = place
+        self._changes = {
+            client_id: (digest(client_id), change) for client_id, change in changes.items()
+        }
+
+    async def write(self, *, careful: bool) -> dict[str, Trimmed]:
+        """Write all of it, in the order that ``ClientChanges`` gives.
+
+        Args:
+            careful: Whether some messages may be queued already. They stay as they are.
+
+        Returns:
+            For each client, what its ``Trim`` dropped.
+
+        Raises:
+            asyncpg.UniqueViolationError: A message is queued already, and this was not careful.
+        """
+        changes = self._changes.values()
+        await self._end([key for key, change in changes if change.ended])
+        await self._put("put_sessions", self._session_rows())
+        await self._put("put_subscriptions", self._subscription_rows())
+        gone = ((key, digest(at)) for key, at, qos in self._subscriptions() if qos is None)
+        await self._put("delete_subscriptions", gone)
+        if any(change.queued for _, change in changes):
+            await (self._add_queued() if careful else self._copy_queued())
+        await self._dequeue((key, offset) for key, change in changes for offset in change.dequeued)
+        await self._put_packet_ids()
+        trims = {id_: change.trim for id_, (_, change) in self._changes.items() if change.trim}
+        return await self._trim(trims) if trims else {}
+
+    # -- sessions and subscriptions ----------------------------------------------------------------
+
+    async def _end(self, keys: Sequence[bytes]) -> None:
+        """Delete everything there is of clients."""
+        for part in parts(keys):
+            while (
+                await self._connection.fetchval(QUERIES["end_queues"], part, _END_ROWS) == _END_ROWS
+            ):
+                pass
+            for table in ("subscriptions", "open_ids", "inflight", "sessions"):
+                await self._connection.execute(QUERIES[f"end_{table}"], part)
+
+    def _session_rows(self) -> Iterator[Row]:
+        for key, change in self._changes.values():
+            if change.session is not None:
+                yield key, *_session_row(change.session)
+
+    def _subscriptions(self) -> Iterator[tuple[bytes, str, int | None]]:
+        for key, change in self._changes.values():
+            for topic_filter, qos in change.subscriptions.items():
+                yield key, topic_filter, qos
+
+    def _subscription_rows(self) -> Iterator[Row]:
+        for client_id, (key, change) in self._changes.items():
+            for topic_filter, qos in change.subscriptions.items():
+                if qos is not None:
+                    yield key, digest(topic_filter), client_id, topic_filter, qos
+
+    async def _put(self, statement: str, rows: Iterable[Row], *parameters: object) -> None:
+        """Execute a statement that takes its rows as one array for each column."""
+        for part in parts(rows):
+            await self._connection.execute(QUERIES[statement], *arrays(part), *parameters)
+
+    # -- queues ------------------------------------------------------------------------------------
+
+    def _messages(self) -> Iterator[Record]:
+        """Yield each queued message once, however many clients it is for."""
+        seen: set[int] = set()
+        for _, change in self._changes.values():
+            for offset, (record, _) in change.queued.items():
+                if offset not in seen:
+                    seen.add(offset)
+                    yield record
+
+    async def _copy_queued(self) -> None:
+        """Queue messages of which none is queued already."""
+        await self._connection.copy_to_table(
+            "queuedmessages",
+            source=copy_pieces(encode_row(record, self._place) for record in self._messages()),
+            columns=[*COPIED_COLUMNS, "payload"],
+            format="binary",
+        )
+        totals: dict[bytes, tuple[int, int]] = {}
+        await self._connection.copy_to_table(
+            "queuedmessagesclients",
+            source=copy_pieces(self._encoded_links(totals)),
+            columns=LINK_COLUMNS,
+            format="binary",
+        )
+        await self._count([(key, *total) for key, total in totals.items()])
+
+    def _encoded_links(self, totals: dict[bytes, tuple[int, int]]) -> Iterator[bytes]:
+        """Yield the rows, and add up by client how many there are and the bytes of them."""
+        for key, change in self._changes.values():
+            total = 0
+            for record, qos in change.queued.values():
+                size = size_of(record)
+                total += size
+                yield encode_link(key, self._place, (record.offset, qos, size))
+            if change.queued:
+                totals[key] = (len(change.queued), total)
+
+    async def _add_queued(self) -> None:
+        """Queue messages of which some may be queued already."""
+        for part in record_parts(self._messages()):
+            await self._connection.execute(
+                QUERIES["add_messages"], *record_arrays(part), *self._place
+            )
+        links = (
+            (key, offset, qos)
+            for key, change in self._changes.values()
+            for offset, (_, qos) in change.queued.items()
+        )
+        for rows in parts(links):
+            totals = await self._connection.fetch(QUERIES["add_links"], *arrays(rows), *self._place)
+            await self._count([(key, messages, size) for key, messages, size in totals])
+
+    async def _count(self, totals: Sequence[tuple[bytes, int, int]]) -> None:
+        """Count what was queued: rows of client, messages and their size.
+
+        What was queued for clients that have no session goes again: nobody would ever count or
+        delete it.
+        """
+        for part in parts(totals):
+            found = await self._connection.fetch(QUERIES["count_queued"], *arrays(part))
+            if len(found) < len(part):
+                known = {row[0] for row in found}
+                await self._end([row[0] for row in part if row[0] not in known])
+
+    async def _dequeue(self, links: Iterable[tuple[bytes, int]]) -> None:
+        """Delete queue rows, and the messages that nobody waits for any more."""
+        for part in parts(links):
+            keys = [key for key, _ in part]
+            offsets = [offset for _, offset in part]
+            await self._connection.execute(QUERIES["delete_links"], keys, offsets, *self._place)
+            await self._connection.execute(
+                QUERIES["delete_messages"], [*set(offsets)], *self._place
+            )
+
+    async def _trim(self, trims: Mapping[str, Trim]) -> dict[str, Trimmed]:
+        """Drop the oldest rows; for all clients at once, in few rounds even if they are small."""
+        trimmed = dict.fromkeys(trims, Trimmed(0, 0))
+        waiting = dict(trims)
+        rows_max = max([_TRIM_ROWS_MIN, *(trim.messages for trim in trims.values())])
+        while waiting:
+            rows_max = min(rows_max, _TRIM_ROWS_MAX)
+            client_ids = [*waiting]
+            found = await self._oldest_links(waiting, rows_max)
+            dropped: list[tuple[bytes, int]] = []
+            for client_id, links in zip(client_ids, found, strict=True):
+                trim = waiting[client_id]
+                count, size = _count_to_drop(trim, [size for _, size in links])
+                key = self._changes[client_id][0]
+                dropped += [(key, offset) for offset, _ in links[:count]]
+                before = trimmed[client_id]
+                trimmed[client_id] = Trimmed(before.messages + count, before.size + size)
+                left = Trim(trim.after, trim.messages - count, trim.size - size)
+                if len(links) < rows_max or (left.messages <= 0 and left.size <= 0):
+                    del waiting[client_id]
+                else:
+                    waiting[client_id] = left
+            await self._dequeue(dropped)
+            rows_max *= 2
+        return trimmed
+
+    async def _oldest_links(
+        self, trims: Mapping[str, Trim], rows_max: int
+    ) -> list[list[tuple[int, int]]]:
+        """Return the next (offset, size) of each client's queue that may be dropped."""
+        found: list[list[tuple[int, int]]] = []
+        for part in parts(trims.items()):
+            keys = [self._changes[client_id][0] for client_id, _ in part]
+            after = [trim.after for _, trim in part]
+            rows = await self._connection.fetch(
+                QUERIES["oldest_links"], keys, after, *self._place, rows_max
+            )
+            links: list[list[tuple[int, int]]] = [[] for _ in part]
+            for number, offset, size in rows:
+                links[number - 1].append((offset, size))
+            found += links
+        return found
+
+    # -- packet ids --------------------------------------------------------------------------------
+
+    async def _put_packet_ids(self) -> None:
+        """Write open ids and what is in flight."""
+        changes = self._changes.values()
+        open_ids = [
+            (key, id_, at) for key, change in changes for id_, at in change.open_ids.items()
+        ]
+        await self._put(
+            "put_open_ids", (row for row in open_ids if row[2] is not None), *self._place
+        )
+        closed = ((key, id_) for key, id_, at in open_ids if at is None)
+        await self._put("delete_open_ids", closed, self._place.partition)
+        in_flight = [
+            (key, id_, at) for key, change in changes for id_, at in change.in_flight.items()
+        ]
+        sent = ((key, id_, *at) for key, id_, at in in_flight if at is not None)
+        await self._put("put_inflight", sent, *self._place)
+        done = ((key, id_) for key, id_, at in in_flight if at is None)
+        await self._put("delete_inflight", done)
+
+
+def _count_to_drop(trim: Trim, sizes: Sequence[int]) -> tuple[int, int]:
+    """Return how many of the oldest rows make the room that is asked for, and their size."""
+    count = dropped = 0
+    for size in sizes:
+        if count >= trim.messages and dropped >= trim.size:
+            break
+        count += 1
+        dropped += size
+    return count, dropped
+
+
+def _session_row(session: SessionRow) -> Row:
+    will = session.will
+    return (
+        session.client_id,
+        session.clean,
+        session.connected,
+        session.updated_ms,
+        orjson.dumps(session.information).decode(),
+        *(
+            (None, None, None, None)
+            if will is None
+            else (will.topic, will.payload, will.qos, will.retain)
+        ),
+        session.incarnation,
+    )

@@ -1,0 +1,308 @@
+-- sessions_table --
+-- A client id may have 65,535 bytes, which no index takes: the key of all these tables is a digest
+-- of it. What waits for a session is counted as it comes and goes, so that a start reads one row a
+-- session, however long its queue is. Rows change often, in place if there is room on their page.
+CREATE TABLE sessions (
+    client_id text COLLATE "C" NOT NULL,
+    node_id text COLLATE "C" NOT NULL DEFAULT 'N/A',
+    clean_session boolean NOT NULL,
+    connected boolean NOT NULL,
+    update_time timestamptz NOT NULL,
+    information jsonb NOT NULL,
+    last_will_topic text COLLATE "C",
+    last_will_message bytea,
+    last_will_qos smallint,
+    last_will_retain boolean,
+    incarnation bigint NOT NULL,
+    queued_messages bigint NOT NULL DEFAULT 0,
+    queued_size bigint NOT NULL DEFAULT 0,
+    expiry_s bigint,
+    client_digest bytea PRIMARY KEY
+) WITH (fillfactor = 50);
+
+-- subscriptions_table --
+-- The topic is the filter, level by level, as in the original. Its indexes by topic served its
+-- matching in SQL; matching is done in memory here.
+CREATE TABLE subscriptions (
+    client_id text COLLATE "C" NOT NULL,
+    topic text[] COLLATE "C" NOT NULL,
+    qos smallint NOT NULL,
+    wildcard boolean NOT NULL GENERATED ALWAYS AS ('+' = ANY(topic) OR '#' = ANY(topic)) STORED,
+    options smallint,
+    client_digest bytea NOT NULL,
+    topic_digest bytea NOT NULL,
+    PRIMARY KEY (client_digest, topic_digest)
+);
+
+-- queuedmessages_table --
+-- One row per message, however many clients it waits for. The message_id is the original's, which
+-- always has 0 there.
+CREATE TABLE queuedmessages (
+    message_uuid varchar(36) COLLATE "C" NOT NULL,
+    message_id integer NOT NULL DEFAULT 0,
+    topic text COLLATE "C" NOT NULL,
+    time timestamptz NOT NULL,
+    payload bytea NOT NULL,
+    qos smallint NOT NULL,
+    retained boolean NOT NULL,
+    client_id text COLLATE "C" NOT NULL,
+    generation smallint NOT NULL,
+    partition integer NOT NULL,
+    position bigint NOT NULL,
+    properties jsonb,
+    expires_at timestamptz,
+    PRIMARY KEY (generation, partition, position)
+);
+
+-- queuedmessagesclients_table --
+-- Which clients a message waits for. One row per delivery, so it names neither the client nor the
+-- message in full: a client id of 65,535 bytes would be there as often as messages wait.
+CREATE TABLE queuedmessagesclients (
+    client_digest bytea NOT NULL,
+    generation smallint NOT NULL,
+    partition integer NOT NULL,
+    position bigint NOT NULL,
+    qos smallint NOT NULL,
+    size bigint NOT NULL,
+    PRIMARY KEY (client_digest, generation, partition, position)
+);
+
+-- queuedmessagesclients_index --
+-- Answers whether anybody still waits for a message.
+CREATE INDEX ON queuedmessagesclients (position);
+
+-- open_ids_table --
+CREATE TABLE open_ids (
+    client_digest bytea NOT NULL,
+    packet_id integer NOT NULL,
+    generation smallint NOT NULL,
+    partition integer NOT NULL,
+    position bigint NOT NULL,
+    PRIMARY KEY (client_digest, packet_id, partition)
+);
+
+-- inflight_table --
+CREATE TABLE inflight (
+    client_digest bytea NOT NULL,
+    packet_id integer NOT NULL,
+    generation smallint NOT NULL,
+    partition integer NOT NULL,
+    position bigint NOT NULL,
+    state smallint NOT NULL,
+    PRIMARY KEY (client_digest, packet_id)
+);
+
+-- end_queues --
+-- Deletes up to $2 links of the clients, of all partitions, and the messages that nobody else waits
+-- for. Returns how many links there were.
+WITH links AS (
+    DELETE FROM queuedmessagesclients WHERE ctid = ANY(ARRAY(
+        SELECT ctid FROM queuedmessagesclients WHERE client_digest = ANY($1::bytea[]) LIMIT $2
+    ))
+    RETURNING generation, partition, position
+), messages AS (
+    DELETE FROM queuedmessages AS message USING links
+    WHERE message.generation = links.generation AND message.partition = links.partition
+    AND message.position = links.position
+    AND NOT EXISTS (
+        SELECT FROM queuedmessagesclients AS other
+        WHERE other.position = message.position AND other.generation = message.generation
+        AND other.partition = message.partition AND other.client_digest <> ALL($1::bytea[])
+    )
+)
+SELECT count(*) FROM links;
+
+-- end_subscriptions --
+DELETE FROM subscriptions WHERE client_digest = ANY($1::bytea[]);
+
+-- end_open_ids --
+DELETE FROM open_ids WHERE client_digest = ANY($1::bytea[]);
+
+-- end_inflight --
+DELETE FROM inflight WHERE client_digest = ANY($1::bytea[]);
+
+-- end_sessions --
+DELETE FROM sessions WHERE client_digest = ANY($1::bytea[]);
+
+-- put_sessions --
+INSERT INTO sessions (
+    client_digest, client_id, clean_session, connected, update_time, information,
+    last_will_topic, last_will_message, last_will_qos, last_will_retain, incarnation
+)
+SELECT
+    client_digest, client_id, clean, connected, to_timestamp(updated_ms / 1000), information,
+    will_topic, will_payload, will_qos, will_retain, incarnation
+FROM unnest(
+    $1::bytea[], $2::text[], $3::boolean[], $4::boolean[], $5::float8[], $6::jsonb[], $7::text[],
+    $8::bytea[], $9::smallint[], $10::boolean[], $11::bigint[]
+) AS new (
+    client_digest, client_id, clean, connected, updated_ms, information, will_topic, will_payload,
+    will_qos, will_retain, incarnation
+)
+ON CONFLICT (client_digest) DO UPDATE SET
+    clean_session = excluded.clean_session,
+    connected = excluded.connected,
+    update_time = excluded.update_time,
+    information = excluded.information,
+    last_will_topic = excluded.last_will_topic,
+    last_will_message = excluded.last_will_message,
+    last_will_qos = excluded.last_will_qos,
+    last_will_retain = excluded.last_will_retain,
+    incarnation = excluded.incarnation;
+
+-- put_subscriptions --
+INSERT INTO subscriptions (client_digest, topic_digest, client_id, topic, qos)
+SELECT client_digest, topic_digest, client_id, string_to_array(topic_filter, '/'), qos
+FROM unnest($1::bytea[], $2::bytea[], $3::text[], $4::text[], $5::smallint[])
+AS new (client_digest, topic_digest, client_id, topic_filter, qos)
+ON CONFLICT (client_digest, topic_digest) DO UPDATE SET qos = excluded.qos;
+
+-- delete_subscriptions --
+DELETE FROM subscriptions AS stored
+USING unnest($1::bytea[], $2::bytea[]) AS gone (client_digest, topic_digest)
+WHERE stored.client_digest = gone.client_digest AND stored.topic_digest = gone.topic_digest;
+
+-- add_messages --
+-- For messages of which some may be there; all others are copied.
+INSERT INTO queuedmessages (
+    topic, time, payload, qos, retained, client_id, message_uuid, position, generation, partition
+)
+SELECT
+    topic, to_timestamp(time_ms / 1000), payload, qos, retained, client_id, id, position, $9, $10
+FROM unnest(
+    $1::text[], $2::float8[], $3::bytea[], $4::smallint[], $5::boolean[], $6::text[], $7::text[],
+    $8::bigint[]
+) AS new (topic, time_ms, payload, qos, retained, client_id, id, position)
+ON CONFLICT (generation, partition, position) DO NOTHING;
+
+-- add_links --
+-- For links of which some may be there. The messages are there already. Returns which clients there
+-- were, each once, with what came to their queues.
+WITH links AS (
+    INSERT INTO queuedmessagesclients (client_digest, generation, partition, position, qos, size)
+    SELECT
+        new.client_digest, $4, $5, new.position, new.qos,
+        octet_length(topic) + octet_length(client_id) + octet_length(payload)
+    FROM unnest($1::bytea[], $2::bigint[], $3::smallint[]) AS new (client_digest, position, qos)
+    JOIN queuedmessages AS message
+    ON message.generation = $4 AND message.partition = $5 AND message.position = new.position
+    ON CONFLICT (client_digest, generation, partition, position) DO NOTHING
+    RETURNING client_digest, size
+)
+SELECT client_digest, count(*) AS messages, sum(size)::bigint AS size
+FROM links GROUP BY client_digest;
+
+-- count_queued --
+-- Adds to what is counted of queues. Returns the clients that there are.
+UPDATE sessions SET
+    queued_messages = queued_messages + messages,
+    queued_size = queued_size + size
+FROM unnest($1::bytea[], $2::bigint[], $3::bigint[]) AS come (client_digest, messages, size)
+WHERE sessions.client_digest = come.client_digest
+RETURNING sessions.client_digest;
+
+-- delete_links --
+WITH links AS (
+    DELETE FROM queuedmessagesclients AS link
+    USING unnest($1::bytea[], $2::bigint[]) AS gone (client_digest, position)
+    WHERE link.client_digest = gone.client_digest AND link.position = gone.position
+    AND link.generation = $3 AND link.partition = $4
+    RETURNING link.client_digest, link.size
+)
+UPDATE sessions SET
+    queued_messages = queued_messages - messages,
+    queued_size = queued_size - total
+FROM (
+    SELECT client_digest, count(*) AS messages, sum(size)::bigint AS total
+    FROM links GROUP BY client_digest
+) AS gone
+WHERE sessions.client_digest = gone.client_digest;
+
+-- delete_messages --
+-- Of these messages, delete those that nobody waits for any more.
+DELETE FROM queuedmessages AS message
+USING unnest($1::bigint[]) AS gone (position)
+WHERE message.generation = $2 AND message.partition = $3 AND message.position = gone.position
+AND NOT EXISTS (
+    SELECT FROM queuedmessagesclients AS link
+    WHERE link.position = message.position
+    AND link.generation = message.generation AND link.partition = message.partition
+);
+
+-- oldest_links --
+-- The next $5 links of each client after a position.
+SELECT number, link.position, link.size
+FROM unnest($1::bytea[], $2::bigint[]) WITH ORDINALITY AS client (digest, after, number)
+CROSS JOIN LATERAL (
+    SELECT position, size FROM queuedmessagesclients
+    WHERE client_digest = digest AND generation = $3 AND partition = $4 AND position > after
+    ORDER BY position LIMIT $5
+) AS link
+ORDER BY number, link.position;
+
+-- put_open_ids --
+INSERT INTO open_ids (client_digest, packet_id, position, generation, partition)
+SELECT client_digest, packet_id, position, $4, $5
+FROM unnest($1::bytea[], $2::integer[], $3::bigint[]) AS new (client_digest, packet_id, position)
+ON CONFLICT (client_digest, packet_id, partition) DO UPDATE SET
+    position = excluded.position, generation = excluded.generation;
+
+-- delete_open_ids --
+DELETE FROM open_ids AS stored
+USING unnest($1::bytea[], $2::integer[]) AS gone (client_digest, packet_id)
+WHERE stored.client_digest = gone.client_digest AND stored.packet_id = gone.packet_id
+AND partition = $3;
+
+-- put_inflight --
+INSERT INTO inflight (client_digest, packet_id, position, state, generation, partition)
+SELECT client_digest, packet_id, position, state, $5, $6
+FROM unnest($1::bytea[], $2::integer[], $3::bigint[], $4::smallint[])
+AS new (client_digest, packet_id, position, state)
+ON CONFLICT (client_digest, packet_id) DO UPDATE SET
+    position = excluded.position, state = excluded.state,
+    generation = excluded.generation, partition = excluded.partition;
+
+-- delete_inflight --
+DELETE FROM inflight AS stored
+USING unnest($1::bytea[], $2::integer[]) AS gone (client_digest, packet_id)
+WHERE stored.client_digest = gone.client_digest AND stored.packet_id = gone.packet_id;
+
+-- load_sessions --
+-- The next sessions after a client's digest, in that order.
+SELECT
+    client_digest, client_id, incarnation, clean_session, connected,
+    (extract(epoch FROM update_time) * 1000)::bigint AS updated_ms, information,
+    last_will_topic, last_will_message, last_will_qos, last_will_retain,
+    queued_messages, queued_size
+FROM sessions WHERE client_digest > $1 ORDER BY client_digest LIMIT $2;
+
+-- load_subscriptions --
+-- What belongs to clients from after one digest up to another.
+SELECT client_digest, array_to_string(topic, '/'), qos
+FROM subscriptions WHERE client_digest > $1 AND client_digest <= $2;
+
+-- load_open_ids --
+SELECT client_digest, packet_id, position
+FROM open_ids WHERE client_digest > $1 AND client_digest <= $2 AND partition = $3;
+
+-- load_inflight --
+SELECT client_digest, packet_id, position, state
+FROM inflight WHERE client_digest > $1 AND client_digest <= $2 AND partition = $3;
+
+-- page --
+-- The last two columns are the QoS of the delivery and the size of the record.
+SELECT {record}, delivery_qos, size FROM (
+    SELECT
+        position, delivery_qos, size,
+        sum(size) OVER (ORDER BY position ROWS UNBOUNDED PRECEDING) - size AS size_before
+    FROM (
+        SELECT position, qos AS delivery_qos, size FROM queuedmessagesclients
+        WHERE client_digest = $1 AND generation = $2 AND partition = $3
+        AND position > $4 AND position < $5
+        ORDER BY position LIMIT $6
+    ) AS link
+) AS page
+JOIN (
+    SELECT *, payload AS payload_blob FROM queuedmessages WHERE generation = $2 AND partition = $3
+) AS message USING (position)
+WHERE size_before < $7 ORDER BY position;

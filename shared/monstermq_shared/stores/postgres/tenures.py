@@ -1,0 +1,134 @@
+"""Tenures in PostgreSQL: who may commit what, and how far it has come."""
+
+import secrets
+from collections.abc import Sequence
+
+from monstermq_shared.errors import StoreConflict
+from monstermq_shared.positions import Mark, Partition
+from monstermq_shared.stores.changes import Commit, CommitResult, Tenure
+from monstermq_shared.stores.postgres.connection import Connection
+from monstermq_shared.stores.postgres.readers import changed_rows
+from monstermq_shared.stores.postgres.rows import Place
+from monstermq_shared.stores.sql import load_queries
+
+_QUERIES = load_queries(__package__, "database.sql")
+
+
+class Tenures:
+    """Begins tenures, and moves their marks with each commit.
+
+    Args:
+        where: The database, as messages name it.
+    """
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self._generations: dict[str, int] = {}
+        # Token -> a commit whose outcome nobody knows, and what it returns if it took effect.
+        self._uncertain: dict[str, tuple[Commit, CommitResult]] = {}
+
+    async def find_place(self, connection: Connection, partition: Partition) -> Place | None:
+        """Return how rows name a partition; None if there are none of its generation.
+
+        Not to be asked in a transaction that adds the generation: it remembers what it finds.
+        """
+        number = self._generations.get(partition.generation)
+        if number is None:
+            number = await connection.fetchval(_QUERIES["find_generation"], partition.generation)
+            if number is None:
+                return None
+            self._generations[partition.generation] = number
+        return Place(number, partition.number)
+
+    async def marks(self, connection: Connection, partition: Partition) -> dict[str, Mark]:
+        """Return where the projections stand that have committed in a partition."""
+        place = await self.find_place(connection, partition)
+        if place is None:
+            return {}
+        rows = await connection.fetch(_QUERIES["marks"], *place)
+        return {name: Mark(reflected, restart) for name, reflected, restart in rows}
+
+    async def begin(
+        self, connection: Connection, partition: Partition, projections: Sequence[str]
+    ) -> Tenure:
+        """Begin a tenure, in a transaction that is open."""
+        token = secrets.token_hex(8)
+        await connection.execute(_QUERIES["lock_watermarks"])
+        generation = partition.generation
+        number = await connection.fetchval(_QUERIES["find_generation"], generation)
+        if number is None:
+            number = await connection.fetchval(_QUERIES["add_generation"], generation)
+        rows = await connection.fetch(
+            _QUERIES["begin"], [*set(projections)], number, partition.number, token
+        )
+        return Tenure(
+            partition=partition,
+            projections=tuple(projections),
+            marks={
+                row["projection"]: Mark(row["reflected"], row["restart"])
+                for row in rows
+                if row["reflected"] is not None
+            },
+            token=token,
+            version=rows[0]["version"] if rows else 0,
+        )
+
+    async def claim(self, connection: Connection, tenure: Tenure, commit: Commit) -> bool:
+        """Move the marks, in a transaction that is open, on condition that the tenure is not over.
+
+        Returns:
+            False if the condition does not hold: ``earlier`` tells why.
+        """
+        restart = commit.upto if commit.restart is None else commit.restart
+        status = await connection.execute(
+            _QUERIES["claim"],
+            *await self._key(connection, tenure),
+            *(tenure.token, tenure.version, commit.upto, restart),
+        )
+        return changed_rows(status) == len(set(tenure.projections))
+
+    async def earlier(self, connection: Connection, tenure: Tenure) -> tuple[Commit, CommitResult]:
+        """Return the commit of unknown outcome that took effect, so that a claim failed.
+
+        In a transaction that is open. Its COMMIT waits, as that of any change, for the standby
+        that must have all commits before it; once that has succeeded the commit is settled.
+
+        Raises:
+            StoreConflict: There is none: the tenure is over, or the server has lost commits.
+        """
+        key = await self._key(connection, tenure)
+        rows = await connection.fetch(_QUERIES["versions"], *key)
+        versions = {row["version"] for row in rows}
+        tokens = {row["token"] for row in rows}
+        if len(rows) < len(set(tenure.projections)) or min(versions) < tenure.version:
+            raise StoreConflict(
+                f"PostgreSQL at {self._where}: the server has lost what it had committed, so rows "
+                "are missing that were acknowledged. A standby that was not synchronous has taken "
+                "over, or a backup was restored while the broker was running. Bring back the "
+                "server that has them, or start the broker again to go on without them"
+            )
+        uncertain = self._uncertain.get(tenure.token)
+        if tokens != {tenure.token} or versions != {tenure.version + 1} or uncertain is None:
+            raise StoreConflict(
+                f"PostgreSQL at {self._where}: another process has begun to commit what this one "
+                f"does ({', '.join(tenure.projections)}); this one stops"
+            )
+        await connection.execute(_QUERIES["touch"], *key)
+        return uncertain
+
+    def suspect(self, tenure: Tenure, commit: Commit, result: CommitResult) -> None:
+        """Remember a commit whose COMMIT is on its way, until it is settled."""
+        self._uncertain[tenure.token] = (commit, result)
+
+    def settle(self, tenure: Tenure) -> None:
+        """Take note that the suspected commit has taken effect."""
+        del self._uncertain[tenure.token]
+        tenure.version += 1
+
+    async def _key(self, connection: Connection, tenure: Tenure) -> tuple[list[str], int, int]:
+        """Return what the rows of a tenure have in common, as statements take it."""
+        place = await self.find_place(connection, tenure.partition)
+        if place is None:
+            # The rows went with it.
+            place = Place(-1, tenure.partition.number)
+        return [*set(tenure.projections)], *place

@@ -1,0 +1,93 @@
+"""The contracts, met by PostgreSQL, and what befalls it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from tests.support.postgres_database import open_database
+from tests.support.proxy import CommitLoss, Proxy
+
+from monstermq_shared.stores.ports import Database
+from monstermq_shared.stores.postgres.database import PostgresDatabase
+from monstermq_shared.testing.archive_store_contract import ArchiveStoreContract
+from monstermq_shared.testing.database_contract import DatabaseContract, DatabaseFaultContract
+from monstermq_shared.testing.message_store_contract import MessageStoreContract
+from monstermq_shared.testing.session_store_contract import SessionStoreContract
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+async def database(postgres_database: str) -> AsyncIterator[PostgresDatabase]:
+    database = await open_database(postgres_database)
+    yield database
+    await database.close()
+
+
+class TestPostgresMessages(MessageStoreContract):
+    pass
+
+
+class TestPostgresArchive(ArchiveStoreContract):
+    pass
+
+
+class TestPostgresSessions(SessionStoreContract):
+    pass
+
+
+class TestPostgresDatabase(DatabaseContract):
+    pass
+
+
+class PostgresFaults:
+    """What a proxy before the server can do."""
+
+    def __init__(self, url: str, proxy: Proxy) -> None:
+        self._url = url
+        self._proxy = proxy
+        self._tenants: list[PostgresDatabase] = []
+
+    async def second_tenant(self) -> Database:
+        tenant = await open_database(self._url, exclusive=False)
+        self._tenants.append(tenant)
+        return tenant
+
+    @asynccontextmanager
+    async def unavailable(self) -> AsyncIterator[None]:
+        await self._proxy.shut()
+        yield
+        await self._proxy.open()
+
+    @asynccontextmanager
+    async def unknown_outcome(self, *, applied: bool) -> AsyncIterator[None]:
+        lost = self._proxy.lose_next_commit(CommitLoss.ANSWER if applied else CommitLoss.REQUEST)
+        yield
+        assert lost.is_set()
+
+    async def close(self) -> None:
+        for tenant in self._tenants:
+            await tenant.close()
+
+
+class TestPostgresFaults(DatabaseFaultContract):
+    @pytest.fixture
+    async def proxy(self, postgres_database: str) -> AsyncIterator[Proxy]:
+        port = int(postgres_database.rpartition("/")[0].rpartition(":")[2])
+        async with Proxy(port) as proxy:
+            yield proxy
+
+    @pytest.fixture
+    async def database(
+        self, postgres_database: str, proxy: Proxy
+    ) -> AsyncIterator[PostgresDatabase]:
+        address, _, name = postgres_database.rpartition("/")
+        database = await open_database(f"{address.rpartition(':')[0]}:{proxy.port}/{name}")
+        yield database
+        await database.close()
+
+    @pytest.fixture
+    async def faults(self, postgres_database: str, proxy: Proxy) -> AsyncIterator[PostgresFaults]:
+        faults = PostgresFaults(postgres_database, proxy)
+        yield faults
+        await faults.close()
