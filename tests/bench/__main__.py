@@ -18,7 +18,9 @@ from tests.bench import (
     scenarios_canary,
     scenarios_connections,
     scenarios_durable,
+    scenarios_history,
     scenarios_latency,
+    scenarios_postgres,
     scenarios_routing,
     scenarios_topics,
     scenarios_writing,
@@ -53,6 +55,8 @@ SCENARIOS: tuple[Scenario | Component, ...] = (
     *scenarios_connections.SCENARIOS,
     *scenarios_latency.SCENARIOS,
     *scenarios_durable.SCENARIOS,
+    *scenarios_postgres.SCENARIOS,
+    *scenarios_history.SCENARIOS,
     *scenarios_topics.SCENARIOS,
     *scenarios_writing.SCENARIOS,
     *scenarios_canary.SCENARIOS,
@@ -172,7 +176,7 @@ def _measure_ceiling(samples: Samples, effort: Effort) -> None:
     scenario = samples.scenario
     if isinstance(scenario, Scenario) and scenario.ceiling is not None:
         for _ in range(effort.repeats):
-            samples.add(NULL.name, run_once(scenario.ceiling, NULL, scenario.profile, effort))
+            samples.add(NULL.name, run_once(scenario.ceiling, NULL, Profile.ROUTING, effort))
 
 
 def _measure(samples: Samples, brokers: Sequence[Broker], effort: Effort) -> None:

@@ -34,10 +34,10 @@ def make_records(count: int, topics: Sequence[str], *, first: int = 0) -> list[R
     ]
 
 
-def shuffled_topics(count: int) -> list[str]:
-    """Return that many topics in no order."""
+def shuffled_topics(count: int, *, seed: int = 1) -> list[str]:
+    """Return that many topics in no order, or in another one."""
     topics = [f"plant/site{n % 100}/line{n // 1_000}/device{n}/temperature" for n in range(count)]
-    random.Random(1).shuffle(topics)
+    random.Random(seed).shuffle(topics)
     return topics
 
 
