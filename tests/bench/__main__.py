@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import asyncpg
 import psutil
 from tests.bench import (
     codec_bench,
@@ -80,6 +81,7 @@ FAILURES = (
     RuntimeError,
     OSError,
     sqlite3.Error,
+    asyncpg.PostgresError,
     psutil.Error,
     subprocess.SubprocessError,
 )

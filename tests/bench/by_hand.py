@@ -15,15 +15,15 @@ import asyncpg
 PART_ROWS = 20_000
 
 _COLUMNS = """
-SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) FROM pg_attribute
+SELECT attname FROM pg_attribute
 WHERE attrelid = $1::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
+ORDER BY attnum
 """
 
 
 async def columns_of(connection: asyncpg.Connection, table: str) -> list[str]:
     """Return the columns that are written; the server makes the others."""
-    listed = await connection.fetchval(_COLUMNS, table)
-    return str(listed).split(", ")
+    return [str(row["attname"]) for row in await connection.fetch(_COLUMNS, table)]
 
 
 async def take_out(connection: asyncpg.Connection, table: str, *, part_rows: int) -> list[bytes]:
