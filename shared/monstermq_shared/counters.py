@@ -1,6 +1,6 @@
 """What the edge counts: plain integers, raised on the hot path by the one thread that runs it.
 
-Nothing here locks, formats or allocates. ``operation.metrics`` and ``operation.sys_topics`` turn
+Nothing here locks, formats or allocates. ``operation.metrics`` and ``operation.system_tree`` turn
 the numbers into what people read. A list is indexed by its enumeration, or by the number its
 description names: ``counters.dropped[DropReason.QUEUE_FULL_OLDEST] += 1``.
 """

@@ -9,10 +9,9 @@ does not slow all the others down.
 
 from collections.abc import Callable, Sequence
 from itertools import islice
-from typing import Generic, NamedTuple, TypeAlias, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from monstermq_shared.budget import Budget
-from monstermq_shared.bus.backlog import Backlog
 from monstermq_shared.topic_index import MATCH_NODES_MAX, TopicIndex
 from monstermq_shared.topics import (
     decode_topic_name,
@@ -39,6 +38,18 @@ _TARGET_SIZE = 64
 """Bytes a target takes: a pair, and its place in a tuple."""
 
 
+class Follower(Protocol):
+    """A view that is committed behind the turns, as far as publishers are concerned.
+
+    It is the backlog of that view, ``bus.backlog.Backlog``.
+    """
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nobody may publish what it wants for now."""
+        ...
+
+
 class Interest(NamedTuple):
     """Who besides subscribers wants the records of a topic.
 
@@ -49,16 +60,16 @@ class Interest(NamedTuple):
         durable: One of these views lives in the session store's database, so that an
             acknowledgement waits for its commit (ARCHITECTURE 11.6).
         durable_retained: ``durable``, for messages with the retain flag.
-        followers: The backlogs of views elsewhere that want messages without the retain flag:
-            while one is full, whoever publishes such a message is held.
+        followers: The views elsewhere that want messages without the retain flag: while one is
+            full, whoever publishes such a message is held.
         followers_retained: The same for messages with the retain flag.
     """
 
     wanted: bool
     durable: bool
     durable_retained: bool
-    followers: tuple[Backlog, ...] = ()
-    followers_retained: tuple[Backlog, ...] = ()
+    followers: tuple[Follower, ...] = ()
+    followers_retained: tuple[Follower, ...] = ()
 
 
 class Era:

@@ -12,13 +12,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import asyncpg
 import psutil
 from tests.bench import (
     codec_bench,
     scenarios_canary,
     scenarios_connections,
     scenarios_durable,
+    scenarios_history,
     scenarios_latency,
+    scenarios_postgres,
     scenarios_routing,
     scenarios_topics,
     scenarios_writing,
@@ -53,6 +56,8 @@ SCENARIOS: tuple[Scenario | Component, ...] = (
     *scenarios_connections.SCENARIOS,
     *scenarios_latency.SCENARIOS,
     *scenarios_durable.SCENARIOS,
+    *scenarios_postgres.SCENARIOS,
+    *scenarios_history.SCENARIOS,
     *scenarios_topics.SCENARIOS,
     *scenarios_writing.SCENARIOS,
     *scenarios_canary.SCENARIOS,
@@ -76,6 +81,7 @@ FAILURES = (
     RuntimeError,
     OSError,
     sqlite3.Error,
+    asyncpg.PostgresError,
     psutil.Error,
     subprocess.SubprocessError,
 )
@@ -172,7 +178,7 @@ def _measure_ceiling(samples: Samples, effort: Effort) -> None:
     scenario = samples.scenario
     if isinstance(scenario, Scenario) and scenario.ceiling is not None:
         for _ in range(effort.repeats):
-            samples.add(NULL.name, run_once(scenario.ceiling, NULL, scenario.profile, effort))
+            samples.add(NULL.name, run_once(scenario.ceiling, NULL, Profile.ROUTING, effort))
 
 
 def _measure(samples: Samples, brokers: Sequence[Broker], effort: Effort) -> None:

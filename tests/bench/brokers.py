@@ -10,7 +10,7 @@ import sys
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
@@ -26,11 +26,13 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import NameOID
 from tests.bench.channels import Transport
 from tests.support.machine import program
+from tests.support.postgres import PostgresServer
 
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 30.0
 LAST_WORDS_SIZE = 2000
 REPOSITORY = Path(__file__).parents[2]
+POSTGRES_DATABASE = "bench"
 
 
 class Profile(Enum):
@@ -41,6 +43,18 @@ class Profile(Enum):
     DEFAULT = "as SQLITE, and archive and last value over # in SQLite"
     WATCHED = "as SQLITE, the operation port open, the certificate in an encrypted PKCS#12 file"
     WATCHED_MEMORY = "as WATCHED, but retained messages in memory"
+    POSTGRES = "as SQLITE, but in PostgreSQL"
+    POSTGRES_DEFAULT = "as DEFAULT, but in PostgreSQL"
+
+    @property
+    def is_postgres(self) -> bool:
+        """Whether everything is in PostgreSQL."""
+        return self in (Profile.POSTGRES, Profile.POSTGRES_DEFAULT)
+
+    @property
+    def is_archived(self) -> bool:
+        """Whether every message is in an archive and a last-value store."""
+        return self in (Profile.DEFAULT, Profile.POSTGRES_DEFAULT)
 
     @property
     def is_watched(self) -> bool:
@@ -65,6 +79,8 @@ class Running:
     output: Path
     operation_port: int = 0
     """Where ``/health`` is answered; 0 if the profile does not open it."""
+    postgres: PostgresServer | None = None
+    """The server with the database ``POSTGRES_DATABASE``, if the profile is in PostgreSQL."""
 
     def last_words(self) -> str:
         """The end of what the broker printed."""
@@ -108,11 +124,14 @@ def _thread_times(process: psutil.Process) -> dict[ThreadId, float]:
     }
 
 
-class Ports(NamedTuple):
-    """Where a broker is to listen."""
+class Places(NamedTuple):
+    """Where a broker is to listen, and what it may write to."""
 
     mqtt: Mapping[Transport, int]
     operation: int
+    folder: Path
+    postgres_url: str
+    """Empty if the profile is not in PostgreSQL."""
 
 
 class Broker(ABC):
@@ -129,8 +148,8 @@ class Broker(ABC):
         """Whether its promise under ``profile`` is the one that is measured."""
 
     @abstractmethod
-    def command(self, folder: Path, profile: Profile, ports: Ports) -> list[str]:
-        """Write the configuration into ``folder``; the command that serves with it."""
+    def command(self, profile: Profile, places: Places) -> list[str]:
+        """Write the configuration into the folder; the command that serves with it."""
 
     @contextmanager
     def run(self, profile: Profile = Profile.ROUTING) -> Iterator[Running]:
@@ -139,30 +158,37 @@ class Broker(ABC):
         Raises:
             RuntimeError: it did not accept connections in time; its output is in the message.
         """
-        folder = Path(tempfile.mkdtemp(prefix=f"bench-{self.name}-"))
-        *mqtt, operation = _free_ports(len(Transport) + 1)
-        ports = Ports(dict(zip(Transport, mqtt, strict=True)), operation)
-        output = folder / "output.log"
-        try:
-            command = self.command(folder, profile, ports)
+        with ExitStack() as stack:
+            folder = Path(tempfile.mkdtemp(prefix=f"bench-{self.name}-"))
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            postgres = _new_server(stack) if profile.is_postgres else None
+            *mqtt, operation = _free_ports(len(Transport) + 1)
+            url = postgres.url(POSTGRES_DATABASE) if postgres else ""
+            places = Places(dict(zip(Transport, mqtt, strict=True)), operation, folder, url)
+            output = folder / "output.log"
+            command = self.command(profile, places)
             with output.open("wb") as log:
                 process = psutil.Popen(
                     command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log
                 )
+            stack.callback(_stop, process)
             running = Running(
                 process,
-                ports.mqtt,
+                places.mqtt,
                 folder / "monstermq.db",
                 output,
                 operation if profile.is_watched else 0,
+                postgres,
             )
-            try:
-                _wait_for_ports(running)
-                yield running
-            finally:
-                _stop(process)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            _wait_for_ports(running)
+            yield running
+
+
+def _new_server(stack: ExitStack) -> PostgresServer:
+    """A PostgreSQL server as its package configures it, with a new database."""
+    server = stack.enter_context(closing(PostgresServer()))
+    server.start().create_database(POSTGRES_DATABASE)
+    return server
 
 
 class MonsterMQ(Broker):
@@ -182,36 +208,19 @@ class MonsterMQ(Broker):
         """See ``Broker``."""
         return True
 
-    def command(self, folder: Path, profile: Profile, ports: Ports) -> list[str]:
+    def command(self, profile: Profile, places: Places) -> list[str]:
         """See ``Broker``."""
-        on_disk = profile is not Profile.ROUTING
-        retained_on_disk = on_disk and profile is not Profile.WATCHED_MEMORY
+        folder = places.folder
         settings: dict[str, object] = {
-            "TCP": ports.mqtt[Transport.TCP],
-            "TCPS": ports.mqtt[Transport.TLS],
-            "WS": ports.mqtt[Transport.WEBSOCKET],
+            "TCP": places.mqtt[Transport.TCP],
+            "TCPS": places.mqtt[Transport.TLS],
+            "WS": places.mqtt[Transport.WEBSOCKET],
             "BindAddress": "127.0.0.1",
             "TLS": _key_store(folder) if profile.is_watched else _pem_files(folder),
-            "SessionStoreType": "SQLITE",
-            "RetainedStoreType": "SQLITE" if retained_on_disk else "MEMORY",
-            "SQLite": {
-                "Path": str(folder / "monstermq.db") if on_disk else ":memory:",
-                "MinFreeMb": 0,
-            },
             "Queue": {"MaxMessages": 100_000_000, "MaxBytes": 100_000_000_000},
-            "Metrics": {"Enabled": profile.is_watched, "Port": ports.operation},
+            "Metrics": {"Enabled": profile.is_watched, "Port": places.operation},
+            **_stores(profile, places),
         }
-        if profile is Profile.DEFAULT:
-            settings["ArchiveGroups"] = [
-                {
-                    "Name": "MCP",
-                    "Enabled": True,
-                    "TopicFilter": ["#"],
-                    "RetainedOnly": False,
-                    "LastValType": "SQLITE",
-                    "ArchiveType": "SQLITE",
-                }
-            ]
         path = folder / "config.yaml"
         path.write_text(yaml.safe_dump(settings), encoding="utf-8")
         return [
@@ -221,6 +230,34 @@ class MonsterMQ(Broker):
             "-log",
             "WARNING",
         ]
+
+
+def _stores(profile: Profile, places: Places) -> dict[str, object]:
+    """The settings that say what is kept, and where."""
+    kind = "POSTGRES" if profile.is_postgres else "SQLITE"
+    in_memory = profile in (Profile.ROUTING, Profile.WATCHED_MEMORY)
+    stores: dict[str, object] = {
+        "SessionStoreType": kind,
+        "RetainedStoreType": "MEMORY" if in_memory else kind,
+    }
+    if profile.is_postgres:
+        stores["Postgres"] = {"Url": places.postgres_url}
+    else:
+        on_disk = profile is not Profile.ROUTING
+        path = str(places.folder / "monstermq.db") if on_disk else ":memory:"
+        stores["SQLite"] = {"Path": path, "MinFreeMb": 0}
+    if profile.is_archived:
+        stores["ArchiveGroups"] = [
+            {
+                "Name": "MCP",
+                "Enabled": True,
+                "TopicFilter": ["#"],
+                "RetainedOnly": False,
+                "LastValType": kind,
+                "ArchiveType": kind,
+            }
+        ]
+    return stores
 
 
 class Mosquitto(Broker):
@@ -238,10 +275,10 @@ class Mosquitto(Broker):
         """See ``Broker``: mosquitto's persistence is a snapshot, no promise before PUBACK."""
         return profile is Profile.ROUTING
 
-    def command(self, folder: Path, profile: Profile, ports: Ports) -> list[str]:
+    def command(self, profile: Profile, places: Places) -> list[str]:
         """See ``Broker``."""
-        certificate, key = write_certificate(folder)
-        path = folder / "mosquitto.conf"
+        certificate, key = write_certificate(places.folder)
+        path = places.folder / "mosquitto.conf"
         path.write_text(
             f"""user root
 persistence false
@@ -251,11 +288,11 @@ set_tcp_nodelay true
 max_inflight_messages 100
 max_queued_messages 0
 allow_anonymous true
-listener {ports.mqtt[Transport.TCP]} 127.0.0.1
-listener {ports.mqtt[Transport.TLS]} 127.0.0.1
+listener {places.mqtt[Transport.TCP]} 127.0.0.1
+listener {places.mqtt[Transport.TLS]} 127.0.0.1
 certfile {certificate}
 keyfile {key}
-listener {ports.mqtt[Transport.WEBSOCKET]} 127.0.0.1
+listener {places.mqtt[Transport.WEBSOCKET]} 127.0.0.1
 protocol websockets
 """,
             encoding="utf-8",
@@ -276,12 +313,12 @@ class NullBroker(Broker):
         """See ``Broker``: it keeps nothing, whatever the profile."""
         return True
 
-    def command(self, folder: Path, profile: Profile, ports: Ports) -> list[str]:
+    def command(self, profile: Profile, places: Places) -> list[str]:
         """See ``Broker``."""
-        certificate, key = write_certificate(folder)
-        joined = folder / "joined.pem"
+        certificate, key = write_certificate(places.folder)
+        joined = places.folder / "joined.pem"
         joined.write_bytes(key.read_bytes() + certificate.read_bytes())
-        listening = [str(port) for port in ports.mqtt.values()]
+        listening = [str(port) for port in places.mqtt.values()]
         module = [sys.executable, "-P", "-m", "tests.bench.null_broker"]
         return ["env", f"PYTHONPATH={REPOSITORY}", *module, *listening, str(joined)]
 

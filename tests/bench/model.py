@@ -25,6 +25,9 @@ class Effort:
     """The fixed rate at which latency is measured."""
     stored_rows: int
     """In the benchmarks of the stores and of the tree of topics."""
+    history_rows: int
+    """In the archive that a history is read from."""
+    history_topics: int
     codec_calls: int
     """For one figure of decoder or encoder."""
     attack_share: float
@@ -43,6 +46,8 @@ LARGE = Effort(
     subscriptions=1_000_000,
     messages_per_s=20_000,
     stored_rows=200_000,
+    history_rows=10_000_000,
+    history_topics=5_000,
     codec_calls=2_000,
     attack_share=1,
 )
@@ -58,6 +63,8 @@ SMALL = Effort(
     subscriptions=10_000,
     messages_per_s=400,
     stored_rows=5_000,
+    history_rows=5_000,
+    history_topics=3,
     codec_calls=20,
     attack_share=0.004,
 )

@@ -5,7 +5,7 @@ import time
 from contextlib import closing
 from functools import partial
 
-from tests.bench.brokers import Profile, Running
+from tests.bench.brokers import POSTGRES_DATABASE, Profile, Running
 from tests.bench.busy import Stopwatch
 from tests.bench.channels import Channel, Client, Transport, open_channel
 from tests.bench.frames import (
@@ -28,6 +28,9 @@ SETTLE_S = 0.5
 
 def count_rows(running: Running, table: str) -> int:
     """Rows of ``table``, a name written in this package, as another process sees them."""
+    if running.postgres is not None:
+        query = f"SELECT count(*) FROM {table}"
+        return int(running.postgres.psql(query, database=POSTGRES_DATABASE))
     with closing(sqlite3.connect(f"file:{running.database}?mode=ro", uri=True)) as connection:
         return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
 

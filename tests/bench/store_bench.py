@@ -6,18 +6,23 @@ needs the interpreter lock for every row would show here, and only here.
 
 import asyncio
 import gc
-import random
 import sys
 import tempfile
 import time
 import tracemalloc
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
 from tests.bench.model import LARGE, Effort
+from tests.bench.stored import (
+    acknowledge_commit,
+    make_records,
+    parts,
+    queue_commit,
+    shuffled_topics,
+)
 
 from monstermq_edge.app import SWITCH_INTERVAL_S
 from monstermq_shared.records import Record
@@ -25,7 +30,7 @@ from monstermq_shared.stores.changes import ClientChanges, Commit
 from monstermq_shared.stores.memory import MemoryMessageStore
 from monstermq_shared.stores.ports import MessageStore
 from monstermq_shared.stores.sqlite import SqliteDatabase
-from monstermq_shared.testing.builders import NOON_MS, make_session
+from monstermq_shared.testing.builders import NOON_MS, PARTITION, commit_once, make_session
 
 _RETAINED, _LAST_VALUES, _ARCHIVE = "RetainedMessages", "MCPLastval", "MCPArchive"
 _COMMIT_ROWS = 4_000
@@ -44,11 +49,11 @@ def run(effort: Effort) -> list[str]:
 
 async def _memory_rows(count: int) -> list[str]:
     # The records exist before and belong to the store after, so they count among its bytes.
-    records, record_size = _allocated(lambda: _records(count, _topics(count)))
+    records, record_size = _allocated(lambda: make_records(count, shuffled_topics(count)))
     store = MemoryMessageStore(_RETAINED)
 
     def ingest() -> None:
-        for part in _parts(records, _COMMIT_ROWS):
+        for part in parts(records, _COMMIT_ROWS):
             store.apply({record.topic: record for record in part}, part[-1].offset + 1)
 
     started = time.perf_counter()
@@ -87,14 +92,13 @@ async def _retained(database: SqliteDatabase, count: int) -> list[str]:
     commits = [
         Commit(
             upto=part[-1].offset + 1,
-            projections=["retained"],
             messages={_RETAINED: {record.topic: record for record in part}},
         )
-        for part in _parts(_records(count, _topics(count)), _COMMIT_ROWS)
+        for part in parts(make_records(count, shuffled_topics(count)), _COMMIT_ROWS)
     ]
     store = database.message_store(_RETAINED)
     async with _saturated_loop():
-        ingest_s, longest_s = await _commit_all(database, commits)
+        ingest_s, longest_s = await _commit_all(database, "retained", commits)
         assert await store.count() == count
         saturated_s = await _replay(store, count)
     replay_s = await _replay(store, count)
@@ -111,33 +115,16 @@ async def _retained(database: SqliteDatabase, count: int) -> list[str]:
 async def _queue(database: SqliteDatabase, count: int) -> list[str]:
     """Messages to offline sessions, one receiver each, and their acknowledgement."""
     names = [f"client-{number}" for number in range(_CLIENTS)]
-    await database.commit(
-        Commit(
-            upto=1,
-            projections=[],
-            sessions={name: ClientChanges(session=make_session(name)) for name in names},
-        )
-    )
-    parts = list(_parts(_records(count, [f"queue/{name}" for name in names]), _COMMIT_ROWS))
-    queued = [
-        _sessions_commit(
-            part,
-            names,
-            lambda mine: ClientChanges(queued={at.offset: (at, 1) for at in mine}),
-        )
-        for part in parts
-    ]
-    dequeued = [
-        _sessions_commit(
-            part, names, lambda mine: ClientChanges(dequeued=[at.offset for at in mine])
-        )
-        for part in parts
-    ]
+    sessions = {name: ClientChanges(session=make_session(name)) for name in names}
+    await commit_once(database, Commit(upto=1, sessions=sessions), "sessions")
+    dealt = list(parts(make_records(count, [f"queue/{name}" for name in names]), _COMMIT_ROWS))
+    queued = [queue_commit(part, names) for part in dealt]
+    dequeued = [acknowledge_commit(part, names) for part in dealt]
     async with _saturated_loop():
-        queued_s, longest_s = await _commit_all(database, queued)
+        queued_s, longest_s = await _commit_all(database, "sessions", queued)
         assert await _queue_length(database) == count
         paged_s = await _timed(_page_all(database, names, count))
-        dequeued_s, _ = await _commit_all(database, dequeued)
+        dequeued_s, _ = await _commit_all(database, "sessions", dequeued)
         assert await _queue_length(database) == 0
     title = f"{count:,} queued messages, SQLite:"
     return [
@@ -149,19 +136,18 @@ async def _queue(database: SqliteDatabase, count: int) -> list[str]:
 
 async def _default_configuration(database: SqliteDatabase, count: int) -> list[str]:
     """Archive and last value of everything, as the default configuration has it."""
-    records = _records(count, [f"plant/line{number}/value" for number in range(_CLIENTS)])
+    records = make_records(count, [f"plant/line{number}/value" for number in range(_CLIENTS)])
     commits = [
         Commit(
             upto=part[-1].offset + 1,
-            projections=[_LAST_VALUES, _ARCHIVE],
             messages={_LAST_VALUES: {record.topic: record for record in part}},
             archives={_ARCHIVE: part},
         )
-        for part in _parts(records, _COMMIT_ROWS)
+        for part in parts(records, _COMMIT_ROWS)
     ]
     archive = database.archive_store(_ARCHIVE)
     async with _saturated_loop():
-        archived_s, longest_s = await _commit_all(database, commits)
+        archived_s, longest_s = await _commit_all(database, "archive", commits)
         assert await database.message_store(_LAST_VALUES).count() == _CLIENTS
         topic, expected = records[0].topic, len(records[::_CLIENTS])
         history_s = await _timed(_count_history(database, topic, expected))
@@ -203,9 +189,12 @@ async def _saturated_loop() -> AsyncIterator[None]:
         sys.setswitchinterval(interval_s)
 
 
-async def _commit_all(database: SqliteDatabase, commits: Sequence[Commit]) -> tuple[float, float]:
-    """Return the seconds all commits took, and the longest one."""
-    seconds = [await _timed(database.commit(commit)) for commit in commits]
+async def _commit_all(
+    database: SqliteDatabase, projection: str, commits: Sequence[Commit]
+) -> tuple[float, float]:
+    """Return the seconds all commits of one tenure took, and the longest one."""
+    tenure = await database.begin(PARTITION, [projection])
+    seconds = [await _timed(database.commit(tenure, commit)) for commit in commits]
     return sum(seconds), max(seconds)
 
 
@@ -225,7 +214,7 @@ async def _page_all(database: SqliteDatabase, names: Sequence[str], count: int) 
     for name in names:
         after = 0
         while page := await database.sessions.page(
-            name, after=after, before=2**62, limit=_PAGE_ROWS
+            PARTITION, name, after=after, before=2**62, limit=_PAGE_ROWS
         ):
             found += len(page)
             after = page[-1].record.offset
@@ -238,46 +227,8 @@ async def _count_history(database: SqliteDatabase, topic: str, expected: int) ->
 
 
 async def _queue_length(database: SqliteDatabase) -> int:
-    return sum(session.queued_messages for session in await database.sessions.load())
-
-
-def _sessions_commit(
-    part: Sequence[Record],
-    names: Sequence[str],
-    change: Callable[[Sequence[Record]], ClientChanges],
-) -> Commit:
-    """Deal the records out to the clients, each the messages of its topic."""
-    sessions = {name: change(part[number :: len(names)]) for number, name in enumerate(names)}
-    return Commit(upto=part[-1].offset + 1, projections=["queue"], sessions=sessions)
-
-
-def _records(count: int, topics: Sequence[str]) -> list[Record]:
-    """Make records of 32 bytes on the topics in turn; their ids are made when they are stored."""
-    return [
-        Record(
-            topics[number % len(topics)],
-            b'{"value": %9d, "unit": "C"}' % number,
-            1,
-            True,
-            "publisher",
-            NOON_MS + number,
-            number + 1,
-        )
-        for number in range(count)
-    ]
-
-
-def _topics(count: int) -> list[str]:
-    """Return that many topics in no order."""
-    topics = [f"plant/site{n % 100}/line{n // 1_000}/device{n}/temperature" for n in range(count)]
-    random.Random(1).shuffle(topics)
-    return topics
-
-
-def _parts(records: Sequence[Record], size: int) -> Iterator[list[Record]]:
-    rest = iter(records)
-    while part := list(islice(rest, size)):
-        yield part
+    async with database.sessions.load(PARTITION) as snapshot:
+        return sum([one.queued_messages async for page in snapshot.pages() for one in page])
 
 
 def _filled(records: Sequence[Record]) -> MemoryMessageStore:

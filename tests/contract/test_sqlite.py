@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 from tests.support.sqlite_database import open_database
+from tests.support.sqlite_faults import SqliteFaults
 
 from monstermq_shared.stores.sqlite import SqliteDatabase
 from monstermq_shared.testing.archive_store_contract import ArchiveStoreContract, ShrinkableContract
-from monstermq_shared.testing.database_contract import DatabaseContract
+from monstermq_shared.testing.database_contract import DatabaseContract, DatabaseFaultContract
 from monstermq_shared.testing.message_store_contract import MessageStoreContract
 from monstermq_shared.testing.session_store_contract import SessionStoreContract
 
@@ -35,3 +36,17 @@ class TestSqliteSessions(SessionStoreContract):
 
 class TestSqliteDatabase(DatabaseContract):
     pass
+
+
+class TestSqliteFaults(DatabaseFaultContract):
+    @pytest.fixture
+    async def database(self, tmp_path: Path) -> AsyncIterator[SqliteDatabase]:
+        database = await open_database(tmp_path / "x.db")
+        yield database
+        await database.close()
+
+    @pytest.fixture
+    async def faults(self, database: SqliteDatabase, tmp_path: Path) -> AsyncIterator[SqliteFaults]:
+        faults = SqliteFaults(database, tmp_path / "x.db")
+        yield faults
+        await faults.close()

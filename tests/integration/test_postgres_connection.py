@@ -17,6 +17,7 @@ from tests.support.pgbouncer import PgBouncer
 from tests.support.postgres import PASSWORD, ROLE, PostgresServer, PostgresStandby
 from tests.support.proxy import Proxy
 
+from monstermq_shared.config.postgres_urls import parse_url
 from monstermq_shared.errors import StartupError, StoreDamaged, StoreError, StoreUnavailable
 from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.stores.postgres.connection import Connection, connect
@@ -26,7 +27,6 @@ from monstermq_shared.stores.postgres.errors import (
     translated,
     translated_at_start,
 )
-from monstermq_shared.stores.postgres.urls import parse_url
 
 BOUND_S = 30.0
 STATEMENT_S = 20.0

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 from monstermq_shared.budget import Budget
+from monstermq_shared.bus.backlog import Backlog
 from monstermq_shared.bus.internal import InternalBus, InternalLog
 from monstermq_shared.close_reasons import CloseReason
 from monstermq_shared.counters import Counters
@@ -97,26 +98,36 @@ class LocalBus:
     """The engine, its bus, and a database that always says yes, unless ``stuck``.
 
     Attributes:
-        engine: The engine. Its views want the topics below ``stored/``.
+        engine: The engine. Its views want the topics below ``stored/``, the one whose backlog is
+            given those below ``followed/``.
         bus: The bus.
         stuck: Commits stand still, until ``end_turn`` is called without it.
         committed_records: How many records the views were given.
     """
 
-    def __init__(self, *, boot: int = 1, size_max: int = 100_000) -> None:
+    def __init__(
+        self, *, boot: int = 1, size_max: int = 100_000, followed: Backlog | None = None
+    ) -> None:
         self.log = InternalLog(boot)
-        self.engine = LocalEngine(
-            self.log, SETTINGS, EngineViews(_interest), Counters(), lambda _: (), Budget()
-        )
+        backlogs = () if followed is None else (followed,)
+        self._followed = Interest(True, False, True, followers=backlogs)
+        views = EngineViews(self._interest, backlogs)
+        self.engine = LocalEngine(self.log, SETTINGS, views, Counters(), lambda _: (), Budget())
         self.bus = InternalBus(
             self.log,
-            RecordAppender(self.engine).append,
+            RecordAppender(self.engine),
             self._touch,
             generation=GENERATION,
             size_max=size_max,
         )
         self.stuck = False
         self.committed_records = 0
+
+    def _interest(self, topic: str) -> Interest:
+        if topic.startswith("followed/"):
+            return self._followed
+        stored = topic.startswith("stored/")
+        return Interest(stored, stored, durable_retained=True)
 
     def _touch(self) -> None:
         asyncio.get_running_loop().call_soon(self.end_turn)
@@ -147,8 +158,3 @@ def a_run(topic: str, payloads: Sequence[bytes], *, qos: int = 0, first_id: int 
     starts = [0, *stops[:-1]]
     ids = range(first_id, first_id + len(payloads)) if qos else ()
     return MessageRun(topic.encode(), qos, False, b"".join(payloads), starts, stops, ids)
-
-
-def _interest(topic: str) -> Interest:
-    stored = topic.startswith("stored/")
-    return Interest(stored, stored, durable_retained=True)

@@ -1,7 +1,7 @@
 """The PostgreSQL database that most tests of it open."""
 
+from monstermq_shared.config.postgres_urls import parse_url
 from monstermq_shared.stores.postgres.database import PostgresDatabase
-from monstermq_shared.stores.postgres.urls import parse_url
 from monstermq_shared.testing.builders import ARCHIVE, RETAINED
 
 

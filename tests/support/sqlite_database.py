@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from monstermq_shared.stores.sqlite import SqliteDatabase
-from monstermq_shared.testing.builders import ARCHIVE, RETAINED
+from monstermq_shared.testing.builders import ARCHIVE, RETAINED, commit_once
+from monstermq_shared.testing.database_contract import ALL, full_commit
 
 
 async def open_database(path: Path | str) -> SqliteDatabase:
@@ -11,3 +12,8 @@ async def open_database(path: Path | str) -> SqliteDatabase:
     return await SqliteDatabase.open(
         str(path), session_store=True, message_stores=[RETAINED], archive_stores=[ARCHIVE]
     )
+
+
+async def commit_full(database: SqliteDatabase, offset: int) -> None:
+    """Commit a change of every store."""
+    await commit_once(database, full_commit(offset), *ALL)

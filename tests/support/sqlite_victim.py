@@ -6,8 +6,8 @@ import sqlite3
 import sys
 
 from monstermq_shared.stores.sqlite import SqliteDatabase
-from monstermq_shared.testing.builders import ARCHIVE, RETAINED
-from monstermq_shared.testing.database_contract import full_commit
+from monstermq_shared.testing.builders import ARCHIVE, PARTITION, RETAINED
+from monstermq_shared.testing.database_contract import ALL, full_commit
 
 
 def _die(statement: str) -> None:
@@ -24,10 +24,11 @@ async def main(path: str) -> None:
     database = await SqliteDatabase.open(
         path, session_store=True, message_stores=[RETAINED], archive_stores=[ARCHIVE]
     )
+    tenure = await database.begin(PARTITION, ALL)
     for offset in range(5):
-        await database.commit(full_commit(offset))
+        await database.commit(tenure, full_commit(offset))
     await database._writer.submit(_arm)
-    await database.commit(full_commit(5))
+    await database.commit(tenure, full_commit(5))
 
 
 if __name__ == "__main__":

@@ -8,13 +8,13 @@ from typing import Self
 from tests.support.engine import Bench, subscribe_to
 from tests.support.mqtt_client_frames import encode_connect
 
+from monstermq_edge.faults import Faults
 from monstermq_edge.mqtt.bodies import DecoderLimits
 from monstermq_edge.mqtt.connection import Connection
 from monstermq_edge.mqtt.context import ConnectionContext, Peer
 from monstermq_edge.mqtt.outbox import Outbox
 from monstermq_edge.network.hub import Hub
 from monstermq_edge.network.stream import StreamProtocol
-from monstermq_edge.operation.faults import Faults
 
 OUTBOX_SIZE_MAX = 10_000
 CONNECT_TIMEOUT_S = 10.0
@@ -127,6 +127,7 @@ class Stage:
 
     async def __aexit__(self, *_: object) -> None:
         for protocol in list(self.hub.protocols):
+            assert isinstance(protocol, StreamProtocol)
             if protocol._transport is not None:
                 protocol._transport.abort()
         await self.until(lambda: not self.hub.protocols)

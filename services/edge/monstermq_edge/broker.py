@@ -11,28 +11,28 @@ from functools import partial
 from monstermq_edge import settings
 from monstermq_edge.engines.local.host import LocalHost
 from monstermq_edge.engines.ports import Host
+from monstermq_edge.faults import Faults
+from monstermq_edge.limited_log import LimitedLog
 from monstermq_edge.mqtt.connection import Connection
 from monstermq_edge.mqtt.context import ConnectionContext
 from monstermq_edge.network.binding import url_host
-from monstermq_edge.network.hub import Hub
+from monstermq_edge.network.hub import Hub, NetworkConnection
 from monstermq_edge.network.listeners import Listeners, Port
 from monstermq_edge.network.stream import StreamProtocol
 from monstermq_edge.network.takeover import TakeoverLimit
 from monstermq_edge.network.tls import ReloadableTls, certificate_warnings
 from monstermq_edge.network.websocket_protocol import WebSocketProtocol
 from monstermq_edge.network.wheel import TICK_S
-from monstermq_edge.operation.faults import Faults
 from monstermq_edge.operation.health import OperationServer
-from monstermq_edge.operation.logging import LimitedLog
 from monstermq_edge.operation.metrics import build_registry
 from monstermq_edge.operation.repeated import Repeated
 from monstermq_edge.operation.status import Status
-from monstermq_edge.operation.system_publisher import SystemTopicPublisher
+from monstermq_edge.operation.system_publisher import SystemPublisher
 from monstermq_edge.operation.system_tree import SystemTree
 from monstermq_shared.budget import Budget
 from monstermq_shared.clock import SystemClock, WallHistory
 from monstermq_shared.close_reasons import CloseReason
-from monstermq_shared.config import BrokerConfig
+from monstermq_shared.config import KIB, BrokerConfig
 from monstermq_shared.counters import Counters
 from monstermq_shared.errors import MonsterError
 from monstermq_shared.sessions.ports import AttachRequest
@@ -118,7 +118,7 @@ class Broker:
         )
         self._context = self._connection_context()
         self.status = Status(self.host, self.hub, self._clock)
-        self._system_topics = self._system_topic_publisher()
+        self._system = self._system_publisher()
         self._listeners = Listeners(
             config.bind_address, self._ports(), handshake_s=config.limits.connect_timeout_s
         )
@@ -131,18 +131,18 @@ class Broker:
         ending.push_async_callback(self._listeners.close)
         await self._listeners.open()
 
-    def _system_topic_publisher(self) -> SystemTopicPublisher:
+    def _system_publisher(self) -> SystemPublisher:
         now_s = self._clock.monotonic()
-        topics = SystemTree(
+        tree = SystemTree(
             self.counters,
             self.status.gauges(),
             version=self._version,
             started_s=now_s,
             started_ms=self._clock.wall_ms(),
         )
-        return SystemTopicPublisher(
+        return SystemPublisher(
             self.host,
-            topics,
+            tree,
             client=self.status.client,
             client_ids=self.host.client_ids,
             config=self._config.sys,
@@ -157,7 +157,7 @@ class Broker:
             counters=self.counters,
             budget=self._budget,
             decoder_limits=settings.decoder_limits(self._config),
-            outbox_size_max=limits.outbox_kb * settings.KIB,
+            outbox_size_max=limits.outbox_kb * KIB,
             connect_timeout_s=limits.connect_timeout_s,
             keep_alive_max_s=limits.keep_alive_max_s,
             new_client_id=_new_client_id,
@@ -261,7 +261,7 @@ class Broker:
                 was_set = self._look_at_the_clock()
                 self.host.tick(now, self._clock.wall_ms(), clock_was_set=was_set)
             self.status.totals.tick()
-            self._system_topics.tick(now)
+            self._system.tick(now)
             self.hub.touch()
 
     def _look_at_the_clock(self) -> bool:
@@ -284,7 +284,7 @@ class Broker:
             self.failed.set_result(exc)
 
     def _system_values(self, topic_filter: str) -> list[tuple[str, bytes]]:
-        return self._system_topics.values(topic_filter)
+        return self._system.values(topic_filter)
 
     def _report(self, connection: Connection, why: str) -> None:
         self._limited_log.log(
@@ -354,7 +354,7 @@ def _log_went(connection: Connection, reason: CloseReason) -> None:
         clients_log.info("disconnected", extra=extra)
 
 
-def _has_no_will(protocol: StreamProtocol) -> bool:
+def _has_no_will(protocol: NetworkConnection) -> bool:
     connection = protocol.connection
     session = None if connection is None else connection.session
     return session is None or session.will is None

@@ -7,43 +7,10 @@ from monstermq_edge.network.origins import OriginPolicy, own_names
 from monstermq_edge.network.tls import TlsSettings
 from monstermq_edge.network.websocket import TOLD_PATH, USUAL_PATHS, WebSocketSettings
 from monstermq_edge.operation.page import Page
-from monstermq_shared.config import BrokerConfig, QueuePolicy, Tls
-from monstermq_shared.sessions.local.backpressure import HoldLimits
-from monstermq_shared.sessions.local.queue import QueueLimits
-from monstermq_shared.sessions.local.settings import EngineSettings
-
-KIB = 1024
+from monstermq_shared.config import KIB, BrokerConfig, Tls
 
 WEBSOCKET_SLACK = 64 * KIB
 """What a WebSocket message may hold beside the largest packet."""
-
-
-def engine_settings(config: BrokerConfig) -> EngineSettings:
-    """What the session engine is told."""
-    limits = config.limits
-    expiry = config.queue.session_expiry
-    return EngineSettings(
-        in_flight_max=limits.in_flight_per_client,
-        open_ids_max=limits.open_qos2_ids_per_client,
-        sessions_max=limits.sessions,
-        subscriptions_max=limits.subscriptions_per_client,
-        topic_levels_max=limits.topic_levels,
-        route_cache_max=limits.routing_cache_entries,
-        queue=QueueLimits(
-            enabled=config.queued_messages_enabled,
-            messages_max=config.queue.max_messages,
-            size_max=config.queue.max_bytes,
-            drop_oldest=config.queue.policy is QueuePolicy.DROP_OLDEST,
-            tail_max=limits.pending_messages_per_client,
-        ),
-        hold=HoldLimits(
-            pending_max=limits.pending_messages_per_client,
-            pending_size_max=limits.pending_kb_per_client * KIB,
-            backlog_size_max=limits.commit_backlog_kb * KIB,
-            patience_s=limits.slow_consumer_hold_s,
-        ),
-        session_expiry_s=None if expiry is None else expiry.total_seconds(),
-    )
 
 
 def decoder_limits(config: BrokerConfig) -> DecoderLimits:

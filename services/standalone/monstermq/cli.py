@@ -22,9 +22,9 @@ from monstermq_shared.config import (
 )
 from monstermq_shared.config.checks import postgres_connection, stores_of
 from monstermq_shared.config.fields import check_file_name
+from monstermq_shared.config.postgres_urls import describe
 from monstermq_shared.errors import ConfigError
 from monstermq_shared.exit_codes import ExitCode
-from monstermq_shared.stores.postgres.urls import describe
 
 HELP = """\
 usage: monstermq [-config FILE] [-log LEVEL] [-cluster] [--check]

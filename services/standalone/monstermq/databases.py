@@ -13,11 +13,12 @@ from typing import TextIO
 from monstermq.postgres_tools import dump_command, restore_command
 from monstermq_shared.config import BrokerConfig, StoreType, load_config
 from monstermq_shared.config.checks import postgres_connection
+from monstermq_shared.config.postgres_urls import describe
 from monstermq_shared.errors import ConfigError
 from monstermq_shared.exit_codes import ExitCode
-from monstermq_shared.stores.postgres.urls import describe
 from monstermq_shared.stores.sqlite.backup import backup_file, restore_file
-from monstermq_shared.stores.sqlite.recovery import RecoveredTable, recover_file
+from monstermq_shared.stores.sqlite.recovery import recover_file
+from monstermq_shared.stores.sqlite.recovery_table import RecoveredTable
 
 _DUMP_BEGINS = b"PGDMP"
 _ADDRESSES = ("postgres:", "postgresql:", "jdbc:")

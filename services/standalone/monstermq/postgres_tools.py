@@ -4,7 +4,7 @@ from pathlib import Path
 from shlex import join
 from urllib.parse import quote, urlencode
 
-from monstermq_shared.stores.postgres.urls import ConnectionSettings, Host, SslMode, TlsSettings
+from monstermq_shared.config.postgres_urls import ConnectionSettings, Host, SslMode, TlsSettings
 
 
 def dump_command(settings: ConnectionSettings, target: Path) -> str:

@@ -12,10 +12,12 @@ MQTT clients (``replay``). A record is made only if a view, a queue or a tap wan
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Protocol
 
 from monstermq_shared.bus.duplicates import Duplicates
 from monstermq_shared.bus.ports import Stamp
-from monstermq_shared.bus.ring import RingEntry, RingLog, RingReader, size_of
+from monstermq_shared.bus.ring import RingEntry, RingLog, RingReader, placed, size_of
+from monstermq_shared.bus.room import Room
 from monstermq_shared.errors import BusUnavailable
 from monstermq_shared.positions import Position
 from monstermq_shared.records import Record
@@ -30,7 +32,8 @@ SESSIONS_SIZE_MAX = 4 * 1024 * 1024
 """Bytes kept of the sessions log."""
 
 APPEND_SIZE_MAX = 16 * 1024 * 1024
-"""Bytes appended through the port and not committed yet; past it appends are refused."""
+"""From so many bytes on that were appended through the port and are not committed yet, appends are
+refused."""
 
 
 class InternalLog:
@@ -66,9 +69,9 @@ class InternalLog:
 
     def pass_through(self, record: Record) -> None:
         """Give a control record its offset; nobody but taps takes it."""
-        placed = _placed(record, self.allot(1))
+        at = placed(record, self.allot(1))
         if self.tap is not None:
-            self.tap([placed])
+            self.tap([at])
 
     def take(self) -> list[Record]:
         """Return the records appended since the last call."""
@@ -81,8 +84,24 @@ class InternalLog:
         return offset >> BOOT_SHIFT < self.boot
 
 
-Publish = Callable[["InternalMessages", Sequence[Record], Callable[[], None]], None]
-"""The engine's way in, ``sessions.local.appending.RecordAppender.append``."""
+class Publishing(Protocol):
+    """The engine's way in, ``sessions.local.appending.RecordAppender``; see there.
+
+    Attributes:
+        freed: Called when there is room again.
+    """
+
+    freed: Callable[[], None]
+
+    def has_room(self) -> bool:
+        """Whether a batch would be published now."""
+        ...
+
+    def append(
+        self, speaker: "InternalMessages", records: Sequence[Record], done: Callable[[], None]
+    ) -> None:
+        """Publish a batch, and say when it is committed."""
+        ...
 
 
 class InternalMessages(RingLog):
@@ -93,7 +112,7 @@ class InternalMessages(RingLog):
 
     Args:
         log: The engine's log.
-        publish: Routes records and says when they are committed.
+        publishing: Routes records and says when they are committed.
         touch: Makes sure that the loop turn is finished.
         writer: This run, as the stamps of the engine's records name it.
         size_max: Bytes kept for readers.
@@ -105,7 +124,7 @@ class InternalMessages(RingLog):
     def __init__(
         self,
         log: InternalLog,
-        publish: Publish,
+        publishing: Publishing,
         touch: Callable[[], None],
         *,
         writer: str,
@@ -114,13 +133,27 @@ class InternalMessages(RingLog):
         super().__init__(log, size_max)
         self.held_turn = 0
         self._log = log
-        self._publish = publish
+        self._publishing = publishing
         self._touch = touch
         self._writer = writer
         self._duplicates = Duplicates()
         self._appending: Stamp | None = None
         self._in_flight: dict[asyncio.Future[Position | None], int] = {}
         self._in_flight_size = 0
+        self._room = Room(self._has_room)
+        publishing.freed = self._room.look
+
+    @property
+    def backlog_size(self) -> int:
+        """See ``LogPort.backlog_size``."""
+        return self._in_flight_size
+
+    def _has_room(self) -> bool:
+        return self._in_flight_size < APPEND_SIZE_MAX and self._publishing.has_room()
+
+    async def room(self) -> None:
+        """See ``LogPort.room``."""
+        await self._room.wait()
 
     def append(
         self, partition: int, records: Sequence[Record], stamp: Stamp
@@ -128,14 +161,14 @@ class InternalMessages(RingLog):
         """See ``LogPort.append``: as a client publishes, and done when PUBACK would be sent.
 
         Raises:
-            InvalidTopic, BusUnavailable, ValueError: See there. Slow subscribers, too, are a
-                reason to be unavailable.
+            InvalidTopic, BusUnavailable, ValueError: See there. Whatever holds clients that
+                publish, too, is a reason to be unavailable.
         """
         _check(partition, records)
         size = sum(map(size_of, records))
         if self._closed:
             raise BusUnavailable("the bus is closed")
-        if self._in_flight and self._in_flight_size + size > APPEND_SIZE_MAX:
+        if self._in_flight_size >= APPEND_SIZE_MAX:
             raise BusUnavailable(
                 f"{self._in_flight_size} bytes are not committed yet; "
                 f"append more when earlier appends are done"
@@ -148,7 +181,7 @@ class InternalMessages(RingLog):
         try:
             self._in_flight[future] = size
             self._in_flight_size += size
-            self._publish(self, new, partial(self._appended, future, position))
+            self._publishing.append(self, new, partial(self._appended, future, position))
         except BaseException:
             self._landed(future)
             raise
@@ -166,6 +199,7 @@ class InternalMessages(RingLog):
 
     def _landed(self, future: asyncio.Future[Position | None]) -> None:
         self._in_flight_size -= self._in_flight.pop(future, 0)
+        self._room.look()
 
     def read(self, positions: Mapping[int, int]) -> RingReader:
         """See ``LogPort.read``. Without another reader, there is nothing to read but what comes."""
@@ -187,6 +221,7 @@ class InternalMessages(RingLog):
     def close(self) -> None:
         """Let readers end, and appends that were not committed fail."""
         super().close()
+        self._room.close()
         in_flight, self._in_flight = self._in_flight, {}
         self._in_flight_size = 0
         for future in in_flight:
@@ -222,6 +257,16 @@ class InternalSessions(RingLog):
         super().__init__(self._log, size_max)
         self._duplicates = Duplicates()
 
+    @property
+    def backlog_size(self) -> int:
+        """See ``LogPort.backlog_size``: everything is done at once."""
+        return 0
+
+    async def room(self) -> None:
+        """See ``LogPort.room``: there always is."""
+        if self._closed:
+            raise BusUnavailable("the bus is closed")
+
     def append(
         self, partition: int, records: Sequence[Record], stamp: Stamp
     ) -> asyncio.Future[Position | None]:
@@ -242,7 +287,7 @@ class InternalSessions(RingLog):
         self._duplicates.note(0, Stamp(stamp.writer, last))
         first = self._log.allot(len(new))
         self._keep(
-            RingEntry(record.client_id, _placed(record, offset), Stamp(stamp.writer, sequence))
+            RingEntry(record.client_id, placed(record, offset), Stamp(stamp.writer, sequence))
             for record, offset, sequence in zip(
                 new,
                 range(first, first + len(new)),
@@ -259,7 +304,7 @@ class InternalBus:
 
     Args:
         log: The engine's log.
-        publish: The engine's way in for records that come from no connection.
+        publishing: The engine's way in for records that come from no connection.
         touch: Called after it, to have the loop turn finished.
         generation: Of the database whose boot number the log counts from.
         size_max: Bytes kept for readers of the messages.
@@ -272,7 +317,7 @@ class InternalBus:
     def __init__(
         self,
         log: InternalLog,
-        publish: Publish,
+        publishing: Publishing,
         touch: Callable[[], None],
         *,
         generation: str,
@@ -280,7 +325,7 @@ class InternalBus:
     ) -> None:
         self.generation = generation
         self.messages = InternalMessages(
-            log, publish, touch, writer=f"{generation}.{log.boot}", size_max=size_max
+            log, publishing, touch, writer=f"{generation}.{log.boot}", size_max=size_max
         )
         self.sessions = InternalSessions(log.boot, size_max=min(size_max, SESSIONS_SIZE_MAX))
 
@@ -304,17 +349,3 @@ def _new(duplicates: Duplicates, records: Sequence[Record], stamp: Stamp) -> lis
         for sequence, record in enumerate(records, stamp.sequence)
         if duplicates.is_new(0, Stamp(stamp.writer, sequence))
     ]
-
-
-def _placed(record: Record, offset: int) -> Record:
-    """Return the same record at an offset."""
-    return Record(
-        record.topic,
-        record.payload,
-        record.qos,
-        record.retained,
-        record.client_id,
-        record.timestamp_ms,
-        offset,
-        record.id,
-    )

@@ -107,6 +107,11 @@ class LogPort(Protocol):
 
     partitions: int
 
+    @property
+    def backlog_size(self) -> int:
+        """Bytes that were appended and whose futures are not done; about, with what they cost."""
+        ...
+
     def partition_of(self, key: str) -> int:
         """Return where a key's records go: all to one partition, which keeps them in order."""
         ...
@@ -127,9 +132,18 @@ class LogPort(Protocol):
 
         Raises:
             InvalidTopic: A topic nobody may append to; nothing was appended.
-            BusUnavailable: Too much is on its way already: nothing was appended. From the future:
-                the bus was closed before it was known to have the batch.
+            BusUnavailable: Too much is on its way already: nothing was appended, and ``room``
+                says when to try again. From the future: the bus was closed before it was known to
+                have the batch.
             ValueError: There is no such partition, or no record.
+        """
+        ...
+
+    async def room(self) -> None:
+        """Return as soon as an append would be taken, however large; others may come first.
+
+        Raises:
+            BusUnavailable: The bus is closed, or very many wait already.
         """
         ...
 
@@ -140,7 +154,7 @@ class LogPort(Protocol):
             positions: Partition -> the offset to begin with: the next one, never the last read.
 
         Raises:
-            ValueError: There is no such partition.
+            ValueError: There is no such partition, or none is named.
         """
         ...
 

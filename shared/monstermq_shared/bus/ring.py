@@ -28,6 +28,20 @@ def size_of(record: Record) -> int:
     return len(record.payload) + len(record.topic) + ENTRY_OVERHEAD
 
 
+def placed(record: Record, offset: int) -> Record:
+    """Return the same record at an offset."""
+    return Record(
+        record.topic,
+        record.payload,
+        record.qos,
+        record.retained,
+        record.client_id,
+        record.timestamp_ms,
+        offset,
+        record.id,
+    )
+
+
 class RingEntry:
     """A record in memory, as its readers meet it; see ``ports.Entry``."""
 

@@ -12,7 +12,7 @@ from monstermq_shared.config.fields import (
     format_log_level,
     parse_log_level,
 )
-from monstermq_shared.config.limits import Limits
+from monstermq_shared.config.limits import KIB, Limits
 from monstermq_shared.config.loading import LoadedConfig, embedded_default, load_config
 from monstermq_shared.config.runnable import check_runnable, unsupported
 from monstermq_shared.config.sections import (
@@ -35,6 +35,7 @@ from monstermq_shared.config.sections import (
 )
 
 __all__ = [
+    "KIB",
     "LOG_LEVEL_NAMES",
     "ArchiveGroup",
     "BrokerConfig",

@@ -6,10 +6,10 @@ from ipaddress import ip_address
 
 from monstermq_shared.config.fields import Section, StoreType, yaml_name
 from monstermq_shared.config.limits import broken_relations
+from monstermq_shared.config.postgres_urls import ConnectionSettings, parse_url
 from monstermq_shared.config.sections import ArchiveGroup, BrokerConfig
 from monstermq_shared.config.validation import refuse
 from monstermq_shared.errors import ConfigError, InvalidTopic
-from monstermq_shared.stores.postgres.urls import ConnectionSettings, parse_url
 from monstermq_shared.topics import check_topic_filter
 
 # The section of each kind of database, and the key in it that says where it is.

@@ -6,6 +6,8 @@ from pydantic import Field
 
 from monstermq_shared.config.fields import Section
 
+KIB = 1024
+"""Bytes in a unit of the keys that end in ``Kb``."""
 MAX_MESSAGE_SIZE_KB = 512
 """The default of ``MaxMessageSizeKb``."""
 PACKET_ID_MAX = 65_535

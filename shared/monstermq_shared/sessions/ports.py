@@ -45,21 +45,34 @@ class AttachRequest:
     information: dict[str, str | int | bool]
 
 
-class Link(Protocol):
+class Source(Protocol):
+    """Where messages come from, as far as back-pressure goes: a connection, or the bus port."""
+
+    @property
+    def is_bridge(self) -> bool:
+        """Whether the peer is another broker's bridge, which must not hear its own messages."""
+        ...
+
+    def hold(self) -> None:
+        """Take no messages from there until ``resume``; calls nest."""
+        ...
+
+    def resume(self) -> None:
+        """Undo one ``hold``."""
+        ...
+
+
+class Link(Source, Protocol):
     """What a connection offers its engine. Calls are synchronous, cheap and never raise.
 
     Bytes go into the connection's outbox and leave once per loop turn. A closed connection ignores
-    all calls: an answer that waited for a commit may come too late.
+    all calls: an answer that waited for a commit may come too late. To be held is not to read from
+    the peer.
     """
 
     @property
     def is_held(self) -> bool:
         """Whether the engine holds this connection: it was held more often than resumed."""
-        ...
-
-    @property
-    def is_bridge(self) -> bool:
-        """Whether the peer is another broker's bridge, which must not hear its own messages."""
         ...
 
     def attached(self, session_present: bool) -> None:
@@ -94,14 +107,6 @@ class Link(Protocol):
 
     def unsubscribed(self, packet_id: int) -> None:
         """Send UNSUBACK: nothing more is added for these filters."""
-        ...
-
-    def hold(self) -> None:
-        """Stop reading from the peer until ``resume``; calls nest."""
-        ...
-
-    def resume(self) -> None:
-        """Undo one ``hold``."""
         ...
 
     def has_room(self) -> bool:

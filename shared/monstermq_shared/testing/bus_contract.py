@@ -1,17 +1,24 @@
 """What every bus must do, whatever carries it: subclass ``BusContract`` and give it a bus."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Coroutine, Mapping, Sequence
+from contextlib import AbstractContextManager, aclosing
+from typing import TypeVar
 
 import pytest
 
 from monstermq_shared.bus.ports import BusPort, Entry, LogPort, LogReader, RecordBatch, Stamp
 from monstermq_shared.errors import BusGap, BusUnavailable
+from monstermq_shared.positions import Position
 from monstermq_shared.records import CONTROL_TOPIC, Record, decode_record, encode_record
+
+T = TypeVar("T")
 
 PATIENCE_S = 30.0
 """How long anything may take before a test fails: for servers, not for us."""
+
+APPENDS_MAX = 100_000
+"""After so many appends that are not durable a bus must be full."""
 
 WRITER = "writer-1"
 
@@ -53,18 +60,49 @@ async def read_from(log: LogPort, positions: Mapping[int, int], count: int) -> l
     return [entry for partition in sorted(entries) for entry in entries[partition]]
 
 
-async def let_it_wait(task: "asyncio.Task[object]") -> None:
-    """Let a task run until it waits for what is to come."""
-    for _ in range(10):
-        await asyncio.sleep(0)
-    assert not task.done()
+async def begun(call: Coroutine[object, object, T]) -> "asyncio.Task[T]":
+    """Return a task that makes the call, once it has begun to."""
+    at_it = asyncio.Event()
+
+    async def make() -> T:
+        at_it.set()
+        return await call
+
+    task = asyncio.create_task(make())
+    await at_it.wait()
+    return task
+
+
+async def outcome_of(task: "asyncio.Future[T]") -> T:
+    """Return what a task or an append comes to, or fail."""
+    async with asyncio.timeout(PATIENCE_S):
+        return await task
+
+
+def fill(log: LogPort, key: str) -> "list[asyncio.Future[Position | None]]":
+    """Append records 0, 1, 2, ... of a key until no more are taken; nothing may become durable."""
+    appends: list[asyncio.Future[Position | None]] = []
+    partition = log.partition_of(key)
+    for number in range(APPENDS_MAX):
+        record = a_record(key, str(number).encode())
+        try:
+            appends.append(log.append(partition, [record], Stamp(WRITER, number)))
+        except BusUnavailable:
+            return appends
+    pytest.fail(f"{APPENDS_MAX} appends were taken, and none of them was durable")
 
 
 class BusContract:
-    """The suite. A subclass gives a fixture ``bus`` and ``forget_oldest``.
+    """The suite. A subclass gives a fixture ``bus`` and the two methods.
 
-    The bus keeps what the tests append, up to its bound, until ``forget_oldest``.
+    The bus keeps what the tests append, up to its bound, until ``forget_oldest``. Nothing here is
+    waited for but with a bound, and that something does not come is shown by what comes after it.
+
+    Attributes:
+        durable_key: A key whose messages are not durable at once.
     """
+
+    durable_key = "a"
 
     @pytest.fixture(params=["messages", "sessions"])
     def log(self, bus: BusPort, request: pytest.FixtureRequest) -> LogPort:
@@ -72,8 +110,12 @@ class BusContract:
         logs = {"messages": bus.messages, "sessions": bus.sessions}
         return logs[str(request.param)]
 
-    async def forget_oldest(self, log: LogPort) -> None:
-        """Make the oldest records go that the log has, as time or a bound would."""
+    async def forget_oldest(self, log: LogPort, partition: int) -> None:
+        """Make the oldest records of a partition go, as time or a bound would."""
+        raise NotImplementedError
+
+    def standstill(self, bus: BusPort) -> AbstractContextManager[None]:
+        """In the block, no appended message of ``durable_key`` becomes durable."""
         raise NotImplementedError
 
     # -- reading what was appended ---------------------------------------------------------------
@@ -166,8 +208,7 @@ class BusContract:
         """It waits, and does not end, when there is nothing to read."""
         partition = log.partition_of("a")
         async with aclosing(log.read(await log.end_positions())) as reader:
-            waiting = asyncio.create_task(next_batch(reader))
-            await let_it_wait(waiting)
+            waiting = await begun(next_batch(reader))
             await log.append(partition, [a_record("a", b"now")], Stamp(WRITER, 1))
             assert payloads((await waiting).entries) == [b"now"]
 
@@ -226,13 +267,15 @@ class BusContract:
         ]
 
     async def test_what_cannot_be_appended_or_read_is_refused(self, log: LogPort) -> None:
-        """A partition that is not there, and a batch without records."""
+        """A partition that is not there, none at all, and a batch without records."""
         with pytest.raises(ValueError, match="partition"):
             log.append(log.partitions, [a_record("a")], Stamp(WRITER, 1))
         with pytest.raises(ValueError, match="record"):
             log.append(0, [], Stamp(WRITER, 1))
         with pytest.raises(ValueError, match="partition"):
             log.read({log.partitions: 0})
+        with pytest.raises(ValueError, match="partition"):
+            log.read({})
 
     # -- stamps ----------------------------------------------------------------------------------
 
@@ -286,6 +329,63 @@ class BusContract:
             ("other", 1),
         ]
 
+    # -- the backlog -----------------------------------------------------------------------------
+
+    async def test_what_is_not_durable_yet_is_the_backlog(self, bus: BusPort) -> None:
+        """In bytes, until the future is done."""
+        log, key = bus.messages, self.durable_key
+        partition = log.partition_of(key)
+        with self.standstill(bus):
+            one = log.append(partition, [a_record(key, b"x" * 500)], Stamp(WRITER, 1))
+            assert (size := log.backlog_size) >= 500
+            other = log.append(partition, [a_record(key, b"x" * 700)], Stamp(WRITER, 2))
+            assert log.backlog_size >= size + 700
+            assert not one.done()
+            assert not other.done()
+        await outcome_of(other)
+        assert one.done()
+        assert log.backlog_size == 0
+
+    async def test_a_full_log_refuses_and_tells_everybody_when_it_has_room(
+        self, bus: BusPort
+    ) -> None:
+        """What was refused was not appended, and is taken then."""
+        log, key = bus.messages, self.durable_key
+        partition = log.partition_of(key)
+        async with aclosing(log.read(await log.end_positions())) as reader:
+            with self.standstill(bus):
+                appends = fill(log, key)
+                count = len(appends)
+                last = a_record(key, str(count).encode())
+                waiting = [await begun(log.room()) for _ in range(3)]
+                with pytest.raises(BusUnavailable):
+                    log.append(partition, [last], Stamp(WRITER, count))
+                assert not any(task.done() for task in waiting)
+            for task in waiting:
+                await outcome_of(task)
+            await outcome_of(log.append(partition, [last], Stamp(WRITER, count)))
+            assert all(append.done() for append in appends)
+            entries = (await read_entries(reader, count + 1))[partition]
+        assert payloads(entries) == [str(number).encode() for number in range(count + 1)]
+
+    async def test_while_there_is_room_nobody_waits_for_it(self, log: LogPort) -> None:
+        """An append after it is taken."""
+        async with asyncio.timeout(PATIENCE_S):
+            await log.room()
+            await log.append(log.partition_of("a"), [a_record("a")], Stamp(WRITER, 1))
+            await log.room()
+
+    async def test_who_waits_for_room_no_longer_takes_none_from_others(self, bus: BusPort) -> None:
+        """One that was cancelled, say by its time-out."""
+        log = bus.messages
+        with self.standstill(bus):
+            fill(log, self.durable_key)
+            one, other = await begun(log.room()), await begun(log.room())
+            one.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await outcome_of(one)
+        await outcome_of(other)
+
     # -- bounds and the end ----------------------------------------------------------------------
 
     async def test_a_reader_below_what_is_kept_is_told(self, log: LogPort) -> None:
@@ -293,7 +393,7 @@ class BusContract:
         start = await log.end_positions()
         partition = log.partition_of("a")
         await log.append(partition, [a_record("a", b"old")], Stamp(WRITER, 1))
-        await self.forget_oldest(log)
+        await self.forget_oldest(log, partition)
         async with aclosing(log.read({partition: start[partition]})) as reader:
             with pytest.raises(BusGap) as gap:
                 await next_batch(reader)
@@ -317,7 +417,7 @@ class BusContract:
             await log.append(partition, [a_record("a")], Stamp(WRITER, 1))
             await next_batch(slow)
             await log.append(partition, [a_record("a")], Stamp(WRITER, 2))
-            await self.forget_oldest(log)
+            await self.forget_oldest(log, partition)
             for _ in range(2):  # asking again does not help
                 with pytest.raises(BusGap) as gap:
                     await next_batch(slow)
@@ -335,15 +435,28 @@ class BusContract:
     async def test_the_end_of_the_bus_ends_readers_and_refuses_appends(self, bus: BusPort) -> None:
         """Nobody waits for ever."""
         logs = (bus.messages, bus.sessions)
-        waiting = [asyncio.create_task(_rest(log.read(await log.end_positions()))) for log in logs]
-        for task in waiting:
-            await let_it_wait(task)
+        waiting = [await begun(_rest(log.read(await log.end_positions()))) for log in logs]
         await bus.close()
-        async with asyncio.timeout(PATIENCE_S):
-            assert await asyncio.gather(*waiting) == [[], []]
+        for task in waiting:
+            assert await outcome_of(task) == []
         for log in logs:
             with pytest.raises(BusUnavailable):
                 await log.append(log.partition_of("a"), [a_record("a")], Stamp(WRITER, 1))
+            with pytest.raises(BusUnavailable):
+                await log.room()
+
+    async def test_what_is_under_way_when_the_bus_ends_fails(self, bus: BusPort) -> None:
+        """Nobody knows whether the bus has it. Nor does anybody wait for room any more."""
+        log = bus.messages
+        with self.standstill(bus):
+            appends = fill(log, self.durable_key)
+            waiting = await begun(log.room())
+            await bus.close()
+            for append in appends:
+                with pytest.raises(BusUnavailable):
+                    await outcome_of(append)
+            with pytest.raises(BusUnavailable):
+                await outcome_of(waiting)
 
 
 async def _rest(reader: LogReader) -> list[RecordBatch]:

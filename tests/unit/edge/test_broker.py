@@ -20,9 +20,9 @@ from tests.support.stage import PEER
 
 from monstermq_edge.broker import Broker
 from monstermq_edge.engines.local.maintenance import Job
+from monstermq_edge.faults import Faults
 from monstermq_edge.mqtt.connection import Connection
 from monstermq_edge.network import tls
-from monstermq_edge.operation.faults import Faults
 from monstermq_edge.operation.repeated import Repeated
 from monstermq_shared.clock import SystemClock
 from monstermq_shared.config import load_config

@@ -13,7 +13,6 @@ from monstermq_shared.clock import SystemClock
 from monstermq_shared.counters import Counters
 from monstermq_shared.records import Record
 from monstermq_shared.stores.changes import Commit
-from monstermq_shared.stores.ports import Shrinkable
 from monstermq_shared.stores.sqlite import SqliteDatabase
 from monstermq_shared.testing.builders import NOON_MS, commit_once, make_record
 
@@ -41,8 +40,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def reserve_of(database: SqliteDatabase, counters: Counters) -> DiskReserve:
-    stores = [database.archive_store(name) for name in ARCHIVES]
-    archives = [store for store in stores if isinstance(store, Shrinkable)]
+    archives = [database.archive_store(name) for name in ARCHIVES]
     return DiskReserve(database, archives, counters, SystemClock(), 10 * MIB)
 
 

@@ -1,5 +1,6 @@
 """What is counted and held arrives at Prometheus under documented names, and nothing is missing."""
 
+import inspect
 import re
 from collections.abc import Callable, Iterable
 from enum import IntEnum
@@ -106,7 +107,8 @@ def test_packets_of_all_types_add_up_to_messages() -> None:
 
 
 def test_every_counter_has_its_sentence() -> None:
-    described = re.findall(r"^        (\w+): \S", Counters.__doc__ or "", re.MULTILINE)
+    sentences = inspect.cleandoc(Counters.__doc__ or "")  # Python 3.13 removes the indentation
+    described = re.findall(r"^    (\w+): \S", sentences, re.MULTILINE)
     assert sorted(described) == sorted(Counters.__slots__)
 
 

@@ -6,9 +6,9 @@ from collections.abc import Collection
 import pytest
 from tests.support.operation import settable_gauges
 
-from monstermq_edge.operation import system_publisher as system_topics
+from monstermq_edge.operation import system_publisher as module
 from monstermq_edge.operation.gauges import Gauges
-from monstermq_edge.operation.system_publisher import CLIENTS_MAX, SystemTopicPublisher
+from monstermq_edge.operation.system_publisher import CLIENTS_MAX, SystemPublisher
 from monstermq_edge.operation.system_tree import ClientStatistics, SystemTree
 from monstermq_shared.config import Sys
 from monstermq_shared.counters import Counters
@@ -46,7 +46,7 @@ class Stage:
         self.now_s = 0.0
         self.built = 0
         gauges, self.present = settable_gauges()
-        self.publisher = SystemTopicPublisher(
+        self.publisher = SystemPublisher(
             self.engine,
             _Topics(self, gauges),
             client=self._client,
@@ -132,7 +132,7 @@ def test_a_tick_looks_at_so_many_clients_and_all_have_their_turn(stage: Stage) -
 def test_a_tick_causes_so_many_deliveries_and_nothing_is_left_out(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(system_topics, "DELIVERIES_MAX", 100)
+    monkeypatch.setattr(module, "DELIVERIES_MAX", 100)
     stage.engine.watchers = 30
     stage.come([f"c{number}" for number in range(20)])
     stage.watch()
@@ -141,7 +141,7 @@ def test_a_tick_causes_so_many_deliveries_and_nothing_is_left_out(
     changes = [change for tick in ticks for change in tick]
     assert len(connected(changes)) == 20
     names = [topic for topic, _ in changes if topic.startswith("$SYS/broker/")]
-    assert sorted(names) == sorted(stage.publisher._topics.values(stage.now_s))
+    assert sorted(names) == sorted(stage.publisher._tree.values(stage.now_s))
 
 
 def test_clients_long_gone_are_told_of_once_and_forgotten(stage: Stage) -> None:

@@ -357,7 +357,7 @@ def test_a_bug_ends_the_connection_that_met_it_and_is_logged_once(
         assert stage.counters.faults == (4 if detach_too else 2)
         assert stage.counters.disconnects[CloseReason.FAULT] == 2
 
-    with caplog.at_level(logging.ERROR, "monstermq_edge.operation.faults"):
+    with caplog.at_level(logging.ERROR, "monstermq_edge.faults"):
         tell(story)
     [record] = caplog.records
     assert record.exc_info is not None

@@ -24,6 +24,7 @@ from monstermq_shared.config.checks import postgres_connection, stores_of
 from monstermq_shared.config.document import Document, Value
 from monstermq_shared.config.fields import Section
 from monstermq_shared.config.limits import fitted
+from monstermq_shared.config.postgres_urls import describe
 from monstermq_shared.config.reference import (
     REFERENCE_FILE,
     SCHEMA_FILE,
@@ -34,7 +35,6 @@ from monstermq_shared.config.reference import (
 from monstermq_shared.config.validation import validate
 from monstermq_shared.errors import ConfigError
 from monstermq_shared.exit_codes import ExitCode
-from monstermq_shared.stores.postgres.urls import describe
 
 ROOT = Path(__file__).parents[3]
 RUNNING = sorted((ROOT / "examples").glob("*.yaml"))

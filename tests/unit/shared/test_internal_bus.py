@@ -1,22 +1,25 @@
 """The internal bus beside a running engine: taps see everything and cost nothing when closed."""
 
 import asyncio
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.engine import subscribe_to
-from tests.support.local_bus import GENERATION, PENDING_MAX, WALL_MS, LocalBus, a_run
+from tests.support.local_bus import GENERATION, PENDING_MAX, SETTINGS, WALL_MS, LocalBus, a_run
 
+from monstermq_shared.bus import internal
+from monstermq_shared.bus.backlog import Backlog
 from monstermq_shared.bus.duplicates import Duplicates
-from monstermq_shared.bus.internal import APPEND_SIZE_MAX, BOOT_SHIFT
+from monstermq_shared.bus.internal import BOOT_SHIFT
 from monstermq_shared.bus.ports import Stamp
 from monstermq_shared.bus.ring import BATCH_RECORDS_MAX, RingReader
+from monstermq_shared.bus.room import Room
 from monstermq_shared.errors import BusGap, BusUnavailable, InvalidTopic
 from monstermq_shared.records import Record
 from monstermq_shared.sessions.ports import Answer
-from monstermq_shared.testing.bus_contract import next_batch
+from monstermq_shared.testing.bus_contract import begun, next_batch, outcome_of
 
 FIRST_OFFSET = (1 << BOOT_SHIFT) + 1
 
@@ -289,21 +292,40 @@ async def test_a_topic_nobody_may_append_to_refuses_the_whole_batch(topic: str) 
     assert link.payloads == [b"1"]
 
 
-async def test_too_much_that_is_not_committed_refuses_more() -> None:
+async def test_too_much_that_is_not_committed_refuses_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(internal, "APPEND_SIZE_MAX", 1_000)
     local = LocalBus()
     local.stuck = True
-    record = a_record("stored/a", b"x" * (APPEND_SIZE_MAX // 2))
+    record = a_record("stored/a", b"x" * 600)
     first = local.bus.messages.append(0, [record], Stamp("w", 1))
     with pytest.raises(BusUnavailable, match="not committed"):
         local.bus.messages.append(0, [record], Stamp("w", 2))
+    waiting = await begun(local.bus.messages.room())
+    assert not waiting.done()
     local.stuck = False
     local.end_turn()
     await first
+    await outcome_of(waiting)
     await local.bus.messages.append(0, [record], Stamp("w", 2))
     assert local.committed_records == 2
 
 
-async def test_a_subscriber_that_is_behind_refuses_more() -> None:
+async def test_the_bound_of_all_that_waits_for_the_database_holds_for_appends_too() -> None:
+    local = LocalBus()
+    local.stuck = True
+    record = a_record("stored/a", b"x" * SETTINGS.hold.backlog_size_max)
+    local.bus.messages.append(0, [record], Stamp("w", 1))
+    with pytest.raises(BusUnavailable, match="behind"):
+        local.bus.messages.append(0, [a_record("live", b"")], Stamp("w", 2))
+    waiting = await begun(local.bus.messages.room())
+    local.stuck = False
+    local.end_turn()
+    await outcome_of(waiting)
+
+
+async def test_a_subscriber_that_is_behind_refuses_more_until_it_has_caught_up() -> None:
     local = LocalBus()
     session, _ = local.connect("s")
     subscribe_to(local.engine, session, 1, [("#", 1)])
@@ -311,9 +333,54 @@ async def test_a_subscriber_that_is_behind_refuses_more() -> None:
     await local.bus.messages.append(0, records, Stamp("w", 0))
     with pytest.raises(BusUnavailable, match="behind"):
         local.bus.messages.append(0, [a_record("a", b"y")], Stamp("w", 100))
+    waiting = await begun(local.bus.messages.room())
+    assert not waiting.done()
     for _ in range(len(records)):
         local.engine.acknowledge(session, list(session.in_flight))
+    await outcome_of(waiting)
     await local.bus.messages.append(0, [a_record("a", b"y")], Stamp("w", 100))
+
+
+async def test_a_view_that_is_behind_refuses_more_so_that_its_backlog_stays_bounded() -> None:
+    backlog = Backlog("PG", 10_000, lambda records: records)
+    local = LocalBus(followed=backlog)
+    record = a_record("followed/a", b"x" * 1_000)
+    taken = 0
+    while not backlog.is_full:
+        await local.bus.messages.append(0, [record], Stamp("w", taken))
+        local.end_turn()
+        taken += 1
+    for sequence in range(taken, taken + 20):
+        with suppress(BusUnavailable):
+            local.bus.messages.append(0, [record], Stamp("w", sequence))
+        local.end_turn()
+    assert backlog.count == taken + 1  # as a client, it is held for what it says to a full one
+    waiting = await begun(local.bus.messages.room())
+    assert not waiting.done()
+    with pytest.raises(BusUnavailable, match="behind"):
+        local.bus.messages.append(0, [a_record("live", b"")], Stamp("w", 100))
+    backlog.committed(backlog.upto)
+    await outcome_of(waiting)
+    await local.bus.messages.append(0, [record], Stamp("w", 100))
+
+
+async def test_a_message_that_goes_out_in_pieces_is_waited_for() -> None:
+    local = LocalBus()
+    for number in range(3):
+        session, _ = local.connect(f"s{number}")
+        subscribe_to(local.engine, session, 1, [("a", 0)])
+    publisher, _ = local.connect("p")
+    local.engine.publisher.deliveries_max = 1
+    local.engine.publish(publisher, a_run("a", [b"1"]), WALL_MS)
+    assert local.engine.is_busy
+    with pytest.raises(BusUnavailable):
+        local.bus.messages.append(0, [a_record("a", b"2")], Stamp("w", 1))
+    waiting = await begun(local.bus.messages.room())
+    assert not waiting.done()
+    while local.engine.work():
+        pass
+    await outcome_of(waiting)
+    await local.bus.messages.append(0, [a_record("a", b"2")], Stamp("w", 1))
 
 
 async def test_an_append_nobody_waits_for_any_more_is_still_committed() -> None:
@@ -344,6 +411,47 @@ async def test_a_clients_acknowledgement_does_not_wait_for_a_tap() -> None:
     async with aclosing(await tap(local)):
         local.publish(session, a_run("live", [b"1"], qos=1, first_id=7))
     assert link.answers == [(Answer.PUBACK, [7])]
+
+
+# -- room --------------------------------------------------------------------------------------
+
+
+async def test_so_many_wait_for_room_and_no_more() -> None:
+    free = False
+    room = Room(lambda: free, waiters_max=2)
+    waiting = [await begun(room.wait()) for _ in range(2)]
+    with pytest.raises(BusUnavailable, match="2 others"):
+        await room.wait()
+    waiting[0].cancel()
+    room.look()
+    await asyncio.wait([waiting[0]])
+    waiting.append(await begun(room.wait()))
+    free = True
+    room.look()
+    for task in waiting[1:]:
+        await outcome_of(task)
+
+
+async def test_who_is_woken_for_room_that_another_took_waits_on() -> None:
+    places = 0
+    taken: list[str] = []
+    room = Room(lambda: places > 0)
+
+    async def take(name: str) -> None:
+        nonlocal places
+        await room.wait()
+        places -= 1
+        taken.append(name)
+
+    one, other = await begun(take("one")), await begun(take("other"))
+    places = 1
+    room.look()
+    await outcome_of(one)
+    assert taken == ["one"]
+    places = 1
+    room.look()
+    await outcome_of(other)
+    assert taken == ["one", "other"]
 
 
 # -- duplicates --------------------------------------------------------------------------------

@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monstermq_shared.errors import ConfigError
-from monstermq_shared.stores.postgres.parameters import IGNORED, PARAMETERS, canonical
-from monstermq_shared.stores.postgres.urls import (
+from monstermq_shared.config.postgres_parameters import IGNORED, PARAMETERS, canonical
+from monstermq_shared.config.postgres_urls import (
     CONNECT_TIMEOUT_S,
     ConnectionSettings,
     Host,
@@ -17,6 +16,7 @@ from monstermq_shared.stores.postgres.urls import (
     describe,
     parse_url,
 )
+from monstermq_shared.errors import ConfigError
 
 SECRET = "s3cr3t"
 LOCAL = (Host("localhost", 5432),)

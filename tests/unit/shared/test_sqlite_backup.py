@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from tests.support.sqlite_database import open_database
+from tests.support.sqlite_database import commit_full, open_database
 
 from monstermq_shared.errors import ConfigError, StartupError, StoreDamaged, StoreUnavailable
 from monstermq_shared.exit_codes import ExitCode
@@ -19,7 +19,7 @@ from monstermq_shared.stores.sqlite.backup import Copied, backup_file, restore_f
 from monstermq_shared.stores.sqlite.files import complete_or_absent
 from monstermq_shared.stores.sqlite.recovery import recover_file
 from monstermq_shared.testing.builders import commit_archive, make_record
-from monstermq_shared.testing.database_contract import full_commit, rows_of
+from monstermq_shared.testing.database_contract import rows_of
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +42,7 @@ def make(path: str, rows: int = 1) -> None:
 async def live() -> AsyncIterator[SqliteDatabase]:
     """A database that a broker runs on: ``x.db``."""
     database = await open_database("x.db")
-    await database.commit(full_commit(1))
+    await commit_full(database, 1)
     yield database
     await database.close()
 
@@ -148,7 +148,7 @@ async def test_no_file_of_the_database_is_a_target(
         for target in (side, f"sub/../{side}", f"linked/{side}", f"alias{number}"):
             with pytest.raises(ConfigError, match=r"belongs to the database"):
                 backup_file(Path(source), Path(target), force=force)
-    await live.commit(full_commit(2))
+    await commit_full(live, 2)
     assert await rows_of(live) == (2, 1, 2)
 
 
@@ -220,7 +220,7 @@ async def test_nothing_is_restored_under_a_running_broker(live: SqliteDatabase) 
     with pytest.raises(StartupError, match=r"in use by another broker \(process \d+\)") as at:
         restore_file(Path("copy.db"), Path("x.db"))
     assert at.value.exit_code == ExitCode.STORE_IN_USE
-    await live.commit(full_commit(2))
+    await commit_full(live, 2)
     assert await rows_of(live) == (2, 1, 2)
 
 
@@ -356,7 +356,7 @@ def modes() -> dict[str, str]:
 @pytest.mark.usefixtures("_umask")
 async def test_every_file_is_its_owners_alone_whatever_the_umask() -> None:
     database = await open_database("x.db")
-    await database.commit(full_commit(1))
+    await commit_full(database, 1)
     await database.backup(Path("live.db"))
     assert modes() == dict.fromkeys(["x.db", "x.db-wal", "x.db-shm", "x.db.lock", "live.db"], "600")
     await database.close()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.support import sqlite_victim
-from tests.support.sqlite_database import open_database
+from tests.support.sqlite_database import commit_full, open_database
 
 from monstermq_shared.errors import (
     ConfigError,
@@ -23,15 +23,17 @@ from monstermq_shared.stores.sqlite import SqliteDatabase
 from monstermq_shared.testing.builders import (
     ARCHIVE,
     NOON_MS,
-    RETAINED,
+    PARTITION,
     commit_archive,
     commit_messages,
+    commit_once,
     commit_sessions,
     make_queue,
     make_record,
     make_session,
 )
-from monstermq_shared.testing.database_contract import full_commit, rows_of
+from monstermq_shared.testing.database_contract import ALL, full_commit, marks_of, rows_of
+from monstermq_shared.testing.session_store_contract import load_all
 
 
 def query(path: Path, sql: str) -> list[tuple[object, ...]]:
@@ -114,28 +116,30 @@ async def test_history_is_read_through_an_index(database: SqliteDatabase, path: 
 
 
 async def test_two_commits_at_once_are_a_mistake(database: SqliteDatabase) -> None:
-    first = asyncio.ensure_future(database.commit(full_commit(1)))
+    tenure = await database.begin(PARTITION, ALL)
+    first = asyncio.ensure_future(database.commit(tenure, full_commit(1)))
     await asyncio.sleep(0)
     with pytest.raises(RuntimeError, match="one commit at a time"):
-        await database.commit(full_commit(2))
+        await database.commit(tenure, full_commit(2))
     await first
-    await database.commit(full_commit(3))
+    await database.commit(tenure, full_commit(3))
 
 
 async def test_a_full_disk_refuses_the_commit_and_nothing_else(database: SqliteDatabase) -> None:
-    await database.commit(full_commit(1))
+    tenure = await database.begin(PARTITION, ALL)
+    await database.commit(tenure, full_commit(1))
     await run_on_writer(database, "PRAGMA max_page_count = 1")  # that is: as large as it is now
     large = full_commit(2)
     large.archives = {ARCHIVE: [make_record(i, payload=b"x" * 100_000) for i in range(2, 50)]}
     for _ in range(3):
         with pytest.raises(StoreUnavailable, match="full"):
-            await database.commit(large)
+            await database.commit(tenure, large)
         assert await rows_of(database) == (1, 1, 1)
-        assert (await database.watermarks())["queue"] == 2
+        assert (await marks_of(database))["sessions"] == 2
     await run_on_writer(database, "PRAGMA max_page_count = 1000000")
-    await database.commit(large)
+    await database.commit(tenure, large)
     assert await rows_of(database) == (2, 1, 49)
-    assert (await database.watermarks())["queue"] == 3
+    assert (await marks_of(database))["sessions"] == 3
 
 
 async def test_a_lock_held_by_another_program_is_worth_repeating(
@@ -145,29 +149,29 @@ async def test_a_lock_held_by_another_program_is_worth_repeating(
     shell = sqlite3.connect(path, isolation_level=None)
     shell.execute("BEGIN IMMEDIATE")
     with pytest.raises(StoreUnavailable, match="lock"):
-        await database.commit(full_commit(1))
+        await commit_full(database, 1)
     shell.close()
-    await database.commit(full_commit(1))
+    await commit_full(database, 1)
     assert await rows_of(database) == (1, 1, 1)
 
 
 async def test_a_backup_is_the_whole_database_as_it_was(
     database: SqliteDatabase, tmp_path: Path
 ) -> None:
-    await database.commit(full_commit(1))
+    await commit_full(database, 1)
     copy = tmp_path / "copies of today.db"
     await database.backup(copy)  # an older one, which is replaced
 
     async def go_on() -> None:
         for offset in range(2, 30):
-            await database.commit(full_commit(offset))
+            await commit_full(database, offset)
 
     await asyncio.gather(go_on(), database.backup(copy))
     assert not any(name.endswith(".partial") for name in names_in(tmp_path))
     restored = await open_database(copy)
     queue, retained, archive = await rows_of(restored)
     assert queue == archive
-    assert (await restored.watermarks())["queue"] == archive + 1
+    assert (await marks_of(restored))["sessions"] == archive + 1
     assert retained == 1
     await restored.close()
     assert (await rows_of(database))[0] == 29
@@ -175,7 +179,7 @@ async def test_a_backup_is_the_whole_database_as_it_was(
 
 async def test_a_memory_database_can_be_backed_up(tmp_path: Path) -> None:
     database = await open_database(":memory:")
-    await database.commit(full_commit(1))
+    await commit_full(database, 1)
     await database.backup(tmp_path / "copy.db")
     await database.close()
     assert query(tmp_path / "copy.db", "SELECT count(*) FROM mcparchive") == [(1,)]
@@ -192,7 +196,7 @@ async def test_a_backup_that_fails_leaves_no_trace(
     with pytest.raises(StoreUnavailable):
         await database.backup(path / "copy.db")
     assert names_in(tmp_path) == before
-    await database.commit(full_commit(1))
+    await commit_full(database, 1)
 
 
 async def test_a_purge_gives_the_space_back(database: SqliteDatabase) -> None:
@@ -209,10 +213,11 @@ async def test_a_purge_gives_the_space_back(database: SqliteDatabase) -> None:
 
 
 async def test_nothing_to_give_back_writes_nothing(database: SqliteDatabase, path: Path) -> None:
-    await database.commit(full_commit(1))
-    last_commit = query(path, "SELECT upto FROM watermarks WHERE partition = -1")
+    await commit_full(database, 1)
+    log = path.with_name(f"{path.name}-wal")
+    before = log.stat().st_size
     assert not await database.give_space_back()
-    assert query(path, "SELECT upto FROM watermarks WHERE partition = -1") == last_commit
+    assert log.stat().st_size == before
 
 
 async def test_what_is_free_is_the_disks_and_the_files_own(
@@ -235,7 +240,7 @@ async def test_a_killed_process_keeps_what_was_committed_and_nothing_more(path: 
     assert await killed.wait() == 9
     database = await open_database(path)
     assert await rows_of(database) == (5, 1, 5)
-    assert await database.watermarks() == {"queue": 5, RETAINED: 5, ARCHIVE: 5}
+    assert await marks_of(database) == dict.fromkeys(ALL, 5)
     await database.close()
 
 
@@ -243,12 +248,12 @@ async def test_a_commit_after_the_end_is_refused(path: Path) -> None:
     database = await open_database(path)
     await database.close()
     with pytest.raises(StoreError, match="closed"):
-        await database.commit(full_commit(1))
+        await commit_full(database, 1)
 
 
 async def test_a_commit_of_nothing_moves_the_watermark(database: SqliteDatabase) -> None:
-    await database.commit(Commit(upto=7, projections=["queue"]))
-    assert await database.watermarks() == {"queue": 7}
+    await commit_once(database, Commit(upto=7), "sessions")
+    assert await marks_of(database) == {"sessions": 7}
 
 
 def change(path: Path, *statements: str) -> None:
@@ -262,7 +267,7 @@ def change(path: Path, *statements: str) -> None:
 async def test_rows_of_clients_without_a_session_are_ignored_with_a_warning(
     database: SqliteDatabase, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for client_id in ("a", "b"):
+    for client_id in ("a", "b", "c"):
         changes = ClientChanges(
             session=make_session(client_id),
             subscriptions={"x/#": 1, "y": 2},
@@ -271,14 +276,14 @@ async def test_rows_of_clients_without_a_session_are_ignored_with_a_warning(
             in_flight={1: (7, InFlightState.SENT)},
         )
         await commit_sessions(database, 9, **{client_id: changes})
-    change(path, "DELETE FROM sessions WHERE client_id = 'a'")
-    (stored,) = await database.sessions.load()
+    change(path, "DELETE FROM sessions WHERE client_id IN ('a', 'c')")
+    (stored,) = await load_all(database)
     assert stored.row.client_id == "b"
     assert (len(stored.subscriptions), stored.queued_messages) == (2, 1)
     said = [record.getMessage() for record in caplog.records]
-    tables = ["subscriptions", "open_ids", "inflight", "queuedmessagesclients"]
+    tables = ["subscriptions", "open_ids", "inflight"]
     assert [text.split()[1] for text in said] == tables
-    assert all("1 clients" in text for text in said)
+    assert all("2 clients" in text for text in said)
 
 
 async def test_a_session_that_cannot_be_understood_is_damage(
@@ -287,7 +292,7 @@ async def test_a_session_that_cannot_be_understood_is_damage(
     await commit_sessions(database, 1, a=ClientChanges(session=make_session("a")))
     change(path, "UPDATE sessions SET information = 'none'")
     with pytest.raises(StoreDamaged, match=r"session tables.*Nothing was changed"):
-        await database.sessions.load()
+        await load_all(database)
 
 
 def store_threads() -> list[threading.Thread]:
@@ -303,12 +308,14 @@ async def test_a_database_that_is_closed_reads_nothing_and_leaves_no_thread(path
     database = await SqliteDatabase.open(
         str(path), session_store=True, message_stores=[], archive_stores=[]
     )
-    reading = asyncio.ensure_future(database.watermarks())
+    reading = asyncio.ensure_future(database.log())
     await asyncio.sleep(0)
     await database.close()
-    assert await reading == {}
+    assert await reading is None
     with pytest.raises(StoreError, match="closed"):
-        await database.watermarks()
+        await database.log()
+    with pytest.raises(StoreError, match="closed"):
+        await load_all(database)
     assert store_threads() == before
 
 
@@ -331,7 +338,7 @@ async def main():
         sys.argv[1], session_store=True, message_stores=[], archive_stores=[]
     )
     kept.append(database)
-    await database.sessions.load()
+    await database.log()
     raise RuntimeError("of all things")
 
 kept = []

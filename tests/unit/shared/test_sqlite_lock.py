@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 from tests.support.machine import mounted
-from tests.support.sqlite_database import open_database
+from tests.support.sqlite_database import commit_full, open_database
 
 from monstermq_shared.errors import StartupError
 from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.stores.sqlite.backup import backup_file, restore_file
 from monstermq_shared.stores.sqlite.recovery import recover_file
-from monstermq_shared.testing.database_contract import full_commit, rows_of
+from monstermq_shared.testing.database_contract import rows_of
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +45,7 @@ async def test_a_database_with_several_names_is_refused_by_each_with_the_way_to_
     database = await open_database("x.db")
     link("x.db", "other/y.db")
     assert "find / -samefile" in await refusal("other/y.db")
-    await database.commit(full_commit(1))
+    await commit_full(database, 1)
     assert await rows_of(database) == (1, 1, 1)
     await database.close()
     message = await refusal("x.db")
@@ -56,7 +56,7 @@ async def test_a_database_with_several_names_is_refused_by_each_with_the_way_to_
 
 async def test_no_command_reads_a_database_whose_log_may_lie_beside_another_name() -> None:
     database = await open_database("x.db")
-    await database.commit(full_commit(1))
+    await commit_full(database, 1)
     link("x.db", "y.db")
     for command in (backup_file, recover_file):
         with pytest.raises(StartupError, match="has 2 names"):
@@ -76,7 +76,7 @@ async def test_a_backup_with_several_names_can_be_restored() -> None:
 async def test_a_broker_under_another_name_of_the_file_is_noticed(tmp_path: Path) -> None:
     """The folder of the one name is not that of the other, so neither are the lock files."""
     database = await open_database("x.db")
-    await database.commit(full_commit(1))
+    await commit_full(database, 1)
     await (await open_database("copy.db")).close()
     touch("y.db")
     with mounted(tmp_path / "y.db", ["--bind", str(tmp_path / "x.db")]):
@@ -85,7 +85,7 @@ async def test_a_broker_under_another_name_of_the_file_is_noticed(tmp_path: Path
             restore_file(Path("copy.db"), Path("y.db"))
         with pytest.raises(StartupError, match="is mounted by itself"):
             recover_file(Path("y.db"), Path("z.db"))
-    await database.commit(full_commit(2))
+    await commit_full(database, 2)
     await database.close()
 
 

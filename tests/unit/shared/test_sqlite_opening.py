@@ -8,14 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.sqlite_database import commit_full
 
 from monstermq_shared.errors import ConfigError, StartupError, StoreConflict, StoreDamaged
 from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.stores.changes import Commit
+from monstermq_shared.stores.ports import (
+    DatabaseSummary,
+    KeepsLog,
+    Log,
+    Measured,
+    OnDisk,
+    Summarized,
+)
 from monstermq_shared.stores.sqlite import SqliteDatabase
-from monstermq_shared.stores.sqlite.database import DatabaseSummary
-from monstermq_shared.testing.builders import ARCHIVE, RETAINED
-from monstermq_shared.testing.database_contract import full_commit, rows_of
+from monstermq_shared.stores.sqlite.tenures import Tenures
+from monstermq_shared.testing.builders import ARCHIVE, PARTITION, RETAINED, commit_once
+from monstermq_shared.testing.database_contract import ALL, full_commit, marks_of, rows_of
 
 Opener = Callable[..., Awaitable[SqliteDatabase]]
 
@@ -49,24 +58,26 @@ def select(path: Path, query: str) -> list[tuple[Any, ...]]:
         connection.close()
 
 
-async def test_every_opening_is_a_new_boot_of_the_same_generation(tmp_path: Path) -> None:
+async def test_a_database_remembers_the_log_of_the_last_run(tmp_path: Path) -> None:
     seen = []
-    for _ in range(3):
+    logs = [Log("first log", 1), Log("first log", 2), Log("another log", 7)]
+    for log in logs:
         database = await open_at(tmp_path / "x.db")
-        seen.append((database.boot, database.generation))
+        seen.append(await database.log())
+        await database.begin_boot(log)
+        assert await database.log() == log
         await database.close()
         await database.close()
-    generation = seen[0][1]
-    assert seen == [(1, generation), (2, generation), (3, generation)]
+    assert seen == [None, *logs[:2]]
 
 
 async def test_what_was_committed_is_there_after_a_restart(tmp_path: Path) -> None:
     database = await open_at(tmp_path / "deep" / "er" / "x.db")
-    await database.commit(full_commit(1))
+    await commit_full(database, 1)
     await database.close()
     database = await open_at(tmp_path / "deep" / "er" / "x.db")
     assert await rows_of(database) == (1, 1, 1)
-    assert (await database.watermarks())["queue"] == 2
+    assert (await marks_of(database))["sessions"] == 2
     await database.close()
 
 
@@ -82,22 +93,29 @@ async def test_a_second_broker_is_refused_and_the_first_goes_on(tmp_path: Path) 
     with pytest.raises(StartupError, match=rf"x\.db is in use .*{os.getpid()}.*SQLite\.Path") as at:
         await open_at(tmp_path / "x.db")
     assert at.value.exit_code == ExitCode.STORE_IN_USE
-    await first.commit(full_commit(1))
-    assert first.boot == 1
+    await commit_full(first, 1)
     await first.close()
 
 
 async def test_who_lost_the_database_cannot_commit(tmp_path: Path) -> None:
     """A second broker starts all the same, as on a file system without locks: the first stops."""
     first = await open_at(tmp_path / "x.db")
-    with closing(sqlite3.connect(tmp_path / "x.db")) as second, second:
-        second.execute("UPDATE monstermq_meta SET writer = 'second', version = version + 1")
+    tenure = await first.begin(PARTITION, ALL)
+    with closing(sqlite3.connect(tmp_path / "x.db", isolation_level=None)) as second:
+        Tenures().begin(second, PARTITION, [RETAINED])
     for _ in range(2):
         with pytest.raises(StoreConflict):
-            await first.commit(full_commit(1))
+            await first.commit(tenure, full_commit(1))
     assert await rows_of(first) == (0, 0, 0)
-    assert await first.watermarks() == {}
+    assert await marks_of(first) == {}
     await first.close()
+
+
+async def test_a_tenure_of_nothing_is_a_mistake(tmp_path: Path) -> None:
+    database = await open_at(tmp_path / "x.db")
+    with pytest.raises(ValueError, match="at least one"):
+        await database.begin(PARTITION, [])
+    await database.close()
 
 
 async def test_the_lock_is_the_files_and_not_its_names(tmp_path: Path) -> None:
@@ -107,14 +125,14 @@ async def test_the_lock_is_the_files_and_not_its_names(tmp_path: Path) -> None:
     with pytest.raises(StartupError, match="in use by another broker") as at:
         await open_at(tmp_path / "x.db")
     assert at.value.exit_code == ExitCode.STORE_IN_USE
-    await first.commit(full_commit(1))
+    await commit_full(first, 1)
     assert await rows_of(first) == (1, 1, 1)
     await first.close()
 
 
 async def test_a_memory_database_is_one_and_each_is_its_own(tmp_path: Path) -> None:
     first, second = await open_at(Path(":memory:")), await open_at(Path(":memory:"))
-    await first.commit(full_commit(1))
+    await commit_full(first, 1)
     assert await rows_of(first) == (1, 1, 1)
     assert await rows_of(second) == (0, 0, 0)
     await first.close()
@@ -137,7 +155,7 @@ async def test_another_programs_file_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "x.db").read_bytes() == before
 
 
-@pytest.mark.parametrize("version", [0, 2, 99])
+@pytest.mark.parametrize("version", [0, 3, 99])
 async def test_an_unknown_schema_version_is_refused(tmp_path: Path, version: int) -> None:
     await (await open_at(tmp_path / "x.db")).close()
     before = write(tmp_path / "x.db", f"PRAGMA user_version = {version}")
@@ -152,7 +170,7 @@ async def test_a_damaged_file_is_refused_with_the_way_to_rescue_it(
 ) -> None:
     path = tmp_path / "x.db"
     database = await open_at(path)
-    await database.commit(full_commit(1))
+    await commit_full(database, 1)
     await database.close()
     content = bytearray(path.read_bytes())
     content[offset : offset + 8_192] = b"\xa5" * len(content[offset : offset + 8_192])
@@ -252,14 +270,24 @@ async def test_two_names_of_a_database_have_one_lock(tmp_path: Path) -> None:
 
 async def test_the_summary_tells_what_there_is(tmp_path: Path) -> None:
     database = await open_at(tmp_path / "x.db")
-    await database.commit(full_commit(1))
+    await commit_full(database, 1)
     await database.close()
     database = await open_at(tmp_path / "x.db")
-    summary = await database.summary(RETAINED)
-    assert summary == DatabaseSummary(
-        path=str(tmp_path / "x.db"), sessions=1, retained=1, queued=1, ended_cleanly=True
+    assert await database.summary() == DatabaseSummary(
+        place=str(tmp_path / "x.db"), sessions=1, ended_cleanly=True
     )
-    assert (await database.summary("Elsewhere")).retained is None
+    await database.close()
+    database = await SqliteDatabase.open(
+        str(tmp_path / "x.db"), session_store=False, message_stores=[], archive_stores=[]
+    )
+    assert (await database.summary()).sessions is None
+    await database.close()
+
+
+async def test_it_has_the_capabilities_of_a_file(tmp_path: Path) -> None:
+    database = await open_at(tmp_path / "x.db")
+    for capability in (KeepsLog, Measured, OnDisk, Summarized):
+        assert isinstance(database, capability)
     await database.close()
 
 
@@ -274,7 +302,7 @@ async def test_a_run_that_was_killed_is_told_by_the_next_one_alone(tmp_path: Pat
             await open_at(tmp_path / "x.db")
     for ended_cleanly in (False, True):
         database = await open_at(tmp_path / "x.db")
-        assert (await database.summary(RETAINED)).ended_cleanly is ended_cleanly
+        assert (await database.summary()).ended_cleanly is ended_cleanly
         await database.close()
 
 
@@ -349,7 +377,7 @@ async def test_hostile_group_names_make_no_table(tmp_path: Path, archives: tuple
 
 async def test_a_word_of_sql_is_a_name_like_any_other(tmp_path: Path) -> None:
     database = await open_at(tmp_path / "x.db", ("select", "drop-table", ARCHIVE))
-    await database.commit(Commit(upto=1, projections=[], archives={"select": []}))
+    await commit_once(database, Commit(upto=1, archives={"select": []}), "select")
     assert await database.archive_store("drop-table").history("a") == []
     await database.close()
 
@@ -413,7 +441,7 @@ async def test_damage_in_the_sessions_of_a_large_file_is_found(
 ) -> None:
     path = tmp_path / "x.db"
     database = await open_at(path)
-    await database.commit(full_commit(1))
+    await commit_full(database, 1)
     await database.close()
     ((page,),) = select(path, "SELECT rootpage FROM sqlite_schema WHERE name = 'sessions'")
     ((page_size,),) = select(path, "PRAGMA page_size")
@@ -438,9 +466,10 @@ def log_frames(path: Path) -> int:
 
 async def test_a_commit_touches_one_page_besides_its_rows(tmp_path: Path) -> None:
     database = await open_at(tmp_path / "x.db")
-    await database.commit(Commit(upto=1, projections=["queue", RETAINED, ARCHIVE]))
+    tenure = await database.begin(PARTITION, ALL)
+    await database.commit(tenure, Commit(upto=1))
     before = log_frames(tmp_path / "x.db")
-    await database.commit(Commit(upto=2, projections=["queue", RETAINED, ARCHIVE]))
+    await database.commit(tenure, Commit(upto=2))
     assert log_frames(tmp_path / "x.db") == before + 1
     await database.close()
 
@@ -448,20 +477,19 @@ async def test_a_commit_touches_one_page_besides_its_rows(tmp_path: Path) -> Non
 async def test_a_database_of_an_older_release_keeps_its_page_size(tmp_path: Path) -> None:
     path = tmp_path / "x.db"
     database = await open_at(path)
-    await database.commit(full_commit(1))
+    await commit_full(database, 1)
     await database.close()
     assert select(path, "PRAGMA page_size") == [(2048,)]
     connection = sqlite3.connect(path, isolation_level=None)
     for statement in (
         "PRAGMA journal_mode = DELETE",
         "PRAGMA page_size = 4096",
-        "DELETE FROM watermarks WHERE partition = -1",  # the number of the last commit
         "VACUUM",
     ):
         connection.execute(statement)
     connection.close()
     database = await open_at(path)
-    await database.commit(full_commit(2))
+    await commit_full(database, 2)
     assert await rows_of(database) == (2, 1, 2)
     await database.close()
     assert select(path, "PRAGMA page_size") == [(4096,)]

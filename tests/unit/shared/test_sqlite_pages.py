@@ -10,9 +10,9 @@ from monstermq_shared.stores.changes import Commit
 from monstermq_shared.stores.ports import is_last_page
 from monstermq_shared.stores.sqlite import SqliteDatabase
 from monstermq_shared.stores.sqlite.messages import SqliteMessageStore
-from monstermq_shared.stores.sqlite.readers import Readers, Row
+from monstermq_shared.stores.sqlite.readers import Reader, Row
 from monstermq_shared.stores.sqlite.rows import PAGE_ROWS_MAX, Page
-from monstermq_shared.testing.builders import RETAINED, commit_messages, make_record
+from monstermq_shared.testing.builders import RETAINED, commit_messages, commit_once, make_record
 
 LARGE = bytes(5_000)
 
@@ -27,10 +27,10 @@ async def database(tmp_path: Path) -> AsyncIterator[SqliteDatabase]:
 
 
 class ObservedReaders:
-    """Readers that tell after which query they are; it may change rows before the next one."""
+    """A reader that tells after which query it is; rows may change before the next one."""
 
     def __init__(
-        self, readers: Readers, after: Callable[[str, Sequence[object]], Awaitable[None]]
+        self, readers: Reader, after: Callable[[str, Sequence[object]], Awaitable[None]]
     ) -> None:
         self._readers = readers
         self._after = after
@@ -39,9 +39,6 @@ class ObservedReaders:
         rows = await self._readers.fetch(query, parameters)
         await self._after(query, parameters)
         return rows
-
-    async def close(self) -> None:
-        await self._readers.close()
 
 
 def observe(
@@ -60,9 +57,9 @@ def is_scan(query: str) -> bool:
 async def test_payloads_are_fetched_only_until_the_page_has_its_size() -> None:
     fetched: list[int] = []
 
-    async def fetch(record: Record) -> Record:
-        fetched.append(record.offset)
-        return make_record(record.offset, payload=LARGE)
+    async def fetch(index: int) -> Record:
+        fetched.append(index)
+        return make_record(index, payload=LARGE)
 
     page = Page(10, 12_000)
     records = [make_record(offset, payload=b"") for offset in range(8)]
@@ -73,7 +70,7 @@ async def test_payloads_are_fetched_only_until_the_page_has_its_size() -> None:
 
 
 async def test_a_record_that_has_gone_takes_no_room_in_a_page() -> None:
-    async def fetch(_: Record) -> None:
+    async def fetch(_: int) -> None:
         return None
 
     page = Page(3, 1_000_000)
@@ -94,7 +91,7 @@ async def test_rows_that_go_while_they_are_read_hide_no_others(
     async def clear(query: str, _: Sequence[object]) -> None:
         if is_scan(query):
             cleared = dict.fromkeys(going, None)
-            await database.commit(Commit(upto=99, projections=[], messages={RETAINED: cleared}))
+            await commit_once(database, Commit(upto=99, messages={RETAINED: cleared}), RETAINED)
 
     topics = [f"a/{i:02}" for i in range(20)]
     records = [make_record(i, at, LARGE if i % 3 else b"") for i, at in enumerate(topics)]

@@ -16,16 +16,22 @@ from tests.support.sqlite_database import open_database
 from monstermq_shared.errors import ConfigError, StartupError, StoreDamaged, StoreUnavailable
 from monstermq_shared.records import Record
 from monstermq_shared.stores.changes import ClientChanges, Commit, InFlightState
+from monstermq_shared.stores.ports import Log
 from monstermq_shared.stores.sqlite.recovery import Recovered, recover_file
 from monstermq_shared.stores.sqlite.salvage import IntegerKeys, Row, Salvage, TextKeys
 from monstermq_shared.testing.builders import (
     ARCHIVE,
     NOON_MS,
+    PARTITION,
     RETAINED,
+    commit_archive,
+    commit_once,
     make_queue,
     make_record,
     make_session,
 )
+from monstermq_shared.testing.database_contract import ALL
+from monstermq_shared.testing.session_store_contract import load_all
 
 PAGE = 2048
 INTERIOR_PAGE = 5
@@ -33,12 +39,11 @@ ARCHIVED = 6_000
 BOOTS = 3
 
 
-async def fill(path: Path) -> str:
-    """Make a database with rows in every table, over a few boots; return its generation."""
-    generation = ""
+async def fill(path: Path) -> None:
+    """Make a database with rows in every table, over a few boots."""
     for boot in range(1, BOOTS + 1):
         database = await open_database(path)
-        generation = database.generation
+        await database.begin_boot(Log(PARTITION.generation, boot))
         first = boot << 40
         records = [
             Record(
@@ -62,17 +67,14 @@ async def fill(path: Path) -> str:
             )
             for n in range(5)
         }
-        await database.commit(
-            Commit(
-                upto=records[-1].offset + 1,
-                projections=["queue", RETAINED, ARCHIVE],
-                sessions=sessions,
-                messages={RETAINED: {record.topic: record for record in records}},
-                archives={ARCHIVE: records},
-            )
+        commit = Commit(
+            upto=records[-1].offset + 1,
+            sessions=sessions,
+            messages={RETAINED: {record.topic: record for record in records}},
+            archives={ARCHIVE: records},
         )
+        await commit_once(database, commit, *ALL)
         await database.close()
-    return generation
 
 
 @pytest.fixture(scope="module")
@@ -132,15 +134,19 @@ SOUND_ROWS = {
 
 
 async def test_of_a_sound_database_everything_is_copied(tmp_path: Path) -> None:
-    generation = await fill(tmp_path / "x.db")
+    await fill(tmp_path / "x.db")
     recovered = recover_file(tmp_path / "x.db", tmp_path / "new.db")
     assert recovered.complete
     assert rows(recovered) == SOUND_ROWS
-    for table in (*SOUND_ROWS, "watermarks"):
-        every = f"SELECT * FROM {table} ORDER BY 1, 2"
+    marks = "generation, partition, projection, reflected, restart"
+    columns = {**dict.fromkeys([*SOUND_ROWS, "generations"], "*"), "watermarks": marks}
+    for table, names in columns.items():
+        every = f"SELECT {names} FROM {table} ORDER BY 1, 2, 3, 4"
+        if table == "generations":
+            every = f"SELECT {names} FROM {table}"
         assert query(tmp_path / "new.db", every) == query(tmp_path / "x.db", every)
     database = await open_database(tmp_path / "new.db")
-    assert (database.generation, database.boot) == (generation, BOOTS + 1)
+    assert await database.log() == Log(PARTITION.generation, BOOTS)
     await database.close()
     assert query(tmp_path / "new.db", "PRAGMA integrity_check") == [("ok",)]
 
@@ -160,15 +166,17 @@ async def test_bad_pages_lose_only_what_is_on_them(tmp_path: Path, sound: bytes,
     recovered = recover_file(path, tmp_path / "new.db")
     assert path.read_bytes() == damaged
     copied = rows(recovered)
+    left = "SELECT count(*) FROM queuedmessagesclients"
+    ((links,),) = query(tmp_path / "new.db", left)
     assert sum(SOUND_ROWS.values()) - sum(copied.values()) < 8 * PAGE / 20
     assert copied["mcparchive"] > 0.9 * ARCHIVED
     assert query(tmp_path / "new.db", "PRAGMA integrity_check") == [("ok",)]
     database = await open_database(tmp_path / "new.db")
-    assert database.boot == BOOTS + 1
-    assert len(await database.sessions.load()) == copied["sessions"]
-    await database.commit(
-        Commit(upto=1, projections=[ARCHIVE], archives={ARCHIVE: [make_record(1)]})
-    )
+    assert await database.log() == Log(PARTITION.generation, BOOTS)
+    sessions = await load_all(database)
+    assert len(sessions) == copied["sessions"]
+    assert sum(at.queued_messages for at in sessions) == links
+    await commit_archive(database, make_record(1))
     await database.close()
 
 
@@ -188,7 +196,7 @@ def test_what_is_lost_is_told(tmp_path: Path, sound: bytes) -> None:
 
 def test_a_file_that_was_cut_off_keeps_what_is_before(tmp_path: Path, sound: bytes) -> None:
     path = tmp_path / "x.db"
-    path.write_bytes(sound[: len(sound) * 3 // 4 // PAGE * PAGE])
+    path.write_bytes(sound[: len(sound) * 4 // 5 // PAGE * PAGE])
     recovered = recover_file(path, tmp_path / "new.db")
     assert rows(recovered)["mcparchive"] > ARCHIVED // 2
     assert not recovered.complete
@@ -197,9 +205,7 @@ def test_a_file_that_was_cut_off_keeps_what_is_before(tmp_path: Path, sound: byt
 async def test_what_is_only_in_the_log_is_saved_and_the_log_is_left(tmp_path: Path) -> None:
     path, copy = tmp_path / "x.db", tmp_path / "copy.db"
     database = await open_database(path)
-    await database.commit(
-        Commit(upto=9, projections=[], archives={ARCHIVE: [make_record(n) for n in range(9)]})
-    )
+    await commit_archive(database, *(make_record(n) for n in range(9)))
     for suffix in ("", "-wal"):
         (tmp_path / f"copy.db{suffix}").write_bytes((tmp_path / f"x.db{suffix}").read_bytes())
     await database.close()
@@ -222,7 +228,7 @@ async def test_rows_that_make_no_sense_are_left_out(tmp_path: Path) -> None:
     assert rows(recovered)["mcparchive"] == ARCHIVED - 2
     assert recovered.dropped == 4  # links whose message is gone
     database = await open_database(tmp_path / "new.db")
-    assert {at.row.client_id for at in await database.sessions.load()} == {
+    assert {at.row.client_id for at in await load_all(database)} == {
         f"client{n}" for n in (0, 1, 3, 4)
     }
     await database.close()
@@ -241,7 +247,7 @@ async def test_positions_go_on_beyond_what_was_saved_if_the_meta_row_is_lost(
     assert recovered.left_out == ["notes"]
     assert rows(recovered) == SOUND_ROWS
     database = await open_database(tmp_path / "new.db")
-    assert database.boot == BOOTS + 1
+    assert await database.log() == Log(PARTITION.generation, BOOTS)
     await database.close()
 
 

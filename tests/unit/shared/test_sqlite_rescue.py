@@ -12,12 +12,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from tests.support.sqlite_database import open_database
+from tests.support.sqlite_database import commit_full, open_database
 
 from monstermq_shared.errors import StoreUnavailable
 from monstermq_shared.stores.sqlite import SqliteDatabase, rescue, writer
 from monstermq_shared.testing.builders import commit_archive, make_record
-from monstermq_shared.testing.database_contract import full_commit
 
 WAIT_S = 20.0
 ROWS = 50
@@ -357,7 +356,7 @@ async def test_what_others_may_do_to_a_database_in_use_is_no_loss(
     happens: Callable[[], None],
 ) -> None:
     database = await filled()
-    await database.commit(full_commit(1))
+    await commit_full(database, 1)
     for _ in range(2):
         happens_once(happens)
         await commit_archive(database, make_record(ROWS))

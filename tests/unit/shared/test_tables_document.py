@@ -17,6 +17,7 @@ from monstermq_shared.testing.builders import (
     ARCHIVE,
     NOON_MS,
     RETAINED,
+    commit_once,
     make_queue,
     make_session,
 )
@@ -60,15 +61,13 @@ async def fill(path: Path) -> None:
     )
     here = ClientChanges(session=make_session("here"), queued=make_queue(records[1:2]))
     latest = {record.topic: record for record in records}
-    await database.commit(
-        Commit(
-            upto=10,
-            projections=["queue"],
-            sessions={"away": away, "here": here},
-            messages={RETAINED: latest, "MCPLastval": latest},
-            archives={ARCHIVE: records},
-        )
+    commit = Commit(
+        upto=10,
+        sessions={"away": away, "here": here},
+        messages={RETAINED: latest, "MCPLastval": latest},
+        archives={ARCHIVE: records},
     )
+    await commit_once(database, commit, "sessions")
     await database.close()
 
 

@@ -9,14 +9,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from tests.support.sqlite_database import open_database
+from tests.support.sqlite_database import commit_full, open_database
 
 from monstermq.cli import parse_arguments
 from monstermq.databases import BackUp, Recover, Restore, back_up, recover, restore
 from monstermq_shared.errors import ConfigError
 from monstermq_shared.exit_codes import ExitCode
-from monstermq_shared.testing.builders import commit_once
-from monstermq_shared.testing.database_contract import ALL, full_commit
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +27,7 @@ def make(path: str, commits: int) -> None:
     async def fill() -> None:
         database = await open_database(path)
         for number in range(commits):
-            await commit_once(database, full_commit(number + 1), *ALL)
+            await commit_full(database, number + 1)
         await database.close()
 
     asyncio.run(fill())

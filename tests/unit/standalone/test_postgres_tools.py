@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from monstermq.postgres_tools import address, dump_command, restore_command
-from monstermq_shared.stores.postgres.urls import ConnectionSettings, parse_url
+from monstermq_shared.config.postgres_urls import ConnectionSettings, parse_url
 
 URLS = [
     "jdbc:postgresql://localhost:5432/monster?user=system&password=manager",

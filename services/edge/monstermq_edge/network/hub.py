@@ -11,16 +11,14 @@ nothing is served at once as long as the turn's budget lasts. Writes come in por
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+from monstermq_edge.faults import Faults
+from monstermq_edge.mqtt.connection import Connection
 from monstermq_edge.mqtt.outbox import Outbox
-from monstermq_edge.network.wheel import Wheel
-from monstermq_edge.operation.faults import Faults
+from monstermq_edge.network.wheel import Watched, Wheel
 from monstermq_shared.budget import Budget
 from monstermq_shared.clock import Clock
-
-if TYPE_CHECKING:
-    from monstermq_edge.network.stream import StreamProtocol
 
 LINGER_S = 5.0
 """How long a closed connection may take to accept what it was still sent."""
@@ -42,8 +40,32 @@ AWAKE = 2
 """It is written to, held, resumed or closed."""
 
 
+class NetworkConnection(Watched, Protocol):
+    """What the hub serves and writes to, see ``stream.StreamProtocol``.
+
+    Attributes:
+        connection: The protocol side; None after its end.
+        awake: One of the numbers above.
+    """
+
+    connection: Connection | None
+    awake: int
+
+    def serve(self, now: float, wall_ms: int) -> None:
+        """Go on with what has come."""
+        ...
+
+    def flush(self) -> None:
+        """Write, hold or resume, close."""
+        ...
+
+    def shut_down(self) -> None:
+        """The broker stops."""
+        ...
+
+
 class TurnEnd(Protocol):
-    """What the hub asks of the session engine's driver."""
+    """What the hub asks of the engine's host."""
 
     def end_turn(self) -> bool:
         """Hand facts over, and do a piece of long work; return whether there is more of that."""
@@ -86,18 +108,18 @@ class Hub:
         self.faults = faults
         self.budget = budget
         self.wheel = Wheel(clock)
-        self.protocols: set[StreamProtocol] = set()
+        self.protocols: set[NetworkConnection] = set()
         self._loop = loop
         self._turn_end = turn_end
         self._connections_max = connections_max
         # Connections that have more to say than their share of a turn, each of them once.
-        self._waiting: deque[StreamProtocol] = deque()
+        self._waiting: deque[NetworkConnection] = deque()
         self._worked_off = asyncio.Event()
         self._worked_off.set()
-        self._urgent: list[StreamProtocol] = []
-        self._patient: list[StreamProtocol] = []
+        self._urgent: list[NetworkConnection] = []
+        self._patient: list[NetworkConnection] = []
         # Connections that earlier turns had no time to write to. All three have each of them once.
-        self._late: deque[StreamProtocol] = deque()
+        self._late: deque[NetworkConnection] = deque()
         self.quiet = False
         self.reading = False
         self.read_at = 0.0
@@ -110,7 +132,7 @@ class Hub:
         """Whether no further connection is taken."""
         return len(self.protocols) >= self._connections_max
 
-    def leave(self, protocol: "StreamProtocol") -> None:
+    def leave(self, protocol: NetworkConnection) -> None:
         """A network connection is gone."""
         self.protocols.discard(protocol)
         if not self.protocols and self._emptied is not None:
@@ -145,7 +167,7 @@ class Hub:
         self.read_wall_ms = self.clock.wall_ms()
         self.touch()
 
-    def wait_in_line(self, protocol: "StreamProtocol") -> None:
+    def wait_in_line(self, protocol: NetworkConnection) -> None:
         """Serve a connection when those before it have had their share."""
         self._waiting.append(protocol)
         self._worked_off.clear()
@@ -153,7 +175,7 @@ class Hub:
 
     def wake(self, connection: Outbox) -> None:
         """A connection has something to send, or is to be held, resumed or closed."""
-        protocol: StreamProtocol | None = connection.driver  # type: ignore[assignment]  # set by us
+        protocol: NetworkConnection | None = connection.driver  # type: ignore[assignment]  # set by us
         if protocol is not None and protocol.awake != AWAKE:
             protocol.awake = AWAKE
             self._urgent.append(protocol)
@@ -161,7 +183,7 @@ class Hub:
 
     def wake_later(self, connection: Outbox) -> None:
         """A connection has acknowledgements to send."""
-        protocol: StreamProtocol | None = connection.driver  # type: ignore[assignment]  # set by us
+        protocol: NetworkConnection | None = connection.driver  # type: ignore[assignment]  # set by us
         if protocol is not None and protocol.awake == ASLEEP:
             protocol.awake = AWAKE_LATER
             self._patient.append(protocol)
@@ -213,7 +235,7 @@ class Hub:
         if self._urgent or self._late:
             self.touch()
 
-    def _flush(self, protocols: "list[StreamProtocol]") -> None:
+    def _flush(self, protocols: list[NetworkConnection]) -> None:
         """Write to as many as there is time for; the others are late."""
         if len(protocols) > WRITES_MAX:
             self._late.extend(protocols[WRITES_MAX:])

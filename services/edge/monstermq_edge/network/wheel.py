@@ -2,12 +2,9 @@
 
 import math
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from monstermq_shared.clock import Clock
-
-if TYPE_CHECKING:
-    from monstermq_edge.network.stream import StreamProtocol
 
 TICK_S = 0.25
 """How fine the wheel is: a silent client is noticed at most this long after its deadline."""
@@ -21,6 +18,18 @@ CHECKS_MAX = 5_000
 _WATCH_TICKS_MAX = int(WATCH_MAX_S / TICK_S)
 
 
+class Watched(Protocol):
+    """What the wheel looks at."""
+
+    def check_deadline(self, tick: int, now: float) -> None:
+        """The wheel has come to a tick for which this was registered."""
+        ...
+
+    def fail(self, error: Exception) -> None:
+        """A bug of ours came up meanwhile."""
+        ...
+
+
 class Wheel:
     """Slots of ``TICK_S``, each with the connections that are to be looked at then.
 
@@ -32,11 +41,11 @@ class Wheel:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._slots: dict[int, list[StreamProtocol]] = {}
-        self._due: deque[tuple[int, StreamProtocol]] = deque()
+        self._slots: dict[int, list[Watched]] = {}
+        self._due: deque[tuple[int, Watched]] = deque()
         self._at = int(clock.monotonic() / TICK_S)
 
-    def watch(self, protocol: "StreamProtocol", deadline: float) -> int:
+    def watch(self, protocol: Watched, deadline: float) -> int:
         """Look at a connection once its deadline has passed, or ``WATCH_MAX_S`` before.
 
         Returns:

@@ -26,8 +26,8 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from monstermq_edge.limited_log import LimitedLog
 from monstermq_edge.network.binding import listen
-from monstermq_edge.operation.logging import LimitedLog
 from monstermq_edge.operation.page import Page
 from monstermq_shared.counters import Counters
 

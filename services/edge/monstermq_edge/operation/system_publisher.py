@@ -44,12 +44,12 @@ class Publishing(Protocol):
         ...
 
 
-class SystemTopicPublisher:
+class SystemPublisher:
     """Builds and publishes values once per interval, while a ``$SYS`` subscription exists.
 
     Args:
         engine: Publishes.
-        topics: The tree below ``$SYS/broker``.
+        tree: What is below ``$SYS/broker``.
         client: Returns the statistics of a client, None if there is no such session.
         client_ids: The ids of all sessions.
         config: The interval.
@@ -59,7 +59,7 @@ class SystemTopicPublisher:
     def __init__(
         self,
         engine: Publishing,
-        topics: SystemTree,
+        tree: SystemTree,
         *,
         client: Callable[[str], ClientStatistics | None],
         client_ids: Collection[str],
@@ -67,7 +67,7 @@ class SystemTopicPublisher:
         now_s: float,
     ) -> None:
         self._engine = engine
-        self._topics = topics
+        self._tree = tree
         self._client = client
         self._client_ids = client_ids
         self._config = config
@@ -88,11 +88,11 @@ class SystemTopicPublisher:
         due = now_s >= self._next_s
         if due:
             self._next_s = now_s + self._config.interval_s
-            self._topics.tick(now_s)
+            self._tree.tick(now_s)
         if not (self._config.enabled and watchers.topics):
             self._due.clear()
         elif due:
-            self._due.update(self._topics.changed(now_s))
+            self._due.update(self._tree.changed(now_s))
         self._publish(self._broker_changes())
         if self._config.enabled and watchers.clients:
             self._publish(self._client_changes())
@@ -150,6 +150,6 @@ class SystemTopicPublisher:
         if reaches_client_statistics(topic_filter):
             self._clients.tell_again()
         if self._now_s >= self._values_until_s:
-            self._values = list(self._topics.values(self._now_s).items())
+            self._values = list(self._tree.values(self._now_s).items())
             self._values_until_s = self._now_s + VALUES_S
         return [(topic, payload) for topic, payload in self._values if matches(topic_filter, topic)]

@@ -8,10 +8,10 @@ behind and wants what is published. TCP's flow control does the rest.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from monstermq_shared.bus.backlog import Backlog
 from monstermq_shared.counters import Counters
+from monstermq_shared.routing import Follower
 from monstermq_shared.sessions.local.session import Session
-from monstermq_shared.sessions.ports import Link
+from monstermq_shared.sessions.ports import Link, Source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,21 +57,21 @@ class Backpressure:
         self._limits = limits
         self.backlog_max = limits.backlog_size_max
         self._counters = counters
-        self._backlog: dict[Link, None] = {}
-        # A view's backlog -> who is held until it is shorter.
-        self._behind: dict[Backlog, dict[Link, None]] = {}
+        self._backlog: dict[Source, None] = {}
+        # A view elsewhere -> who is held until it has caught up.
+        self._behind: dict[Follower, dict[Source, None]] = {}
         # Publisher -> the sessions it is held for.
-        self._waits: dict[Link, dict[Session, None]] = {}
+        self._waits: dict[Source, dict[Session, None]] = {}
         self._waited_for: set[Link] = set()
         self.slow: dict[Session, Link] = {}
         self.overflowing: dict[Session, None] = {}
 
-    def hold_for_backlog(self, link: Link | None) -> None:
+    def hold_for_backlog(self, publisher: Source | None) -> None:
         """Hold a publisher, if there is one: more than ``backlog_max`` waits for the database."""
-        if link is not None and link not in self._backlog:
-            self._backlog[link] = None
+        if publisher is not None and publisher not in self._backlog:
+            self._backlog[publisher] = None
             self._counters.held_publishers += 1
-            link.hold()
+            publisher.hold()
 
     def is_overloaded(self, size: int) -> bool:
         """Whether much more waits for the database than publishers, which are held, can cause."""
@@ -80,28 +80,28 @@ class Backpressure:
     def release_backlog(self, size: int) -> None:
         """A commit has gone through: go on reading, unless the next turn is as full."""
         if self._backlog and size <= self.backlog_max // 2:
-            links, self._backlog = self._backlog, {}
-            for link in links:
-                link.resume()
+            held, self._backlog = self._backlog, {}
+            for publisher in held:
+                publisher.resume()
 
-    def hold_for_followers(self, backlogs: Iterable[Backlog], link: Link | None) -> None:
+    def hold_for_followers(self, followers: Iterable[Follower], publisher: Source | None) -> None:
         """Hold a publisher, if there is one, while a view that wants its message is behind."""
-        if link is None:
+        if publisher is None:
             return
-        for backlog in backlogs:
-            if backlog.is_full:
-                held = self._behind.setdefault(backlog, {})
-                if link not in held:
-                    held[link] = None
+        for follower in followers:
+            if follower.is_full:
+                held = self._behind.setdefault(follower, {})
+                if publisher not in held:
+                    held[publisher] = None
                     self._counters.held_publishers += 1
-                    link.hold()
+                    publisher.hold()
 
-    def release_follower(self, backlog: Backlog) -> None:
+    def release_follower(self, follower: Follower) -> None:
         """A view has caught up: go on reading from whoever was held for it."""
-        for link in self._behind.pop(backlog, ()):
-            link.resume()
+        for publisher in self._behind.pop(follower, ()):
+            publisher.resume()
 
-    def check_pending(self, session: Session, publisher: Link | None) -> None:
+    def check_pending(self, session: Session, publisher: Source | None) -> None:
         """Hold a publisher if too much waits for this subscriber.
 
         A connection that others wait for is never held itself: its acknowledgements are what they
@@ -130,7 +130,7 @@ class Backpressure:
             self._counters.held_publishers += 1
             publisher.hold()
 
-    def _begin_waiting(self, session: Session) -> dict[Link, None]:
+    def _begin_waiting(self, session: Session) -> dict[Source, None]:
         link = session.link
         assert link is not None
         self.slow[session] = link

@@ -78,8 +78,8 @@ class LocalEngine(SessionLifecycle):
         for call, arguments in postponed:
             call(*arguments)
 
-    def _is_postponed(self, call: Callable[..., object], *arguments: object) -> bool:
-        """While a run goes out in pieces, let a call be made later; return whether that is so."""
+    def is_postponed(self, call: Callable[..., object], *arguments: object) -> bool:
+        """Let a call be made later if a run goes out in pieces now; return whether that is so."""
         if self.publisher.fan_out is None:
             return False
         self._postponed.append((call, arguments))
@@ -242,7 +242,7 @@ class LocalEngine(SessionLifecycle):
 
     def drained(self, session: Session) -> None:
         """See ``SessionPort.drained``."""
-        if not self._is_postponed(self.drained, session) and session.link is not None:
+        if not self.is_postponed(self.drained, session) and session.link is not None:
             self.retained.advance(session)
 
     def owes_answers(self, session: Session) -> bool:
@@ -273,7 +273,7 @@ class LocalEngine(SessionLifecycle):
 
     def committed(self, result: CommitResult) -> None:
         """The turn that was taken is committed and visible to readers."""
-        if self._is_postponed(self.committed, result):
+        if self.is_postponed(self.committed, result):
             return
         turn = self.journal.committing
         assert turn is not None
@@ -312,14 +312,14 @@ class LocalEngine(SessionLifecycle):
 
     def queue_page(self, read: QueueRead, rows: Sequence[QueuedMessage]) -> None:
         """Bring the page of a queue that was asked for."""
-        if self._is_postponed(self.queue_page, read, rows):
+        if self.is_postponed(self.queue_page, read, rows):
             return
         read.session.page(read, rows)
         self._advance(read.session)
 
     def retained_page(self, read: RetainedRead, records: Sequence[Record]) -> None:
         """Bring the page of retained messages that was asked for."""
-        if not self._is_postponed(self.retained_page, read, records):
+        if not self.is_postponed(self.retained_page, read, records):
             self.retained.page(read, records)
 
     def tick(self, now: float, wall_ms: int) -> None:

@@ -17,7 +17,7 @@ from monstermq_shared.sessions.local.persistent import PersistentSession
 from monstermq_shared.sessions.local.retained import RetainedMessages
 from monstermq_shared.sessions.local.session import Session
 from monstermq_shared.sessions.local.turn import Journal
-from monstermq_shared.sessions.ports import Link
+from monstermq_shared.sessions.ports import Source
 
 RECORD_OVERHEAD = 300
 """Bytes a record and its place in a turn take beside topic and payload, about."""
@@ -40,24 +40,24 @@ class FanOut:
         run: The run.
         targets: All of them.
         reached: How many have it.
-        link: The publisher's connection; None for a will.
+        source: Where it comes from; None for a will.
         rows: The records for queue rows; None at QoS 0, where there are none.
         durable: Handing it over made rows so far.
     """
 
-    __slots__ = ("durable", "link", "reached", "rows", "run", "targets")
+    __slots__ = ("durable", "reached", "rows", "run", "source", "targets")
 
     def __init__(
         self,
         run: MessageRun,
         targets: Targets,
-        link: Link | None,
+        source: Source | None,
         rows: Sequence[Record] | None,
     ) -> None:
         self.run = run
         self.targets = targets
         self.reached = 0
-        self.link = link
+        self.source = source
         self.rows = rows
         self.durable = False
 
@@ -99,7 +99,7 @@ class Publisher:
         self._backpressure = backpressure
         self._counters = counters
 
-    def publish(self, client_id: str, run: MessageRun, wall_ms: int, link: Link | None) -> bool:
+    def publish(self, client_id: str, run: MessageRun, wall_ms: int, source: Source | None) -> bool:
         """Append a run and route it; return whether its acknowledgement waits for the commit.
 
         It waits for ``fan_out`` too, if that is set then, and perhaps for the commit because of it.
@@ -108,7 +108,7 @@ class Publisher:
             client_id: The publisher.
             run: What it says.
             wall_ms: When that came.
-            link: The publisher's connection, to be held if it comes too fast; None for a will.
+            source: Where that comes from, to be held if it comes too fast; None for a will.
 
         Raises:
             InvalidTopic: The topic is no topic name.
@@ -124,29 +124,29 @@ class Publisher:
         records = None
         # The retained view wants what is to be retained, whoever else does.
         if route.wanted or run.retain:
-            records = self._keep(route, run, origin, link)
+            records = self._keep(route, run, origin, source)
         elif journal.log.tap is not None:
             # No view's turn is the longer for it: a tap holds nobody back.
             journal.log.tap(_records(run, origin, retained=False))
         durable = route.durable_retained if run.retain else route.durable
         targets = route.targets
         if targets:
-            if link is not None and link.is_bridge:
+            if source is not None and source.is_bridge:
                 # A bridge that subscribes to what it publishes would send it round for ever.
-                targets = [target for target in targets if target[0].link is not link]
+                targets = [target for target in targets if target[0].link is not source]
             # A live copy does not carry the publisher's retain flag, nor does its row.
             rows = None if run.retain else records
             deliveries = len(targets) * run.count if run.qos else len(targets)
             if deliveries > 1 and self._is_many(deliveries, targets):
-                self._begin_fan_out(run, origin, targets, link, rows)
-            elif self._deliver(run, origin, targets, link, rows):
+                self._begin_fan_out(run, origin, targets, source, rows)
+            elif self._deliver(run, origin, targets, source, rows):
                 durable = True
         if journal.backlog_size > self._backpressure.backlog_max and (records or durable):
-            self._backpressure.hold_for_backlog(link)
+            self._backpressure.hold_for_backlog(source)
         return durable
 
     def _keep(
-        self, route: Route[Session], run: MessageRun, origin: Origin, link: Link | None
+        self, route: Route[Session], run: MessageRun, origin: Origin, source: Source | None
     ) -> list[Record]:
         """Make the records that the views want."""
         records = _records(run, origin, retained=run.retain)
@@ -154,7 +154,7 @@ class Publisher:
         self._journal.append(records, run.size + RECORD_OVERHEAD * run.count)
         followers = route.followers_retained if run.retain else route.followers
         if followers:
-            self._backpressure.hold_for_followers(followers, link)
+            self._backpressure.hold_for_followers(followers, source)
         if run.retain and self._retained.replays:
             self._retained.note(route.topic)
         return records
@@ -173,13 +173,13 @@ class Publisher:
         run: MessageRun,
         origin: Origin,
         targets: Targets,
-        link: Link | None,
+        source: Source | None,
         rows: Sequence[Record] | None,
     ) -> None:
         """Hand a run to the first of many."""
         if run.qos and rows is None:
             rows = _records(run, origin, retained=False)
-        self.fan_out = FanOut(run, targets, link, rows)
+        self.fan_out = FanOut(run, targets, source, rows)
         self._budget.busy = True
         self._budget.left = 0
         self.go_on()
@@ -193,7 +193,7 @@ class Publisher:
         targets = fan_out.targets[fan_out.reached : fan_out.reached + count]
         fan_out.reached += count
         origin = ("", "", 0)  # for records, which are there already
-        fan_out.durable |= self._deliver(run, origin, targets, fan_out.link, fan_out.rows)
+        fan_out.durable |= self._deliver(run, origin, targets, fan_out.source, fan_out.rows)
         if fan_out.reached >= len(fan_out.targets):
             self.fan_out = None
             self._budget.busy = False
@@ -203,7 +203,7 @@ class Publisher:
         run: MessageRun,
         origin: Origin,
         targets: Targets,
-        link: Link | None,
+        source: Source | None,
         rows: Sequence[Record] | None,
     ) -> bool:
         """Deliver a run to each target; return whether that made queue rows."""
@@ -223,7 +223,7 @@ class Publisher:
             elif receiver is not None:
                 session.offer(run, qos)
             if session.pending_count:
-                self._backpressure.check_pending(session, link)
+                self._backpressure.check_pending(session, source)
         if made_rows:
             self._journal.count(run.size + RECORD_OVERHEAD * run.count)
         return made_rows

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from monstermq_shared.messages import MessageRun, Will
 from monstermq_shared.sessions.local.turn import Journal
-from monstermq_shared.sessions.ports import Answer, Link
+from monstermq_shared.sessions.ports import Answer, Source
 from monstermq_shared.sessions.window import Window
 
 OPEN_ID_SIZE = 100
@@ -23,7 +23,7 @@ class Session(Window):
         subscriptions: Filter -> granted QoS.
         will: To be published when the connection ends without DISCONNECT.
         open_ids: Inbound QoS 2 packet ids that await PUBREL -> offset; None until there is one.
-        waiters: Links of publishers that are held because of this session; None until there is one.
+        waiters: The publishers that are held because of this session; None until there is one.
         slow_since: When the first of them was held.
         held_turn: See ``Journal.after``.
         has_row: There is a row of this session in the database.
@@ -50,7 +50,7 @@ class Session(Window):
         self.subscriptions: dict[str, int] = {}
         self.will: Will | None = None
         self.open_ids: dict[int, int] | None = None
-        self.waiters: dict[Link, None] | None = None
+        self.waiters: dict[Source, None] | None = None
         self.slow_since = 0.0
         self.held_turn = 0
         self.has_row = False

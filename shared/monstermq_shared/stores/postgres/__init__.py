@@ -1,1 +1,1 @@
-"""PostgreSQL. Nothing is imported here: URLs are checked where the driver need not be installed."""
+"""PostgreSQL. Its addresses are read by ``config.postgres_urls``, which needs no driver."""

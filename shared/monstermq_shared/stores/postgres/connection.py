@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import asyncpg
 
-from monstermq_shared.errors import StoreError, StoreUnavailable
-from monstermq_shared.stores.postgres.errors import StoreUnfit, TlsProblem, translated
-from monstermq_shared.stores.postgres.pooling import check_pooling
-from monstermq_shared.stores.postgres.urls import (
+from monstermq_shared.config.postgres_urls import (
     ConnectionSettings,
     Host,
     SslMode,
     TlsSettings,
     describe,
 )
+from monstermq_shared.errors import StoreError, StoreUnavailable
+from monstermq_shared.stores.postgres.errors import StoreUnfit, TlsProblem, translated
+from monstermq_shared.stores.postgres.pooling import check_pooling
 
 if TYPE_CHECKING:
     # Generic for the type checker only; the class itself takes no parameter.

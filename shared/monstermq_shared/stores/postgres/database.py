@@ -6,6 +6,7 @@ from contextlib import suppress
 
 import asyncpg
 
+from monstermq_shared.config.postgres_urls import ConnectionSettings, describe
 from monstermq_shared.errors import StartupError, StoreConflict, StoreError
 from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.positions import Partition
@@ -21,7 +22,6 @@ from monstermq_shared.stores.postgres.readers import Readers
 from monstermq_shared.stores.postgres.sessions import PostgresSessionStore
 from monstermq_shared.stores.postgres.tables import TableKind
 from monstermq_shared.stores.postgres.tenures import Tenures
-from monstermq_shared.stores.postgres.urls import ConnectionSettings, describe
 from monstermq_shared.stores.postgres.writer import Writer
 from monstermq_shared.stores.sql import load_queries, table_names
 

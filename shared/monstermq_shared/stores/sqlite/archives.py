@@ -11,7 +11,7 @@ from monstermq_shared.stores.changes import ArchiveChanges
 from monstermq_shared.stores.ports import HISTORY_SIZE_MAX, check_limit
 from monstermq_shared.stores.sql import fill_in, load_queries
 from monstermq_shared.stores.sqlite.maintenance import Maintenance
-from monstermq_shared.stores.sqlite.readers import Readers
+from monstermq_shared.stores.sqlite.readers import Reader
 from monstermq_shared.stores.sqlite.rows import (
     FRAGMENTS,
     Page,
@@ -41,7 +41,7 @@ class SqliteArchiveStore:
         maintenance: Where to purge.
     """
 
-    def __init__(self, name: str, table: str, readers: Readers, maintenance: Maintenance) -> None:
+    def __init__(self, name: str, table: str, readers: Reader, maintenance: Maintenance) -> None:
         self.name = name
         self._readers = readers
         self._maintenance = maintenance

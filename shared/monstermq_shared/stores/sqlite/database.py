@@ -50,7 +50,7 @@ class SqliteDatabase:
         self._place = path if path == MEMORY else str(place_of(Path(path)))
         self._has_sessions = session_store
         self._lock = opened.lock
-        self._tenures = Tenures()
+        self._tenures = Tenures(one_partition=opened.one_partition)
         self._ended_cleanly = opened.ended_cleanly
         self._writer = Writer(opened.connection, path, opened.guard)
         self._readers: Readers = (

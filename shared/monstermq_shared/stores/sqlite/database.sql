@@ -71,8 +71,5 @@ WHERE generation = ?1 AND partition = ?2 AND token = ?3 AND version = ?4;
 -- version_of_tenure --
 SELECT max(version) FROM watermarks WHERE generation = ?1 AND partition = ?2 AND token = ?3;
 
--- tables --
-SELECT name FROM sqlite_schema WHERE type = 'table';
-
 -- count_sessions --
 SELECT count(*) FROM sessions;

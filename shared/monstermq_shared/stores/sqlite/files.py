@@ -29,12 +29,16 @@ def place_of(path: Path) -> Path:
     Raises:
         ConfigError: The links lead nowhere.
     """
+    loop = ConfigError(
+        f"{path} is a symbolic link that leads back to itself; make it lead to a file"
+    )
     try:
-        return path.resolve()
+        place = path.resolve()
     except RuntimeError as exc:  # a loop, to Python before 3.13
-        raise ConfigError(
-            f"{path} is a symbolic link that leads back to itself; make it lead to a file"
-        ) from exc
+        raise loop from exc
+    if place.is_symlink():  # a loop, to Python from 3.13 on
+        raise loop
+    return place
 
 
 def beside(database: Path, suffix: str) -> Path:

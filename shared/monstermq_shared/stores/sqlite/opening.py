@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from monstermq_shared.errors import StartupError, StoreDamaged
+from monstermq_shared.errors import StartupError
 from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.stores.sql import load_queries
 from monstermq_shared.stores.sqlite.errors import damaged, translated_at_start, unwritable
@@ -27,13 +27,14 @@ from monstermq_shared.stores.sqlite.files import (
     reading,
 )
 from monstermq_shared.stores.sqlite.lock import DatabaseLock, check_only_name
+from monstermq_shared.stores.sqlite.migrations import SCHEMA_VERSION, check_version, migrate
 from monstermq_shared.stores.sqlite.rescue import Guard
+from monstermq_shared.stores.sqlite.tables import holds_one_partition, tables_in
 from monstermq_shared.stores.sqlite.tenures import transaction
 from monstermq_shared.stores.sqlite.watch import FileWatch
 
 logger = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 2
 META_TABLES = ("monstermq_meta", "generations", "watermarks")
 _SMALL_TABLES = (*META_TABLES, "sessions", "subscriptions", "open_ids", "inflight")
 
@@ -99,12 +100,14 @@ class Opened:
         lock: None for ``:memory:``; closing it gives the database free.
         guard: What sees to it that the files are not taken away; None for ``:memory:``.
         ended_cleanly: Whether whoever had it open last has closed it; True for a new one.
+        one_partition: Whether its tables have room for the rows of one partition only.
     """
 
     connection: sqlite3.Connection
-    lock: DatabaseLock | None
-    guard: Guard | None
-    ended_cleanly: bool
+    lock: DatabaseLock | None = None
+    guard: Guard | None = None
+    ended_cleanly: bool = True
+    one_partition: bool = False
 
 
 def open_database(path: str, schema: Iterable[str]) -> Opened:
@@ -127,7 +130,7 @@ def open_database(path: str, schema: Iterable[str]) -> Opened:
             create_meta(connection)
             _set_pragmas(connection)
             _take_over(connection, schema, writer)
-            return Opened(connection=connection, lock=None, guard=None, ended_cleanly=True)
+            return Opened(connection)
     file = Path(path)
     _check_before(file)
     lock = DatabaseLock.acquire(file)
@@ -142,7 +145,9 @@ def open_database(path: str, schema: Iterable[str]) -> Opened:
                 _check_integrity(connection, path)
                 _set_pragmas(connection)
                 _check_settings(connection, path)
+                migrate(connection, file)
                 _take_over(connection, schema, writer)
+                one_partition = holds_one_partition(connection)
                 _warn_of_open_mode(file)
                 guard = Guard(FileWatch(file, descriptor), file, writer)
             except BaseException:
@@ -151,7 +156,7 @@ def open_database(path: str, schema: Iterable[str]) -> Opened:
     except BaseException:
         lock.abandon()
         raise
-    return Opened(connection=connection, lock=lock, guard=guard, ended_cleanly=lock.ended_cleanly)
+    return Opened(connection, lock, guard, lock.ended_cleanly, one_partition)
 
 
 def check_ours(connection: sqlite3.Connection, path: str) -> None:
@@ -162,16 +167,11 @@ def check_ours(connection: sqlite3.Connection, path: str) -> None:
         StoreDamaged: Its schema is of a version this release does not know.
         sqlite3.Error: It cannot be read.
     """
-    tables = {name for (name,) in connection.execute(_QUERIES["tables"])}
+    tables = tables_in(connection)
     if not tables:
         raise lost_content(Path(path), "is a database without any table")
     check_origin(tables, path)
-    ((version,),) = connection.execute("PRAGMA user_version").fetchall()
-    if version != SCHEMA_VERSION:
-        raise StoreDamaged(
-            f"{path} has schema version {version}, and this release knows {SCHEMA_VERSION}; "
-            "start the release that wrote it, or set SQLite.Path to a new file. Nothing was changed"
-        )
+    check_version(connection, path)
 
 
 def create_meta(connection: sqlite3.Connection) -> None:
@@ -324,7 +324,7 @@ def _check_integrity(connection: sqlite3.Connection, path: str) -> None:
     ((page_size,),) = connection.execute("PRAGMA page_size").fetchall()
     checks = ["quick_check(1)"]
     if pages * page_size > _CHECKED_SIZE_MAX:
-        tables = {name for (name,) in connection.execute(_QUERIES["tables"])}
+        tables = tables_in(connection)
         checks = [f"quick_check({name})" for name in _SMALL_TABLES if name in tables]
     for check in checks:
         finding = connection.execute(f"PRAGMA {check}").fetchone()[0]

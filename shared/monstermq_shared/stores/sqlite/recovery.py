@@ -1,18 +1,15 @@
 """What can be read of a damaged database, copied into a new one."""
 
-import re
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import uuid
+from collections.abc import Iterable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
-
-import orjson
 
 from monstermq_shared.errors import ConfigError, StoreDamaged, StoreUnavailable
-from monstermq_shared.stores.sql import fill_in, load_queries, table_name
+from monstermq_shared.stores.sql import fill_in
 from monstermq_shared.stores.sqlite import sessions as session_tables
 from monstermq_shared.stores.sqlite.archives import SqliteArchiveStore
 from monstermq_shared.stores.sqlite.errors import translated
@@ -26,44 +23,26 @@ from monstermq_shared.stores.sqlite.files import (
 from monstermq_shared.stores.sqlite.lock import check_not_in_use, check_only_name
 from monstermq_shared.stores.sqlite.messages import SqliteMessageStore
 from monstermq_shared.stores.sqlite.opening import META_TABLES, check_origin, create_meta
-from monstermq_shared.stores.sqlite.salvage import IntegerKeys, Row, Salvage, TextKeys
-
-_QUERIES = load_queries(__package__, "recovery.sql")
+from monstermq_shared.stores.sqlite.recovery_table import (
+    POSITION_MAX,
+    QUERIES,
+    RecoveredTable,
+    TableCopy,
+)
+from monstermq_shared.stores.sqlite.tables import is_table_name
 
 _BOOT_BITS = 40
 """A position is ``boot << 40 | counter``: each boot's positions lie close together."""
 _BOOT_END = 1 << 22
-_POSITION_MAX = 2**63 - 1
 _BOOTS_MAX = 4096
 """How many boots are read one by one; those beyond are read as one."""
-_FAILURES_MAX = 200_000
-"""How often a table may be found unreadable: feeling for the next good page has to end."""
 _CLIENT_TABLES = {
-    "subscriptions": "topic",
-    "queuedmessagesclients": "position",
-    "open_ids": "packet_id",
-    "inflight": "packet_id",
+    "subscriptions": ("topic", "of_client_by_text"),
+    "queuedmessagesclients": ("position", "of_client_and_partition"),
+    "open_ids": ("packet_id", "of_client_by_number"),
+    "inflight": ("packet_id", "of_client_by_number"),
 }
-"""Tables whose rows belong to a session, and what orders the rows of one client."""
-
-_TYPES = {"TEXT": str, "BLOB": bytes, "INTEGER": int, "BOOLEAN": int}
-Check = Callable[[Any], bool]
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}(\d{3})?Z")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecoveredTable:
-    """What became of a table.
-
-    Attributes:
-        name: Its name.
-        rows: Rows that were copied.
-        lost: Rows that were not, None if their number is not known.
-    """
-
-    name: str
-    rows: int
-    lost: int | None
+"""Tables whose rows belong to a session, what orders the rows of one client, and their query."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,15 +154,17 @@ class _Recovery:
         generation, boot = self._meta()
         boots = range(min(boot or _BOOTS_MAX, _BOOTS_MAX))
         tables = [self._copy_topics(table, "topic") for table in messages]
-        tables += [self._copy_positions(table, boots) for table in archives]
+        tables += [self._copy_rows(table, boots) for table in archives]
         tables.append(self._copy_topics("sessions", "client_id"))
-        tables.append(self._copy_positions("queuedmessages", boots))
-        clients = [client_id for (client_id,) in self._new.execute(_QUERIES["clients"])]
+        tables.append(self._copy_rows("queuedmessages", boots))
+        clients = [client_id for (client_id,) in self._new.execute(QUERIES["clients"])]
         tables += [self._copy_of_clients(table, clients) for table in _CLIENT_TABLES]
-        self._copy_watermarks()
         self.dropped = sum(
-            self._new.execute(_QUERIES[name]).rowcount for name in ("drop_links", "drop_messages")
+            self._new.execute(QUERIES[name]).rowcount for name in ("drop_links", "drop_messages")
         )
+        self._new.execute(QUERIES["count_queues"])
+        self._copy_generations(generation)
+        self._copy_watermarks()
         self._set_meta(generation, boot or 0, ["queuedmessages", *messages, *archives])
         self._new.execute("COMMIT")
         return tables
@@ -193,7 +174,7 @@ class _Recovery:
         try:
             # Opens also where an entry of the schema, or the size of the file, makes no sense.
             self._damaged.execute("PRAGMA writable_schema = ON")
-            found = [name for (name,) in self._damaged.execute(_QUERIES["tables"])]
+            found = [name for (name,) in self._damaged.execute(QUERIES["tables"])]
         except sqlite3.Error as exc:
             raise _nothing(self._source, f"its list of tables is damaged ({exc})") from exc
         names = {name for name in found if isinstance(name, str)}
@@ -206,7 +187,7 @@ class _Recovery:
         """Return the tables of message stores and of archives among them."""
         messages, archives = [], []
         for name in sorted(names.difference(META_TABLES, session_tables.TABLES)):
-            if not _is_table_name(name):
+            if not is_table_name(name):
                 self.left_out.append(name)
             elif name == "retainedmessages" or name.endswith("lastval"):
                 messages.append(name)
@@ -228,170 +209,63 @@ class _Recovery:
 
     def _copy_topics(self, name: str, key: str) -> RecoveredTable:
         """Copy a table that is ordered by a text."""
-        table = _Table(self._damaged, self._new, name, key)
+        table = TableCopy(self._damaged, self._new, name, key)
         return table.outcome(table.salvage("by_text"))
 
-    def _copy_positions(self, name: str, boots: range) -> RecoveredTable:
-        """Copy a table that is ordered by position."""
-        table = _Table(self._damaged, self._new, name, "position")
-        starts = [*(boot << _BOOT_BITS for boot in boots), boots.stop << _BOOT_BITS, _POSITION_MAX]
+    def _copy_rows(self, name: str, boots: range) -> RecoveredTable:
+        """Copy a table that is ordered by row number, which in schema version 1 is the position."""
+        table = TableCopy(self._damaged, self._new, name, "rowid")
+        starts = [*(boot << _BOOT_BITS for boot in boots), boots.stop << _BOOT_BITS, POSITION_MAX]
         stretches = sum(
-            table.salvage("by_position", end, start=start, end=end)
-            for start, end in pairwise(starts)
+            table.salvage("by_row", end, start=start, end=end) for start, end in pairwise(starts)
         )
         return table.outcome(stretches)
 
     def _copy_of_clients(self, name: str, clients: Iterable[str]) -> RecoveredTable:
-        """Copy the rows of clients whose session was read; others would belong to nobody."""
-        key = _CLIENT_TABLES[name]
-        query = "of_client_by_text" if key == "topic" else "of_client_by_number"
-        table = _Table(self._damaged, self._new, name, key)
-        return table.outcome(sum(table.salvage(query, client_id) for client_id in clients))
+        """Copy the rows of clients whose session was read; others would belong to nobody.
+
+        Queue rows are those of the partitions of which messages were read.
+        """
+        key, query = _CLIENT_TABLES[name]
+        parts: list[tuple[int, ...]] = [()]
+        if query == "of_client_and_partition":
+            parts = self._new.execute(QUERIES["partitions"]).fetchall()
+        table = TableCopy(self._damaged, self._new, name, key)
+        return table.outcome(
+            sum(table.salvage(query, client_id, *part) for client_id in clients for part in parts)
+        )
 
     # -- the log's positions ---------------------------------------------------------------------
 
     def _meta(self) -> tuple[str | None, int | None]:
         """Return generation and boot, None where they cannot be read."""
         with suppress(sqlite3.Error, ValueError):
-            ((generation, boot),) = self._damaged.execute(_QUERIES["meta"]).fetchall()
+            ((generation, boot),) = self._damaged.execute(QUERIES["meta"]).fetchall()
             if isinstance(generation, str) and isinstance(boot, int) and 0 < boot < _BOOT_END:
                 return generation, boot
         return None, None
 
     def _set_meta(self, generation: str | None, boot: int, tables: Iterable[str]) -> None:
         """See to it that the next boot's positions lie beyond all that were copied."""
-        highest = [self._new.execute(_QUERIES["highest_watermark"]).fetchone()[0]]
+        highest = [self._new.execute(QUERIES["highest_watermark"]).fetchone()[0]]
         for table in tables:
-            query = fill_in(_QUERIES, {"table": table})["highest_position"]
+            query = fill_in(QUERIES, {"table": table})["highest_position"]
             highest.append(self._new.execute(query).fetchone()[0])
         parameters = (generation, max(boot, max(highest) >> _BOOT_BITS))
-        self._new.execute(_QUERIES["set_meta"], parameters)
+        self._new.execute(QUERIES["set_meta"], parameters)
+
+    def _copy_generations(self, newest: str | None) -> None:
+        """Copy what the numbers stand for; where that cannot be read, the newest is the log's."""
+        with suppress(sqlite3.Error):
+            for number, generation in self._damaged.execute(QUERIES["generations"]).fetchall():
+                if isinstance(number, int) and isinstance(generation, str):
+                    self._new.execute(QUERIES["put_generation"], (number, generation))
+        ((number,),) = self._new.execute(QUERIES["newest_generation"]).fetchall()
+        self._new.execute(QUERIES["put_generation"], (number, newest or str(uuid.uuid4())))
 
     def _copy_watermarks(self) -> None:
-        with suppress(sqlite3.Error):
-            for row in self._damaged.execute(_QUERIES["watermarks"]).fetchall():
-                self._new.execute(_QUERIES["put_watermark"], row)
-
-
-class _GivenUpError(Exception):
-    """A table has been found unreadable too often."""
-
-
-class _Table:
-    """A table that is copied: reads sound rows of the damaged one, and writes them."""
-
-    def __init__(
-        self, damaged: sqlite3.Connection, new: sqlite3.Connection, name: str, key: str
-    ) -> None:
-        described = new.execute(_QUERIES["columns"], (name,)).fetchall()
-        columns = [column for column, _, _ in described]
-        self._checks = [_check_of(*description) for description in described]
-        self._queries = fill_in(
-            _QUERIES,
-            {
-                "table": name,
-                "key": key,
-                "columns": ", ".join(columns),
-                "values": ", ".join("?" * len(columns)),
-            },
-        )
-        self._damaged = damaged
-        self._new = new
-        self._name = name
-        self._rows = 0
-        self._failures = 0
-        self._key_index = columns.index(key)
-        self._key_is_text = described[self._key_index][1] == "TEXT"
-
-    def salvage(
-        self, query: str, *further: object, start: int = 0, end: int = _POSITION_MAX
-    ) -> int:
-        """Copy what a query can reach; return how many stretches could not be read.
-
-        Args:
-            query: Its name; its first parameters are the key to begin with and the limit.
-            further: Its further parameters.
-            start: If the key is a number: the first.
-            end: If the key is a number: the first beyond.
-        """
-        if self._given_up:
-            return 1
-
-        def fetch(low: object, limit: int) -> list[Row]:
-            return self._fetch(self._queries[query], (low, limit, *further))
-
-        if self._key_is_text:
-            salvage, first, last = (
-                Salvage(fetch, TextKeys(), self._key_index, self._keep),
-                b"",
-                b"\xff",
-            )
-        else:
-            keys = IntegerKeys()
-            salvage = Salvage(fetch, keys, self._key_index, self._keep)
-            first, last = keys.key(start), keys.key(end)
-        try:
-            return salvage.read(first, last)
-        except _GivenUpError:
-            return 1
-
-    def _fetch(self, query: str, parameters: tuple[object, ...]) -> list[Row]:
-        try:
-            rows: list[Row] = self._damaged.execute(query, parameters).fetchall()
-            for row in rows:
-                if not all(check(value) for check, value in zip(self._checks, row, strict=True)):
-                    raise sqlite3.DataError("a row that makes no sense")
-        except sqlite3.Error as exc:
-            self._failures += 1
-            if self._given_up:
-                raise _GivenUpError from exc
-            raise
-        return rows
-
-    @property
-    def _given_up(self) -> bool:
-        return self._failures > _FAILURES_MAX
-
-    def _keep(self, rows: Sequence[Row]) -> None:
-        self._rows += self._new.executemany(self._queries["put"], rows).rowcount
-
-    def outcome(self, stretches: int) -> RecoveredTable:
-        """Return what became of it, if so many stretches could not be read."""
-        try:
-            # Where the table has an index, this reads the index.
-            ((count,),) = self._damaged.execute(self._queries["count"]).fetchall()
-        except sqlite3.Error:
-            lost = None if stretches else 0
-        else:
-            lost = max(0, count - self._rows)
-        return RecoveredTable(name=self._name, rows=self._rows, lost=lost)
-
-
-def _check_of(column: str, type_name: str, is_required: int) -> Check:
-    """Return what tells whether a value may stand in the column."""
-    expected = _TYPES[type_name]
-
-    def check(value: object) -> bool:
-        if value is None:
-            return not is_required
-        return isinstance(value, expected)
-
-    if column in {"time", "update_time"}:
-        return lambda value: check(value) and _TIME.fullmatch(value) is not None
-    if column == "information":
-        return lambda value: check(value) and _is_json(value)
-    return check
-
-
-def _is_json(text: str) -> bool:
-    try:
-        return isinstance(orjson.loads(text), Mapping)
-    except ValueError:
-        return False
-
-
-def _is_table_name(name: str) -> bool:
-    try:
-        return table_name(name) == name
-    except ConfigError:
-        return False
+        for name in ("watermarks", "watermarks_of_version_1"):
+            with suppress(sqlite3.Error):
+                for *key, reflected, restart in self._damaged.execute(QUERIES[name]).fetchall():
+                    if isinstance(reflected, int) and isinstance(restart, int):
+                        self._new.execute(QUERIES["put_watermark"], (*key, reflected, restart))

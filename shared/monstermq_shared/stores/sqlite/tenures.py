@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from monstermq_shared.errors import StoreConflict
+from monstermq_shared.errors import StoreConflict, StoreError
 from monstermq_shared.positions import Mark, Partition
 from monstermq_shared.stores.changes import Commit, CommitResult, Tenure
 from monstermq_shared.stores.sql import load_queries
@@ -71,9 +71,13 @@ class Tenures:
     A tenure is a token and a version in the rows of its projections in ``watermarks``. Every commit
     raises the version, on condition that token and version are still its own. So nobody can write
     under a tenure that is over, and whether a commit took effect can be read.
+
+    Args:
+        one_partition: Whether there is room for one partition only, see ``_check_partition``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, one_partition: bool = False) -> None:
+        self._one_partition = one_partition
         self._numbers: dict[str, int] = {}
         self._unknown: dict[tuple[Partition, tuple[str, ...]], _Attempt] = {}
 
@@ -84,11 +88,14 @@ class Tenures:
 
         Raises:
             ValueError: There is no projection, so that nothing could tell its commits apart.
+            StoreError: The tables have no room for this partition.
         """
         if not projections:
             raise ValueError("a tenure is of at least one projection")
         token = secrets.token_hex(8)
         with transaction(connection):
+            if self._one_partition:
+                _check_partition(connection, partition)
             connection.execute(_QUERIES["put_generation"], (partition.generation,))
             ((number,),) = connection.execute(
                 _QUERIES["generation_number"], (partition.generation,)
@@ -167,6 +174,26 @@ class Tenures:
     def _columns(self, tenure: Tenure) -> PartitionColumns:
         generation, number = tenure.partition
         return PartitionColumns(self._numbers[generation], number)
+
+
+def _check_partition(connection: sqlite3.Connection, partition: Partition) -> None:
+    """Refuse a partition whose positions may be those of other rows in tables of version 1.
+
+    There they are unique by themselves. Those of the internal log are in any case, because every
+    boot begins above all earlier ones.
+
+    Raises:
+        StoreError: It is another one.
+    """
+    log = connection.execute(_QUERIES["log"]).fetchone()
+    if partition.number == 0 and (log is None or log[0] == partition.generation):
+        return
+    raise StoreError(
+        "the tables of this SQLite database were made by an earlier release and have room for the "
+        f"internal log only, not for partition {partition.number} of {partition.generation!r}; "
+        "stop the broker and copy it into new tables with: monstermq db recover OLD NEW, then "
+        "monstermq db restore NEW"
+    )
 
 
 def read_marks(rows: Sequence[tuple[str, int, int]]) -> dict[str, Mark]:

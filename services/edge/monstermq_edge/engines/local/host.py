@@ -11,14 +11,14 @@ from monstermq_edge.engines.local.followers import Followers
 from monstermq_edge.engines.local.interests import Interests
 from monstermq_edge.engines.local.maintenance import Maintenance, Upkeep
 from monstermq_edge.engines.local.pages import PageReader
+from monstermq_edge.engines.local.settings import engine_settings
 from monstermq_edge.engines.local.turns import TurnCommitter
 from monstermq_edge.engines.ports import ClientReading, Fail, HostGauges, SystemValues
-from monstermq_edge.operation.faults import Faults
-from monstermq_edge.settings import KIB, engine_settings
+from monstermq_edge.faults import Faults
 from monstermq_shared.budget import Budget
 from monstermq_shared.bus.internal import InternalBus, InternalLog
 from monstermq_shared.clock import Clock, WallHistory
-from monstermq_shared.config import BrokerConfig, StoreType
+from monstermq_shared.config import KIB, BrokerConfig, StoreType
 from monstermq_shared.counters import Counters
 from monstermq_shared.errors import MonsterError
 from monstermq_shared.messages import MessageRun
@@ -173,7 +173,7 @@ class LocalHost:
         )
         self.bus = InternalBus(
             log,
-            RecordAppender(self.engine).append,
+            RecordAppender(self.engine),
             self._touch,
             generation=databases.log.generation,
         )

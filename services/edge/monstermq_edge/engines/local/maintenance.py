@@ -10,7 +10,7 @@ from functools import partial
 from monstermq_edge.engines.local.databases import Databases
 from monstermq_edge.engines.local.disk_reserve import DiskReserve
 from monstermq_edge.engines.ports import Fail
-from monstermq_edge.operation.faults import Faults
+from monstermq_edge.faults import Faults
 from monstermq_shared.clock import Clock, WallHistory
 from monstermq_shared.config import ArchiveGroup
 from monstermq_shared.counters import Counters

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from monstermq_edge.operation.logging import LimitedLog
+from monstermq_edge.limited_log import LimitedLog
 from monstermq_shared.clock import Clock
 from monstermq_shared.counters import Counters
 

@@ -12,8 +12,8 @@ from enum import StrEnum
 from ipaddress import AddressValueError, IPv6Address
 from urllib.parse import unquote_to_bytes
 
+from monstermq_shared.config.postgres_parameters import IGNORED, PARAMETERS, canonical, suggested
 from monstermq_shared.errors import ConfigError
-from monstermq_shared.stores.postgres.parameters import IGNORED, PARAMETERS, canonical, suggested
 
 PORT = 5432
 HOSTS_MAX = 16

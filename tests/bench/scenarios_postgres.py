@@ -1,0 +1,279 @@
+"""Rows about PostgreSQL: our commits beside the server's own limit, and the broker on it."""
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, closing
+from functools import partial
+from typing import TypeAlias
+
+import asyncpg
+import uvloop
+from tests.bench import by_hand
+from tests.bench.brokers import Profile
+from tests.bench.model import Bound, Component, Effort, Metric, Outcome, Scenario
+from tests.bench.scenarios_durable import run_default, run_offline, run_publish_only
+from tests.bench.scenarios_routing import run_load
+from tests.bench.stored import make_records, parts, queue_commit, shuffled_topics
+from tests.support.postgres import PostgresServer
+
+from monstermq_shared.bus.backlog import Backlog, BacklogReader
+from monstermq_shared.config import ArchiveGroup, BrokerConfig, Postgres, StoreType
+from monstermq_shared.records import Record
+from monstermq_shared.stores.changes import ClientChanges, Commit
+from monstermq_shared.stores.ports import Database
+from monstermq_shared.stores.registry import open_database
+from monstermq_shared.testing.builders import PARTITION, commit_once, make_session
+from monstermq_shared.views.catalogue import Catalogue
+from monstermq_shared.views.follower import Follower
+from monstermq_shared.views.view_set import ViewSet
+
+TOPICS = 50
+CLIENTS = 50
+SHOWN_ROWS = 1_000
+"""Records that a follower is shown at once, as from a turn of the broker's loop."""
+COMMIT_ROWS = 4_000
+
+LIMIT = "of the limit"
+"""The unit of shares of what the server can do."""
+
+Figures: TypeAlias = dict[str, tuple[float, float]]
+"""What was written -> the seconds we took for it, and those by hand."""
+
+
+def archive_config(url: str) -> BrokerConfig:
+    """Only the archive of a group is in PostgreSQL."""
+    group = ArchiveGroup(name="MCP", topic_filter=("#",), archive_type=StoreType.POSTGRES)
+    return BrokerConfig(
+        session_store_type=StoreType.SQLITE,
+        archive_groups=(group,),
+        postgres=Postgres(url=url),
+    )
+
+
+def _retained_config(url: str) -> BrokerConfig:
+    return BrokerConfig(
+        session_store_type=StoreType.SQLITE,
+        retained_store_type=StoreType.POSTGRES,
+        postgres=Postgres(url=url),
+    )
+
+
+def _sessions_config(url: str) -> BrokerConfig:
+    return BrokerConfig(session_store_type=StoreType.POSTGRES, postgres=Postgres(url=url))
+
+
+@asynccontextmanager
+async def _opened(
+    server: PostgresServer, config: Callable[[str], BrokerConfig]
+) -> AsyncIterator[tuple[Database, BrokerConfig, asyncpg.Connection]]:
+    """A database of its own, as the broker opens it, and a connection for working by hand."""
+    url = server.url(server.create_database())
+    chosen = config(url)
+    needed = Catalogue(chosen).needed(StoreType.POSTGRES)
+    database = await open_database(StoreType.POSTGRES, chosen, needed)
+    try:
+        connection = await asyncpg.connect(url)
+        try:
+            yield database, chosen, connection
+        finally:
+            await connection.close()
+    finally:
+        await database.close()
+
+
+async def _follow(database: Database, config: BrokerConfig, records: Sequence[Record]) -> float:
+    """Let a follower write what is shown to it; return the seconds."""
+    views = ViewSet.of(Catalogue(config), StoreType.POSTGRES)
+    tenure = await database.begin(PARTITION, views.names)
+    backlog = Backlog("the bench", 2**62, views.select)
+    end = records[-1].offset + 1
+
+    def committed(upto: int) -> None:
+        backlog.committed(upto)
+        if upto >= end:
+            backlog.close()
+
+    reader = BacklogReader(backlog, 0, "the bench")
+    follower = Follower("the bench", database, tenure, views, reader, committed)
+    began = time.perf_counter()
+    for part in parts(records, SHOWN_ROWS):
+        backlog.show(part, part[-1].offset + 1)
+    await follower.run()
+    return time.perf_counter() - began
+
+
+async def measure_archive(server: PostgresServer, count: int) -> Figures:
+    """Rows of an archive, through its follower."""
+    topics = [f"plant/line{number}/value" for number in range(TOPICS)]
+    async with _opened(server, archive_config) as (database, config, hand):
+        await _follow(database, config, make_records(count, topics))
+        rows = {"mcparchive": await by_hand.take_out(hand, "mcparchive", part_rows=count)}
+        limit_s = await by_hand.put_in(hand, rows)
+        await _check(hand, "mcparchive", count)
+    async with _opened(server, archive_config) as (database, config, hand):
+        seconds = await _follow(database, config, make_records(count, topics))
+        await _check(hand, "mcparchive", count)
+    return {"archive": (seconds, limit_s)}
+
+
+async def measure_retained(server: PostgresServer, count: int) -> Figures:
+    """Retained messages of distinct topics, through their follower: once, and once more."""
+    rounds = [
+        make_records(count, shuffled_topics(count)),
+        make_records(count, shuffled_topics(count, seed=2), first=count),
+    ]
+    table = "retainedmessages"
+    taken: list[list[bytes]] = []
+    async with _opened(server, _retained_config) as (database, config, hand):
+        for records in rounds:
+            await _follow(database, config, records)
+            taken.append(await by_hand.take_out(hand, table, part_rows=by_hand.PART_ROWS))
+        await hand.execute(f"TRUNCATE {table}")
+        limits_s = [await by_hand.upsert(hand, table, rows) for rows in taken]
+        await _check(hand, table, count)
+    async with _opened(server, _retained_config) as (database, config, hand):
+        seconds = [await _follow(database, config, records) for records in rounds]
+        await _check(hand, table, count)
+    return {
+        name: (ours_s, limit_s)
+        for name, ours_s, limit_s in zip(("first", "again"), seconds, limits_s, strict=True)
+    }
+
+
+async def measure_queue(server: PostgresServer, count: int) -> Figures:
+    """Messages to sessions that are away, one receiver each, through commits."""
+    tables = ("queuedmessages", "queuedmessagesclients")
+    async with _opened(server, _sessions_config) as (database, _, hand):
+        await _commit_queue(database, count)
+        rows = {table: await by_hand.take_out(hand, table, part_rows=count) for table in tables}
+        limit_s = await by_hand.put_in(hand, rows)
+        for table in tables:
+            await _check(hand, table, count)
+    async with _opened(server, _sessions_config) as (database, _, hand):
+        seconds = await _commit_queue(database, count)
+        for table in tables:
+            await _check(hand, table, count)
+    return {"queue": (seconds, limit_s)}
+
+
+async def _commit_queue(database: Database, count: int) -> float:
+    names = [f"client-{number}" for number in range(CLIENTS)]
+    sessions = {name: ClientChanges(session=make_session(name)) for name in names}
+    await commit_once(database, Commit(upto=1, sessions=sessions), "sessions")
+    records = make_records(count, [f"queue/{name}" for name in names])
+    commits = [queue_commit(part, names) for part in parts(records, COMMIT_ROWS)]
+    tenure = await database.begin(PARTITION, ["sessions"])
+    began = time.perf_counter()
+    for commit in commits:
+        await database.commit(tenure, commit)
+    return time.perf_counter() - began
+
+
+async def _check(hand: asyncpg.Connection, table: str, count: int) -> None:
+    found = await hand.fetchval(f"SELECT count(*) FROM {table}")
+    if found != count:
+        raise ValueError(f"{found} rows in {table}, {count} expected")
+
+
+def run_component(
+    effort: Effort, measure: Callable[[PostgresServer, int], Awaitable[Figures]]
+) -> Outcome:
+    """Measure on a server of its own, with the event loop that the broker uses."""
+
+    async def run(server: PostgresServer) -> Figures:
+        return await measure(server, effort.stored_rows)
+
+    with closing(PostgresServer()) as server:
+        figures = uvloop.run(run(server.start()))
+    outcome = Outcome(figures={})
+    for name, (ours_s, limit_s) in figures.items():
+        outcome.figures[name] = effort.stored_rows / ours_s
+        outcome.figures[f"{name}-limit"] = effort.stored_rows / limit_s
+        outcome.figures[f"{name}-share"] = limit_s / ours_s
+    return outcome
+
+
+def _metrics(name: str, title: str) -> tuple[Metric, ...]:
+    return (
+        Metric(name=name, title=f"PostgreSQL: {title}", unit="/s"),
+        Metric(name=f"{name}-limit", title="the server's limit for the same rows", unit="/s"),
+        Metric(
+            name=f"{name}-share",
+            title=f"PostgreSQL: {title}: share of that",
+            unit=LIMIT,
+            required=Bound(0.6),
+            aim=Bound(0.85),
+        ),
+    )
+
+
+def _default_scenario(qos: int) -> Scenario:
+    return Scenario(
+        name=f"postgres-default-qos{qos}",
+        metrics=(
+            Metric(
+                name="rate",
+                title=f"everything in PostgreSQL, QoS {qos}, 50 pairs, 60 s, every row there",
+                unit="msg/s",
+                required=Bound(12_000),
+                aim=Bound(25_000),
+            ),
+            Metric(
+                name="lag",
+                title="from the last delivery to the last row",
+                unit="s",
+                smaller_is_better=True,
+            ),
+        ),
+        run=partial(run_default, qos=qos),
+        configuration="sessions, archive and last value over # in PostgreSQL",
+        profile=Profile.POSTGRES_DEFAULT,
+        once=True,
+        ceiling=partial(run_load, qos=qos),
+    )
+
+
+_BY_HAND = "by hand: COPY of the same rows on one connection"
+
+SCENARIOS = (
+    Component(
+        name="postgres-archive",
+        metrics=_metrics("archive", "archive rows"),
+        run=partial(run_component, measure=measure_archive),
+        configuration=f"through the follower; {_BY_HAND}",
+    ),
+    Component(
+        name="postgres-retained",
+        metrics=(
+            *_metrics("first", "200,000 retained topics"),
+            *_metrics("again", "the same topics once more"),
+        ),
+        run=partial(run_component, measure=measure_retained),
+        configuration=f"through the follower; {_BY_HAND}, and INSERT ... ON CONFLICT",
+    ),
+    Component(
+        name="postgres-queue",
+        metrics=_metrics("queue", "rows of queues"),
+        run=partial(run_component, measure=measure_queue),
+        configuration=f"commits of 4,000 messages to 50 sessions; {_BY_HAND}",
+    ),
+    Scenario(
+        name="postgres-offline",
+        metrics=(
+            Metric(
+                name="rate",
+                title="PostgreSQL: QoS 1 into an offline persistent session, 50 publishers",
+                unit="msg/s",
+                required=Bound(12_000),
+                aim=Bound(25_000),
+            ),
+            Metric(name="drain", title="the same session back: drained", unit="msg/s"),
+        ),
+        run=run_offline,
+        configuration="PostgreSQL, durable before PUBACK, window 20",
+        profile=Profile.POSTGRES,
+        ceiling=run_publish_only,
+    ),
+    _default_scenario(0),
+    _default_scenario(1),
+)
