@@ -206,8 +206,8 @@ def test_the_embedded_default_runs() -> None:
         ("RetainedStoreType: HAZELCAST\n", "RetainedStoreType: HAZELCAST"),
         ("RetainedStoreType: MONGODB\n", "RetainedStoreType: MONGODB"),
         (
-            "ArchiveGroups: [{Name: a, LastValType: POSTGRES}]\n",
-            "ArchiveGroups[0].LastValType: POSTGRES",
+            "ArchiveGroups: [{Name: a, LastValType: CRATEDB}]\n",
+            "ArchiveGroups[0].LastValType: CRATEDB",
         ),
         ("ArchiveGroups: [{Name: a, ArchiveType: KAFKA}]\n", "ArchiveGroups[0].ArchiveType: KAFKA"),
         ("RetainedStoreType: SQLITE\nKafka: {Bus: {Enabled: true}}\n", "Kafka.Bus.Enabled"),
