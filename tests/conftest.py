@@ -2,11 +2,17 @@
 
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 from tests.support.postgres import PostgresServer
 
 # Contract suites live in the package, where pytest would leave their assertions bare.
 pytest.register_assert_rewrite("monstermq_shared.testing")
+
+
+# How long an example takes says something of the machine, and nothing of the code.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")
