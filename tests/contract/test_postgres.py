@@ -1,11 +1,10 @@
 """The contracts, met by PostgreSQL, and what befalls it."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from tests.support.postgres import PostgresServer
-from tests.support.postgres_database import fresh_schema, open_database, port_of, through
+from tests.support.postgres_database import open_database, port_of, through
 from tests.support.proxy import CommitLoss, Proxy
 
 from monstermq_shared.stores.ports import Database
@@ -18,21 +17,9 @@ from monstermq_shared.testing.session_store_contract import SessionStoreContract
 pytestmark = pytest.mark.integration
 
 
-@pytest.fixture(scope="module")
-def shared_database(postgres_server: PostgresServer) -> Iterator[str]:
-    name = postgres_server.create_database()
-    yield postgres_server.url(name)
-    postgres_server.drop_database(name)
-
-
 @pytest.fixture
-async def url(shared_database: str) -> str:
-    return await fresh_schema(shared_database)
-
-
-@pytest.fixture
-async def database(url: str) -> AsyncIterator[PostgresDatabase]:
-    database = await open_database(url)
+async def database(postgres_schema: str) -> AsyncIterator[PostgresDatabase]:
+    database = await open_database(postgres_schema)
     yield database
     await database.close()
 
@@ -85,18 +72,18 @@ class PostgresFaults:
 
 class TestPostgresFaults(DatabaseFaultContract):
     @pytest.fixture
-    async def proxy(self, url: str) -> AsyncIterator[Proxy]:
-        async with Proxy(port_of(url)) as proxy:
+    async def proxy(self, postgres_schema: str) -> AsyncIterator[Proxy]:
+        async with Proxy(port_of(postgres_schema)) as proxy:
             yield proxy
 
     @pytest.fixture
-    async def database(self, url: str, proxy: Proxy) -> AsyncIterator[PostgresDatabase]:
-        database = await open_database(through(proxy.port, url))
+    async def database(self, postgres_schema: str, proxy: Proxy) -> AsyncIterator[PostgresDatabase]:
+        database = await open_database(through(proxy.port, postgres_schema))
         yield database
         await database.close()
 
     @pytest.fixture
-    async def faults(self, url: str, proxy: Proxy) -> AsyncIterator[PostgresFaults]:
-        faults = PostgresFaults(url, proxy)
+    async def faults(self, postgres_schema: str, proxy: Proxy) -> AsyncIterator[PostgresFaults]:
+        faults = PostgresFaults(postgres_schema, proxy)
         yield faults
         await faults.close()

@@ -1,14 +1,12 @@
 """The PostgreSQL database that most tests of it open."""
 
-from itertools import count
-
-import asyncpg
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from monstermq_shared.config.postgres_urls import parse_url
+from monstermq_shared.stores.postgres.connection import Connection, connect
 from monstermq_shared.stores.postgres.database import PostgresDatabase
 from monstermq_shared.testing.builders import ARCHIVE, RETAINED
-
-_numbers = count(1)
 
 
 async def open_database(url: str, *, exclusive: bool = True) -> PostgresDatabase:
@@ -22,17 +20,6 @@ async def open_database(url: str, *, exclusive: bool = True) -> PostgresDatabase
     )
 
 
-async def fresh_schema(url: str) -> str:
-    """Make an empty schema, which takes a hundredth of the time of a database; return its URL."""
-    name = f"schema_{next(_numbers)}"
-    connection = await asyncpg.connect(url)
-    try:
-        await connection.execute(f"CREATE SCHEMA {name}")
-    finally:
-        await connection.close()
-    return f"{url}?currentSchema={name}"
-
-
 def through(port: int, url: str) -> str:
     """Return a URL of a server on loopback with another port: that of a proxy."""
     address, _, rest = url.rpartition("/")
@@ -42,3 +29,13 @@ def through(port: int, url: str) -> str:
 def port_of(url: str) -> int:
     """Return the port in a URL."""
     return int(url.rpartition("/")[0].rpartition(":")[2])
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[Connection]:
+    """Connect as somebody else, to the tables of a database."""
+    connection = await connect(parse_url(url), statement_timeout_s=30)
+    try:
+        yield connection
+    finally:
+        await connection.close()
