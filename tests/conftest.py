@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import hypothesis
 import pytest
-from tests.support.postgres import PostgresServer
+from tests.support.postgres import PostgresServer, fresh_schema
 
 # Contract suites live in the package, where pytest would leave their assertions bare.
 pytest.register_assert_rewrite("monstermq_shared.testing")
@@ -31,6 +31,17 @@ def postgres_database(postgres_server: PostgresServer) -> Iterator[str]:
     name = postgres_server.create_database()
     yield postgres_server.url(name)
     postgres_server.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def _shared_database(postgres_server: PostgresServer) -> str:
+    return postgres_server.url(postgres_server.create_database())
+
+
+@pytest.fixture
+async def postgres_schema(_shared_database: str) -> str:
+    """The URL of an empty schema on the shared server: as good as a database, and made faster."""
+    return await fresh_schema(_shared_database)
 
 
 @pytest.fixture

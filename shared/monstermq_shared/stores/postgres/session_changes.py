@@ -17,7 +17,7 @@ from monstermq_shared.stores.postgres.rows import (
     LINK_COLUMNS,
     Place,
     arrays,
-    copy_pieces,
+    copy_rows,
     digest,
     encode_link,
     encode_row,
@@ -125,17 +125,14 @@ class SessionBatch:
 
     async def _copy_queued(self) -> None:
         """Queue messages of which none is queued already."""
-        await self._connection.copy_to_table(
+        await copy_rows(
+            self._connection,
             "queuedmessages",
-            source=copy_pieces(encode_row(record, self._place) for record in self._messages()),
-            columns=[*COPIED_COLUMNS, "payload"],
-            format="binary",
+            [*COPIED_COLUMNS, "payload"],
+            (encode_row(record, self._place) for record in self._messages()),
         )
-        await self._connection.copy_to_table(
-            "queuedmessagesclients",
-            source=copy_pieces(self._encoded_links()),
-            columns=LINK_COLUMNS,
-            format="binary",
+        await copy_rows(
+            self._connection, "queuedmessagesclients", LINK_COLUMNS, self._encoded_links()
         )
 
     def _encoded_links(self) -> Iterator[bytes]:
