@@ -255,7 +255,12 @@ class MessageStoreContract:
         assert pages == [records[:2], records[2:3], records[3:]]
 
     @settings(
-        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+        suppress_health_check=[
+            HealthCheck.function_scoped_fixture,
+            HealthCheck.too_slow,
+            # One method for every database.
+            HealthCheck.differing_executors,
+        ],
         deadline=None,
     )
     @given(
