@@ -19,6 +19,9 @@ BATCH_RECORDS_MAX = 5_000
 BATCH_SIZE_MAX = 4 * 1024 * 1024
 """Bytes in one batch, about."""
 
+OVERFULL = 2
+"""At so many times its bound a backlog is a reason to let nobody in."""
+
 
 class Backlog:
     """The records that one follower has not committed, in order of offset.
@@ -61,6 +64,14 @@ class Backlog:
     def is_full(self) -> bool:
         """Whether nobody may publish to it for now."""
         return self.size >= self.size_max
+
+    @property
+    def is_overfull(self) -> bool:
+        """Whether much more waits than publishers, which are held, can cause.
+
+        It comes from connections that publish something and go.
+        """
+        return self.size >= OVERFULL * self.size_max
 
     def show(self, records: Sequence[Record], upto: int) -> None:
         """Take what has been committed to the session store's database, and belongs in the log.

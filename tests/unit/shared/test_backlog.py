@@ -102,6 +102,16 @@ async def test_it_is_full_at_its_bound_and_says_when_it_is_half_empty() -> None:
     assert told == [1]
 
 
+async def test_far_beyond_its_bound_it_is_a_reason_to_let_nobody_in() -> None:
+    size = size_of(make_record(1)) + ENTRY_OVERHEAD
+    backlog = Backlog("X", 2 * size, all_of)
+    overfull = []
+    for number in range(1, 5):
+        backlog.show(records_of(number, 1), number + 1)
+        overfull.append(backlog.is_overfull)
+    assert overfull == [False, False, False, True]
+
+
 async def test_only_what_is_wanted_counts() -> None:
     backlog = Backlog("X", 10_000, lambda records: [at for at in records if at.offset % 2])
     reader = BacklogReader(backlog, 0, "w")

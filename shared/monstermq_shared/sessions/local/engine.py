@@ -251,8 +251,11 @@ class LocalEngine(SessionLifecycle):
 
     def is_overloaded(self) -> bool:
         """See ``SessionPort.is_overloaded``."""
-        behind = self.backpressure.is_overloaded(self.journal.backlog_size)
-        return behind or self.chores.waiting > CHORES_MAX
+        return (
+            self.backpressure.is_overloaded(self.journal.backlog_size)
+            or any(backlog.is_overfull for backlog in self.views.backlogs)
+            or self.chores.waiting > CHORES_MAX
+        )
 
     def _advance(self, session: Session) -> None:
         if session.pending_count:
