@@ -36,6 +36,11 @@ APPEND_SIZE_MAX = 16 * 1024 * 1024
 refused."""
 
 
+def first_offset(boot: int) -> int:
+    """Return the offset that is below all of a run, and above all of the runs before it."""
+    return boot << BOOT_SHIFT
+
+
 class InternalLog:
     """Hands out offsets and keeps records until the next turn takes them.
 
@@ -51,7 +56,7 @@ class InternalLog:
 
     def __init__(self, boot: int) -> None:
         self.boot = boot
-        self.next_offset = (boot << BOOT_SHIFT) + 1
+        self.next_offset = first_offset(boot) + 1
         self.tap: Callable[[Sequence[Record]], None] | None = None
         self.waiting: list[Record] = []
 

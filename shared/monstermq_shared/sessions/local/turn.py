@@ -191,6 +191,11 @@ class Journal:
         return not facts
 
     @property
+    def is_settled(self) -> bool:
+        """Whether everything is committed."""
+        return self.is_empty and self.committing is None
+
+    @property
     def is_waited_for(self) -> bool:
         """Whether what is collected should be committed soon.
 

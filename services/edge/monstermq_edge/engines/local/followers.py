@@ -3,10 +3,11 @@
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from monstermq_edge.engines.local.databases import Databases
 from monstermq_shared.bus.backlog import Backlog, BacklogReader
-from monstermq_shared.bus.internal import BOOT_SHIFT
+from monstermq_shared.bus.internal import BOOT_SHIFT, first_offset
 from monstermq_shared.config import StoreType
 from monstermq_shared.counters import Counters
 from monstermq_shared.errors import StoreError
@@ -18,6 +19,9 @@ from monstermq_shared.views.follower import Follower
 from monstermq_shared.views.view_set import ViewSet
 
 logger = logging.getLogger(__name__)
+
+SETTLE_S = 2.0
+"""How long a stop waits for each database to take the last marks."""
 
 _MIB = 1024 * 1024
 _COUNTER = (1 << BOOT_SHIFT) - 1
@@ -38,11 +42,11 @@ class FollowedViews:
         self.views = views
         self.backlog = Backlog(str(store_type), size_max, views.select)
         self.follower: Follower | None = None
-        self.shown: list[Callable[[int], None]] = [self.backlog.committed]
+        self.shown: list[Callable[[int], None]] = [self.backlog.committed, self._look]
         self._tenure: Tenure | None = None
         self._database: Database | None = None
         self._idle = asyncio.Event()
-        self.shown.append(self._look)
+        self._has_ended = False
 
     async def begin(self, database: Database, partition: Partition, writer: str) -> Tenure:
         """Begin the tenure; return it.
@@ -70,21 +74,31 @@ class FollowedViews:
         if not self.backlog.count:
             self._idle.set()
 
-    async def drained(self) -> None:
-        """Return when everything is committed."""
-        while self.backlog.count:
+    def ended(self) -> None:
+        """The follower has ended: whoever waits for a commit need not."""
+        self._has_ended = True
+        self._idle.set()
+
+    async def drained(self) -> bool:
+        """Return when everything is committed, or nothing more will be; return whether it is."""
+        assert self._database is not None
+        while self.backlog.count and not self._has_ended and self._database.lost is None:
             self._idle.clear()
             await self._idle.wait()
+        return not self.backlog.count
 
     async def settle(self, upto: int) -> None:
-        """Bring the marks to the end of the log, where everything before is committed.
+        """Bring the marks up to there, unless something below is not committed.
+
+        Not while the follower runs: there is one commit at a time.
 
         Raises:
             StoreError: See ``Database.commit``.
         """
         assert self._database is not None
         assert self._tenure is not None
-        await self._database.commit(self._tenure, Commit(upto=upto))
+        if not self.backlog.count:
+            await self._database.commit(self._tenure, Commit(upto=upto))
 
     def lags(self) -> str | None:
         """Return how far the views are behind and why, None if that is nothing to speak of."""
@@ -127,31 +141,36 @@ class Followers:
         """The backlog of the retained view, if it is one of the followed."""
         return None if self._retained is None else self._retained.backlog
 
-    async def begin(self, databases: Databases, partition: Partition, reflected: int) -> None:
-        """Begin the tenures, and tell in the log what a kill of the last run may have cost.
+    async def begin(self, databases: Databases, partition: Partition) -> None:
+        """Begin the tenures, and tell in the log what the end of the last run may have cost.
+
+        A run that is stopped leaves the marks where the next one begins, see ``stop``. From here
+        on they are at the beginning of this one, also those of a view that is new.
 
         Args:
             databases: Where they are.
             partition: The log.
-            reflected: How far the session store has come, 0 if it is new.
 
         Raises:
             StoreError: See ``Database.begin``.
         """
-        writer = f"{partition.generation}.{databases.log.boot}"
+        boot = databases.log.boot
+        writer = f"{partition.generation}.{boot}"
         for followed in self.followed:
             database = databases.of(followed.store_type)
             tenure = await followed.begin(database, partition, writer)
             for name, mark in tenure.marks.items():
-                if mark.reflected < reflected:
+                if mark.reflected < first_offset(boot):
                     logger.warning(
                         "view %s in %s: what came between the positions %s and %s may be missing "
-                        "there, because the broker ended before it was committed",
+                        "there, because the broker ended before it was committed, or ran without "
+                        "following it",
                         name,
                         followed.store_type,
                         _position(mark.reflected),
-                        _position(reflected),
+                        _position(first_offset(boot)),
                     )
+            await followed.settle(first_offset(boot))
 
     def start(self, shown: Callable[[int], None], fail: Callable[[StoreError], None]) -> None:
         """Begin to follow.
@@ -165,25 +184,31 @@ class Followers:
         for followed in self.followed:
             assert followed.follower is not None
             task = asyncio.create_task(followed.follower.run(), name=followed.follower.name)
-            task.add_done_callback(lambda task: _ended(task, fail))
+            task.add_done_callback(partial(_ended, followed, fail))
             self._tasks.append(task)
 
-    async def drain(self, upto: int, *, within_s: float) -> bool:
+    async def drain(self, *, within_s: float) -> bool:
         """Commit what is there, for at most so long; return whether that was enough."""
         try:
             async with asyncio.timeout(within_s):
-                for followed in self.followed:
-                    await followed.drained()
-                    await followed.settle(upto)
-        except (TimeoutError, StoreError):
+                drained = [await followed.drained() for followed in self.followed]
+        except TimeoutError:
             return False
-        return True
+        return all(drained)
 
-    async def stop(self) -> None:
-        """Follow no more."""
+    async def stop(self, next_boot: int | None) -> None:
+        """Follow no more.
+
+        Args:
+            next_boot: The number of the run that follows, if nothing that views want is left in
+                the log: then the marks of those that show everything go to where it begins.
+        """
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if next_boot is not None:
+            for followed in self.followed:
+                await _settle(followed, first_offset(next_boot))
 
     def readiness(self) -> list[str]:
         """Return which views are far behind, by how much and why."""
@@ -201,8 +226,24 @@ class Followers:
         return {at.backlog.name: float(at.backlog.size) for at in self.followed}
 
 
-def _ended(task: asyncio.Task[None], fail: Callable[[StoreError], None]) -> None:
+async def _settle(followed: FollowedViews, upto: int) -> None:
+    try:
+        async with asyncio.timeout(SETTLE_S):
+            await followed.settle(upto)
+    except (StoreError, TimeoutError) as exc:
+        logger.warning(
+            "the marks of the views in %s stay behind, so the next start will say that something "
+            "may be missing, and nothing is: %s",
+            followed.store_type,
+            str(exc) or "the database does not answer",
+        )
+
+
+def _ended(
+    followed: FollowedViews, fail: Callable[[StoreError], None], task: asyncio.Task[None]
+) -> None:
     """Without its follower a database would fall behind in silence, so the process ends."""
+    followed.ended()
     error = None if task.cancelled() else task.exception()
     if isinstance(error, StoreError):
         fail(error)

@@ -142,8 +142,7 @@ class LocalHost:
         primary = ViewSet.of(self._catalogue, databases.primary_type)
         memory = ViewSet.of(self._catalogue, StoreType.MEMORY)
         tenure = await databases.primary.begin(partition, [SESSIONS, *primary.names])
-        reflected = max((mark.reflected for mark in tenure.marks.values()), default=0)
-        await self._followers.begin(databases, partition, reflected)
+        await self._followers.begin(databases, partition)
         memory_tenure = await databases.memory.begin(partition, memory.names)
         self._interests = Interests(
             primary, memory, [(at.backlog, at.views) for at in self._followers.followed]
@@ -199,7 +198,7 @@ class LocalHost:
     def start(self, touch: Callable[[], None]) -> None:
         """See ``Host.start``."""
         self._ending.push_async_callback(self.bus.close)
-        self._ending.push_async_callback(self._followers.stop)
+        self._ending.push_async_callback(self._stop_following)
         self._ending.push_async_callback(self._driver.stop)
         self._driver.start(touch)
         self._followers.start(self.engine.retained_shown, self._fail)
@@ -231,11 +230,12 @@ class LocalHost:
         began = self._clock.monotonic()
         clean = await self._driver.drain(within_s=within_s)
         left_s = max(within_s - (self._clock.monotonic() - began), 0.0)
-        return await self._followers.drain(self._end, within_s=left_s) and clean
+        return await self._followers.drain(within_s=left_s) and clean
 
-    @property
-    def _end(self) -> int:
-        return self.engine.journal.log.next_offset
+    async def _stop_following(self) -> None:
+        """After the last commit: what a turn still has never reaches the views elsewhere."""
+        is_settled = self.engine.journal.is_settled
+        await self._followers.stop(self.databases.log.boot + 1 if is_settled else None)
 
     async def stop(self) -> None:
         """See ``Host.stop``."""
