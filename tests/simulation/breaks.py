@@ -165,6 +165,13 @@ class _OverlayEndsEarly(LocalEngine):
             self.retained_shown(turn.upto)
 
 
+class _HeldForEver(LocalEngine):
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
+        for backlog in self.views.backlogs:
+            backlog.emptied = lambda _: None
+
+
 BREAKS: dict[str, Change] = {
     "PUBACK leaves before the commit": _early(_answer(Answer.PUBACK)),
     "PUBREC leaves before the commit": _early(_answer(Answer.PUBREC)),
@@ -187,5 +194,6 @@ BREAKS: dict[str, Change] = {
     "the overlay ends with the turn, and not with the follower's commit": _built_with(
         _OverlayEndsEarly
     ),
+    "a view that has caught up releases nobody": _built_with(_HeldForEver),
 }
 """Rule -> how it is broken."""
