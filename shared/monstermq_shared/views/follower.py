@@ -1,20 +1,17 @@
 """A follower: reads the log, folds it, commits it, for the views of one database."""
 
-import asyncio
 import logging
 from collections.abc import Callable
 
 from monstermq_shared.bus.ports import Entry, LogReader, RecordBatch
 from monstermq_shared.errors import InvalidRecord, StoreUnavailable
 from monstermq_shared.records import Record
+from monstermq_shared.retries import pause
 from monstermq_shared.stores.changes import Commit, Tenure
 from monstermq_shared.stores.ports import Database
 from monstermq_shared.views.view_set import ViewSet
 
 logger = logging.getLogger(__name__)
-
-RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0)
-"""Seconds between attempts of a commit that failed; the last one is repeated for ever."""
 
 
 class Follower:
@@ -99,7 +96,7 @@ class Follower:
                 if self.failing is None:
                     logger.warning("%s: commit failed, it is repeated: %s", self.name, exc)
                 self.failing = str(exc)
-                await asyncio.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
+                await pause(attempt)
                 attempt += 1
             else:
                 if self.failing is not None:

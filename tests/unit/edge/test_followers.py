@@ -16,9 +16,9 @@ from tests.support.two_databases import (
 
 from monstermq_edge.engines.local import followers as module
 from monstermq_edge.engines.local.host import LocalHost
+from monstermq_shared import retries
 from monstermq_shared.errors import StoreConflict
 from monstermq_shared.positions import Partition
-from monstermq_shared.views import follower as follower_module
 
 TINY = {"Limits": {"ViewBacklogKb": 1}}
 
@@ -30,7 +30,7 @@ async def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TwoDatabases:
 
 @pytest.fixture(autouse=True)
 def retries_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(follower_module, "RETRY_S", (0.0,))
+    monkeypatch.setattr(retries, "PAUSES_S", (0.0,))
 
 
 async def refused(two: TwoDatabases) -> None:

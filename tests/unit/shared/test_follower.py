@@ -5,13 +5,13 @@ from contextlib import suppress
 
 import pytest
 
+from monstermq_shared import retries
 from monstermq_shared.bus.backlog import Backlog, BacklogReader
 from monstermq_shared.config import BrokerConfig, StoreType
 from monstermq_shared.errors import StoreConflict, StoreUnavailable
 from monstermq_shared.stores.changes import Commit, CommitResult, Tenure
 from monstermq_shared.stores.memory import MemoryDatabase
 from monstermq_shared.testing.builders import PARTITION, make_record
-from monstermq_shared.views import follower as module
 from monstermq_shared.views.catalogue import Catalogue
 from monstermq_shared.views.follower import Follower
 from monstermq_shared.views.view_set import ViewSet
@@ -92,7 +92,7 @@ async def test_it_commits_what_its_views_want_and_their_marks() -> None:
 async def test_a_database_that_is_away_loses_nothing_and_says_why(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(module, "RETRY_S", (0.0, 0.0))
+    monkeypatch.setattr(retries, "PAUSES_S", (0.0, 0.0))
     stage = Stage()
     stage.database.failures = 5
     await stage.begin()

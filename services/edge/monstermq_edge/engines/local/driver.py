@@ -10,13 +10,11 @@ from monstermq_edge.engines.local.turns import TurnCommitter
 from monstermq_shared.clock import Clock
 from monstermq_shared.counters import Counters
 from monstermq_shared.errors import StoreError, StoreUnavailable
+from monstermq_shared.retries import pause
 from monstermq_shared.sessions.local import LocalEngine, Turn
 from monstermq_shared.stores.changes import CommitResult
 
 logger = logging.getLogger(__name__)
-
-RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0)
-"""Seconds between attempts of a commit that failed; the last one is repeated for ever."""
 
 NOTHING = CommitResult({})
 
@@ -184,7 +182,7 @@ class EngineDriver:
                 if self.failing is None:
                     logger.warning("commit failed, publishers wait: %s", exc)
                 self.failing = str(exc)
-                await asyncio.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
+                await pause(attempt)
                 attempt += 1
             else:
                 counters.commits += 1

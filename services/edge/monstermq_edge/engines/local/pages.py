@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 
 from monstermq_shared.errors import StoreError, StoreUnavailable
 from monstermq_shared.positions import Partition
+from monstermq_shared.retries import pause
 from monstermq_shared.sessions.local import LocalEngine, QueueRead, RetainedRead
 from monstermq_shared.sessions.local.reads import Read
 from monstermq_shared.stores.ports import MessageReader, SessionStore
@@ -19,8 +20,8 @@ logger = logging.getLogger(__name__)
 READERS = 2
 """Pages of one kind that are read at the same time."""
 
-RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0)
-"""Seconds between attempts of a read that failed; the last one is repeated for ever."""
+CLEARED_MAX = 1_000
+"""Waiting reads that are looked at after each attempt that failed: about a millisecond."""
 
 
 class PageReader:
@@ -44,7 +45,8 @@ class PageReader:
         self._sessions = sessions
         self._retained = retained
         self._partition = partition
-        # One read per session and replay can be asked for at a time, so sessions bound the queues.
+        # One read per session and replay can be asked for at a time, so sessions bound the queues;
+        # what those have left behind that are gone is cleared away while reads fail.
         self._of_queues: asyncio.Queue[Read] = asyncio.Queue()
         self._of_retained: asyncio.Queue[Read] = asyncio.Queue()
         self._failing: dict[asyncio.Queue[Read], str] = {}
@@ -84,17 +86,32 @@ class PageReader:
     ) -> None:
         while True:
             read = await lane.get()
-            try:
-                await self._read_again_and_again(lane, read)
-            except StoreError as exc:
-                fail(exc)
-                return
+            if not self._is_over(read):
+                try:
+                    await self._read_again_and_again(lane, read)
+                except StoreError as exc:
+                    fail(exc)
+                    return
             touch()
             # A store in memory answers without a pause, and there may be many to be read to.
             await asyncio.sleep(0)
 
+    def _is_over(self, read: Read) -> bool:
+        """Whether nobody needs a page any more; then it has been brought, empty."""
+        engine = self._engine
+        if engine.needs(read):
+            return False
+        if isinstance(read, RetainedRead):
+            engine.retained_page(read, [])
+        else:
+            engine.queue_page(read, [])
+        return True
+
     async def _read_again_and_again(self, lane: asyncio.Queue[Read], read: Read) -> None:
-        """Read a page until that succeeds, or nobody needs it any more."""
+        """Read a page until that succeeds.
+
+        Also if nobody needs it any more by then: it tells that the database is back.
+        """
         attempt = 0
         while True:
             try:
@@ -103,36 +120,34 @@ class PageReader:
                 if lane not in self._failing:
                     logger.warning("reads fail, they are repeated: %s", exc)
                 self._failing[lane] = f"pages cannot be read: {exc}"
-                await asyncio.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
+                self._clear(lane)
+                await pause(attempt)
                 attempt += 1
             else:
                 if self._failing.pop(lane, None) is not None:
                     logger.warning("reads succeed again")
                 return
 
+    def _clear(self, lane: asyncio.Queue[Read]) -> None:
+        """Drop what nobody needs any more: clients come and go while their pages wait."""
+        for _ in range(min(lane.qsize(), CLEARED_MAX)):
+            read = lane.get_nowait()
+            if not self._is_over(read):
+                lane.put_nowait(read)
+
     async def _read(self, read: Read) -> None:
-        """Read a page; one that nobody needs any more comes back empty, at once."""
         engine = self._engine
-        needed = engine.needs(read)
         if isinstance(read, RetainedRead):
-            records = (
-                []
-                if not needed
-                else await self._retained.find(
-                    read.topic_filter, after=read.after, limit=read.limit
-                )
+            records = await self._retained.find(
+                read.topic_filter, after=read.after, limit=read.limit
             )
             engine.retained_page(read, records)
             return
-        rows = (
-            []
-            if not needed
-            else await self._sessions.page(
-                self._partition,
-                read.session.client_id,
-                after=read.after,
-                before=read.before,
-                limit=read.limit,
-            )
+        rows = await self._sessions.page(
+            self._partition,
+            read.session.client_id,
+            after=read.after,
+            before=read.before,
+            limit=read.limit,
         )
         engine.queue_page(read, rows)
