@@ -61,7 +61,7 @@ class Upkeep:
     """What there is to look after: the stores of all databases, and what they take.
 
     Attributes:
-        retained_count: Topics with a retained message, as of the last ``measure``.
+        retained_count: Topics with a retained message, as of the last ``count``.
         database_size: Bytes the session store's database takes, as of the last ``measure``.
     """
 
@@ -72,9 +72,12 @@ class Upkeep:
         self.retained_count = 0
         self.database_size = 0
 
-    async def measure(self) -> None:
-        """Bring ``retained_count`` and ``database_size`` up to date."""
+    async def count(self) -> None:
+        """Bring ``retained_count`` up to date."""
         self.retained_count = await self._retained.count()
+
+    async def measure(self) -> None:
+        """Bring ``database_size`` up to date."""
         database = self._databases.primary
         if isinstance(database, Measured):
             self.database_size = await database.size()
@@ -156,7 +159,11 @@ class Maintenance:
                 self.reserve(database, archives, min_free_size)
                 for database, archives in self._upkeep.files()
             ]
-        jobs.append(Job(name="measuring", run=self._upkeep.measure, interval_s=MEASURE_S))
+        # Apart, because they may ask different databases.
+        jobs += [
+            Job(name="counting what is retained", run=self._upkeep.count, interval_s=MEASURE_S),
+            Job(name="measuring the database", run=self._upkeep.measure, interval_s=MEASURE_S),
+        ]
         self._tasks = [asyncio.create_task(self.repeat(job), name=job.name) for job in jobs]
         for task in self._tasks:
             task.add_done_callback(partial(_ended, failed))
