@@ -18,9 +18,6 @@ _PACKAGES = {
 }
 """Where each type's ``open_configured`` is."""
 
-AVAILABLE = frozenset(_PACKAGES)
-"""The store types that outlast a process."""
-
 
 class _Configured(Protocol):
     """A module that opens the database of one type."""

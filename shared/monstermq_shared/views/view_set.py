@@ -12,7 +12,7 @@ from monstermq_shared.views.catalogue import ArchiveView, Catalogue, MessageView
 _Wants: TypeAlias = Callable[[str], bool]
 
 # Plain numbers, because an enumeration's members are slow to read for every new topic.
-TAKES_NONE, TAKES_RETAINED, TAKES_EVERY = TAKES = range(3)
+TAKES_NONE, TAKES_RETAINED, TAKES_EVERY = range(3)
 """Which messages of a topic some views take: none, those with the retain flag, or every one."""
 
 
@@ -78,6 +78,7 @@ class ViewSet:
         if not self._of_every:
             return [record for record in records if record.retained]
         takes = self.takes
+        # Of a topic whose retained messages only are taken, a message has to have the flag.
         return [at for at in records if takes(at.topic) >= TAKES_EVERY - at.retained]
 
     def fold(self, records: Sequence[Record], upto: int) -> Commit:

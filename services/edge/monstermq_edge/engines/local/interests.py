@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from monstermq_shared.bus.backlog import Backlog
 from monstermq_shared.routing import Interest
-from monstermq_shared.views.view_set import TAKES_EVERY, TAKES_NONE, ViewSet
+from monstermq_shared.views.view_set import TAKES_EVERY, TAKES_NONE, TAKES_RETAINED, ViewSet
 
 _ANY_TOPIC = "a"
 """Stands for all topics that do not begin with ``$``, where filters make no difference."""
@@ -50,7 +50,7 @@ class Interests:
             durable=primary == TAKES_EVERY,
             durable_retained=primary != TAKES_NONE,
             followers=self._wanting(others, TAKES_EVERY),
-            followers_retained=self._wanting(others, TAKES_NONE + 1),
+            followers_retained=self._wanting(others, TAKES_RETAINED),
         )
 
     def _wanting(self, taken: Sequence[int], least: int) -> tuple[Backlog, ...]:
