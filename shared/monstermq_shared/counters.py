@@ -107,6 +107,8 @@ class Counters:
         parked_sessions: Times a slow persistent subscriber was left to its queue rows.
         commits: Transactions of the session store's database that succeeded.
         commit_failures: Attempts that failed and were repeated.
+        view_commit_failures: The same for views in other databases.
+        records_unreadable: Records of the bus that views passed over, because they are not records.
         commit_s: Seconds all successful commits took together.
         rows_written: Rows those commits inserted, replaced or deleted.
         rows_elided: Rows never written, because they were acknowledged before their batch left.
@@ -142,6 +144,7 @@ class Counters:
         "publish_received",
         "publish_resent",
         "publish_sent",
+        "records_unreadable",
         "rows_elided",
         "rows_purged",
         "rows_written",
@@ -149,6 +152,7 @@ class Counters:
         "sockets_opened",
         "subscriptions_refused",
         "takeovers",
+        "view_commit_failures",
         "wills_published",
     )
 
@@ -179,6 +183,8 @@ class Counters:
         self.parked_sessions = 0
         self.commits = 0
         self.commit_failures = 0
+        self.view_commit_failures = 0
+        self.records_unreadable = 0
         self.commit_s = 0.0
         self.rows_written = 0
         self.rows_elided = 0

@@ -20,6 +20,7 @@ class Follower:
     Attributes:
         failing: Why the last attempt of a commit failed, None if it did not.
         rows: Rows written so far.
+        failures: Commits that failed and were repeated.
         unreadable: Records that could not be decoded and were passed over.
 
     Args:
@@ -43,6 +44,7 @@ class Follower:
         self.name = name
         self.failing: str | None = None
         self.rows = 0
+        self.failures = 0
         self.unreadable = 0
         self._database = database
         self._tenure = tenure
@@ -93,6 +95,7 @@ class Follower:
             try:
                 await self._database.commit(self._tenure, commit)
             except StoreUnavailable as exc:
+                self.failures += 1
                 if self.failing is None:
                     logger.warning("%s: commit failed, it is repeated: %s", self.name, exc)
                 self.failing = str(exc)

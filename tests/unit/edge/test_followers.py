@@ -17,8 +17,11 @@ from tests.support.two_databases import (
 from monstermq_edge.engines.local import followers as module
 from monstermq_edge.engines.local.host import LocalHost
 from monstermq_shared import retries
-from monstermq_shared.errors import StoreConflict
+from monstermq_shared.bus.internal import first_offset
+from monstermq_shared.errors import StartupError, StoreConflict
 from monstermq_shared.positions import Partition
+from monstermq_shared.stores.changes import Commit
+from monstermq_shared.stores.sqlite import SqliteDatabase
 
 TINY = {"Limits": {"ViewBacklogKb": 1}}
 
@@ -62,6 +65,8 @@ async def test_an_acknowledgement_does_not_wait_for_a_view_elsewhere(two: TwoDat
     assert reason.startswith("the views in POSTGRES (GArchive) are 1 records (0 MiB) behind: rest")
     two.elsewhere.away = False
     await caught_up(host)
+    host.tick(0.0, 0, clock_was_set=False)
+    assert host._counters.view_commit_failures > 0
     assert host.readiness() == []
     archive = two.elsewhere.archive_store("GArchive")
     assert len(await archive.history("a/1")) == 1
@@ -267,3 +272,23 @@ async def test_a_start_that_fails_leaves_both_databases_free(
             await two.run(ARCHIVE_ELSEWHERE)
     host = await two.run(ARCHIVE_ELSEWHERE)
     await host.stop()
+
+
+async def test_a_view_that_is_ahead_of_the_session_store_is_not_written_under_it(
+    two: TwoDatabases, tmp_path: Path
+) -> None:
+    """Positions that it has already would be given to other records."""
+    host = await two.run(ARCHIVE_ELSEWHERE)
+    log = host.databases.log
+    await host.stop()
+    elsewhere = await SqliteDatabase.open(
+        str(tmp_path / "POSTGRES.db"),
+        session_store=False,
+        message_stores=[],
+        archive_stores=["GArchive"],
+    )
+    tenure = await elsewhere.begin(Partition(log.generation, 0), ["GArchive"])
+    await elsewhere.commit(tenure, Commit(upto=first_offset(log.boot + 9)))
+    await elsewhere.close()
+    with pytest.raises(StartupError, match="the session store is an older copy"):
+        await two.run(ARCHIVE_ELSEWHERE)

@@ -64,6 +64,16 @@ _COUNTERS: tuple[tuple[str, str, Callable[[Counters], float]], ...] = (
     ),
     ("commits", "Transactions that succeeded.", lambda c: c.commits),
     ("commit_failures", "Transactions that failed and were repeated.", lambda c: c.commit_failures),
+    (
+        "view_commit_failures",
+        "Transactions of views in other databases that failed and were repeated.",
+        lambda c: c.view_commit_failures,
+    ),
+    (
+        "records_unreadable",
+        "Records that views passed over because they could not be decoded.",
+        lambda c: c.records_unreadable,
+    ),
     ("commit_seconds", "Seconds all successful commits took.", lambda c: c.commit_s),
     ("rows_written", "Rows inserted, replaced or deleted.", lambda c: c.rows_written),
     (

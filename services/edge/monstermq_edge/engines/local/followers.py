@@ -10,7 +10,8 @@ from monstermq_shared.bus.backlog import Backlog, BacklogReader
 from monstermq_shared.bus.internal import BOOT_SHIFT, first_offset
 from monstermq_shared.config import StoreType
 from monstermq_shared.counters import Counters
-from monstermq_shared.errors import StoreError
+from monstermq_shared.errors import StartupError, StoreError
+from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.positions import Partition
 from monstermq_shared.stores.changes import Commit, Tenure
 from monstermq_shared.stores.ports import Database
@@ -152,6 +153,7 @@ class Followers:
             partition: The log.
 
         Raises:
+            StartupError: A view is ahead of this run.
             StoreError: See ``Database.begin``.
         """
         boot = databases.log.boot
@@ -159,6 +161,7 @@ class Followers:
         for followed in self.followed:
             database = databases.of(followed.store_type)
             tenure = await followed.begin(database, partition, writer)
+            _refuse_later_marks(followed, tenure, boot)
             for name, mark in tenure.marks.items():
                 if mark.reflected < first_offset(boot):
                     logger.warning(
@@ -214,16 +217,35 @@ class Followers:
         """Return which views are far behind, by how much and why."""
         return [lag for followed in self.followed if (lag := followed.lags()) is not None]
 
-    def count_rows(self, counters: Counters) -> None:
-        """Take the rows written since the last call into the counters."""
+    def count(self, counters: Counters) -> None:
+        """Take what the followers did since the last call into the counters."""
         for followed in self.followed:
-            if followed.follower is not None:
-                counters.rows_written += followed.follower.rows
-                followed.follower.rows = 0
+            follower = followed.follower
+            if follower is not None:
+                counters.rows_written += follower.rows
+                counters.view_commit_failures += follower.failures
+                counters.records_unreadable += follower.unreadable
+                follower.rows = follower.failures = follower.unreadable = 0
 
     def backlogs(self) -> Mapping[str, float]:
         """Return database -> bytes that its views have not committed."""
         return {at.backlog.name: float(at.backlog.size) for at in self.followed}
+
+
+def _refuse_later_marks(followed: FollowedViews, tenure: Tenure, boot: int) -> None:
+    """Refuse to give out positions again that a view has: it would take new records for old ones.
+
+    Raises:
+        StartupError: A view is ahead of this run.
+    """
+    highest = max((mark.reflected for mark in tenure.marks.values()), default=0)
+    if highest > first_offset(boot):
+        raise StartupError(
+            f"the views in {followed.store_type} reflect the log up to {_position(highest)}, and "
+            f"this run begins at {_position(first_offset(boot))}: the session store is an older "
+            "copy. Put a newer copy in its place, or use another database or schema for the views",
+            exit_code=ExitCode.STORE_DAMAGED,
+        )
 
 
 async def _settle(followed: FollowedViews, upto: int) -> None:

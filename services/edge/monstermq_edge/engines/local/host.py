@@ -222,7 +222,7 @@ class LocalHost:
         if clock_was_set:
             self.engine.expiry.clock_was_set()
         self.engine.tick(now_s, wall_ms)
-        self._followers.count_rows(self._counters)
+        self._followers.count(self._counters)
 
     async def drain(self, *, within_s: float) -> bool:
         """See ``Host.drain``."""
