@@ -267,7 +267,7 @@ async def test_a_broker_whose_database_was_taken_over_stops(
     path = broker.directory / "monstermq.db"
     path.with_name("monstermq.db.lock").unlink()
     with closing(sqlite3.connect(path, timeout=5)) as database:
-        database.execute("UPDATE monstermq_meta SET writer = 'another', version = version + 1")
+        database.execute("UPDATE watermarks SET token = 'another'")
         database.commit()
     peer = await cast.peer(broker.tcp_port)
     await peer.connect("a")
