@@ -66,6 +66,7 @@ class PostgresDatabase:
         }
         self._pinging: asyncio.Task[None] | None = None
         self._ended_cleanly: bool | None = None
+        self._keeps_sessions = False
 
     @classmethod
     async def open(
@@ -163,7 +164,9 @@ class PostgresDatabase:
 
     async def summary(self) -> DatabaseSummary:
         """Return what there is now, for the log of a start."""
-        ((sessions,),) = await self._readers.fetch(_QUERIES["sessions"])
+        sessions = None
+        if self._keeps_sessions:
+            ((sessions,),) = await self._readers.fetch(_QUERIES["sessions"])
         return DatabaseSummary(
             place=self._where, sessions=sessions, ended_cleanly=self._ended_cleanly
         )
@@ -191,6 +194,7 @@ class PostgresDatabase:
                 await self._writer.start(prepare)
         except StoreConflict as exc:
             raise StartupError(str(exc), exit_code=ExitCode.STORE_IN_USE) from exc
+        self._keeps_sessions = kinds.keys() >= session_tables.TABLES.keys()
         self._pinging = asyncio.create_task(self._ping())
 
     async def _commit(
