@@ -69,6 +69,7 @@ MODULES: dict[str, Callable[[Effort], list[str]]] = {
     "codec_bench": codec_bench.run,
 }
 """What else is printed about modules of ours; nothing is required of these figures."""
+NAMES = {*MODULES, *(scenario.name for scenario in SCENARIOS)}
 NULL, OURS = NullBroker(), MonsterMQ()
 BROKERS: dict[str, tuple[Broker, ...]] = {
     "mosquitto": (Mosquitto(),),
@@ -127,7 +128,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--only",
         metavar="NAME",
         action="append",
-        help="scenarios with NAME in their name; canary is all attacks",
+        help="the scenario NAME, or those with NAME in their name; canary is all attacks",
     )
     parser.add_argument("--broker", choices=BROKERS, default="both")
     parser.add_argument("--seconds", type=float, help="length of each measurement")
@@ -148,9 +149,10 @@ def with_seconds(effort: Effort, seconds: float | None) -> Effort:
 
 
 def chosen_scenarios(only: Sequence[str] | None) -> list[Scenario | Component]:
-    """Those with one of ``only`` in their name; attacks if that begins as all their names do.
+    """Those that ``only`` names, or part of their name; attacks if that begins as all of theirs do.
 
-    So "retained" means the row of that name, and not the attacks with retained messages as well.
+    So "offline" is the row of that name, and no other that has it in its name, and "retained" are
+    rows, and not the attacks with retained messages as well.
     """
     of_canary = [name for name in only or () if name.startswith("canary")]
     return [
@@ -161,7 +163,10 @@ def chosen_scenarios(only: Sequence[str] | None) -> list[Scenario | Component]:
 
 
 def _is_chosen(name: str, only: Sequence[str] | None) -> bool:
-    return only is None or any(part in name for part in only)
+    """Whether ``name`` is one of ``only``, or has one in it that is nobody's whole name."""
+    return only is None or any(
+        name == part or (part not in NAMES and part in name) for part in only
+    )
 
 
 def raise_descriptor_limit() -> None:

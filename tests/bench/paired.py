@@ -56,7 +56,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--against", type=Path, metavar="DIR", required=True, help="the other checkout, set up"
     )
     parser.add_argument(
-        "--only", metavar="NAME", action="append", help="rows with NAME in their name"
+        "--only",
+        metavar="NAME",
+        action="append",
+        help="the row NAME, or those with NAME in their name",
     )
     parser.add_argument("--pairs", type=int, default=PAIRS)
     parser.add_argument("--seconds", type=float, help="length of each measurement")

@@ -139,6 +139,11 @@ def test_attacks_are_chosen_by_the_name_that_they_share() -> None:
     assert not set(ATTACKS) & set(chosen_scenarios(["retained", "idle"]))
 
 
+def test_a_whole_name_chooses_nothing_else() -> None:
+    assert [one.name for one in chosen_scenarios(["offline"])] == ["offline"]
+    assert len(chosen_scenarios(["offlin"])) > 1
+
+
 def test_frames_are_joined_into_pieces_of_a_size_or_a_little_more() -> None:
     assert list(joined([b"abc", b"def", b"gh"], 4)) == [b"abcdef", b"gh"]
     assert list(joined([], 4)) == []

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from tests.support.postgres_database import open_database
+from tests.support.postgres_database import open_database, port_of, through
 from tests.support.proxy import CommitLoss, Proxy
 
 from monstermq_shared.stores.ports import Database
@@ -18,8 +18,8 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-async def database(postgres_database: str) -> AsyncIterator[PostgresDatabase]:
-    database = await open_database(postgres_database)
+async def database(postgres_schema: str) -> AsyncIterator[PostgresDatabase]:
+    database = await open_database(postgres_schema)
     yield database
     await database.close()
 
@@ -72,22 +72,18 @@ class PostgresFaults:
 
 class TestPostgresFaults(DatabaseFaultContract):
     @pytest.fixture
-    async def proxy(self, postgres_database: str) -> AsyncIterator[Proxy]:
-        port = int(postgres_database.rpartition("/")[0].rpartition(":")[2])
-        async with Proxy(port) as proxy:
+    async def proxy(self, postgres_schema: str) -> AsyncIterator[Proxy]:
+        async with Proxy(port_of(postgres_schema)) as proxy:
             yield proxy
 
     @pytest.fixture
-    async def database(
-        self, postgres_database: str, proxy: Proxy
-    ) -> AsyncIterator[PostgresDatabase]:
-        address, _, name = postgres_database.rpartition("/")
-        database = await open_database(f"{address.rpartition(':')[0]}:{proxy.port}/{name}")
+    async def database(self, postgres_schema: str, proxy: Proxy) -> AsyncIterator[PostgresDatabase]:
+        database = await open_database(through(proxy.port, postgres_schema))
         yield database
         await database.close()
 
     @pytest.fixture
-    async def faults(self, postgres_database: str, proxy: Proxy) -> AsyncIterator[PostgresFaults]:
-        faults = PostgresFaults(postgres_database, proxy)
+    async def faults(self, postgres_schema: str, proxy: Proxy) -> AsyncIterator[PostgresFaults]:
+        faults = PostgresFaults(postgres_schema, proxy)
         yield faults
         await faults.close()

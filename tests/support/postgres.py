@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import quote
 
+import asyncpg
 import psutil
 from tests.support.broker import LOOPBACK, TICK_S, free_ports
 from tests.support.certificates import CertificateAuthority, Identity
@@ -327,6 +328,17 @@ class PostgresStandby(PostgresServer):
     def promote(self) -> None:
         """Make it a server of its own, as a failover does; return once it takes writes."""
         self.psql("SELECT pg_promote()")
+
+
+async def fresh_schema(url: str) -> str:
+    """Make an empty schema, which takes a hundredth of the time of a database; return its URL."""
+    name = f"schema_{next(_numbers)}"
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(f"CREATE SCHEMA {name}")
+    finally:
+        await connection.close()
+    return f"{url}?currentSchema={name}"
 
 
 @cache

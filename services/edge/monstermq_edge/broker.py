@@ -250,7 +250,7 @@ class Broker:
             logger.info("certificates reloaded")
 
     async def _tick(self) -> None:
-        """Bring the time."""
+        """Do what time causes, every ``TICK_S``."""
         second = 0
         while True:
             await asyncio.sleep(TICK_S)
@@ -265,7 +265,7 @@ class Broker:
             self.hub.touch()
 
     def _look_at_the_clock(self) -> bool:
-        """Return whether somebody has set it."""
+        """Return whether the wall clock has been set."""
         step_s = self._history.look()
         if step_s:
             logger.warning("the clock was set by %+.0f s; sessions and retention go on", step_s)
@@ -273,7 +273,7 @@ class Broker:
         return bool(step_s)
 
     def _background_ended(self, task: asyncio.Task[None]) -> None:
-        """A fault of ours ends the process: without ticks nobody is timed out, and nobody told."""
+        """A fault of ours ends the process: without ticks no silent client is found."""
         error = None if task.cancelled() else task.exception()
         if error is not None:
             logger.critical("%s failed", task.get_name(), exc_info=error)

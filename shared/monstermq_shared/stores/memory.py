@@ -80,7 +80,7 @@ class MemoryMessageStore:
             items, start = self._records.scan(topic_filter, start=start, limit=room)
             found += [record for _, record in items]
             if start is not None and len(found) < limit:
-                # Nothing is waited for here, so without this the event loop would have to wait.
+                # Memory answers at once: without this, nothing else would run meanwhile.
                 await asyncio.sleep(0)
         return found[: _count_within(found, size_max)]
 

@@ -185,7 +185,7 @@ def test_sqlite_without_a_path_and_in_memory_is_warned_of() -> None:
 
 
 def test_a_disabled_group_needs_nothing() -> None:
-    group = "ArchiveGroups: [{Name: a, Enabled: false, ArchiveType: POSTGRES}]\n"
+    group = "ArchiveGroups: [{Name: a, Enabled: false, ArchiveType: CRATEDB}]\n"
     loaded = load(QUIET + group)
     assert loaded.warnings == ()
     assert unsupported(loaded) == []
@@ -206,8 +206,8 @@ def test_the_embedded_default_runs() -> None:
         ("RetainedStoreType: HAZELCAST\n", "RetainedStoreType: HAZELCAST"),
         ("RetainedStoreType: MONGODB\n", "RetainedStoreType: MONGODB"),
         (
-            "ArchiveGroups: [{Name: a, LastValType: POSTGRES}]\n",
-            "ArchiveGroups[0].LastValType: POSTGRES",
+            "ArchiveGroups: [{Name: a, LastValType: CRATEDB}]\n",
+            "ArchiveGroups[0].LastValType: CRATEDB",
         ),
         ("ArchiveGroups: [{Name: a, ArchiveType: KAFKA}]\n", "ArchiveGroups[0].ArchiveType: KAFKA"),
         ("RetainedStoreType: SQLITE\nKafka: {Bus: {Enabled: true}}\n", "Kafka.Bus.Enabled"),

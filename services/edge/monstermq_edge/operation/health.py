@@ -8,7 +8,7 @@ peer sends is logged.
 The Host header is not looked at. A page whose name has been pointed here (DNS rebinding) can read
 all this, and finds numbers and the reasons of ``/ready``: no topic, no payload, no client, and
 nothing to change. The page here may publish, and is refused by the WebSocket port under such a
-name. Scrapers, though, come under any name that leads here.
+name. Scrapers may come under any name that leads here, so none can be required.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ from monstermq_edge.operation.page import Page
 from monstermq_shared.counters import Counters
 
 CONNECTIONS_MAX = 256
-"""For one more the oldest is cut: slow peers must not keep out whoever asks whether we live.
+"""For one more the oldest is cut, so that slow peers cannot keep a health check out.
 
 An answer takes a few milliseconds, so the oldest is nearly always one that asks for nothing."""
 

@@ -12,5 +12,5 @@ def hold() -> None:
 
 
 def release() -> None:
-    """Let them act as usual, those that wait at once: for commands that serve nobody."""
+    """Let them act as usual, and those that wait at once: for commands that run no broker."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)

@@ -46,7 +46,7 @@ class RecordAppender:
         A control record gets a position and is shown to readers of the log, and that is all.
 
         Raises:
-            InvalidTopic: One is no topic name, or is the broker's own. Nothing was published.
+            InvalidTopic: One is not a topic name, or is the broker's own. Nothing was published.
             BusUnavailable: A client that had published the last batch would be held. Nothing was
                 published.
         """

@@ -175,7 +175,7 @@ class Backpressure:
         """Yield sessions that have held their publishers for longer than the patience lasts.
 
         The clock stands still while we hold the subscriber itself: we are not reading what it may
-        long have acknowledged. One that is not read because it does not read is only slow.
+        long have acknowledged. It goes on where one is not read because its outbox is full.
         """
         for session in list(self.slow):
             link = session.link

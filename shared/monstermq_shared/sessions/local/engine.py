@@ -333,7 +333,7 @@ class LocalEngine(SessionLifecycle):
         for session in self._open_id_limit.overdue(now):
             self._close(session, CloseReason.QUOTA_EXCEEDED, wall_ms)
         self._give_up_on(self.backpressure.overdue(now), wall_ms)
-        # Wills and what is appended to the bus come without a connection that would ask for it.
+        # Wills and appends come from no connection, so nobody has done this after them.
         self._give_up_on_overflowing()
 
     def _give_up_on(self, sessions: Iterable[Session], wall_ms: int) -> None:

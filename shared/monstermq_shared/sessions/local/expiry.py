@@ -38,7 +38,7 @@ class SessionExpiry:
     def __init__(self, expiry_s: float | None) -> None:
         self.now = 0.0
         self._expiry_s = expiry_s
-        # Ordered, since its first entry is found at once, however many went before it.
+        # Ordered, because its first entry is found at once, however many went before it.
         self._away: OrderedDict[PersistentSession, float] = OrderedDict()
         self._undated: deque[PersistentSession] = deque()
 
@@ -85,7 +85,7 @@ class SessionExpiry:
     # -- the clock was set -----------------------------------------------------------------------
 
     def clock_was_set(self) -> None:
-        """What rows say of when their sessions left is wrong now, and misleads the next process."""
+        """The times at which sessions left are wrong in their rows now: write them anew."""
         self._undated = deque(self._away)
 
     def redated(self) -> Iterator[tuple[PersistentSession, float]]:

@@ -42,7 +42,7 @@ class OpenIdLimit:
             self._carried[session] = len(session.open_ids)
 
     def detached(self, session: Session) -> None:
-        """It has ended."""
+        """A connection has ended."""
         self.refusing.pop(session, None)
         self._carried.pop(session, None)
 

@@ -36,7 +36,7 @@ class Phase(Enum):
     LIVE = auto()
     """It has everything below; matches become rows and are sent, or wait for the window."""
     ENDED = auto()
-    """It is no more; what its subscriptions still match is nobody's."""
+    """It has ended; what its subscriptions still match is dropped."""
 
 
 class PersistentSession(Session):
@@ -306,7 +306,7 @@ class PersistentSession(Session):
                 self.received.add(packet_id)
 
     def end(self) -> None:
-        """It is over: what it was owed goes with it, and nothing is owed to it any more."""
+        """It ends: forget what it was to be sent, and take nothing more."""
         self._leave_memory()
         self.phase = Phase.ENDED
 

@@ -111,11 +111,11 @@ class Publisher:
             source: Where that comes from, to be held if it comes too fast; None for a will.
 
         Raises:
-            InvalidTopic: The topic is no topic name.
+            InvalidTopic: The topic is not a valid topic name.
         """
         route = self._router.route(run.topic)
         if route.reserved:
-            # A client has no say in the broker's own topics: acknowledged and ignored.
+            # Nobody publishes to the broker's own topics: that is acknowledged and ignored.
             self._counters.dropped[DropReason.TOPIC_NOT_WRITABLE] += run.count
             return False
         journal = self._journal

@@ -56,7 +56,7 @@ class Session(Window):
         self.has_row = False
 
     def end(self) -> None:
-        """It is over: what it was owed goes with it."""
+        """It ends: forget what it was to be sent."""
         self.drop_pending()
 
     def receive(self, packet_ids: Sequence[int]) -> None:

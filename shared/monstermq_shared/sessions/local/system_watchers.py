@@ -26,7 +26,7 @@ class SystemWatchers:
         self._add(session, topic_filter, 1)
 
     def unsubscribed(self, session: Session, topic_filter: str) -> None:
-        """It has it no more."""
+        """A session has a subscription no more."""
         self._add(session, topic_filter, -1)
 
     def _add(self, session: Session, topic_filter: str, change: int) -> None:
@@ -49,7 +49,7 @@ class SystemWatchers:
         self.clients += clients
 
     def detached(self, session: Session) -> None:
-        """It has none any more."""
+        """A session has no connection any more."""
         topics, clients = self._counts.get(session, (0, 0))
         self.topics -= topics
         self.clients -= clients

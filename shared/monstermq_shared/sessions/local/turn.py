@@ -195,7 +195,7 @@ class Journal:
         """Whether what is collected should be committed soon.
 
         Somebody is told something then; or a client has gone, whose will must not be published if
-        we crash now, since it has said goodbye.
+        we crash now, because it has said goodbye.
         """
         return bool(self._ended or self.turn.after) or self._parting
 

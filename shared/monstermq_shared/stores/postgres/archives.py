@@ -14,7 +14,7 @@ from monstermq_shared.stores.postgres.rows import (
     COPIED_COLUMNS,
     FRAGMENTS,
     Place,
-    copy_pieces,
+    copy_rows,
     encode_row,
     record_arrays,
     record_parts,
@@ -24,11 +24,11 @@ from monstermq_shared.stores.sql import fill_in, load_queries
 
 logger = logging.getLogger(__name__)
 
-_QUERIES = fill_in(load_queries(__package__, "archive.sql"), FRAGMENTS)
+QUERIES = fill_in(load_queries(__package__, "archive.sql"), FRAGMENTS)
 
 KIND = TableKind(
     name="archive",
-    create=[_QUERIES["table"], _QUERIES["topic_index"]],
+    create=[QUERIES["table"], QUERIES["topic_index"]],
     columns=columns(
         "topic text, time timestamp with time zone, payload_blob bytea, payload text, "
         "payload_json jsonb, qos smallint, retained boolean, client_id text, "
@@ -59,7 +59,7 @@ class PostgresArchiveStore:
         self.name = name
         self._table = table
         self._readers = readers
-        self._queries = fill_in(_QUERIES, {"table": table})
+        self._queries = fill_in(QUERIES, {"table": table})
 
     async def apply(
         self, connection: Connection, place: Place, changes: ArchiveChanges, *, careful: bool
@@ -79,11 +79,11 @@ class PostgresArchiveStore:
             for part in record_parts(changes):
                 await connection.execute(self._queries["append"], *record_arrays(part), *place)
             return
-        await connection.copy_to_table(
+        await copy_rows(
+            connection,
             self._table,
-            source=copy_pieces(encode_row(record, place) for record in changes),
-            columns=[*COPIED_COLUMNS, "payload_blob"],
-            format="binary",
+            [*COPIED_COLUMNS, "payload_blob"],
+            (encode_row(record, place) for record in changes),
         )
 
     async def history(
@@ -136,10 +136,10 @@ async def make_hypertable(connection: Connection, where: str, table: str) -> Non
     Raises:
         asyncpg.PostgresConnectionError, OSError: The connection was lost.
     """
-    schema = await connection.fetchval(_QUERIES["timescale_schema"])
+    schema = await connection.fetchval(QUERIES["timescale_schema"])
     if schema is None:
         return
-    statement = fill_in(_QUERIES, {"table": table, "timescale": schema})["hypertable"]
+    statement = fill_in(QUERIES, {"table": table, "timescale": schema})["hypertable"]
     try:
         await connection.execute(statement)
     except asyncpg.PostgresConnectionError:

@@ -71,9 +71,7 @@ OR excluded.generation <> stored.generation OR excluded.partition <> stored.part
 
 -- clear --
 -- What is newer than the commit that clears it stays.
-DELETE FROM "{table}" AS stored
-USING unnest($1::bytea[]) AS cleared (topic_digest)
-WHERE stored.topic_digest = cleared.topic_digest
+DELETE FROM "{table}" WHERE topic_digest = ANY($1::bytea[])
 AND (position < $2 OR generation <> $3 OR partition <> $4);
 
 -- get --

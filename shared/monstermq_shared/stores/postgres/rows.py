@@ -7,7 +7,11 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
+import asyncpg
+
+from monstermq_shared.errors import StoreDamaged
 from monstermq_shared.records import Record, size_of
+from monstermq_shared.stores.postgres.connection import Connection
 from monstermq_shared.stores.sql import fill_in, load_queries
 
 T = TypeVar("T")
@@ -104,8 +108,28 @@ def encode_link(client_digest: bytes, place: Place, link: tuple[int, int, int]) 
     )
 
 
-async def copy_pieces(rows: Iterable[bytes]) -> AsyncIterator[bytes]:
-    """Yield what COPY reads, made as it is sent: a piece, and then others have their turn."""
+async def copy_rows(
+    connection: Connection, table: str, columns: Sequence[str], rows: Iterable[bytes]
+) -> None:
+    """Copy encoded rows into a table: made as they are sent, so others have their turn.
+
+    Raises:
+        StoreDamaged: A column has another type than the rows were encoded for.
+        asyncpg.PostgresError, OSError: The server refused, or the connection was lost.
+    """
+    try:
+        await connection.copy_to_table(
+            table, source=_pieces(rows), columns=columns, format="binary"
+        )
+    except (asyncpg.InvalidBinaryRepresentationError, asyncpg.ProtocolViolationError) as exc:
+        raise StoreDamaged(
+            f"table {table} is not as the broker made it: somebody else has altered a column "
+            f"({exc}); undo that, or go back to a backup"
+        ) from exc
+
+
+async def _pieces(rows: Iterable[bytes]) -> AsyncIterator[bytes]:
+    """Yield what COPY reads."""
     yield _HEADER
     for piece in _joined(rows):
         for start in range(0, len(piece), _PIECE_SIZE):

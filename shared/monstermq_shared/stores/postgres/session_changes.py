@@ -17,7 +17,7 @@ from monstermq_shared.stores.postgres.rows import (
     LINK_COLUMNS,
     Place,
     arrays,
-    copy_pieces,
+    copy_rows,
     digest,
     encode_link,
     encode_row,
@@ -49,6 +49,8 @@ class SessionBatch:
         self._changes = {
             client_id: (digest(client_id), change) for client_id, change in changes.items()
         }
+        # Messages and bytes by which queues grow, or shrink.
+        self._counted: dict[bytes, tuple[int, int]] = {}
 
     async def write(self, *, careful: bool) -> dict[str, Trimmed]:
         """Write all of it, in the order that ``ClientChanges`` gives.
@@ -73,7 +75,9 @@ class SessionBatch:
         await self._dequeue((key, offset) for key, change in changes for offset in change.dequeued)
         await self._put_packet_ids()
         trims = {id_: change.trim for id_, (_, change) in self._changes.items() if change.trim}
-        return await self._trim(trims) if trims else {}
+        trimmed = await self._trim(trims) if trims else {}
+        await self._put_counts()
+        return trimmed
 
     # -- sessions and subscriptions ----------------------------------------------------------------
 
@@ -121,23 +125,18 @@ class SessionBatch:
 
     async def _copy_queued(self) -> None:
         """Queue messages of which none is queued already."""
-        await self._connection.copy_to_table(
+        await copy_rows(
+            self._connection,
             "queuedmessages",
-            source=copy_pieces(encode_row(record, self._place) for record in self._messages()),
-            columns=[*COPIED_COLUMNS, "payload"],
-            format="binary",
+            [*COPIED_COLUMNS, "payload"],
+            (encode_row(record, self._place) for record in self._messages()),
         )
-        totals: dict[bytes, tuple[int, int]] = {}
-        await self._connection.copy_to_table(
-            "queuedmessagesclients",
-            source=copy_pieces(self._encoded_links(totals)),
-            columns=LINK_COLUMNS,
-            format="binary",
+        await copy_rows(
+            self._connection, "queuedmessagesclients", LINK_COLUMNS, self._encoded_links()
         )
-        await self._count([(key, *total) for key, total in totals.items()])
 
-    def _encoded_links(self, totals: dict[bytes, tuple[int, int]]) -> Iterator[bytes]:
-        """Yield the rows, and add up by client how many there are and the bytes of them."""
+    def _encoded_links(self) -> Iterator[bytes]:
+        """Yield the rows, and count them."""
         for key, change in self._changes.values():
             total = 0
             for record, qos in change.queued.values():
@@ -145,7 +144,7 @@ class SessionBatch:
                 total += size
                 yield encode_link(key, self._place, (record.offset, qos, size))
             if change.queued:
-                totals[key] = (len(change.queued), total)
+                self._count(key, len(change.queued), total)
 
     async def _add_queued(self) -> None:
         """Queue messages of which some may be queued already."""
@@ -159,30 +158,40 @@ class SessionBatch:
             for offset, (_, qos) in change.queued.items()
         )
         for rows in parts(links):
-            totals = await self._connection.fetch(QUERIES["add_links"], *arrays(rows), *self._place)
-            await self._count([(key, messages, size) for key, messages, size in totals])
-
-    async def _count(self, totals: Sequence[tuple[bytes, int, int]]) -> None:
-        """Count what was queued: rows of client, messages and their size.
-
-        What was queued for clients that have no session goes again: nobody would ever count or
-        delete it.
-        """
-        for part in parts(totals):
-            found = await self._connection.fetch(QUERIES["count_queued"], *arrays(part))
-            if len(found) < len(part):
-                known = {row[0] for row in found}
-                await self._end([row[0] for row in part if row[0] not in known])
+            for key, messages, size in await self._connection.fetch(
+                QUERIES["add_links"], *arrays(rows), *self._place
+            ):
+                self._count(key, messages, size)
 
     async def _dequeue(self, links: Iterable[tuple[bytes, int]]) -> None:
         """Delete queue rows, and the messages that nobody waits for any more."""
         for part in parts(links):
             keys = [key for key, _ in part]
             offsets = [offset for _, offset in part]
-            await self._connection.execute(QUERIES["delete_links"], keys, offsets, *self._place)
+            for key, messages, size in await self._connection.fetch(
+                QUERIES["delete_links"], keys, offsets, *self._place
+            ):
+                self._count(key, -messages, -size)
             await self._connection.execute(
                 QUERIES["delete_messages"], [*set(offsets)], *self._place
             )
+
+    def _count(self, key: bytes, messages: int, size: int) -> None:
+        before = self._counted.get(key, (0, 0))
+        self._counted[key] = (before[0] + messages, before[1] + size)
+
+    async def _put_counts(self) -> None:
+        """Write what was counted to the sessions.
+
+        What was queued for clients that have no session goes again: nobody would ever count or
+        delete it.
+        """
+        for part in parts(self._counted.items()):
+            keys = [key for key, _ in part]
+            messages, sizes = arrays([count for _, count in part])
+            found = await self._connection.fetch(QUERIES["count_queued"], keys, messages, sizes)
+            if len(found) < len(part):
+                await self._end([*set(keys).difference(row[0] for row in found)])
 
     async def _trim(self, trims: Mapping[str, Trim]) -> dict[str, Trimmed]:
         """Drop the oldest rows; for all clients at once, in few rounds even if they are small."""

@@ -93,6 +93,10 @@ CREATE TABLE inflight (
 );
 
 -- end_queues --
+-- Here and below, what is to be changed is looked up row by row, each by its whole key (OFFSET 0
+-- keeps a subquery a subquery): before anybody has analysed a table, the planner would rather read
+-- all of a partition, and compare that with what is to be changed.
+--
 -- Deletes up to $2 links of the clients, of all partitions, and the messages that nobody else waits
 -- for. Returns how many links there were.
 WITH links AS (
@@ -101,14 +105,19 @@ WITH links AS (
     ))
     RETURNING generation, partition, position
 ), messages AS (
-    DELETE FROM queuedmessages AS message USING links
-    WHERE message.generation = links.generation AND message.partition = links.partition
-    AND message.position = links.position
-    AND NOT EXISTS (
-        SELECT FROM queuedmessagesclients AS other
-        WHERE other.position = message.position AND other.generation = message.generation
-        AND other.partition = message.partition AND other.client_digest <> ALL($1::bytea[])
-    )
+    DELETE FROM queuedmessages WHERE ctid = ANY(ARRAY(
+        SELECT message.ctid FROM links
+        CROSS JOIN LATERAL (
+            SELECT ctid FROM queuedmessages
+            WHERE generation = links.generation AND partition = links.partition
+            AND position = links.position OFFSET 0
+        ) AS message
+        WHERE NOT EXISTS (
+            SELECT FROM queuedmessagesclients AS other
+            WHERE other.position = links.position AND other.generation = links.generation
+            AND other.partition = links.partition AND other.client_digest <> ALL($1::bytea[])
+        )
+    ))
 )
 SELECT count(*) FROM links;
 
@@ -158,9 +167,13 @@ AS new (client_digest, topic_digest, client_id, topic_filter, qos)
 ON CONFLICT (client_digest, topic_digest) DO UPDATE SET qos = excluded.qos;
 
 -- delete_subscriptions --
-DELETE FROM subscriptions AS stored
-USING unnest($1::bytea[], $2::bytea[]) AS gone (client_digest, topic_digest)
-WHERE stored.client_digest = gone.client_digest AND stored.topic_digest = gone.topic_digest;
+DELETE FROM subscriptions WHERE ctid = ANY(ARRAY(
+    SELECT stored.ctid FROM unnest($1::bytea[], $2::bytea[]) AS gone (client_digest, topic_digest)
+    CROSS JOIN LATERAL (
+        SELECT ctid FROM subscriptions
+        WHERE client_digest = gone.client_digest AND topic_digest = gone.topic_digest OFFSET 0
+    ) AS stored
+));
 
 -- add_messages --
 -- For messages of which some may be there; all others are copied.
@@ -176,16 +189,17 @@ FROM unnest(
 ON CONFLICT (generation, partition, position) DO NOTHING;
 
 -- add_links --
--- For links of which some may be there. The messages are there already. Returns which clients there
--- were, each once, with what came to their queues.
+-- For links of which some may be there. The messages are there already. Returns what came to the
+-- queue of each client.
 WITH links AS (
     INSERT INTO queuedmessagesclients (client_digest, generation, partition, position, qos, size)
-    SELECT
-        new.client_digest, $4, $5, new.position, new.qos,
-        octet_length(topic) + octet_length(client_id) + octet_length(payload)
+    SELECT new.client_digest, $4, $5, new.position, new.qos, message.size
     FROM unnest($1::bytea[], $2::bigint[], $3::smallint[]) AS new (client_digest, position, qos)
-    JOIN queuedmessages AS message
-    ON message.generation = $4 AND message.partition = $5 AND message.position = new.position
+    CROSS JOIN LATERAL (
+        SELECT octet_length(topic) + octet_length(client_id) + octet_length(payload) AS size
+        FROM queuedmessages
+        WHERE generation = $4 AND partition = $5 AND position = new.position OFFSET 0
+    ) AS message
     ON CONFLICT (client_digest, generation, partition, position) DO NOTHING
     RETURNING client_digest, size
 )
@@ -195,39 +209,41 @@ FROM links GROUP BY client_digest;
 -- count_queued --
 -- Adds to what is counted of queues. Returns the clients that there are.
 UPDATE sessions SET
-    queued_messages = queued_messages + messages,
-    queued_size = queued_size + size
-FROM unnest($1::bytea[], $2::bigint[], $3::bigint[]) AS come (client_digest, messages, size)
-WHERE sessions.client_digest = come.client_digest
-RETURNING sessions.client_digest;
+    queued_messages = queued_messages
+        + ($2::bigint[])[array_position($1::bytea[], client_digest)],
+    queued_size = queued_size + ($3::bigint[])[array_position($1::bytea[], client_digest)]
+WHERE client_digest = ANY($1::bytea[])
+RETURNING client_digest;
 
 -- delete_links --
+-- Returns what went of the queue of each client.
 WITH links AS (
-    DELETE FROM queuedmessagesclients AS link
-    USING unnest($1::bytea[], $2::bigint[]) AS gone (client_digest, position)
-    WHERE link.client_digest = gone.client_digest AND link.position = gone.position
-    AND link.generation = $3 AND link.partition = $4
-    RETURNING link.client_digest, link.size
+    DELETE FROM queuedmessagesclients WHERE ctid = ANY(ARRAY(
+        SELECT link.ctid FROM unnest($1::bytea[], $2::bigint[]) AS gone (client_digest, position)
+        CROSS JOIN LATERAL (
+            SELECT ctid FROM queuedmessagesclients
+            WHERE client_digest = gone.client_digest AND generation = $3 AND partition = $4
+            AND position = gone.position OFFSET 0
+        ) AS link
+    ))
+    RETURNING client_digest, size
 )
-UPDATE sessions SET
-    queued_messages = queued_messages - messages,
-    queued_size = queued_size - total
-FROM (
-    SELECT client_digest, count(*) AS messages, sum(size)::bigint AS total
-    FROM links GROUP BY client_digest
-) AS gone
-WHERE sessions.client_digest = gone.client_digest;
+SELECT client_digest, count(*) AS messages, sum(size)::bigint AS size
+FROM links GROUP BY client_digest;
 
 -- delete_messages --
 -- Of these messages, delete those that nobody waits for any more.
-DELETE FROM queuedmessages AS message
-USING unnest($1::bigint[]) AS gone (position)
-WHERE message.generation = $2 AND message.partition = $3 AND message.position = gone.position
-AND NOT EXISTS (
-    SELECT FROM queuedmessagesclients AS link
-    WHERE link.position = message.position
-    AND link.generation = message.generation AND link.partition = message.partition
-);
+DELETE FROM queuedmessages WHERE ctid = ANY(ARRAY(
+    SELECT message.ctid FROM unnest($1::bigint[]) AS gone (position)
+    CROSS JOIN LATERAL (
+        SELECT ctid FROM queuedmessages
+        WHERE generation = $2 AND partition = $3 AND position = gone.position OFFSET 0
+    ) AS message
+    WHERE NOT EXISTS (
+        SELECT FROM queuedmessagesclients AS link
+        WHERE link.position = gone.position AND link.generation = $2 AND link.partition = $3
+    )
+));
 
 -- oldest_links --
 -- The next $5 links of each client after a position.
@@ -248,10 +264,14 @@ ON CONFLICT (client_digest, packet_id, partition) DO UPDATE SET
     position = excluded.position, generation = excluded.generation;
 
 -- delete_open_ids --
-DELETE FROM open_ids AS stored
-USING unnest($1::bytea[], $2::integer[]) AS gone (client_digest, packet_id)
-WHERE stored.client_digest = gone.client_digest AND stored.packet_id = gone.packet_id
-AND partition = $3;
+DELETE FROM open_ids WHERE ctid = ANY(ARRAY(
+    SELECT stored.ctid FROM unnest($1::bytea[], $2::integer[]) AS gone (client_digest, packet_id)
+    CROSS JOIN LATERAL (
+        SELECT ctid FROM open_ids
+        WHERE client_digest = gone.client_digest AND packet_id = gone.packet_id
+        AND partition = $3 OFFSET 0
+    ) AS stored
+));
 
 -- put_inflight --
 INSERT INTO inflight (client_digest, packet_id, position, state, generation, partition)
@@ -263,9 +283,13 @@ ON CONFLICT (client_digest, packet_id) DO UPDATE SET
     generation = excluded.generation, partition = excluded.partition;
 
 -- delete_inflight --
-DELETE FROM inflight AS stored
-USING unnest($1::bytea[], $2::integer[]) AS gone (client_digest, packet_id)
-WHERE stored.client_digest = gone.client_digest AND stored.packet_id = gone.packet_id;
+DELETE FROM inflight WHERE ctid = ANY(ARRAY(
+    SELECT stored.ctid FROM unnest($1::bytea[], $2::integer[]) AS gone (client_digest, packet_id)
+    CROSS JOIN LATERAL (
+        SELECT ctid FROM inflight
+        WHERE client_digest = gone.client_digest AND packet_id = gone.packet_id OFFSET 0
+    ) AS stored
+));
 
 -- load_sessions --
 -- The next sessions after a client's digest, in that order.
@@ -302,7 +326,9 @@ SELECT {record}, delivery_qos, size FROM (
         ORDER BY position LIMIT $6
     ) AS link
 ) AS page
-JOIN (
-    SELECT *, payload AS payload_blob FROM queuedmessages WHERE generation = $2 AND partition = $3
-) AS message USING (position)
+CROSS JOIN LATERAL (
+    SELECT topic, time, payload AS payload_blob, qos, retained, client_id, message_uuid
+    FROM queuedmessages
+    WHERE generation = $2 AND partition = $3 AND queuedmessages.position = page.position OFFSET 0
+) AS message
 WHERE size_before < $7 ORDER BY position;

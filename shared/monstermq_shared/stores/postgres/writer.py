@@ -14,9 +14,11 @@ from monstermq_shared.stores.postgres.errors import DRIVER_ERRORS, translated
 from monstermq_shared.stores.postgres.holder import Backend, Holder
 
 # All its statements find rows by their keys. A table that was empty when a statement was planned
-# may be large a moment later, and the plan is kept until somebody analyses the table.
+# may be large a moment later, and the plan is kept until somebody analyses the table. And whether
+# anybody waits for a message is known from the first who does: a bitmap would collect them all.
 _SETTINGS = """
 SET enable_seqscan = off;
+SET enable_bitmapscan = off;
 SET enable_hashjoin = off;
 SET enable_mergejoin = off;
 SET plan_cache_mode = force_generic_plan;

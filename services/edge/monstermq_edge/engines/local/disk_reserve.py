@@ -10,7 +10,7 @@ from monstermq_shared.counters import Counters
 from monstermq_shared.stores.ports import OnDisk, Shrinkable
 
 PAUSE_S = 0.02
-"""Left to the commits between two deletions."""
+"""Seconds for the commits between two deletions."""
 
 _ROWS_MIN = 2_000
 _ROWS_MAX = 64_000
@@ -23,7 +23,7 @@ class DiskReserve:
 
     Args:
         database: Whose disk it is.
-        archives: What gives way: whichever has the oldest record.
+        archives: Whose oldest records are deleted.
         counters: Where the rows that went are counted.
         clock: For the limit on log lines.
         size: The reserve in bytes.

@@ -1,4 +1,4 @@
-"""Does the local engine's I/O: commits its turns, reads its pages, tells it the time."""
+"""Commits the local engine's turns, and hands on what it wants read."""
 
 import asyncio
 import logging
@@ -124,7 +124,8 @@ class EngineDriver:
     def end_turn(self) -> bool:
         """Hand the facts of this loop turn over, unless a commit still runs or they may wait.
 
-        A fault in that ends the process: what the engine thinks is under way would never be.
+        A fault in that ends the process: the engine would wait for ever for a commit that was never
+        begun.
 
         Returns:
             Whether there is long work to go on with in the next turn.
@@ -149,7 +150,7 @@ class EngineDriver:
                 self._idle.clear()
                 self._turn_ready.set()
                 break
-            # Nothing to write: it only kept an order.
+            # There is nothing to write: the turn only kept answers in order.
             engine.committed(NOTHING)
         self._pages.ask(engine.take_reads())
 

@@ -102,7 +102,7 @@ class FollowedViews:
 
 
 class Followers:
-    """All of them.
+    """The followed views of all databases.
 
     Attributes:
         followed: One for each database beside the session store's.

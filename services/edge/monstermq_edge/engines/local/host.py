@@ -179,7 +179,7 @@ class LocalHost:
         )
 
     def _commit_delay_s(self) -> float:
-        """How long changes that nobody waits for may wait: a file is written by whole pages."""
+        """How long changes that nobody waits for may wait: only a file gains by large commits."""
         in_file = self._catalogue.session_store_type is StoreType.SQLITE
         return self._config.sqlite.commit_delay_ms / 1000 if in_file else 0.0
 

@@ -25,7 +25,7 @@ PURGE_ROWS = 2_000
 """Rows deleted at once; commits go between two slices."""
 
 PURGE_PAUSE_S = 0.02
-"""Left to the commits after each slice."""
+"""Seconds for the commits after each slice."""
 
 MEASURE_S = 10.0
 """How often the database's size and the retained messages are counted."""
@@ -37,7 +37,7 @@ EXPIRY_CHECK_S = 30.0
 """How often expired sessions are ended, if they expire at all; no such session is resumed."""
 
 EXPIRY_PAUSE_S = 0.02
-"""Left to everybody else between the ends of many."""
+"""Seconds for everybody else, while many sessions are ended, after each batch of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,11 +133,11 @@ class Maintenance:
         self.failing: dict[str, str] = {}
 
     def start(self, groups: tuple[ArchiveGroup, ...], *, min_free_size: int, failed: Fail) -> None:
-        """Begin.
+        """Begin the jobs.
 
         Args:
             groups: Whose records have a retention.
-            min_free_size: Bytes of a file's disk to keep free, 0 for as it comes.
+            min_free_size: Bytes of a file's disk to keep free; 0: none.
             failed: Told if a task ends that should go on for ever.
         """
         jobs = [job for group in groups if group.enabled for job in self._purges(group)]
