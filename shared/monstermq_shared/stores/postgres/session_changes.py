@@ -186,7 +186,8 @@ class SessionBatch:
         What was queued for clients that have no session goes again: nobody would ever count or
         delete it.
         """
-        for part in parts(self._counted.items()):
+        # Sorted, so that tenants of other partitions wait for each other in one direction.
+        for part in parts(sorted(self._counted.items())):
             keys = [key for key, _ in part]
             messages, sizes = arrays([count for _, count in part])
             found = await self._connection.fetch(QUERIES["count_queued"], keys, messages, sizes)
