@@ -82,7 +82,7 @@ def add_publishers(cast: Cast) -> None:
 
 def assert_archived(disk: SmallDisk, ledger: Ledger) -> None:
     with closing(sqlite3.connect(disk.path / "monstermq.db")) as database:
-        rows = database.execute("SELECT payload_blob FROM mcparchive").fetchall()
+        rows = database.execute("SELECT payload_blob FROM mcparchive ORDER BY position").fetchall()
     ledger.assert_archived(payload for (payload,) in rows)
 
 

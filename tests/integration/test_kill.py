@@ -4,14 +4,13 @@ import asyncio
 import os
 import random
 import sqlite3
-from collections.abc import Callable
 from contextlib import closing
 
 import pytest
 from tests.support.broker import RunningBroker
 from tests.support.chance import drawn_random
-from tests.support.ledger import Ledger, Message
-from tests.support.load import Cast, Subscriber
+from tests.support.ledger import Ledger
+from tests.support.load import Cast, Subscriber, message_maker, retained_maker
 from tests.support.mqtt_peer import ConnectOptions, Publish
 
 pytestmark = pytest.mark.integration
@@ -29,30 +28,9 @@ ArchiveGroups:
 PACKETS_MAX = (30, 300, 3_000, 10_000)
 """A round ends after at most so many packets: in the middle of connecting, or of full load."""
 
-RETAINED_TOPICS = 7
-
 ROUND_S = 30.0
 SETTLE_S = 60.0
 """How long the broker may take to deliver all it owes."""
-
-
-def message_maker(name: str, qos: int) -> Callable[[int], Message]:
-    """Make the messages of a publisher, each unlike all others."""
-
-    def make(n: int) -> Message:
-        return Message(f"load/{name}/{n % 3}", f"{name} {n}".encode(), qos)
-
-    return make
-
-
-def retained_maker(name: str, qos: int) -> Callable[[int], Message]:
-    """Make retained messages on a few topics that nobody else writes to."""
-
-    def make(n: int) -> Message:
-        topic = f"load/retained/{name}/{n % RETAINED_TOPICS}"
-        return Message(topic, f"{name} {n}".encode(), qos, retain=True)
-
-    return make
 
 
 class Run:
@@ -120,7 +98,7 @@ class Run:
         with closing(sqlite3.connect(path)) as database:
             assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
             rows = database.execute(
-                "SELECT payload_blob FROM mcparchive WHERE topic LIKE 'load/%'"
+                "SELECT payload_blob FROM mcparchive WHERE topic LIKE 'load/%' ORDER BY position"
             ).fetchall()
             self.ledger.assert_archived(payload for (payload,) in rows)
             retained = dict(

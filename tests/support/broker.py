@@ -128,6 +128,11 @@ class BrokerProcess(ABC):
         """The process id while it runs."""
         return self._running().pid
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started, and neither stopped nor killed."""
+        return self._process is not None
+
     def kill(self) -> None:
         """End it with SIGKILL: no chance to write anything."""
         self._running().kill()

@@ -27,6 +27,8 @@ class Account:
     qos: int
     received: Counter[bytes] = field(default_factory=Counter)
     owed: set[bytes] = field(default_factory=set)
+    newest: dict[str, int] = field(default_factory=dict)
+    """Topic -> the number of the newest message on it, of those that came for the first time."""
 
 
 class Ledger:
@@ -42,6 +44,7 @@ class Ledger:
         self.sent: dict[bytes, Message] = {}
         self.acknowledged: dict[bytes, None] = {}
         self.retained: dict[str, list[bytes]] = {}
+        self._numbers: dict[bytes, int] = {}
         self._accounts: dict[str, Account] = {}
         self._violations: list[str] = []
         self._packets = 0
@@ -56,6 +59,7 @@ class Ledger:
     def send(self, message: Message) -> None:
         """A message is about to be sent for the first time."""
         self.sent[message.payload] = message
+        self._numbers[message.payload] = len(self._numbers)
         if message.retain:
             self.retained.setdefault(message.topic, []).append(message.payload)
 
@@ -70,6 +74,8 @@ class Ledger:
     def receive(self, subscriber: str, payload: bytes) -> None:
         """A message has come out, as its receiver's QoS counts: at QoS 2 once per exchange."""
         account = self._accounts[subscriber]
+        if payload not in account.received and payload in self.sent:
+            self._keep_order(subscriber, account.newest, payload)
         account.received[payload] += 1
         account.owed.discard(payload)
 
@@ -112,7 +118,11 @@ class Ledger:
 
     def all_delivered(self) -> bool:
         """Whether nobody is owed anything."""
-        return not any(account.owed for account in self._accounts.values())
+        return not any(map(self.owed, self._accounts))
+
+    def owed(self, subscriber: str) -> set[bytes]:
+        """Return what a subscriber is still owed."""
+        return self._accounts[subscriber].owed
 
     # -- what must hold --------------------------------------------------------------------------
 
@@ -143,8 +153,18 @@ class Ledger:
                 assert not twice, f"{subscriber} got twice: {twice[:5]}, {len(twice)} in all"
 
     def assert_archived(self, payloads: Iterable[bytes]) -> None:
-        """Assert that an archive has what was acknowledged, and what is of QoS 2 once."""
-        archived = Counter(payloads)
+        """Assert that an archive has what was acknowledged, and what is of QoS 2 once.
+
+        Args:
+            payloads: What is there, in order of position, which is to be that of each topic.
+        """
+        archived: Counter[bytes] = Counter()
+        newest: dict[str, int] = {}
+        for payload in payloads:
+            if payload not in archived and payload in self.sent:
+                self._keep_order("the archive", newest, payload)
+            archived[payload] += 1
+        assert not self._violations, self._violations
         missing = [payload for payload in self.acknowledged if payload not in archived]
         assert not missing, f"{len(missing)} not archived, such as {missing[:5]}"
         twice = [payload for payload, n in archived.items() if n > 1 and self._once(payload)]
@@ -169,6 +189,14 @@ class Ledger:
             assert topic in seen, f"nothing is retained on {topic}"
             found = self.retained[topic].index(seen[topic])
             assert found >= number, f"{topic} went back from write {number} to {found}"
+
+    def _keep_order(self, where: str, newest: dict[str, int], payload: bytes) -> None:
+        """Note what has come out for the first time; each topic has one publisher."""
+        topic, number = self.sent[payload].topic, self._numbers[payload]
+        if number < newest.get(topic, -1):
+            self.violation(f"{where} has {payload!r} behind what was sent after it")
+        else:
+            newest[topic] = number
 
     def _once(self, payload: bytes) -> bool:
         return self.sent[payload].qos == 2

@@ -34,6 +34,29 @@ WINDOW = 20
 
 PACKET_ID_MAX = 65_535
 
+TOPICS = 3
+RETAINED_TOPICS = 7
+"""Topics of one publisher, which nobody else writes to."""
+
+
+def message_maker(name: str, qos: int) -> Callable[[int], Message]:
+    """Make the messages of a publisher, each unlike all others."""
+
+    def make(n: int) -> Message:
+        return Message(f"load/{name}/{n % TOPICS}", f"{name} {n}".encode(), qos)
+
+    return make
+
+
+def retained_maker(name: str, qos: int) -> Callable[[int], Message]:
+    """Make retained messages on a few topics."""
+
+    def make(n: int) -> Message:
+        topic = f"load/retained/{name}/{n % RETAINED_TOPICS}"
+        return Message(topic, f"{name} {n}".encode(), qos, retain=True)
+
+    return make
+
 
 class _Line(asyncio.Protocol):
     """One network connection of a client."""
