@@ -11,7 +11,9 @@ pytest.register_assert_rewrite("monstermq_shared.testing")
 
 
 # How long an example takes says something of the machine, and nothing of the code.
-hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("patient")
 
 

@@ -133,6 +133,9 @@ def test_make_postgres_serves_the_quick_start_until_it_is_told_to_stop() -> None
         assert serving.stdout is not None
         said = [serving.stdout.readline() for _ in range(4)]
         assert port in said[0]
+        run = said[3].strip()
+        assert run.endswith('make run ARGS="-config examples/config-postgres.yaml"')
+        assert f"MONSTERMQ_POSTGRES__URL=jdbc:postgresql://{LOOPBACK}:{port}/monster " in run
         command = said[2].strip()
         assert command.startswith(f"PGPASSWORD={PASSWORD} psql")
         assert ROLE in command

@@ -18,7 +18,9 @@ PORT = 5432
 def main() -> int:
     """Serve until SIGINT or SIGTERM; return the exit status."""
     port = int(os.environ.get("POSTGRES_PORT", PORT))
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # SIGINT too, because a shell lets what it starts in the background ignore it.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     server = PostgresServer(port=port)
     try:
         server.start()

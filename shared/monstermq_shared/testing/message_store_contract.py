@@ -254,7 +254,15 @@ class MessageStoreContract:
         pages = await find_pages(store, topic_filter, limit=500)
         assert pages == [records[:2], records[2:3], records[3:]]
 
-    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+    @settings(
+        suppress_health_check=[
+            HealthCheck.function_scoped_fixture,
+            HealthCheck.too_slow,
+            # One method for every database.
+            HealthCheck.differing_executors,
+        ],
+        deadline=None,
+    )
     @given(
         topics=st.dictionaries(_TOPICS, _SIZES, min_size=1, max_size=12),
         filters=st.lists(_FILTERS, min_size=1, max_size=6),

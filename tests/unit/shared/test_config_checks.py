@@ -185,7 +185,7 @@ def test_sqlite_without_a_path_and_in_memory_is_warned_of() -> None:
 
 
 def test_a_disabled_group_needs_nothing() -> None:
-    group = "ArchiveGroups: [{Name: a, Enabled: false, ArchiveType: POSTGRES}]\n"
+    group = "ArchiveGroups: [{Name: a, Enabled: false, ArchiveType: CRATEDB}]\n"
     loaded = load(QUIET + group)
     assert loaded.warnings == ()
     assert unsupported(loaded) == []

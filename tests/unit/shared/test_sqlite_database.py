@@ -295,6 +295,24 @@ async def test_a_session_that_cannot_be_understood_is_damage(
         await load_all(database)
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DROP TABLE mcparchive",
+        "ALTER TABLE mcparchive RENAME COLUMN client_id TO publisher",
+        "ALTER TABLE mcparchive ADD COLUMN plant TEXT NOT NULL DEFAULT 'x' CHECK (plant <> 'x')",
+    ],
+)
+async def test_a_table_that_somebody_changes_is_damage(
+    database: SqliteDatabase, path: Path, statement: str
+) -> None:
+    await commit_sessions(database, 1, a=ClientChanges(session=make_session("a")))
+    change(path, statement)
+    with pytest.raises(StoreDamaged, match=r"somebody has changed its tables.*db restore"):
+        await commit_full(database, 1)
+    assert await marks_of(database) == {"sessions": 1}
+
+
 def store_threads() -> list[threading.Thread]:
     """Return the writers and readers there are."""
     mine = threading.current_thread()

@@ -17,7 +17,7 @@ CREATE TABLE IF NOT EXISTS "{table}" (
     expires_at TEXT,
     payload TEXT AS (CASE WHEN is_text THEN CAST(payload_blob AS TEXT) END),
     payload_json TEXT AS (CASE WHEN json_valid(payload) THEN payload END),
-    UNIQUE (generation, partition, position)
+    UNIQUE (position, partition, generation)
 );
 
 -- topic_time_index --

@@ -11,6 +11,8 @@ from monstermq_shared.errors import StartupError, StoreDamaged, StoreError, Stor
 from monstermq_shared.exit_codes import ExitCode
 
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_CHANGED_CODES = {sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH}
+_CHANGED_TEXTS = ("no such table", "no such column", "has no column named")
 _UNAVAILABLE = {
     sqlite3.SQLITE_BUSY: "another program holds its lock",
     sqlite3.SQLITE_LOCKED: "another program holds its lock",
@@ -57,6 +59,11 @@ def _store_error(exc: sqlite3.Error, where: str) -> StoreError:
     code = _primary_code(exc)
     if code in _UNAVAILABLE:
         return StoreUnavailable(f"{where}: {_UNAVAILABLE[code]} ({exc})")
+    if code in _CHANGED_CODES or any(text in str(exc) for text in _CHANGED_TEXTS):
+        return StoreDamaged(
+            f"{where}: somebody has changed its tables ({exc}). Undo that, or go back to a backup "
+            "with: monstermq db restore BACKUP"
+        )
     return StoreError(f"{where}: {exc}")
 
 

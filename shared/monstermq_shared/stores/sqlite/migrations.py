@@ -26,11 +26,7 @@ _ROWS_WRITTEN = 2  # once into the log, once into the database
 _PLACE = ("generation INTEGER NOT NULL DEFAULT 1", "partition INTEGER NOT NULL DEFAULT 0")
 _RECORD = (*_PLACE, "properties TEXT", "expires_at TEXT")
 _V2_COLUMNS = {
-    "sessions": (
-        "expiry_s INTEGER",
-        "queued_messages INTEGER NOT NULL DEFAULT 0",
-        "queued_size INTEGER NOT NULL DEFAULT 0",
-    ),
+    "sessions": ("expiry_s INTEGER",),
     "subscriptions": ("options INTEGER NOT NULL DEFAULT 0", "subscription_id INTEGER"),
     "queuedmessages": _RECORD,
     "queuedmessagesclients": _PLACE,
@@ -56,8 +52,8 @@ def check_version(connection: sqlite3.Connection, path: str) -> None:
 def migrate(connection: sqlite3.Connection, file: Path) -> None:
     """Bring a database to the current schema; if that is interrupted, it is as it was.
 
-    Large tables get columns with defaults and are not rewritten: what a migration takes is the
-    sessions, and one look at each queue.
+    Tables get columns with defaults and are not rewritten: what takes time is one look at each
+    queue.
 
     Args:
         connection: The writing connection, in autocommit mode.
@@ -70,7 +66,7 @@ def migrate(connection: sqlite3.Connection, file: Path) -> None:
     version = _version(connection)
     if version == SCHEMA_VERSION:
         return
-    needed = _ROOM_MIN + _ROWS_WRITTEN * _rewritten_size(connection)
+    needed = _ROOM_MIN + _ROWS_WRITTEN * _written_size(connection)
     _check_room(file, needed)
     logger.info(
         "%s: migrating from schema version %d to %d; older releases cannot open it afterwards",
@@ -103,7 +99,7 @@ def _to_version_2(connection: sqlite3.Connection) -> None:
     steps = ["generations", "first_generation", "meta", "copy_meta", "drop_meta", "rename_meta"]
     steps += ["watermarks", "copy_watermarks"]
     if "sessions" in tables:
-        steps += ["mark_of_sessions", "count_queues"]
+        steps += ["mark_of_sessions", "queues", "count_queues"]
     for step in (*steps, "drop_watermarks", "rename_watermarks"):
         connection.execute(_QUERIES[f"v2_{step}"])
 
@@ -117,10 +113,10 @@ def _version(connection: sqlite3.Connection) -> int:
     return int(version)
 
 
-def _rewritten_size(connection: sqlite3.Connection) -> int:
+def _written_size(connection: sqlite3.Connection) -> int:
     if "sessions" not in tables_in(connection):
         return 0
-    ((size,),) = connection.execute(_QUERIES["rewritten_size"]).fetchall()
+    ((size,),) = connection.execute(_QUERIES["written_size"]).fetchall()
     return int(size)
 
 

@@ -1,12 +1,9 @@
 -- add_column --
 ALTER TABLE "{table}" ADD COLUMN {column};
 
--- rewritten_size --
--- About the bytes of the rows that a migration writes anew.
-SELECT coalesce(sum(
-    length(CAST(client_id AS BLOB)) + length(CAST(information AS BLOB))
-    + coalesce(length(last_will_message), 0) + 200
-), 0) FROM sessions;
+-- written_size --
+-- About the bytes of the rows that a migration writes.
+SELECT coalesce(sum(length(CAST(client_id AS BLOB)) + 50), 0) FROM sessions;
 
 -- v2_generations --
 CREATE TABLE generations (
@@ -63,8 +60,13 @@ DROP TABLE watermarks;
 -- v2_rename_watermarks --
 ALTER TABLE new_watermarks RENAME TO watermarks;
 
+-- v2_queues --
+CREATE TABLE queues (
+    client_id TEXT PRIMARY KEY,
+    messages INTEGER NOT NULL,
+    size INTEGER NOT NULL
+) WITHOUT ROWID;
+
 -- v2_count_queues --
-UPDATE sessions SET (queued_messages, queued_size) = (
-    SELECT count(*), coalesce(sum(link.size), 0)
-    FROM queuedmessagesclients AS link WHERE link.client_id = sessions.client_id
-);
+INSERT INTO queues (client_id, messages, size)
+SELECT client_id, count(*), sum(size) FROM queuedmessagesclients GROUP BY client_id;

@@ -90,7 +90,5 @@ DELETE FROM queuedmessages AS message WHERE NOT EXISTS (
 );
 
 -- count_queues --
-UPDATE sessions SET (queued_messages, queued_size) = (
-    SELECT count(*), coalesce(sum(link.size), 0)
-    FROM queuedmessagesclients AS link WHERE link.client_id = sessions.client_id
-);
+INSERT INTO queues (client_id, messages, size)
+SELECT client_id, count(*), sum(size) FROM queuedmessagesclients GROUP BY client_id;

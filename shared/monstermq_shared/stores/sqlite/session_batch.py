@@ -18,7 +18,7 @@ class Batch:
         sessions: Rows of ``sessions``.
         messages: Offset -> record, once however many clients it is for.
         subscriptions, open_ids, in_flight: What is put and deleted in the tables of these names.
-        queued: Client -> offset -> QoS.
+        queued: Client -> offset -> size and QoS, as the statement ``put_links`` reads them.
         dequeued: Client -> offsets.
         unknown: Client -> those of the latter whose size nobody has said.
         trims: What comes last.
@@ -37,6 +37,7 @@ class Batch:
         self.unknown: dict[str, list[int]] = {}
         self.trims: dict[str, Trim] = {}
         self.totals = Totals()
+        self._sizes: dict[int, int] = {}
         for client_id, change in changes.items():
             self._add(client_id, change)
 
@@ -46,24 +47,39 @@ class Batch:
         if change.session is not None:
             self.sessions.append(session_row(change.session))
         if change.queued:
-            self.messages.update((at, record) for at, (record, _) in change.queued.items())
-            self.queued[client_id] = {at: qos for at, (_, qos) in change.queued.items()}
-            size = sum(size_of(record) for record, _ in change.queued.values())
-            self.totals.add(client_id, len(change.queued), size)
+            self._add_queued(client_id, change.queued)
         if change.dequeued:
             self._add_dequeued(client_id, change.dequeued)
         if change.trim is not None:
             self.trims[client_id] = change.trim
-        self.subscriptions.add(client_id, change.subscriptions)
-        self.open_ids.add(client_id, change.open_ids)
-        self.in_flight.add(client_id, change.in_flight)
+        if change.subscriptions:
+            self.subscriptions.add(client_id, change.subscriptions)
+        if change.open_ids:
+            self.open_ids.add(client_id, change.open_ids)
+        if change.in_flight:
+            self.in_flight.add(client_id, change.in_flight)
+
+    def _add_queued(self, client_id: str, queued: Mapping[int, tuple[Record, int]]) -> None:
+        messages, sizes = self.messages, self._sizes
+        links: dict[int, int] = {}
+        total = 0
+        for offset, (record, qos) in queued.items():
+            if offset in messages:
+                size = sizes[offset]
+            else:
+                messages[offset] = record
+                size = sizes[offset] = size_of(record)
+            links[offset] = size << 2 | qos
+            total += size
+        self.queued[client_id] = links
+        self.totals.add(client_id, len(links), total)
 
     def _add_dequeued(self, client_id: str, dequeued: Mapping[int, int | None]) -> None:
         self.dequeued[client_id] = [*dequeued]
-        sizes = [size for size in dequeued.values() if size is not None]
-        if len(sizes) < len(dequeued):
+        sizes = [*dequeued.values()]
+        if None in sizes:
             self.unknown[client_id] = [at for at, size in dequeued.items() if size is None]
-        self.totals.add(client_id, -len(dequeued), -sum(sizes))
+        self.totals.add(client_id, -len(sizes), -sum(filter(None, sizes)))
 
 
 class Rows:
@@ -80,8 +96,6 @@ class Rows:
 
     def add(self, client_id: str, mapping: Mapping[Any, Any]) -> None:
         """Sort what has a value from what is to be deleted."""
-        if not mapping:
-            return
         put = {key: value for key, value in mapping.items() if value is not None}
         if put:
             self.put[client_id] = put
@@ -93,25 +107,29 @@ class Totals:
     """How many messages, and how many bytes, the queues of clients grow by; or which to count."""
 
     def __init__(self) -> None:
-        self._changes: dict[str, tuple[int, int]] = {}
+        self._changes: dict[str, list[int]] = {}
         self._to_count: set[str] = set()
 
     def add(self, client_id: str, messages: int, size: int) -> None:
         """Take into account that so many have come; negative if they went."""
-        messages_before, size_before = self._changes.get(client_id, (0, 0))
-        self._changes[client_id] = (messages_before + messages, size_before + size)
+        change = self._changes.get(client_id)
+        if change is None:
+            self._changes[client_id] = [messages, size]
+        else:
+            change[0] += messages
+            change[1] += size
 
     def count(self, clients: Iterable[str]) -> None:
         """Have these counted: some rows were there already, or not there any more."""
         self._to_count.update(clients)
 
     @property
-    def changes(self) -> dict[str, tuple[int, int]]:
+    def changes(self) -> dict[str, list[int]]:
         """Client -> messages and bytes, without those that stay the same or are counted."""
         return {
             client_id: change
             for client_id, change in self._changes.items()
-            if change != (0, 0) and client_id not in self._to_count
+            if (change[0] or change[1]) and client_id not in self._to_count
         }
 
     @property

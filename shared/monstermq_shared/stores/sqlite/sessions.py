@@ -33,6 +33,7 @@ TABLES = (
     "subscriptions",
     "queuedmessages",
     "queuedmessagesclients",
+    "queues",
     "open_ids",
     "inflight",
 )
@@ -44,6 +45,7 @@ SCHEMA = (
 _ENDED_STATEMENTS = (
     "end_messages",
     "end_links",
+    "end_queues",
     "end_subscriptions",
     "end_open_ids",
     "end_inflight",
@@ -136,12 +138,10 @@ class SqliteSessionStore:
         if not batch.queued:
             return
         messages = [*map(queue_row, batch.messages.values())]
-        new_messages = self._put_messages.execute(connection, messages, columns)
+        self._put_messages.execute(connection, messages, columns)
         parameters = (to_json(batch.queued), *columns)
-        new_links = connection.execute(_QUERIES["put_links"], parameters).rowcount
-        links = sum(map(len, batch.queued.values()))
-        if new_messages < len(messages) or new_links < links:
-            # What was there already stays as it was, and may have another size.
+        added = connection.execute(_QUERIES["put_links"], parameters).rowcount
+        if added < sum(map(len, batch.queued.values())):
             batch.totals.count(batch.queued)
 
     def _dequeue(

@@ -11,9 +11,7 @@ CREATE TABLE IF NOT EXISTS sessions (
     last_will_qos INTEGER,
     last_will_retain BOOLEAN,
     incarnation INTEGER NOT NULL,
-    expiry_s INTEGER,
-    queued_messages INTEGER NOT NULL DEFAULT 0,
-    queued_size INTEGER NOT NULL DEFAULT 0
+    expiry_s INTEGER
 ) WITHOUT ROWID;
 
 -- subscriptions_table --
@@ -45,7 +43,7 @@ CREATE TABLE IF NOT EXISTS queuedmessages (
     properties TEXT,
     expires_at TEXT,
     message_id INTEGER AS (0),
-    UNIQUE (generation, partition, position)
+    UNIQUE (position, partition, generation)
 );
 
 -- queuedmessagesclients_table --
@@ -64,6 +62,14 @@ CREATE TABLE IF NOT EXISTS queuedmessagesclients (
 -- Answers whether anybody still waits for a message.
 CREATE INDEX IF NOT EXISTS queuedmessagesclients_position_idx
 ON queuedmessagesclients (position, partition, generation);
+
+-- queues_table --
+-- How long each queue is. Not in ``sessions``: a commit writes whole pages, and its rows are large.
+CREATE TABLE IF NOT EXISTS queues (
+    client_id TEXT PRIMARY KEY,
+    messages INTEGER NOT NULL,
+    size INTEGER NOT NULL
+) WITHOUT ROWID;
 
 -- open_ids_table --
 CREATE TABLE IF NOT EXISTS open_ids (
@@ -106,6 +112,9 @@ WHERE rowid IN (
 
 -- end_links --
 DELETE FROM queuedmessagesclients WHERE client_id IN (SELECT value FROM json_each(?1));
+
+-- end_queues --
+DELETE FROM queues WHERE client_id IN (SELECT value FROM json_each(?1));
 
 -- end_subscriptions --
 DELETE FROM subscriptions WHERE client_id IN (SELECT value FROM json_each(?1));
@@ -158,18 +167,11 @@ VALUES {rows}
 ON CONFLICT DO NOTHING;
 
 -- put_links --
--- ?1 is JSON: client -> position -> QoS; ?2 and ?3 are generation and partition, as in all
--- statements below. The messages are there already. The size is what ``records.size_of`` returns.
+-- ?1 is JSON: client -> position -> 4 * size + QoS, where the size is ``records.size_of``; ?2 and ?3
+-- are generation and partition, as in all statements below.
 INSERT INTO queuedmessagesclients (client_id, generation, partition, position, qos, size)
-SELECT
-    client.key, ?2, ?3, message.position, item.value,
-    length(CAST(message.topic AS BLOB)) + length(CAST(message.client_id AS BLOB))
-        + length(message.payload)
-FROM json_each(?1) AS client, json_each(client.value) AS item
-CROSS JOIN queuedmessages AS message
-    ON message.generation = ?2 AND message.partition = ?3
-    AND message.position = CAST(item.key AS INTEGER)
-WHERE true
+SELECT client.key, ?2, ?3, CAST(item.key AS INTEGER), item.value & 3, item.value >> 2
+FROM json_each(?1) AS client, json_each(client.value) AS item WHERE true
 ON CONFLICT DO NOTHING;
 
 -- sizes_of_links --
@@ -185,24 +187,20 @@ SELECT json_group_object(client_id, size) FROM (
 
 -- delete_links --
 -- ?1 is JSON: client -> positions.
-DELETE FROM queuedmessagesclients WHERE (client_id, generation, partition, position) IN (
-    SELECT client.key, ?2, ?3, item.value
+DELETE FROM queuedmessagesclients
+WHERE generation = ?2 AND partition = ?3 AND (client_id, position) IN (
+    SELECT client.key, item.value
     FROM json_each(?1) AS client, json_each(client.value) AS item
 );
 
 -- delete_messages --
 -- ?1 as in delete_links: of these messages, delete those nobody waits for any more.
 DELETE FROM queuedmessages
-WHERE rowid IN (
-    SELECT message.rowid
-    FROM json_each(?1) AS client, json_each(client.value) AS item
-    CROSS JOIN queuedmessages AS message
-        ON message.generation = ?2 AND message.partition = ?3 AND message.position = item.value
+WHERE generation = ?2 AND partition = ?3 AND position IN (
+    SELECT item.value FROM json_each(?1) AS client, json_each(client.value) AS item
 ) AND NOT EXISTS (
     SELECT 1 FROM queuedmessagesclients AS link
-    WHERE link.position = queuedmessages.position
-    AND link.partition = queuedmessages.partition
-    AND link.generation = queuedmessages.generation
+    WHERE link.position = queuedmessages.position AND link.partition = ?3 AND link.generation = ?2
 );
 
 -- oldest_links --
@@ -219,18 +217,19 @@ SELECT json_group_object(key, json((
 
 -- add_to_queues --
 -- ?1 is JSON: client -> [messages, bytes] that it has more than before.
-UPDATE sessions SET
-    queued_messages = queued_messages + (change.value ->> 0),
-    queued_size = queued_size + (change.value ->> 1)
-FROM json_each(?1) AS change WHERE client_id = change.key;
+INSERT INTO queues (client_id, messages, size)
+SELECT key, value ->> 0, value ->> 1 FROM json_each(?1) WHERE true
+ON CONFLICT (client_id) DO UPDATE SET
+    messages = messages + excluded.messages, size = size + excluded.size;
 
 -- count_queues --
 -- ?1 is a JSON array of clients.
-UPDATE sessions SET (queued_messages, queued_size) = (
-    SELECT count(*), coalesce(sum(link.size), 0)
-    FROM queuedmessagesclients AS link WHERE link.client_id = sessions.client_id
-)
-WHERE client_id IN (SELECT value FROM json_each(?1));
+INSERT INTO queues (client_id, messages, size)
+SELECT client.value, count(link.client_id), coalesce(sum(link.size), 0)
+FROM json_each(?1) AS client
+LEFT JOIN queuedmessagesclients AS link ON link.client_id = client.value
+GROUP BY client.value
+ON CONFLICT (client_id) DO UPDATE SET messages = excluded.messages, size = excluded.size;
 
 -- put_open_ids --
 -- ?1 is JSON: client -> packet id -> position.
@@ -270,8 +269,9 @@ SELECT
     client_id, incarnation, clean_session, connected,
     unixepoch(substr(update_time, 1, 19)) * 1000 + substr(update_time, 21, 3),
     information, last_will_topic, last_will_message, last_will_qos, last_will_retain,
-    queued_messages, queued_size
-FROM sessions WHERE client_id > ?1 ORDER BY client_id LIMIT ?2;
+    coalesce(messages, 0), coalesce(size, 0)
+FROM sessions LEFT JOIN queues USING (client_id)
+WHERE client_id > ?1 ORDER BY client_id LIMIT ?2;
 
 -- load_subscriptions --
 -- Of the clients after ?1 and before ?2; as those below.
