@@ -95,7 +95,9 @@ CREATE TABLE inflight (
 -- end_queues --
 -- Here and below, what is to be changed is looked up row by row, each by its whole key (OFFSET 0
 -- keeps a subquery a subquery): before anybody has analysed a table, the planner would rather read
--- all of a partition, and compare that with what is to be changed.
+-- all of a partition, and compare that with what is to be changed. Whether others wait for a
+-- message is asked in order of position, which only the index by position has: while a table is
+-- empty, reading all of its key would seem to cost no more, and that plan would be kept.
 --
 -- Deletes up to $2 links of the clients, of all partitions, and the messages that nobody else waits
 -- for. Returns how many links there were.
@@ -114,8 +116,10 @@ WITH links AS (
         ) AS message
         WHERE NOT EXISTS (
             SELECT FROM queuedmessagesclients AS other
-            WHERE other.position = links.position AND other.generation = links.generation
-            AND other.partition = links.partition AND other.client_digest <> ALL($1::bytea[])
+            WHERE other.position BETWEEN links.position AND links.position
+            AND other.generation = links.generation AND other.partition = links.partition
+            AND other.client_digest <> ALL($1::bytea[])
+            ORDER BY other.position OFFSET 0
         )
     ))
 )
@@ -241,7 +245,9 @@ DELETE FROM queuedmessages WHERE ctid = ANY(ARRAY(
     ) AS message
     WHERE NOT EXISTS (
         SELECT FROM queuedmessagesclients AS link
-        WHERE link.position = gone.position AND link.generation = $2 AND link.partition = $3
+        WHERE link.position BETWEEN gone.position AND gone.position
+        AND link.generation = $2 AND link.partition = $3
+        ORDER BY link.position OFFSET 0
     )
 ));
 

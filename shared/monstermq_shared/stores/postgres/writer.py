@@ -16,7 +16,7 @@ from monstermq_shared.stores.postgres.holder import Backend, Holder
 # All its statements find rows by their keys. A table that was empty when a statement was planned
 # may be large a moment later, and the plan is kept until somebody analyses the table. And whether
 # anybody waits for a message is known from the first who does: a bitmap would collect them all.
-_SETTINGS = """
+SETTINGS = """
 SET enable_seqscan = off;
 SET enable_bitmapscan = off;
 SET enable_hashjoin = off;
@@ -153,7 +153,7 @@ class Writer:
         self._lost, self._backend, self._connection = self._backend or self._lost, None, None
         connection = await self._connect()
         try:
-            await connection.execute(_SETTINGS)
+            await connection.execute(SETTINGS)
             if self._lost is not None:
                 await self._lost.end(connection)
             if self._holder is not None:

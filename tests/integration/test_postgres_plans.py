@@ -1,0 +1,105 @@
+"""Statements of commits read what they change and no more, planned while the tables were empty."""
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from tests.support.postgres_database import connected, open_database
+
+from monstermq_shared.stores.changes import ClientChanges
+from monstermq_shared.stores.postgres.connection import Connection
+from monstermq_shared.stores.postgres.rows import digest
+from monstermq_shared.stores.postgres.session_tables import QUERIES
+from monstermq_shared.stores.postgres.writer import SETTINGS
+from monstermq_shared.testing.builders import (
+    commit_sessions,
+    make_queue,
+    make_record,
+    make_session,
+)
+
+pytestmark = pytest.mark.integration
+
+QUEUED = 10_000
+CLIENTS = 20
+CHANGED = 100
+
+# For each row to be changed; the key's index alone has a hundred pages.
+ROWS_MAX = 20
+BLOCKS_MAX = 30
+
+
+def name_of(offset: int) -> str:
+    return f"client{offset % CLIENTS}"
+
+
+def keys(*clients: str) -> str:
+    """Write digests of clients as an array of SQL."""
+    return "ARRAY[" + ", ".join(f"'\\x{digest(name).hex()}'::bytea" for name in clients) + "]"
+
+
+OFFSETS = range(5_000, 5_000 + CHANGED)
+POSITIONS = f"ARRAY[{', '.join(map(str, OFFSETS))}]::bigint[]"
+LINKS = f"{keys(*map(name_of, OFFSETS))}, {POSITIONS}"
+
+STATEMENTS = {
+    "delete_links": f"{LINKS}, 1, 0",
+    "delete_messages": f"{POSITIONS}, 1, 0",
+    "end_queues": f"{keys('client7')}, {CHANGED}",
+    "oldest_links": f"{keys('client7')}, ARRAY[5000]::bigint[], 1, 0, {CHANGED}",
+    "add_links": f"{LINKS}, ARRAY[{', '.join('1' for _ in OFFSETS)}]::smallint[], 1, 0",
+}
+
+
+@pytest.fixture
+async def planned(postgres_schema: str) -> AsyncIterator[Connection]:
+    """A connection that has planned all of them on empty tables, which are full by now."""
+    database = await open_database(postgres_schema)
+    sessions = {
+        name: ClientChanges(session=make_session(name)) for name in map(name_of, range(CLIENTS))
+    }
+    await commit_sessions(database, 1, **sessions)
+    async with connected(postgres_schema) as connection:
+        await connection.execute(SETTINGS)
+        for name, arguments in STATEMENTS.items():
+            await connection.execute(f"PREPARE {name} AS {QUERIES[name]}")
+            await connection.execute(f"EXECUTE {name}({arguments})")
+        records = [make_record(offset) for offset in range(QUEUED)]
+        queues = {
+            name: ClientChanges(
+                queued=make_queue(at for at in records if name_of(at.offset) == name)
+            )
+            for name in sessions
+        }
+        await commit_sessions(database, QUEUED, **queues)
+        yield connection
+    await database.close()
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for below in plan.get("Plans", ()):
+        yield from nodes(below)
+
+
+def rows_of(node: dict[str, Any]) -> int:
+    return int(
+        (node["Actual Rows"] + node.get("Rows Removed by Join Filter", 0)) * node["Actual Loops"]
+    )
+
+
+def blocks_of(node: dict[str, Any]) -> int:
+    return int(node["Shared Hit Blocks"] + node["Shared Read Blocks"])
+
+
+@pytest.mark.parametrize(("name", "arguments"), STATEMENTS.items(), ids=STATEMENTS)
+async def test_a_statement_that_was_planned_on_empty_tables_reads_what_it_changes(
+    planned: Connection, name: str, arguments: str
+) -> None:
+    explained = await planned.fetchval(
+        f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE {name}({arguments})"
+    )
+    found = list(nodes(json.loads(explained)[0]["Plan"]))
+    assert CHANGED <= max(map(rows_of, found)) <= CHANGED * ROWS_MAX
+    assert max(map(blocks_of, found)) <= CHANGED * BLOCKS_MAX
