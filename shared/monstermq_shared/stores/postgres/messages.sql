@@ -162,8 +162,8 @@ SELECT count(*) FROM (SELECT FROM "{table}" LIMIT $1) AS found;
 SELECT reltuples::bigint FROM pg_class WHERE oid = '"{table}"'::regclass;
 
 -- purge --
--- Rows that a commit is just replacing are left to the next time.
-DELETE FROM "{table}" WHERE topic_digest IN (
+-- Rows that a commit is just replacing are left to the next time. (ANY reads the subquery once.)
+DELETE FROM "{table}" WHERE topic_digest = ANY(ARRAY(
     SELECT topic_digest FROM "{table}"
     WHERE time < to_timestamp($1::float8 / 1000) LIMIT $2 FOR UPDATE SKIP LOCKED
-);
+));

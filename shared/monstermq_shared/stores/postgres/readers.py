@@ -13,8 +13,12 @@ from monstermq_shared.stores.postgres.errors import translated
 CONNECTIONS_MAX = 3
 """Reads of any number of clients share them: whoever comes later waits."""
 
-# Values decide how a page is best read, and planning takes less than reading the wrong way.
-_SETTINGS = "SET plan_cache_mode = force_custom_plan"
+# Values decide how a page is best read, and planning takes less than reading the wrong way. Pages
+# are read in the order of an index: a bitmap would first collect all that may follow the page.
+_SETTINGS = """
+SET plan_cache_mode = force_custom_plan;
+SET enable_bitmapscan = off;
+"""
 
 
 class Readers:
