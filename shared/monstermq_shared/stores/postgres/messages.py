@@ -43,7 +43,8 @@ PURGE_ROWS_MAX = 2_000
 """Rows that one statement deletes: others that want to write them wait until it has committed."""
 
 _PAGE_ROWS = 1_000
-_STRETCH_ROWS = 10_000
+_STRETCH_ROWS_MAX = 10_000
+_STRETCH_GROWTH = 4
 _EXACT_COUNT_MAX = 100_000
 _IN_PATTERNS = re.compile(r"([\\%_])")
 
@@ -174,7 +175,7 @@ class PostgresMessageStore:
         """
         rows_max, size_max = min(page.rows_left, _PAGE_ROWS), page.size_left
         # Without a pattern everything is wanted, so no more is looked at than there is room for.
-        stretch = rows_max if pattern is None else _STRETCH_ROWS
+        stretch = rows_max if pattern is None else page.next_stretch()
         rows = await self._readers.fetch(
             self._queries["page"], *bounds, pattern, rows_max, stretch, size_max
         )
@@ -203,6 +204,12 @@ class _Page:
         self.rows_left = limit
         self.size_left = size_max
         self._filter = topic_filter
+        self._stretch = limit
+
+    def next_stretch(self) -> int:
+        """Return how many rows to look at next: more each time, because matches may be rare."""
+        stretch = self._stretch = min(self._stretch * _STRETCH_GROWTH, _STRETCH_ROWS_MAX)
+        return stretch
 
     @property
     def is_full(self) -> bool:
