@@ -13,20 +13,15 @@ import asyncpg
 from monstermq_shared.errors import StoreDamaged
 from monstermq_shared.records import Record
 from monstermq_shared.stores.postgres.connection import Connection
-from monstermq_shared.stores.postgres.rows import Place, message_uuid
+from monstermq_shared.stores.postgres.rows import MESSAGE_UUID_LENGTH, Place, message_uuid
 
-RECORD_COLUMNS = (
-    "time",
-    "generation",
-    "qos",
-    "partition",
-    "position",
-    "retained",
-    "topic",
-    "client_id",
-    "message_uuid",
-)
-"""What ``encode_record`` writes, in this order; digest (if there is one) and payload follow."""
+_PLACE_COLUMNS = ("time", "generation", "qos", "partition", "position", "retained")
+
+RECORD_COLUMNS = (*_PLACE_COLUMNS, "topic", "client_id", "message_uuid")
+"""What ``encode_record`` writes, in this order; the payload follows, whatever its column is."""
+
+TOPIC_COLUMNS = (*_PLACE_COLUMNS, "topic", "client_id", "topic_digest", "message_uuid")
+"""The same where the digest of the topic is given."""
 
 LINK_COLUMNS = ("client_digest", "generation", "partition", "position", "qos", "size")
 """What ``encode_link`` writes, in this order."""
@@ -42,8 +37,9 @@ _TRAILER = b"\xff\xff"
 # The server counts microseconds, and from 2000.
 _EPOCH_US = 946_684_800_000_000
 # The number of columns, then each with its length before it.
-_FIXED = struct.Struct("!hiqihihiiiqi?i")
-_LINK = struct.Struct("!hi16sihiiiqihiq")
+_pack_fixed = struct.Struct("!hiqihihiiiqi?i").pack
+_pack_uuid = struct.Struct("!i36si").pack
+_pack_link = struct.Struct("!hi16sihiiiqihiq").pack
 _pack_length = struct.Struct("!i").pack
 
 
@@ -53,23 +49,29 @@ def encode_record(record: Record, place: Place, *, topic_digest: bytes = b"") ->
     Args:
         record: What it says.
         place: Its partition.
-        topic_digest: The last column but one, in tables that have it.
+        topic_digest: For tables that have it.
     """
     topic = record.topic.encode()
     client_id = record.client_id.encode()
-    uuid = message_uuid(record).encode()
     payload = record.payload
     generation, partition = place
     columns = len(RECORD_COLUMNS) + 1
     if topic_digest:
         columns += 1
         topic_digest = _pack_length(len(topic_digest)) + topic_digest
-    fixed = _FIXED.pack(
-        *(columns, 8, record.timestamp_ms * 1000 - _EPOCH_US, 2, generation, 2, record.qos),
-        *(4, partition, 8, record.offset, 1, record.retained, len(topic)),
+    uuid = record.id.encode()
+    if len(uuid) == MESSAGE_UUID_LENGTH:
+        tail = _pack_uuid(MESSAGE_UUID_LENGTH, uuid, len(payload))
+    else:
+        uuid = message_uuid(record).encode()
+        tail = _pack_length(len(uuid)) + uuid + _pack_length(len(payload))
+    time_us = record.timestamp_ms * 1000 - _EPOCH_US
+    fixed = _pack_fixed(
+        *(columns, 8, time_us, 2, generation, 2, record.qos, 4, partition, 8, record.offset),
+        *(1, record.retained, len(topic)),
     )
-    texts = (fixed, topic, _pack_length(len(client_id)), client_id, _pack_length(len(uuid)), uuid)
-    return b"".join((*texts, topic_digest, _pack_length(len(payload)))), payload
+    texts = (fixed, topic, _pack_length(len(client_id)), client_id, topic_digest, tail)
+    return b"".join(texts), payload
 
 
 def encode_link(client_digest: bytes, place: Place, link: tuple[int, int, int]) -> EncodedRow:
@@ -82,7 +84,7 @@ def encode_link(client_digest: bytes, place: Place, link: tuple[int, int, int]) 
     """
     generation, partition = place
     offset, qos, size = link
-    row = _LINK.pack(
+    row = _pack_link(
         *(6, 16, client_digest, 2, generation, 4, partition, 8, offset, 2, qos, 8, size)
     )
     return row, b""

@@ -7,7 +7,7 @@ from monstermq_shared.records import Record, size_of
 from monstermq_shared.stores.changes import MessageChanges
 from monstermq_shared.stores.ports import PAGE_SIZE_MAX
 from monstermq_shared.stores.postgres.connection import Connection
-from monstermq_shared.stores.postgres.copying import RECORD_COLUMNS, copy_rows, encode_record
+from monstermq_shared.stores.postgres.copying import TOPIC_COLUMNS, copy_rows, encode_record
 from monstermq_shared.stores.postgres.readers import Readers, changed_rows
 from monstermq_shared.stores.postgres.rows import (
     FRAGMENTS,
@@ -143,7 +143,7 @@ class PostgresMessageStore:
         await copy_rows(
             connection,
             self._staging,
-            [*RECORD_COLUMNS, "topic_digest", "payload"],
+            [*TOPIC_COLUMNS, "payload"],
             (encode_record(record, place, topic_digest=digest(record.topic)) for record in records),
             schema="pg_temp",
         )

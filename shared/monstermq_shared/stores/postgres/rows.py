@@ -21,7 +21,7 @@ ROWS_MAX = 500
 SIZE_MAX = 256 * 1024
 """Bytes of records after which it carries no more."""
 
-MESSAGE_UUID_LENGTH_MAX = 36
+MESSAGE_UUID_LENGTH = 36
 
 
 class Place(NamedTuple):
@@ -43,7 +43,7 @@ def digest(text: str) -> bytes:
 
 def message_uuid(record: Record) -> str:
     """Return a record's id as its column takes it; whoever wrote to the bus may have made it."""
-    return record.id[:MESSAGE_UUID_LENGTH_MAX]
+    return record.id[:MESSAGE_UUID_LENGTH]
 
 
 def fits_one_statement(records: Sequence[Record]) -> bool:

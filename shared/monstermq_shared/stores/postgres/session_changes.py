@@ -118,13 +118,13 @@ class SessionBatch:
     # -- queues ------------------------------------------------------------------------------------
 
     def _messages(self) -> Iterator[Record]:
-        """Yield each queued message once, however many clients it is for."""
-        seen: set[int] = set()
+        """Yield each queued message once, however many clients it is for, in order of offset."""
+        found: dict[int, Record] = {}
         for _, change in self._changes.values():
             for offset, (record, _) in change.queued.items():
-                if offset not in seen:
-                    seen.add(offset)
-                    yield record
+                found[offset] = record
+        for offset in sorted(found):
+            yield found[offset]
 
     async def _copy_queued(self) -> None:
         """Queue messages of which none is queued already."""
