@@ -1,96 +1,84 @@
-"""docs/postgres.md, taken at its word: its SQL prepares a server, lets readers in and monitors."""
+"""``docs/postgres.md``, taken at its word: its columns are there, its queries run."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.integration.observing import until_ready
-from tests.support.broker import LOOPBACK
-from tests.support.load import Cast
-from tests.support.newcomer import Newcomer, leave_traces
-from tests.support.postgres import PostgresServer
-from tests.support.repository import ROOT
+from tests.support.postgres_database import connected, open_database
 
-from monstermq_shared.exit_codes import ExitCode
+from monstermq_shared.records import Record, size_of
+from monstermq_shared.stores.changes import ClientChanges, Commit
+from monstermq_shared.stores.postgres.connection import Connection
+from monstermq_shared.testing.builders import (
+    ARCHIVE,
+    NOON_MS,
+    commit_once,
+    make_queue,
+    make_session,
+)
 
 pytestmark = pytest.mark.integration
 
-TEXT = (ROOT / "docs" / "postgres.md").read_text(encoding="utf-8")
-OWNER, DATABASE, SCHEMA, PASSWORD = "monstermq", "monster", "monstermq", "choose one"
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "postgres.md").read_text(encoding="utf-8")
+TABLES = DOCUMENT.partition("## The tables\n")[2].partition("\n## ")[0]
+QUERIES = re.findall(r"^```sql\n(.*?)^```$", TABLES, re.MULTILINE | re.DOTALL)
+COLUMNS = re.findall(r"^\|[^|]*\| (`[^|]+) \|", TABLES, re.MULTILINE)
 
-Start = Callable[[str], Newcomer]
-
-
-def statements(beginning: str) -> list[str]:
-    """Return the statements of the block that begins so."""
-    blocks = re.findall(r"^```sql\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
-    (block,) = (block for block in blocks if block.startswith(beginning))
-    return [statement.strip() for statement in block.split(";") if statement.strip()]
+MESSAGES = [
+    ("plant/line1/temperature", b"21.5"),
+    ("plant/line1/temperature", b"22.5"),
+    ("plant/line1/temperature", b"broken"),
+    ("plant/line2/temperature", b"\xff"),
+]
 
 
 @pytest.fixture
-def start(tmp_path: Path, own_postgres: PostgresServer) -> Iterator[Start]:
-    """Starts the example on a database of that server, as the document's role."""
-    opened: list[Newcomer] = []
-
-    def on(database: str) -> Newcomer:
-        variables = {
-            "MONSTERMQ_POSTGRES__URL": (
-                f"jdbc:postgresql://{LOOPBACK}:{own_postgres.port}/{database}"
-            ),
-            "MONSTERMQ_POSTGRES__USER": OWNER,
-            "MONSTERMQ_POSTGRES__PASS": PASSWORD,
-        }
-        example = ROOT / "examples" / "config-postgres.yaml"
-        newcomer = Newcomer(tmp_path, config=example, variables=variables)
-        opened.append(newcomer)
-        newcomer.run()
-        return newcomer
-
-    yield on
-    for newcomer in opened:
-        newcomer.close()
-
-
-async def test_the_broker_runs_on_what_the_document_makes_and_readers_only_read(
-    start: Start, own_postgres: PostgresServer, cast: Cast
-) -> None:
-    server = own_postgres
-    server.psql(*statements("CREATE ROLE monstermq"))
-    newcomer = start(DATABASE)
-    await until_ready(newcomer, 200)
-    await leave_traces(newcomer, cast)
-    server.psql(*statements("CREATE ROLE reader"), database=DATABASE)
-    read = "SELECT count(*) FROM mcparchive WHERE topic = 'tour/values'"
-    assert server.psql("SET ROLE reader", read, database=DATABASE) == "3"
-    with pytest.raises(AssertionError, match="permission denied"):
-        server.psql("SET ROLE reader", "DELETE FROM mcparchive", database=DATABASE)
-
-    _, _, monitoring = TEXT.partition("\n## Monitoring\n")
-    queries = re.findall(r"`(SELECT [^`]+)`", monitoring)
-    assert len(queries) == 3
-    activity, holder, sizes = (
-        server.psql(f'SET ROLE "{OWNER}"', query, database=DATABASE) for query in queries
+async def sql(postgres_schema: str) -> AsyncIterator[Connection]:
+    """A database with something in it."""
+    database = await open_database(postgres_schema)
+    records = [
+        Record(topic, payload, 1, False, "press", NOON_MS + number, number)
+        for number, (topic, payload) in enumerate(MESSAGES)
+    ]
+    changes = ClientChanges(
+        session=make_session("panel"),
+        subscriptions={"plant/+/temperature": 1},
+        queued=make_queue(records),
     )
-    assert activity
-    assert f"|{newcomer.pid}|" in holder
-    assert "mcparchive|" in sizes
-    assert newcomer.stop() == ExitCode.OK
-    assert server.psql(queries[1], database=DATABASE) == "||"
+    commit = Commit(upto=9, archives={ARCHIVE: records}, sessions={"panel": changes})
+    await commit_once(database, commit, "all")
+    await database.close()
+    async with connected(postgres_schema) as connection:
+        yield connection
 
 
-async def test_the_broker_keeps_to_the_schema_that_the_document_gives_it(
-    start: Start, own_postgres: PostgresServer, cast: Cast
-) -> None:
-    server = own_postgres
-    server.psql(statements("CREATE ROLE monstermq")[0], "CREATE DATABASE plant")
-    server.psql(*statements("CREATE SCHEMA"), database="plant")
-    (parameter,) = set(re.findall(r"/plant(\?\w+=\w+)`", TEXT))
-    newcomer = start(f"plant{parameter}")
-    await leave_traces(newcomer, cast)
-    assert newcomer.stop() == ExitCode.OK
-    count = f"SELECT count(*) FROM {SCHEMA}.mcparchive WHERE topic = 'tour/values'"
-    assert server.psql(count, database="plant") == "3"
-    strangers = "SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace"
-    assert server.psql(strangers, database="plant") == "0"
+async def test_what_it_names_is_there(sql: Connection) -> None:
+    rows = await sql.fetch(
+        "SELECT column_name FROM information_schema.columns WHERE table_schema = current_schema()"
+    )
+    found = {row["column_name"] for row in rows}
+    named = {name for cell in COLUMNS for name in re.findall(r"`(\w+)`", cell)}
+    assert named - found == {"is_text", "levels"}
+    assert {"client_digest", "topic_digest", "holder_host", "kind"} <= named
+
+
+async def test_its_queries_answer(sql: Connection) -> None:
+    history, average, owed = [await sql.fetch(query) for query in QUERIES]
+    assert [row["payload"] for row in history] == ["21.5", "22.5", "broken"]
+    assert [(row["topic"], row["average"]) for row in average] == [
+        ("plant/line1/temperature", 22.0)
+    ]
+    (row,) = owed
+    size = sum(size_of(Record(*message, 0, False, "press", 0, 0)) for message in MESSAGES)
+    assert (row["client_id"], row["queued_messages"], row["queued_size"]) == ("panel", 4, size)
+    assert (row["oldest"].timestamp(), row["filters"]) == (
+        NOON_MS / 1000,
+        ["plant/+/temperature"],
+    )
+
+
+async def test_the_history_is_read_by_an_index(sql: Connection) -> None:
+    await sql.execute("SET enable_seqscan = off; SET enable_bitmapscan = off")
+    plan = await sql.fetch(f"EXPLAIN {QUERIES[0]}")
+    assert any("left_time_position_idx" in row[0] for row in plan)

@@ -66,10 +66,11 @@ async def test_a_second_broker_is_told_who_was_first(postgres_schema: str) -> No
 
 async def test_brokers_in_schemas_of_their_own_do_not_meet(postgres_schema: str) -> None:
     async with connected(postgres_schema) as connection:
-        await connection.execute("CREATE SCHEMA IF NOT EXISTS another_broker")
+        await connection.execute('CREATE SCHEMA IF NOT EXISTS "Another broker"')
     address = postgres_schema.rpartition("=")[0]
     first = await open_database(postgres_schema)
-    second = await open_database(f"{address}=another_broker")
+    second = await open_database(f'{address}="Another broker"')
+    assert await second.size() > 0
     await commit_archive(first, make_record(1))
     await commit_archive(second, make_record(1))
     await first.close()

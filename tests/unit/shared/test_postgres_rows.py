@@ -6,19 +6,18 @@ import struct
 import pytest
 
 from monstermq_shared.records import Record
-from monstermq_shared.stores.postgres import rows
+from monstermq_shared.stores.postgres import copying, rows
 from monstermq_shared.stores.postgres.messages import _pattern
 from monstermq_shared.stores.postgres.rows import Place
-
-PIECE_MAX = 64 * 1024
 
 
 def record(payload: bytes = b"x", record_id: str | None = None) -> Record:
     return Record("plant/\u00e4", payload, 2, True, "press", 946_684_800_001, 2**41, record_id)
 
 
-def fields(row: bytes) -> list[bytes]:
+def fields(encoded: copying.EncodedRow) -> list[bytes]:
     """Read a row as the server does."""
+    row = b"".join(encoded)
     (count,) = struct.unpack_from("!h", row)
     found, at = [], 2
     for _ in range(count):
@@ -30,9 +29,8 @@ def fields(row: bytes) -> list[bytes]:
 
 
 def test_a_row_has_its_columns_in_order() -> None:
-    row = fields(rows.encode_row(record(b"\0payload", "id"), Place(7, 3)))
-    assert len(row) == len(rows.COPIED_COLUMNS) + 1
-    assert dict(zip([*rows.COPIED_COLUMNS, "payload"], row, strict=True)) == {
+    row = fields(copying.encode_record(record(b"\0payload", "id"), Place(7, 3)))
+    assert dict(zip([*copying.RECORD_COLUMNS, "payload"], row, strict=True)) == {
         "time": (1000).to_bytes(8),
         "generation": (7).to_bytes(2),
         "qos": (2).to_bytes(2),
@@ -46,9 +44,17 @@ def test_a_row_has_its_columns_in_order() -> None:
     }
 
 
+def test_the_digest_of_the_topic_may_stand_among_them() -> None:
+    one = record(b"x")
+    row = fields(copying.encode_record(one, Place(7, 3), topic_digest=b"d" * 16))
+    found = dict(zip([*copying.TOPIC_COLUMNS, "payload"], row, strict=True))
+    assert found["topic_digest"] == b"d" * 16
+    assert (found["message_uuid"], found["payload"]) == (one.id.encode(), b"x")
+
+
 def test_a_link_has_its_columns_in_order() -> None:
-    row = fields(rows.encode_link(bytes(range(16)), Place(7, 3), (2**41, 1, 99)))
-    assert dict(zip(rows.LINK_COLUMNS, row, strict=True)) == {
+    row = fields(copying.encode_link(bytes(range(16)), Place(7, 3), (2**41, 1, 99)))
+    assert dict(zip(copying.LINK_COLUMNS, row, strict=True)) == {
         "client_digest": bytes(range(16)),
         "generation": (7).to_bytes(2),
         "partition": (3).to_bytes(4),
@@ -60,11 +66,18 @@ def test_a_link_has_its_columns_in_order() -> None:
 
 @pytest.mark.parametrize(
     "written",
-    [[], [b"x"], [b"x" * 100] * 10_000, [b"x" * 5_000_000], [b"x" * 70_000, b"y", b"z" * 64]],
-    ids=["none", "one", "small", "large", "mixed"],
+    [
+        [],
+        [(b"x", b"")],
+        [(b"x" * 50, b"y" * 50)] * 10_000,
+        [(b"x", b"y" * 5_000_000)],
+        [(b"x" * 70_000, b"y"), (b"", b"z" * 64)],
+        [(b"x", b"y" * 70_000), (b"z", b"z" * 64), (b"x" * 99, b"y" * 70_000)],
+    ],
+    ids=["none", "one", "small", "large", "long texts", "mixed"],
 )
 async def test_pieces_are_small_and_between_them_others_have_their_turn(
-    written: list[bytes],
+    written: list[copying.EncodedRow],
 ) -> None:
     turns = 0
 
@@ -75,10 +88,11 @@ async def test_pieces_are_small_and_between_them_others_have_their_turn(
             await asyncio.sleep(0)
 
     counting = asyncio.create_task(count_turns())
-    pieces = [piece async for piece in rows._pieces(written)]
+    pieces = [piece async for piece in copying.pieces(written)]
     counting.cancel()
-    assert b"".join(pieces) == b"PGCOPY\n\xff\r\n\0" + bytes(8) + b"".join(written) + b"\xff\xff"
-    assert max(map(len, pieces)) < 2 * PIECE_MAX
+    expected = b"".join(map(b"".join, written))
+    assert b"".join(pieces) == b"PGCOPY\n\xff\r\n\0" + bytes(8) + expected + b"\xff\xff"
+    assert max(map(len, pieces)) < 2 * copying.PIECE_SIZE
     assert turns >= len(pieces) - 2
 
 

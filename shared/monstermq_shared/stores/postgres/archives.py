@@ -9,16 +9,9 @@ from monstermq_shared.records import Record
 from monstermq_shared.stores.changes import ArchiveChanges
 from monstermq_shared.stores.ports import HISTORY_SIZE_MAX, check_limit
 from monstermq_shared.stores.postgres.connection import Connection
+from monstermq_shared.stores.postgres.copying import RECORD_COLUMNS, copy_rows, encode_record
 from monstermq_shared.stores.postgres.readers import Readers
-from monstermq_shared.stores.postgres.rows import (
-    COPIED_COLUMNS,
-    FRAGMENTS,
-    Place,
-    copy_rows,
-    encode_row,
-    record_arrays,
-    record_parts,
-)
+from monstermq_shared.stores.postgres.rows import FRAGMENTS, Place, record_arrays, record_parts
 from monstermq_shared.stores.postgres.tables import TableKind, columns
 from monstermq_shared.stores.sql import fill_in, load_queries
 
@@ -82,8 +75,8 @@ class PostgresArchiveStore:
         await copy_rows(
             connection,
             self._table,
-            [*COPIED_COLUMNS, "payload_blob"],
-            (encode_row(record, place) for record in changes),
+            [*RECORD_COLUMNS, "payload_blob"],
+            (encode_record(record, place) for record in changes),
         )
 
     async def history(

@@ -132,7 +132,7 @@ UPDATE monstermq_meta SET generation = $1, boot = $2;
 WITH RECURSIVE relations (oid) AS (
     SELECT pg_class.oid FROM pg_class
     JOIN monstermq_tables ON relname = name
-    WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p')
+    WHERE relnamespace = quote_ident(current_schema())::regnamespace AND relkind IN ('r', 'p')
     UNION
     SELECT inhrelid FROM relations JOIN pg_inherits ON inhparent = oid
 )

@@ -1,16 +1,19 @@
 """Retained messages and last values in PostgreSQL."""
 
 import re
+from collections.abc import Sequence
 
 from monstermq_shared.records import Record, size_of
 from monstermq_shared.stores.changes import MessageChanges
 from monstermq_shared.stores.ports import PAGE_SIZE_MAX
 from monstermq_shared.stores.postgres.connection import Connection
-from monstermq_shared.stores.postgres.readers import Readers
+from monstermq_shared.stores.postgres.copying import TOPIC_COLUMNS, copy_rows, encode_record
+from monstermq_shared.stores.postgres.readers import Readers, changed_rows
 from monstermq_shared.stores.postgres.rows import (
     FRAGMENTS,
     Place,
     digest,
+    fits_one_statement,
     parts,
     record_arrays,
     record_parts,
@@ -40,7 +43,8 @@ PURGE_ROWS_MAX = 2_000
 """Rows that one statement deletes: others that want to write them wait until it has committed."""
 
 _PAGE_ROWS = 1_000
-_STRETCH_ROWS = 10_000
+_STRETCH_ROWS_MAX = 10_000
+_STRETCH_GROWTH = 4
 _EXACT_COUNT_MAX = 100_000
 _IN_PATTERNS = re.compile(r"([\\%_])")
 
@@ -57,7 +61,8 @@ class PostgresMessageStore:
     def __init__(self, name: str, table: str, readers: Readers) -> None:
         self.name = name
         self._readers = readers
-        self._queries = fill_in(_QUERIES, {"table": table})
+        self._staging = f"new_{digest(table).hex()}"
+        self._queries = fill_in(_QUERIES, {"table": table, "staging": self._staging})
 
     async def apply(
         self, connection: Connection, place: Place, changes: MessageChanges, upto: int
@@ -67,9 +72,10 @@ class PostgresMessageStore:
         A row is never replaced by an older one, nor cleared if it is at ``upto`` or above.
         """
         records = [record for record in changes.values() if record is not None]
-        for part in record_parts(records):
-            digests = [digest(record.topic) for record in part]
-            await connection.execute(self._queries["upsert"], digests, *record_arrays(part), *place)
+        if not fits_one_statement(records) and await self._has_staging(connection):
+            await self._put_staged(connection, place, records)
+        else:
+            await self._put(connection, place, records)
         if len(records) < len(changes):
             cleared = [topic for topic, record in changes.items() if record is None]
             for topics in parts(cleared):
@@ -121,6 +127,37 @@ class PostgresMessageStore:
                 break
         return deleted
 
+    async def _put(self, connection: Connection, place: Place, records: Sequence[Record]) -> None:
+        """Write records by as many statements as carry them."""
+        for part in record_parts(records):
+            digests = [digest(record.topic) for record in part]
+            await connection.execute(self._queries["upsert"], digests, *record_arrays(part), *place)
+
+    async def _put_staged(
+        self, connection: Connection, place: Place, records: Sequence[Record]
+    ) -> None:
+        """Write many records: copied to a table of the session, and from there by two statements.
+
+        These are planned anew each time, because it matters how many rows both tables have.
+        """
+        await copy_rows(
+            connection,
+            self._staging,
+            [*TOPIC_COLUMNS, "payload"],
+            (encode_record(record, place, topic_digest=digest(record.topic)) for record in records),
+            schema="pg_temp",
+        )
+        added = changed_rows(await connection.execute(self._queries["add_staged"]))
+        if added < len(records):
+            await connection.execute(self._queries["replace_staged"])
+
+    async def _has_staging(self, connection: Connection) -> bool:
+        """Make the table of the session, unless it is there; tell whether it may be."""
+        ((is_there, may_be_made),) = await connection.fetch(self._queries["staging"])
+        if not is_there and may_be_made:
+            await connection.execute(self._queries["make_staging"])
+        return bool(is_there or may_be_made)
+
     async def _add_topic(self, page: "_Page", topic: str, after: str) -> None:
         """Add the record of one topic, if it is not on an earlier page."""
         if topic > after and not page.is_full:
@@ -138,7 +175,7 @@ class PostgresMessageStore:
         """
         rows_max, size_max = min(page.rows_left, _PAGE_ROWS), page.size_left
         # Without a pattern everything is wanted, so no more is looked at than there is room for.
-        stretch = rows_max if pattern is None else _STRETCH_ROWS
+        stretch = rows_max if pattern is None else page.next_stretch()
         rows = await self._readers.fetch(
             self._queries["page"], *bounds, pattern, rows_max, stretch, size_max
         )
@@ -167,6 +204,12 @@ class _Page:
         self.rows_left = limit
         self.size_left = size_max
         self._filter = topic_filter
+        self._stretch = limit
+
+    def next_stretch(self) -> int:
+        """Return how many rows to look at next: more each time, because matches may be rare."""
+        stretch = self._stretch = min(self._stretch * _STRETCH_GROWTH, _STRETCH_ROWS_MAX)
+        return stretch
 
     @property
     def is_full(self) -> bool:

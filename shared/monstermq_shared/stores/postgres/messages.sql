@@ -69,6 +69,53 @@ ON CONFLICT (topic_digest) DO UPDATE SET
 WHERE excluded.position > stored.position
 OR excluded.generation <> stored.generation OR excluded.partition <> stored.partition;
 
+-- staging --
+SELECT
+    to_regclass('pg_temp.{staging}') IS NOT NULL AS is_there,
+    has_database_privilege(current_database(), 'TEMPORARY') AS may_be_made;
+
+-- make_staging --
+-- What is on its way to a message store, in the session's own space, until the transaction ends.
+CREATE TEMPORARY TABLE {staging} (
+    time timestamptz, generation smallint, qos smallint, partition integer, position bigint,
+    retained boolean, topic text, client_id text, message_uuid text, payload bytea,
+    topic_digest bytea
+) ON COMMIT DELETE ROWS;
+
+-- add_staged --
+-- What is not there. ON CONFLICT alone would make all generated columns of a row before it looks.
+INSERT INTO "{table}" (
+    topic_digest, topic, time, payload_blob, qos, retained, client_id, message_uuid, position,
+    generation, partition
+)
+SELECT
+    topic_digest, topic, time, payload, qos, retained, client_id, message_uuid, position,
+    generation, partition
+FROM pg_temp.{staging} AS new
+WHERE NOT EXISTS (SELECT FROM "{table}" AS stored WHERE stored.topic_digest = new.topic_digest)
+ON CONFLICT (topic_digest) DO NOTHING;
+
+-- replace_staged --
+-- What was there already; a row is never replaced by an older one of its own partition.
+UPDATE "{table}" AS stored SET
+    topic = new.topic,
+    time = new.time,
+    payload_blob = new.payload,
+    qos = new.qos,
+    retained = new.retained,
+    client_id = new.client_id,
+    message_uuid = new.message_uuid,
+    position = new.position,
+    generation = new.generation,
+    partition = new.partition,
+    properties = NULL,
+    expires_at = NULL
+FROM pg_temp.{staging} AS new
+WHERE stored.topic_digest = new.topic_digest AND (
+    new.position > stored.position
+    OR new.generation <> stored.generation OR new.partition <> stored.partition
+);
+
 -- clear --
 -- What is newer than the commit that clears it stays.
 DELETE FROM "{table}" WHERE topic_digest = ANY($1::bytea[])
@@ -115,8 +162,8 @@ SELECT count(*) FROM (SELECT FROM "{table}" LIMIT $1) AS found;
 SELECT reltuples::bigint FROM pg_class WHERE oid = '"{table}"'::regclass;
 
 -- purge --
--- Rows that a commit is just replacing are left to the next time.
-DELETE FROM "{table}" WHERE topic_digest IN (
+-- Rows that a commit is just replacing are left to the next time. (ANY reads the subquery once.)
+DELETE FROM "{table}" WHERE topic_digest = ANY(ARRAY(
     SELECT topic_digest FROM "{table}"
     WHERE time < to_timestamp($1::float8 / 1000) LIMIT $2 FOR UPDATE SKIP LOCKED
-);
+));

@@ -14,6 +14,9 @@ logger = logging.getLogger(__name__)
 _OPENING = load_queries(__package__, "opening.sql")
 _DATABASE = load_queries(__package__, "database.sql")
 
+MIGRATION_TIMEOUT_S = 24 * 3600.0
+"""How long one statement of a migration may take: it may rewrite a large table."""
+
 META_TABLE = "monstermq_meta"
 
 META_KINDS = (
@@ -38,11 +41,6 @@ META_TABLES = {kind.name: kind for kind in META_KINDS}
 
 RESERVED = (META_TABLE, "monstermq_tables", *META_TABLES)
 """Tables of the database itself, which no store may be called."""
-
-
-async def current_schema(connection: Connection) -> str:
-    """Return the schema that has our tables."""
-    return str(await connection.fetchval(_OPENING["schema"]))
 
 
 async def prepare_schema(
@@ -106,11 +104,14 @@ async def _migrate(
             f"PostgreSQL at {where}: this release cannot bring a schema of version {found} to "
             f"{version}; go through an earlier release"
         )
-    kinds = await connection.fetch(_OPENING["our_tables"]) if steps else []
+    if not steps:
+        return
+    await connection.execute(_OPENING["take_time"])
+    kinds = await connection.fetch(_OPENING["our_tables"])
     for step in steps:
         logger.info("PostgreSQL at %s: bringing the schema to version %d", *(where, step.version))
         for statement in step.statements([(row["name"], row["kind"]) for row in kinds]):
-            await connection.execute(statement)
+            await connection.execute(statement, timeout=MIGRATION_TIMEOUT_S)
         await connection.execute(_OPENING["set_version"], step.version)
 
 

@@ -2,8 +2,9 @@
 -- Until the end of the transaction: several processes may start at once.
 SELECT pg_advisory_xact_lock(hashtextextended('monstermq tables of ' || current_schema(), 0));
 
--- schema --
-SELECT current_schema();
+-- take_time --
+-- A migration of large tables takes as long as it takes; until the end of the transaction.
+SET LOCAL statement_timeout = 0;
 
 -- version --
 SELECT schema_version FROM monstermq_meta;
@@ -14,7 +15,7 @@ UPDATE monstermq_meta SET schema_version = $1;
 -- relations --
 -- Which of these names are taken in our schema.
 SELECT relname FROM pg_class
-WHERE relnamespace = current_schema()::regnamespace AND relname = ANY($1::text[]);
+WHERE relnamespace = quote_ident(current_schema())::regnamespace AND relname = ANY($1::text[]);
 
 -- our_tables --
 SELECT name, kind FROM monstermq_tables;
@@ -25,7 +26,7 @@ INSERT INTO monstermq_tables (name, kind) VALUES ($1, $2);
 -- columns --
 SELECT relname, attname, format_type(atttypid, atttypmod) AS type
 FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid
-WHERE relnamespace = current_schema()::regnamespace AND relname = ANY($1::text[])
+WHERE relnamespace = quote_ident(current_schema())::regnamespace AND relname = ANY($1::text[])
 AND attnum > 0 AND NOT attisdropped;
 
 -- keys --
@@ -34,5 +35,5 @@ FROM pg_class
 JOIN pg_index ON indrelid = pg_class.oid AND indisprimary AND indisvalid
 CROSS JOIN LATERAL unnest(indkey::smallint[]) WITH ORDINALITY AS part (attnum, place)
 JOIN pg_attribute ON attrelid = pg_class.oid AND pg_attribute.attnum = part.attnum
-WHERE relnamespace = current_schema()::regnamespace AND relname = ANY($1::text[])
+WHERE relnamespace = quote_ident(current_schema())::regnamespace AND relname = ANY($1::text[])
 GROUP BY relname;

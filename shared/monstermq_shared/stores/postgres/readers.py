@@ -2,19 +2,26 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import asyncpg
 
 from monstermq_shared.errors import StoreUnavailable
 from monstermq_shared.stores.postgres.connection import Connection
-from monstermq_shared.stores.postgres.errors import translated
+from monstermq_shared.stores.postgres.errors import DRIVER_ERRORS, translated
 
 CONNECTIONS_MAX = 3
 """Reads of any number of clients share them: whoever comes later waits."""
 
-# Values decide how a page is best read, and planning takes less than reading the wrong way.
-_SETTINGS = "SET plan_cache_mode = force_custom_plan"
+CLOSE_S = 5.0
+"""How long saying goodbye to the server may take."""
+
+# Values decide how a page is best read, and planning takes less than reading the wrong way. Pages
+# are read in the order of an index: a bitmap would first collect all that may follow the page.
+_SETTINGS = """
+SET plan_cache_mode = force_custom_plan;
+SET enable_bitmapscan = off;
+"""
 
 
 class Readers:
@@ -74,11 +81,12 @@ class Readers:
                     self._give_back(connection)
 
     async def close(self) -> None:
-        """Close all connections; what is being read ends with StoreUnavailable."""
+        """Close all connections; those that are lent when they are given back."""
         self._closed = True
         idle, self._idle = self._idle, []
         for connection in idle:
-            connection.terminate()
+            with suppress(*DRIVER_ERRORS):
+                await connection.close(timeout=CLOSE_S)
 
     async def _take(self) -> Connection:
         while self._idle:

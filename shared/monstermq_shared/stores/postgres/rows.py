@@ -1,17 +1,11 @@
-"""Records as rows: in the binary form that COPY takes, and as arrays for ``unnest``."""
+"""What rows say of records, and how many rows a statement carries."""
 
-import asyncio
 import hashlib
-import struct
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
-import asyncpg
-
-from monstermq_shared.errors import StoreDamaged
 from monstermq_shared.records import Record, size_of
-from monstermq_shared.stores.postgres.connection import Connection
 from monstermq_shared.stores.sql import fill_in, load_queries
 
 T = TypeVar("T")
@@ -27,33 +21,7 @@ ROWS_MAX = 500
 SIZE_MAX = 256 * 1024
 """Bytes of records after which it carries no more."""
 
-MESSAGE_UUID_LENGTH_MAX = 36
-
-COPIED_COLUMNS = (
-    "time",
-    "generation",
-    "qos",
-    "partition",
-    "position",
-    "retained",
-    "topic",
-    "client_id",
-    "message_uuid",
-)
-"""What ``encode_row`` writes, in this order; the payload follows, whatever its column is called."""
-
-LINK_COLUMNS = ("client_digest", "generation", "partition", "position", "qos", "size")
-"""What ``encode_link`` writes, in this order."""
-
-_PIECE_SIZE = 64 * 1024
-_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
-_TRAILER = b"\xff\xff"
-# The server counts microseconds, and from 2000.
-_EPOCH_US = 946_684_800_000_000
-# The number of columns, then each with its length before it.
-_FIXED = struct.Struct("!hiqihihiiiqi?i")
-_LINK = struct.Struct("!hi16sihiiiqihiq")
-_pack_length = struct.Struct("!i").pack
+MESSAGE_UUID_LENGTH = 36
 
 
 class Place(NamedTuple):
@@ -75,82 +43,12 @@ def digest(text: str) -> bytes:
 
 def message_uuid(record: Record) -> str:
     """Return a record's id as its column takes it; whoever wrote to the bus may have made it."""
-    return record.id[:MESSAGE_UUID_LENGTH_MAX]
+    return record.id[:MESSAGE_UUID_LENGTH]
 
 
-def encode_row(record: Record, place: Place) -> bytes:
-    """Return the row of a record, ``COPIED_COLUMNS`` and payload, as COPY reads it."""
-    topic = record.topic.encode()
-    client_id = record.client_id.encode()
-    uuid = message_uuid(record).encode()
-    payload = record.payload
-    generation, partition = place
-    fixed = _FIXED.pack(
-        *(10, 8, record.timestamp_ms * 1000 - _EPOCH_US, 2, generation, 2, record.qos),
-        *(4, partition, 8, record.offset, 1, record.retained, len(topic)),
-    )
-    lengths = _pack_length(len(client_id)), _pack_length(len(uuid)), _pack_length(len(payload))
-    return b"".join((fixed, topic, lengths[0], client_id, lengths[1], uuid, lengths[2], payload))
-
-
-def encode_link(client_digest: bytes, place: Place, link: tuple[int, int, int]) -> bytes:
-    """Return a row of ``queuedmessagesclients`` as COPY reads it.
-
-    Args:
-        client_digest: For whom.
-        place: The partition of the message.
-        link: Offset of the message, QoS of the delivery, size of the record.
-    """
-    generation, partition = place
-    offset, qos, size = link
-    return _LINK.pack(
-        *(6, 16, client_digest, 2, generation, 4, partition, 8, offset, 2, qos, 8, size)
-    )
-
-
-async def copy_rows(
-    connection: Connection, table: str, columns: Sequence[str], rows: Iterable[bytes]
-) -> None:
-    """Copy encoded rows into a table: made as they are sent, so others have their turn.
-
-    Raises:
-        StoreDamaged: A column has another type than the rows were encoded for.
-        asyncpg.PostgresError, OSError: The server refused, or the connection was lost.
-    """
-    try:
-        await connection.copy_to_table(
-            table, source=_pieces(rows), columns=columns, format="binary"
-        )
-    except (asyncpg.InvalidBinaryRepresentationError, asyncpg.ProtocolViolationError) as exc:
-        raise StoreDamaged(
-            f"table {table} is not as the broker made it: somebody else has altered a column "
-            f"({exc}); undo that, or go back to a backup"
-        ) from exc
-
-
-async def _pieces(rows: Iterable[bytes]) -> AsyncIterator[bytes]:
-    """Yield what COPY reads."""
-    yield _HEADER
-    for piece in _joined(rows):
-        for start in range(0, len(piece), _PIECE_SIZE):
-            yield piece[start : start + _PIECE_SIZE]
-            await asyncio.sleep(0)
-    yield _TRAILER
-
-
-def _joined(rows: Iterable[bytes]) -> Iterator[bytes]:
-    """Join rows to pieces; only a row that is larger by itself makes one larger."""
-    piece: list[bytes] = []
-    size = 0
-    for row in rows:
-        piece.append(row)
-        size += len(row)
-        if size >= _PIECE_SIZE:
-            yield b"".join(piece)
-            piece.clear()
-            size = 0
-    if piece:
-        yield b"".join(piece)
+def fits_one_statement(records: Sequence[Record]) -> bool:
+    """Whether one statement carries all of them."""
+    return len(records) <= ROWS_MAX and sum(map(size_of, records)) <= SIZE_MAX
 
 
 def parts(items: Iterable[T]) -> Iterator[list[T]]:

@@ -12,15 +12,18 @@ from monstermq_shared.stores.changes import (
     Trimmed,
 )
 from monstermq_shared.stores.postgres.connection import Connection
-from monstermq_shared.stores.postgres.rows import (
-    COPIED_COLUMNS,
+from monstermq_shared.stores.postgres.copying import (
     LINK_COLUMNS,
+    RECORD_COLUMNS,
+    EncodedRow,
+    copy_rows,
+    encode_link,
+    encode_record,
+)
+from monstermq_shared.stores.postgres.rows import (
     Place,
     arrays,
-    copy_rows,
     digest,
-    encode_link,
-    encode_row,
     parts,
     record_arrays,
     record_parts,
@@ -115,27 +118,27 @@ class SessionBatch:
     # -- queues ------------------------------------------------------------------------------------
 
     def _messages(self) -> Iterator[Record]:
-        """Yield each queued message once, however many clients it is for."""
-        seen: set[int] = set()
+        """Yield each queued message once, however many clients it is for, in order of offset."""
+        found: dict[int, Record] = {}
         for _, change in self._changes.values():
             for offset, (record, _) in change.queued.items():
-                if offset not in seen:
-                    seen.add(offset)
-                    yield record
+                found[offset] = record
+        for offset in sorted(found):
+            yield found[offset]
 
     async def _copy_queued(self) -> None:
         """Queue messages of which none is queued already."""
         await copy_rows(
             self._connection,
             "queuedmessages",
-            [*COPIED_COLUMNS, "payload"],
-            (encode_row(record, self._place) for record in self._messages()),
+            [*RECORD_COLUMNS, "payload"],
+            (encode_record(record, self._place) for record in self._messages()),
         )
         await copy_rows(
             self._connection, "queuedmessagesclients", LINK_COLUMNS, self._encoded_links()
         )
 
-    def _encoded_links(self) -> Iterator[bytes]:
+    def _encoded_links(self) -> Iterator[EncodedRow]:
         """Yield the rows, and count them."""
         for key, change in self._changes.values():
             total = 0

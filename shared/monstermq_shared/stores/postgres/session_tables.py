@@ -24,7 +24,7 @@ KINDS = (
         create=[QUERIES["subscriptions_table"]],
         columns=columns(
             "client_id text, topic text[], qos smallint, wildcard boolean, options smallint, "
-            "client_digest bytea, topic_digest bytea"
+            "subscription_id integer, client_digest bytea, topic_digest bytea"
         ),
         key=["client_digest", "topic_digest"],
     ),

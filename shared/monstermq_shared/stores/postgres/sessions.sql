@@ -28,7 +28,8 @@ CREATE TABLE subscriptions (
     topic text[] COLLATE "C" NOT NULL,
     qos smallint NOT NULL,
     wildcard boolean NOT NULL GENERATED ALWAYS AS ('+' = ANY(topic) OR '#' = ANY(topic)) STORED,
-    options smallint,
+    options smallint NOT NULL DEFAULT 0,
+    subscription_id integer,
     client_digest bytea NOT NULL,
     topic_digest bytea NOT NULL,
     PRIMARY KEY (client_digest, topic_digest)

@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from monstermq_shared.errors import StoreConflict
 from monstermq_shared.positions import Mark, Partition
@@ -14,6 +15,14 @@ from monstermq_shared.stores.sql import load_queries
 _QUERIES = load_queries(__package__, "database.sql")
 
 
+class _Uncertain(NamedTuple):
+    """A commit that may have taken effect: under which tenure, and what it returns if it has."""
+
+    token: str
+    commit: Commit
+    result: CommitResult
+
+
 class Tenures:
     """Begins tenures, and moves their marks with each commit.
 
@@ -24,8 +33,8 @@ class Tenures:
     def __init__(self, where: str) -> None:
         self._where = where
         self._generations: dict[str, int] = {}
-        # Token -> a commit whose outcome nobody knows, and what it returns if it took effect.
-        self._uncertain: dict[str, tuple[Commit, CommitResult]] = {}
+        # The newest commit of each whose outcome nobody knows.
+        self._uncertain: dict[tuple[Partition, tuple[str, ...]], _Uncertain] = {}
 
     async def find_place(self, connection: Connection, partition: Partition) -> Place | None:
         """Return how rows name a partition; None if there are none of its generation.
@@ -107,22 +116,24 @@ class Tenures:
                 "over, or a backup was restored while the broker was running. Bring back the "
                 "server that has them, or start the broker again to go on without them"
             )
-        uncertain = self._uncertain.get(tenure.token)
-        if tokens != {tenure.token} or versions != {tenure.version + 1} or uncertain is None:
+        uncertain = self._uncertain.get((tenure.partition, tenure.projections))
+        ours = tokens == {tenure.token} and versions == {tenure.version + 1}
+        if not ours or uncertain is None or uncertain.token != tenure.token:
             raise StoreConflict(
                 f"PostgreSQL at {self._where}: another process has begun to commit what this one "
                 f"does ({', '.join(tenure.projections)}); this one stops"
             )
         await connection.execute(_QUERIES["touch"], *key)
-        return uncertain
+        return uncertain.commit, uncertain.result
 
     def suspect(self, tenure: Tenure, commit: Commit, result: CommitResult) -> None:
         """Remember a commit whose COMMIT is on its way, until it is settled."""
-        self._uncertain[tenure.token] = (commit, result)
+        key = (tenure.partition, tenure.projections)
+        self._uncertain[key] = _Uncertain(tenure.token, commit, result)
 
     def settle(self, tenure: Tenure) -> None:
         """Take note that the suspected commit has taken effect."""
-        del self._uncertain[tenure.token]
+        del self._uncertain[tenure.partition, tenure.projections]
         tenure.version += 1
 
     async def _key(self, connection: Connection, tenure: Tenure) -> tuple[list[str], int, int]:

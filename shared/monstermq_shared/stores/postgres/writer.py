@@ -12,6 +12,7 @@ from monstermq_shared.errors import StoreError, StoreUnavailable
 from monstermq_shared.stores.postgres.connection import Connection
 from monstermq_shared.stores.postgres.errors import DRIVER_ERRORS, translated
 from monstermq_shared.stores.postgres.holder import Backend, Holder
+from monstermq_shared.stores.postgres.readers import CLOSE_S
 
 # All its statements find rows by their keys. A table that was empty when a statement was planned
 # may be large a moment later, and the plan is kept until somebody analyses the table. And whether
@@ -143,7 +144,7 @@ class Writer:
             with suppress(*DRIVER_ERRORS):
                 if self._holder is not None:
                     await self._holder.let_go(connection)
-                await connection.close(timeout=5)
+                await connection.close(timeout=CLOSE_S)
             connection.terminate()
 
     async def _open(

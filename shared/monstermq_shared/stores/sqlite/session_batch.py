@@ -1,6 +1,6 @@
 """What a commit changes in the session tables, sorted by the statement that writes it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -22,7 +22,9 @@ class Batch:
         dequeued: Client -> offsets.
         unknown: Client -> those of the latter whose size nobody has said.
         trims: What comes last.
-        totals: How the queues change by what is queued and dequeued.
+        grown: Client -> how many messages, and bytes, its queue has more than before.
+        to_count: Clients for which that is not known, because rows were there already, or not there
+            any more: theirs are counted.
     """
 
     def __init__(self, changes: SessionChanges) -> None:
@@ -36,7 +38,8 @@ class Batch:
         self.dequeued: dict[str, list[int]] = {}
         self.unknown: dict[str, list[int]] = {}
         self.trims: dict[str, Trim] = {}
-        self.totals = Totals()
+        self.grown: dict[str, list[int]] = {}
+        self.to_count: set[str] = set()
         self._sizes: dict[int, int] = {}
         for client_id, change in changes.items():
             self._add(client_id, change)
@@ -46,10 +49,8 @@ class Batch:
             self.ended.append(client_id)
         if change.session is not None:
             self.sessions.append(session_row(change.session))
-        if change.queued:
-            self._add_queued(client_id, change.queued)
-        if change.dequeued:
-            self._add_dequeued(client_id, change.dequeued)
+        if change.queued or change.dequeued:
+            self._add_queue(client_id, change.queued, change.dequeued)
         if change.trim is not None:
             self.trims[client_id] = change.trim
         if change.subscriptions:
@@ -59,27 +60,34 @@ class Batch:
         if change.in_flight:
             self.in_flight.add(client_id, change.in_flight)
 
-    def _add_queued(self, client_id: str, queued: Mapping[int, tuple[Record, int]]) -> None:
+    def _add_queue(
+        self,
+        client_id: str,
+        queued: Mapping[int, tuple[Record, int]],
+        dequeued: Mapping[int, int | None],
+    ) -> None:
+        total = 0
+        if queued:
+            self.queued[client_id] = links = self._links(queued)
+            total = sum(link >> 2 for link in links.values())
+        if dequeued:
+            self.dequeued[client_id] = [*dequeued]
+            sizes = dequeued.values()
+            if None in sizes:
+                self.unknown[client_id] = [at for at, size in dequeued.items() if size is None]
+            total -= sum(filter(None, sizes))
+        self.grown[client_id] = [len(queued) - len(dequeued), total]
+
+    def _links(self, queued: Mapping[int, tuple[Record, int]]) -> dict[int, int]:
         messages, sizes = self.messages, self._sizes
         links: dict[int, int] = {}
-        total = 0
         for offset, (record, qos) in queued.items():
-            if offset in messages:
-                size = sizes[offset]
-            else:
+            size = sizes.get(offset)
+            if size is None:
                 messages[offset] = record
                 size = sizes[offset] = size_of(record)
             links[offset] = size << 2 | qos
-            total += size
-        self.queued[client_id] = links
-        self.totals.add(client_id, len(links), total)
-
-    def _add_dequeued(self, client_id: str, dequeued: Mapping[int, int | None]) -> None:
-        self.dequeued[client_id] = [*dequeued]
-        sizes = [*dequeued.values()]
-        if None in sizes:
-            self.unknown[client_id] = [at for at, size in dequeued.items() if size is None]
-        self.totals.add(client_id, -len(sizes), -sum(filter(None, sizes)))
+        return links
 
 
 class Rows:
@@ -101,41 +109,6 @@ class Rows:
             self.put[client_id] = put
         if len(put) < len(mapping):
             self.deleted[client_id] = [key for key, value in mapping.items() if value is None]
-
-
-class Totals:
-    """How many messages, and how many bytes, the queues of clients grow by; or which to count."""
-
-    def __init__(self) -> None:
-        self._changes: dict[str, list[int]] = {}
-        self._to_count: set[str] = set()
-
-    def add(self, client_id: str, messages: int, size: int) -> None:
-        """Take into account that so many have come; negative if they went."""
-        change = self._changes.get(client_id)
-        if change is None:
-            self._changes[client_id] = [messages, size]
-        else:
-            change[0] += messages
-            change[1] += size
-
-    def count(self, clients: Iterable[str]) -> None:
-        """Have these counted: some rows were there already, or not there any more."""
-        self._to_count.update(clients)
-
-    @property
-    def changes(self) -> dict[str, list[int]]:
-        """Client -> messages and bytes, without those that stay the same or are counted."""
-        return {
-            client_id: change
-            for client_id, change in self._changes.items()
-            if (change[0] or change[1]) and client_id not in self._to_count
-        }
-
-    @property
-    def to_count(self) -> list[str]:
-        """Clients whose rows are to be counted."""
-        return sorted(self._to_count)
 
 
 def session_row(session: SessionRow) -> tuple[object, ...]:

@@ -66,6 +66,7 @@ class SqliteSessionStore:
         self._readers = readers
         self._put_sessions = RowsStatement(_QUERIES["put_sessions"], 10)
         self._put_messages = RowsStatement(_QUERIES["put_messages"], 10, shared=2)
+        self._add_to_queues = RowsStatement(_QUERIES["add_to_queues"], 3)
 
     def apply(
         self, connection: sqlite3.Connection, columns: PartitionColumns, changes: SessionChanges
@@ -85,12 +86,7 @@ class SqliteSessionStore:
         _write(connection, batch.open_ids, columns)
         _write(connection, batch.in_flight, columns)
         trimmed = self._trim(connection, columns, batch.trims)
-        for client_id, gone in trimmed.items():
-            batch.totals.add(client_id, -gone.messages, -gone.size)
-        if grown := batch.totals.changes:
-            connection.execute(_QUERIES["add_to_queues"], (to_json(grown),))
-        if to_count := batch.totals.to_count:
-            connection.execute(_QUERIES["count_queues"], (to_json(to_count),))
+        self._count(connection, batch, trimmed)
         return trimmed
 
     @asynccontextmanager
@@ -142,7 +138,7 @@ class SqliteSessionStore:
         parameters = (to_json(batch.queued), *columns)
         added = connection.execute(_QUERIES["put_links"], parameters).rowcount
         if added < sum(map(len, batch.queued.values())):
-            batch.totals.count(batch.queued)
+            batch.to_count.update(batch.queued)
 
     def _dequeue(
         self, connection: sqlite3.Connection, columns: PartitionColumns, batch: Batch
@@ -153,12 +149,31 @@ class SqliteSessionStore:
             parameters = (to_json(batch.unknown), *columns)
             ((sizes,),) = connection.execute(_QUERIES["sizes_of_links"], parameters).fetchall()
             for client_id, size in orjson.loads(sizes).items():
-                batch.totals.add(client_id, 0, -size)
+                batch.grown[client_id][1] -= size
         parameters = (to_json(batch.dequeued), *columns)
         gone = connection.execute(_QUERIES["delete_links"], parameters).rowcount
         if gone < sum(map(len, batch.dequeued.values())):
-            batch.totals.count(batch.dequeued)
+            batch.to_count.update(batch.dequeued)
         connection.execute(_QUERIES["delete_messages"], parameters)
+
+    def _count(
+        self, connection: sqlite3.Connection, batch: Batch, trimmed: Mapping[str, Trimmed]
+    ) -> None:
+        """Bring what ``queues`` says up to date."""
+        for client_id, gone in trimmed.items():
+            grown = batch.grown.setdefault(client_id, [0, 0])
+            grown[0] -= gone.messages
+            grown[1] -= gone.size
+        rows = [
+            (client_id, messages, size)
+            for client_id, (messages, size) in batch.grown.items()
+            if (messages or size) and client_id not in batch.to_count
+        ]
+        if rows:
+            nothing = (rows[-1][0], 0, 0)
+            self._add_to_queues.execute(connection, rows, filler=nothing)
+        if batch.to_count:
+            connection.execute(_QUERIES["count_queues"], (to_json([*batch.to_count]),))
 
     def _trim(
         self, connection: sqlite3.Connection, columns: PartitionColumns, trims: Mapping[str, Trim]

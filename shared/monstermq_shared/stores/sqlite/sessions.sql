@@ -216,9 +216,8 @@ SELECT json_group_object(key, json((
 ))) FROM json_each(?1) AS client;
 
 -- add_to_queues --
--- ?1 is JSON: client -> [messages, bytes] that it has more than before.
-INSERT INTO queues (client_id, messages, size)
-SELECT key, value ->> 0, value ->> 1 FROM json_each(?1) WHERE true
+-- Rows of what each client has more than before.
+INSERT INTO queues (client_id, messages, size) VALUES {rows}
 ON CONFLICT (client_id) DO UPDATE SET
     messages = messages + excluded.messages, size = size + excluded.size;
 

@@ -17,8 +17,8 @@ class RowsStatement:
     The driver hands the interpreter lock over several times for every execution, and waits up to
     a switch interval to get it back while the event loop is busy; so rows go by the thousand. And
     it prepares every distinct text, so the number of rows is always a power of two: rows that are
-    missing are filled up with copies of the last one. The statement must therefore be one that
-    changes nothing when a row comes twice.
+    missing are filled up, with copies of the last one unless something else is given. The statement
+    must therefore be one that changes nothing when such a row comes.
 
     Args:
         query: A statement with ``{rows}`` where its rows belong.
@@ -38,6 +38,7 @@ class RowsStatement:
         connection: sqlite3.Connection,
         rows: Sequence[Sequence[Any]],
         shared: Sequence[Any] = (),
+        filler: Sequence[Any] | None = None,
     ) -> int:
         """Insert the rows, in order; return how many were inserted or replaced.
 
@@ -45,13 +46,14 @@ class RowsStatement:
             connection: Where.
             rows: What each row has after the values that all of them share.
             shared: Those.
+            filler: What stands for missing rows; None: copies of the last one.
         """
         start = count = 0
         for size in self._sizes(len(rows)):
             part = rows[start : start + size]
             values = [*shared, *chain.from_iterable(part)]
             if len(part) < size:
-                values.extend([*part[-1]] * (size - len(part)))
+                values.extend([*(filler or part[-1])] * (size - len(part)))
             count += connection.execute(self._text(size), values).rowcount
             start += size
         return count
