@@ -128,14 +128,20 @@ TROUBLES: dict[Callable[[Scene], AbstractContextManager[None]], tuple[str, ...]]
 """What happens, and what ``/ready`` says of it."""
 
 
-@pytest.mark.parametrize("mix", [POSTGRES, VIEWS_IN_POSTGRES], ids=str)
-@pytest.mark.parametrize("happens", TROUBLES, ids=lambda happens: happens.__name__)
+@pytest.mark.parametrize(
+    ("happens", "mix"),
+    [
+        *((happens, POSTGRES) for happens in TROUBLES),
+        *((happens, VIEWS_IN_POSTGRES) for happens in (stopped, frozen, without_rights)),
+    ],
+    ids=lambda value: getattr(value, "__name__", str(value)),
+)
 async def test_trouble_is_told_and_passes(
     broker: RunningBroker,
     cast: Cast,
     server: PostgresServer,
-    mix: Mix,
     happens: Callable[[Scene], AbstractContextManager[None]],
+    mix: Mix,
 ) -> None:
     scene = Scene(broker, cast, mix, server, url=lambda name: server.url(name) + IMPATIENT)
     await scene.begin()
