@@ -13,8 +13,16 @@ from monstermq_shared.stores.postgres.errors import translated
 CONNECTIONS_MAX = 3
 """Reads of any number of clients share them: whoever comes later waits."""
 
-# Values decide how a page is best read, and planning takes less than reading the wrong way.
-_SETTINGS = "SET plan_cache_mode = force_custom_plan"
+# Values decide how a page is best read, and planning takes less than reading the wrong way. What is
+# large is read in the order of an index until there is enough. The planner would rather collect and
+# sort all of a topic's history, or read the whole table: before anybody has analysed the table, and
+# because two conditions on one topic, its beginning and all of it, seem to leave a row in a thousand.
+SETTINGS = """
+SET plan_cache_mode = force_custom_plan;
+SET enable_bitmapscan = off;
+SET enable_seqscan = off;
+SET max_parallel_workers_per_gather = 0;
+"""
 
 
 class Readers:
@@ -88,7 +96,7 @@ class Readers:
         if self._closed:
             raise StoreUnavailable(f"PostgreSQL at {self._where}: it has been closed")
         connection = await self._connect()
-        await connection.execute(_SETTINGS)
+        await connection.execute(SETTINGS)
         return connection
 
     def _give_back(self, connection: Connection) -> None:
