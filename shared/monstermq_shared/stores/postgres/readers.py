@@ -16,11 +16,15 @@ CONNECTIONS_MAX = 3
 CLOSE_S = 5.0
 """How long saying goodbye to the server may take."""
 
-# Values decide how a page is best read, and planning takes less than reading the wrong way. Pages
-# are read in the order of an index: a bitmap would first collect all that may follow the page.
-_SETTINGS = """
+# Values decide how a page is best read, and planning takes less than reading the wrong way. What is
+# large is read in the order of an index until there is enough. The planner would rather collect and
+# sort all of a topic's history, or read the whole table: before anybody has analysed the table, and
+# because two conditions on one topic, its beginning and all of it, seem to leave a row in a thousand.
+SETTINGS = """
 SET plan_cache_mode = force_custom_plan;
 SET enable_bitmapscan = off;
+SET enable_seqscan = off;
+SET max_parallel_workers_per_gather = 0;
 """
 
 
@@ -96,7 +100,7 @@ class Readers:
         if self._closed:
             raise StoreUnavailable(f"PostgreSQL at {self._where}: it has been closed")
         connection = await self._connect()
-        await connection.execute(_SETTINGS)
+        await connection.execute(SETTINGS)
         return connection
 
     def _give_back(self, connection: Connection) -> None:
