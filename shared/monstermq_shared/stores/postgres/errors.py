@@ -2,9 +2,10 @@
 
 import asyncio
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum, auto
+from typing import Any, TypeAlias
 
 import asyncpg
 
@@ -103,6 +104,7 @@ _CLASSES: dict[str, tuple[_Kind, str]] = {
     "57": (_Kind.UNAVAILABLE, _STOPPING),
     "58": (_Kind.UNAVAILABLE, "its operating system reports an error"),
 }
+_OF_TABLES = frozenset({"22", "23", "42"})
 _REFUSED = (_Kind.REFUSED, "it refuses a statement")
 
 _EXIT_CODES = {
@@ -136,6 +138,38 @@ def translated(where: str) -> Iterator[None]:
         raise store_error(exc, where) from exc
 
 
+def forget_lost_waits(loop: asyncio.AbstractEventLoop) -> None:
+    """Keep what the driver leaves behind when a connection is lost out of the log.
+
+    uvloop refuses a write to a connection that has just been lost. Whoever wrote is told; the
+    future that the driver had made for the answer fails as well, and nobody reads it.
+    """
+    earlier = loop.get_exception_handler()
+    if isinstance(earlier, _LostWaits):
+        return
+    loop.set_exception_handler(_LostWaits(earlier))
+
+
+class _LostWaits:
+    """An event loop's handler of errors that passes over those."""
+
+    def __init__(self, earlier: "_Handler | None") -> None:
+        self._earlier = earlier
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if isinstance(context.get("exception"), asyncpg.ConnectionDoesNotExistError) and (
+            "never retrieved" in context.get("message", "")
+        ):
+            return
+        if self._earlier is None:
+            loop.default_exception_handler(context)
+        else:
+            self._earlier(loop, context)
+
+
+_Handler: TypeAlias = Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object]
+
+
 @contextmanager
 def translated_at_start(where: str) -> Iterator[None]:
     """Like ``translated``, but what may pass later is a ``StartupError`` with its exit code.
@@ -155,6 +189,15 @@ def translated_at_start(where: str) -> Iterator[None]:
         state = getattr(exc.__cause__, "sqlstate", None)
         exit_code = _EXIT_CODES.get(state or "", ExitCode.STORE_UNREACHABLE)
         raise StartupError(str(exc), exit_code=exit_code) from exc
+
+
+def may_be_altered(exc: asyncpg.PostgresError) -> bool:
+    """Whether somebody who has altered a table may be the cause.
+
+    A value that does not fit into its column, a constraint we did not make, a name that is not
+    there: the server does not say in every case of which table it speaks.
+    """
+    return (exc.sqlstate or "")[:2] in _OF_TABLES
 
 
 def store_error(exc: BaseException, where: str) -> StoreError:

@@ -157,13 +157,14 @@ class Writer:
             await connection.execute(SETTINGS)
             if self._lost is not None:
                 await self._lost.end(connection)
+            # From now on, for this session too may be lost before all that follows is done.
+            self._backend = await Backend.of(connection)
             if self._holder is not None:
                 await self._holder.take(connection)
             if prepare is not None:
                 await prepare(connection)
             if self._holder is not None:
                 await self._holder.sign(connection)
-            self._backend = await Backend.of(connection)
         except BaseException:
             connection.terminate()
             raise
