@@ -293,14 +293,12 @@ def _default_scenario(qos: int) -> Scenario:
     )
 
 
-_BY_HAND = "by hand: COPY of the same rows on one connection"
-
 SCENARIOS = (
     Component(
         name="postgres-archive",
         metrics=_metrics("archive", "archive rows"),
         run=partial(run_component, measure=measure_archive),
-        configuration=f"through the follower; {_BY_HAND}",
+        configuration="through the follower; no clients",
     ),
     Component(
         name="postgres-retained",
@@ -309,13 +307,13 @@ SCENARIOS = (
             *_metrics("again", "the same topics once more"),
         ),
         run=partial(run_component, measure=measure_retained),
-        configuration=f"through the follower; {_BY_HAND}, and INSERT ... ON CONFLICT",
+        configuration="through the follower; no clients",
     ),
     Component(
         name="postgres-queue",
         metrics=_metrics("queue", "rows of queues"),
         run=partial(run_component, measure=measure_queue),
-        configuration=f"commits of 4,000 messages to 50 sessions; {_BY_HAND}",
+        configuration="commits of 4,000 messages to 50 sessions; no clients",
     ),
     Scenario(
         name="postgres-offline",
