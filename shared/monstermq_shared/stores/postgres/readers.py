@@ -19,7 +19,7 @@ CLOSE_S = 5.0
 # Values decide how a page is best read, and planning takes less than reading the wrong way. What is
 # large is read in the order of an index until there is enough. The planner would rather collect and
 # sort all of a topic's history, or read the whole table: before anybody has analysed the table, and
-# because two conditions on one topic, its beginning and all of it, seem to leave a row in a thousand.
+# because two conditions on one topic, its beginning and all of it, seem to leave hardly a row.
 SETTINGS = """
 SET plan_cache_mode = force_custom_plan;
 SET enable_bitmapscan = off;
