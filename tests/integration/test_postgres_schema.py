@@ -112,6 +112,19 @@ async def run(line: str) -> None:
     assert await process.wait() == 0
 
 
+async def test_a_schema_that_comes_before_the_one_with_our_tables_is_refused(
+    postgres_server: PostgresServer, postgres_database: str
+) -> None:
+    """By default a schema that is called like the role comes before public."""
+    await (await open_database(postgres_database)).close()
+    name = postgres_database.rpartition("/")[2]
+    postgres_server.psql(f"CREATE SCHEMA {ROLE} AUTHORIZATION {ROLE}", database=name)
+    with pytest.raises(StoreDamaged, match=f"in the schema public, and the schema {ROLE} now"):
+        await open_database(postgres_database)
+    for schema in ("public", ROLE):
+        await (await open_database(f"{postgres_database}?currentSchema={schema}")).close()
+
+
 async def test_a_table_of_the_broker_is_no_store(postgres_schema: str) -> None:
     for name in ("watermarks", "MonsterMQ_Meta", "Sessions"):
         with pytest.raises(ConfigError, match="is already that of a table of the broker"):
