@@ -94,7 +94,7 @@ async def _refuse_another_schema(connection: Connection, where: str) -> None:
     """Refuse to begin with nothing where a schema has come before the one that has everything."""
     schema = await connection.fetchval(_OPENING["meta_schema"])
     if schema is not None:
-        new = await current_schema(connection)
+        new = await connection.fetchval(_OPENING["current_schema"])
         raise StoreDamaged(
             f"PostgreSQL at {where}: a broker's tables are in the schema {schema}, and the schema "
             f"{new} now comes before it; name one of them, and no other, with currentSchema in "
