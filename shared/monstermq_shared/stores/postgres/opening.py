@@ -90,9 +90,9 @@ async def prepare_schema(
 
 async def _refuse_another_schema(connection: Connection, where: str) -> None:
     """Refuse to begin with nothing where a schema has come before the one that has everything."""
-    schema = await connection.fetchval(_OPENING["meta_schema"])
-    if schema is not None:
-        new = await current_schema(connection)
+    row = await connection.fetchrow(_OPENING["meta_schema"])
+    if row is not None:
+        schema, new = row
         raise StoreDamaged(
             f"PostgreSQL at {where}: a broker's tables are in the schema {schema}, and the schema "
             f"{new} now comes before it; name one of them, and no other, with currentSchema in "
