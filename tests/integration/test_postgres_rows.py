@@ -1,5 +1,6 @@
 """What is in PostgreSQL's tables, for those who read them with SQL, and what they must endure."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from itertools import count
@@ -32,6 +33,11 @@ from monstermq_shared.testing.builders import (
 )
 
 pytestmark = pytest.mark.integration
+
+BOUND_S = 30.0
+
+# Whether a transaction waits for the end of another one.
+WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'"
 
 LONG = "\U0001f600" * 15_000
 """60,000 bytes."""
@@ -308,6 +314,24 @@ async def check_many_messages(database: PostgresDatabase) -> None:
 
 async def test_many_messages_replace_older_ones_only(database: PostgresDatabase) -> None:
     await check_many_messages(database)
+
+
+@pytest.mark.parametrize("many", [1, 1_200])
+async def test_what_is_purged_while_it_is_replaced_is_there(
+    database: PostgresDatabase, sql: Connection, many: int
+) -> None:
+    await commit_messages(database, *(make_record(i, f"a/{i:04}", b"old") for i in range(many)))
+    new = [make_record(10_000 + i, f"a/{i:04}", b"new") for i in range(many)]
+    purge = sql.transaction()
+    await purge.start()
+    await sql.execute("DELETE FROM retainedmessages")
+    task = asyncio.create_task(commit_messages(database, *new))
+    async with asyncio.timeout(BOUND_S):
+        while not await sql.fetchval(WAITING):
+            pass
+        await purge.commit()
+        await task
+    assert await database.message_store(RETAINED).find("#", after="", limit=5_000) == new
 
 
 async def test_many_messages_need_no_right_to_temporary_tables(

@@ -37,9 +37,7 @@ META_KINDS = (
     ),
 )
 
-META_TABLES = {kind.name: kind for kind in META_KINDS}
-
-RESERVED = (META_TABLE, "monstermq_tables", *META_TABLES)
+RESERVED = (META_TABLE, "monstermq_tables", *(kind.name for kind in META_KINDS))
 """Tables of the database itself, which no store may be called."""
 
 
@@ -71,7 +69,7 @@ async def prepare_schema(
     """
     async with connection.transaction():
         await connection.execute(_OPENING["lock_schema"])
-        wanted = {**META_TABLES, **tables}
+        wanted = {**{kind.name: kind for kind in META_KINDS}, **tables}
         if not await connection.fetch(_OPENING["relations"], [META_TABLE]):
             await _refuse_another_schema(connection, where)
             for name in ("text_function", "json_function", "meta_table", "tables_table"):
@@ -86,15 +84,15 @@ async def prepare_schema(
             for statement in kind.statements(name):
                 await connection.execute(statement)
             await connection.execute(_OPENING["add_table"], name, kind.name)
-        await check(connection, where, wanted)
+        await _check(connection, where, wanted)
     return [*missing]
 
 
 async def _refuse_another_schema(connection: Connection, where: str) -> None:
     """Refuse to begin with nothing where a schema has come before the one that has everything."""
-    schema = await connection.fetchval(_OPENING["meta_schema"])
-    if schema is not None:
-        new = await connection.fetchval(_OPENING["current_schema"])
+    row = await connection.fetchrow(_OPENING["meta_schema"])
+    if row is not None:
+        schema, new = row
         raise StoreDamaged(
             f"PostgreSQL at {where}: a broker's tables are in the schema {schema}, and the schema "
             f"{new} now comes before it; name one of them, and no other, with currentSchema in "
@@ -141,12 +139,8 @@ async def _refuse_strangers(connection: Connection, where: str, names: Iterable[
         )
 
 
-async def check(connection: Connection, where: str, tables: Mapping[str, TableKind]) -> None:
-    """Refuse tables of which somebody has dropped, renamed or retyped a column, or the key.
-
-    Raises:
-        StoreDamaged: There is one; names it, and what is wrong with it.
-    """
+async def _check(connection: Connection, where: str, tables: Mapping[str, TableKind]) -> None:
+    """Refuse tables of which somebody has dropped, renamed or retyped a column, or the key."""
     found: dict[str, dict[str, str]] = {name: {} for name in tables}
     for table, column, type_name in await connection.fetch(_OPENING["columns"], [*tables]):
         found[table][column] = type_name

@@ -18,8 +18,8 @@ SELECT relname FROM pg_class
 WHERE relnamespace = quote_ident(current_schema())::regnamespace AND relname = ANY($1::text[]);
 
 -- meta_schema --
--- The first schema of the search path in which a broker is.
-SELECT nspname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+-- The first schema of the search path in which a broker is, and the first there is.
+SELECT nspname, current_schema() FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
 WHERE pg_class.oid = to_regclass('monstermq_meta');
 
 -- current_schema --
