@@ -2,10 +2,10 @@
 
 import gc
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
 from functools import partial
-from typing import TypeAlias
+from typing import Self, TypeAlias
 
 import asyncpg
 import uvloop
@@ -21,7 +21,7 @@ from monstermq_edge.app import GC_THRESHOLDS
 from monstermq_shared.bus.backlog import Backlog, BacklogReader
 from monstermq_shared.config import ArchiveGroup, BrokerConfig, Postgres, StoreType
 from monstermq_shared.records import Record
-from monstermq_shared.stores.changes import ClientChanges, Commit
+from monstermq_shared.stores.changes import ClientChanges, Commit, Tenure
 from monstermq_shared.stores.ports import Database
 from monstermq_shared.stores.registry import open_database
 from monstermq_shared.testing.builders import PARTITION, commit_once, make_session
@@ -97,100 +97,142 @@ async def _opened(
         await database.close()
 
 
-async def _follow(database: Database, config: BrokerConfig, records: Sequence[Record]) -> float:
-    """Let a follower write what is shown to it; return the seconds."""
-    views = ViewSet.of(Catalogue(config), StoreType.POSTGRES)
-    tenure = await database.begin(PARTITION, views.names)
-    backlog = Backlog("the bench", 2**62, views.select)
-    end = records[-1].offset + 1
+class _Followed:
+    """Views in a database, and a follower that brings them what it is shown."""
 
-    def committed(upto: int) -> None:
-        backlog.committed(upto)
-        if upto >= end:
-            backlog.close()
+    def __init__(self, database: Database, views: ViewSet, tenure: Tenure) -> None:
+        self._database = database
+        self._views = views
+        self._tenure = tenure
 
-    reader = BacklogReader(backlog, 0, "the bench")
-    follower = Follower("the bench", database, tenure, views, reader, committed)
-    with _garbage_as_in_the_broker():
-        began = time.perf_counter()
-        for part in parts(records, SHOWN_ROWS):
-            backlog.show(part, part[-1].offset + 1)
-        await follower.run()
-        return time.perf_counter() - began
+    @classmethod
+    async def begin(cls, database: Database, config: BrokerConfig) -> Self:
+        views = ViewSet.of(Catalogue(config), StoreType.POSTGRES)
+        return cls(database, views, await database.begin(PARTITION, views.names))
+
+    async def write(self, records: Sequence[Record]) -> float:
+        """Show it records; return the seconds until they are committed."""
+        backlog = Backlog("the bench", 2**62, self._views.select)
+        end = records[-1].offset + 1
+
+        def committed(upto: int) -> None:
+            backlog.committed(upto)
+            if upto >= end:
+                backlog.close()
+
+        reader = BacklogReader(backlog, 0, "the bench")
+        follower = Follower(
+            "the bench", self._database, self._tenure, self._views, reader, committed
+        )
+        with _garbage_as_in_the_broker():
+            began = time.perf_counter()
+            for part in parts(records, SHOWN_ROWS):
+                backlog.show(part, part[-1].offset + 1)
+            await follower.run()
+            return time.perf_counter() - began
+
+
+class _Queues:
+    """Sessions that are away, and commits that queue messages for them, one receiver each."""
+
+    def __init__(self, database: Database, tenure: Tenure, names: Sequence[str]) -> None:
+        self._database = database
+        self._tenure = tenure
+        self._names = names
+
+    @classmethod
+    async def begin(cls, database: Database, names: Sequence[str]) -> Self:
+        sessions = {name: ClientChanges(session=make_session(name)) for name in names}
+        await commit_once(database, Commit(upto=1, sessions=sessions), "sessions")
+        return cls(database, await database.begin(PARTITION, ["sessions"]), names)
+
+    async def write(self, records: Sequence[Record]) -> float:
+        """Queue records; return the seconds of the commits."""
+        commits = [queue_commit(part, self._names) for part in parts(records, COMMIT_ROWS)]
+        with _garbage_as_in_the_broker():
+            began = time.perf_counter()
+            for commit in commits:
+                await self._database.commit(self._tenure, commit)
+            return time.perf_counter() - began
+
+
+Write: TypeAlias = Callable[[Sequence[Record]], Awaitable[float]]
+ByHand: TypeAlias = Callable[[asyncpg.Connection, Mapping[str, bytes]], Awaitable[float]]
+
+
+class _Beside:
+    """The same rows written by us, and by hand into another database, some at a time in turn.
+
+    So what the machine does meanwhile hits both.
+    """
+
+    def __init__(self, ours: asyncpg.Connection, twin: asyncpg.Connection) -> None:
+        self._ours = ours
+        self._twin = twin
+
+    async def measure(
+        self, records: Sequence[Record], tables: Sequence[str], write: Write, by: ByHand
+    ) -> tuple[float, float]:
+        """Return the seconds it took us, and those by hand."""
+        ours_s = by_hand_s = 0.0
+        for part in parts(records, by_hand.PART_ROWS):
+            ours_s += await write(part)
+            first, last = part[0].offset, part[-1].offset
+            rows = {at: await by_hand.take_out(self._ours, at, first, last) for at in tables}
+            by_hand_s += await by(self._twin, rows)
+        for connection in (self._ours, self._twin):
+            for table in tables:
+                found = await connection.fetchval(f"SELECT count(*) FROM {table}")
+                if found != len(records):
+                    raise ValueError(f"{found} rows in {table}, {len(records)} expected")
+        return ours_s, by_hand_s
 
 
 async def measure_archive(server: PostgresServer, count: int) -> Figures:
     """Rows of an archive, through its follower."""
     topics = [f"plant/line{number}/value" for number in range(TOPICS)]
-    async with _opened(server, archive_config) as (database, config, hand):
-        await _follow(database, config, make_records(count, topics))
-        rows = {"mcparchive": await by_hand.take_out(hand, "mcparchive", part_rows=count)}
-        limit_s = await by_hand.put_in(hand, rows)
-        await _check(hand, "mcparchive", count)
-    async with _opened(server, archive_config) as (database, config, hand):
-        seconds = await _follow(database, config, make_records(count, topics))
-        await _check(hand, "mcparchive", count)
-    return {"archive": (seconds, limit_s)}
+    async with (
+        _opened(server, archive_config) as (database, config, ours),
+        _opened(server, archive_config) as (_, _, twin),
+    ):
+        followed = await _Followed.begin(database, config)
+        beside = _Beside(ours, twin)
+        records = make_records(count, topics)
+        tables = ["mcparchive"]
+        return {"archive": await beside.measure(records, tables, followed.write, by_hand.put_in)}
 
 
 async def measure_retained(server: PostgresServer, count: int) -> Figures:
     """Retained messages of distinct topics, through their follower: once, and once more."""
-    rounds = [
-        make_records(count, shuffled_topics(count)),
-        make_records(count, shuffled_topics(count, seed=2), first=count),
-    ]
-    table = "retainedmessages"
-    taken: list[list[bytes]] = []
-    async with _opened(server, _retained_config) as (database, config, hand):
-        for records in rounds:
-            await _follow(database, config, records)
-            taken.append(await by_hand.take_out(hand, table, part_rows=by_hand.PART_ROWS))
-        await hand.execute(f"TRUNCATE {table}")
-        limits_s = [await by_hand.upsert(hand, table, rows) for rows in taken]
-        await _check(hand, table, count)
-    async with _opened(server, _retained_config) as (database, config, hand):
-        seconds = [await _follow(database, config, records) for records in rounds]
-        await _check(hand, table, count)
-    return {
-        name: (ours_s, limit_s)
-        for name, ours_s, limit_s in zip(("first", "again"), seconds, limits_s, strict=True)
+    rounds = {
+        "first": make_records(count, shuffled_topics(count)),
+        "again": make_records(count, shuffled_topics(count, seed=2), first=count),
     }
+    async with (
+        _opened(server, _retained_config) as (database, config, ours),
+        _opened(server, _retained_config) as (_, _, twin),
+    ):
+        followed = await _Followed.begin(database, config)
+        beside = _Beside(ours, twin)
+        tables = ["retainedmessages"]
+        return {
+            name: await beside.measure(records, tables, followed.write, by_hand.upsert)
+            for name, records in rounds.items()
+        }
 
 
 async def measure_queue(server: PostgresServer, count: int) -> Figures:
-    """Messages to sessions that are away, one receiver each, through commits."""
-    tables = ("queuedmessages", "queuedmessagesclients")
-    async with _opened(server, _sessions_config) as (database, _, hand):
-        await _commit_queue(database, count)
-        rows = {table: await by_hand.take_out(hand, table, part_rows=count) for table in tables}
-        limit_s = await by_hand.put_in(hand, rows)
-        for table in tables:
-            await _check(hand, table, count)
-    async with _opened(server, _sessions_config) as (database, _, hand):
-        seconds = await _commit_queue(database, count)
-        for table in tables:
-            await _check(hand, table, count)
-    return {"queue": (seconds, limit_s)}
-
-
-async def _commit_queue(database: Database, count: int) -> float:
+    """Messages to sessions that are away, through commits."""
     names = [f"client-{number}" for number in range(CLIENTS)]
-    sessions = {name: ClientChanges(session=make_session(name)) for name in names}
-    await commit_once(database, Commit(upto=1, sessions=sessions), "sessions")
-    records = make_records(count, [f"queue/{name}" for name in names])
-    commits = [queue_commit(part, names) for part in parts(records, COMMIT_ROWS)]
-    tenure = await database.begin(PARTITION, ["sessions"])
-    with _garbage_as_in_the_broker():
-        began = time.perf_counter()
-        for commit in commits:
-            await database.commit(tenure, commit)
-        return time.perf_counter() - began
-
-
-async def _check(hand: asyncpg.Connection, table: str, count: int) -> None:
-    found = await hand.fetchval(f"SELECT count(*) FROM {table}")
-    if found != count:
-        raise ValueError(f"{found} rows in {table}, {count} expected")
+    async with (
+        _opened(server, _sessions_config) as (database, _, ours),
+        _opened(server, _sessions_config) as (_, _, twin),
+    ):
+        queues = await _Queues.begin(database, names)
+        beside = _Beside(ours, twin)
+        records = make_records(count, [f"queue/{name}" for name in names])
+        tables = ["queuedmessages", "queuedmessagesclients"]
+        return {"queue": await beside.measure(records, tables, queues.write, by_hand.put_in)}
 
 
 def run_component(
@@ -251,14 +293,12 @@ def _default_scenario(qos: int) -> Scenario:
     )
 
 
-_BY_HAND = "by hand: COPY of the same rows on one connection"
-
 SCENARIOS = (
     Component(
         name="postgres-archive",
         metrics=_metrics("archive", "archive rows"),
         run=partial(run_component, measure=measure_archive),
-        configuration=f"through the follower; {_BY_HAND}",
+        configuration="through the follower; no clients",
     ),
     Component(
         name="postgres-retained",
@@ -267,13 +307,13 @@ SCENARIOS = (
             *_metrics("again", "the same topics once more"),
         ),
         run=partial(run_component, measure=measure_retained),
-        configuration=f"through the follower; {_BY_HAND}, and INSERT ... ON CONFLICT",
+        configuration="through the follower; no clients",
     ),
     Component(
         name="postgres-queue",
         metrics=_metrics("queue", "rows of queues"),
         run=partial(run_component, measure=measure_queue),
-        configuration=f"commits of 4,000 messages to 50 sessions; {_BY_HAND}",
+        configuration="commits of 4,000 messages to 50 sessions; no clients",
     ),
     Scenario(
         name="postgres-offline",

@@ -51,13 +51,17 @@ _NO_WRITES = (
     "it takes no writes, as a standby does; name all servers in Postgres.Url, the broker finds the "
     "primary"
 )
-_NO_RIGHTS = "the role lacks a right; grant it CREATE on the database and its schema"
+_NO_RIGHTS = (
+    "the role lacks a right; grant it CREATE and USAGE on the schema, and make it the owner of the "
+    "broker's tables there"
+)
 _STOPPING = "it is stopping or starting"
 
 # SQLSTATE -> kind and sentence. What is not here goes by its first two characters.
 _STATES: dict[str, tuple[_Kind, str]] = {
     "25006": (_Kind.UNAVAILABLE, _NO_WRITES),
     "25P03": (_Kind.UNAVAILABLE, "a transaction stood still for too long and was ended"),
+    "25P04": (_Kind.UNAVAILABLE, "a transaction took too long and was ended"),
     "28000": (_Kind.UNAVAILABLE, _NO_ENTRY),
     "28P01": (_Kind.UNAVAILABLE, f"the password is wrong: {_NO_ENTRY}"),
     "3D000": (
@@ -91,6 +95,7 @@ _STATES: dict[str, tuple[_Kind, str]] = {
     "57P02": (_Kind.UNAVAILABLE, "one of its processes crashed, and it recovers"),
     "57P03": (_Kind.UNAVAILABLE, _STOPPING),
     "57P04": (_Kind.UNAVAILABLE, "the database was dropped"),
+    "57P05": (_Kind.UNAVAILABLE, "it has ended an idle connection"),
     "58P01": (_Kind.DAMAGED, "one of its files is missing; go back to a backup"),
     "58P02": (_Kind.DAMAGED, "one of its files is double; go back to a backup"),
     "XX001": (_Kind.DAMAGED, "its data is corrupt; go back to a backup"),

@@ -135,16 +135,17 @@ class Writer:
                 await connection.execute("SELECT 1")
 
     async def close(self) -> None:
-        """Finish what is running, and let go of the lock."""
+        """Finish what is running, and let go of the lock, if the server answers."""
         async with self._turn:
             self._closed = True
             connection, self._connection = self._connection, None
             if connection is None or connection.is_closed():
                 return
             with suppress(*DRIVER_ERRORS):
-                if self._holder is not None:
-                    await self._holder.let_go(connection)
-                await connection.close(timeout=CLOSE_S)
+                async with asyncio.timeout(CLOSE_S):
+                    if self._holder is not None:
+                        await self._holder.let_go(connection)
+                    await connection.close()
             connection.terminate()
 
     async def _open(
