@@ -192,6 +192,14 @@ _JSON = st.recursive(
 )
 
 
+@pytest.mark.usefixtures("database")
+async def test_what_a_payload_says_is_no_matter_of_settings(sql: Connection) -> None:
+    await sql.execute("SET standard_conforming_strings = off")
+    said = "SELECT monstermq_json(convert_to($1, 'UTF8'))"
+    assert await sql.fetchval(said, '{"a": 1}') == '{"a": 1}'
+    assert await sql.fetchval(said, "above") is None
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
 @given(
     payloads=st.lists(
