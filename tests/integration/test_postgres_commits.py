@@ -54,6 +54,12 @@ async def tenure(database: PostgresDatabase) -> Tenure:
     return await database.begin(PARTITION, ALL)
 
 
+async def test_a_tenure_is_of_at_least_one_projection(database: PostgresDatabase) -> None:
+    """Without one, nothing could tell its commits apart; in memory there is no need to."""
+    with pytest.raises(ValueError, match="at least one projection"):
+        await database.begin(PARTITION, [])
+
+
 @pytest.mark.parametrize("loss", CommitLoss)
 async def test_a_trim_of_unknown_outcome_drops_once(
     database: PostgresDatabase, proxy: Proxy, tenure: Tenure, loss: CommitLoss

@@ -15,7 +15,7 @@ from tests.support.postgres_database import connected, open_database
 from monstermq_shared.messages import Will
 from monstermq_shared.records import Record, size_of
 from monstermq_shared.stores.changes import ClientChanges, Commit, InFlightState
-from monstermq_shared.stores.postgres import rows
+from monstermq_shared.stores.postgres import rows, writer
 from monstermq_shared.stores.postgres.connection import Connection
 from monstermq_shared.stores.postgres.database import PostgresDatabase
 from monstermq_shared.testing.builders import (
@@ -192,6 +192,14 @@ _JSON = st.recursive(
 )
 
 
+@pytest.mark.usefixtures("database")
+async def test_what_a_payload_says_is_no_matter_of_settings(sql: Connection) -> None:
+    await sql.execute("SET standard_conforming_strings = off")
+    said = "SELECT monstermq_json(convert_to($1, 'UTF8'))"
+    assert await sql.fetchval(said, '{"a": 1}') == '{"a": 1}'
+    assert await sql.fetchval(said, "above") is None
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
 @given(
     payloads=st.lists(
@@ -314,6 +322,20 @@ async def check_many_messages(database: PostgresDatabase) -> None:
 
 async def test_many_messages_replace_older_ones_only(database: PostgresDatabase) -> None:
     await check_many_messages(database)
+
+
+async def test_no_temporary_table_stays_for_months(
+    database: PostgresDatabase, sql: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No vacuum may freeze it, and the server runs out of transaction numbers."""
+    temporary = "SELECT count(*) FROM pg_class WHERE relpersistence = 't' AND relkind = 'r'"
+    await check_many_messages(database)
+    assert await sql.fetchval(temporary) == 1
+    monkeypatch.setattr(writer, "CLEAR_S", 0.0)
+    await database._writer.ping()
+    assert await sql.fetchval(temporary) == 0
+    await commit_messages(database, *(make_record(50_000 + i, f"c/{i}") for i in range(600)))
+    assert len(await database.message_store(RETAINED).find("c/#", after="", limit=700)) == 600
 
 
 @pytest.mark.parametrize("many", [1, 1_200])

@@ -14,12 +14,13 @@ $$;
 -- json_function --
 -- What a payload says as JSON, NULL where it says nothing that jsonb takes. To try that and fail
 -- costs several times as much as to succeed, so the first byte is looked at first: only a blank, a
--- quotation mark, a digit, a minus and any of [fnt{ begin JSON.
+-- quotation mark, a digit, a minus and any of [fnt{ begin JSON. (No literal with a backslash: what it
+-- means is a setting of whoever calls.)
 CREATE OR REPLACE FUNCTION monstermq_json(payload bytea) RETURNS jsonb
 LANGUAGE plpgsql IMMUTABLE STRICT AS $$
 BEGIN
     IF pg_catalog.position(
-        '\x20090a0d222d303132333435363738395b666e747b'::pg_catalog.bytea,
+        pg_catalog.decode('20090a0d222d303132333435363738395b666e747b', 'hex'),
         pg_catalog.substr(payload, 1, 1)
     ) = 0 THEN
         RETURN NULL;

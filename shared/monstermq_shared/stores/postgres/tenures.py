@@ -60,7 +60,13 @@ class Tenures:
     async def begin(
         self, connection: Connection, partition: Partition, projections: Sequence[str]
     ) -> Tenure:
-        """Begin a tenure, in a transaction that is open."""
+        """Begin a tenure, in a transaction that is open.
+
+        Raises:
+            ValueError: There is no projection, so that nothing could tell its commits apart.
+        """
+        if not projections:
+            raise ValueError("a tenure is of at least one projection")
         token = secrets.token_hex(8)
         await connection.execute(_QUERIES["lock_watermarks"])
         generation = partition.generation

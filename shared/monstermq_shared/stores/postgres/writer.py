@@ -25,6 +25,10 @@ SET enable_mergejoin = off;
 SET plan_cache_mode = force_generic_plan;
 """
 
+CLEAR_S = 86_400.0
+"""How long temporary tables stay: no vacuum may freeze them, so one that is kept for months would
+bring the whole server to the end of its transaction numbers."""
+
 # The server's function that waits for the standby: what it warns of is in the server's language.
 _REPLICATION_WAIT = "SyncRepWaitForLSN"
 
@@ -51,6 +55,7 @@ class Writer:
         self._lost: Backend | None = None
         self._backend: Backend | None = None
         self._is_unreplicated = False
+        self._cleared_s = 0.0
         self._closed = False
 
     async def start(self, prepare: Callable[[Connection], Awaitable[None]]) -> None:
@@ -83,6 +88,7 @@ class Writer:
                 if connection is None or connection.is_closed():
                     connection = await self._open()
                 try:
+                    await self._clear(connection)
                     yield connection
                 except (asyncpg.PostgresError, StoreError):
                     await self.roll_back(connection)
@@ -172,6 +178,13 @@ class Writer:
         connection.add_log_listener(self._hear)
         self._connection = connection
         return connection
+
+    async def _clear(self, connection: Connection) -> None:
+        """Drop temporary tables that have been there for long; whoever needs one makes it again."""
+        now_s = asyncio.get_running_loop().time()
+        if now_s - self._cleared_s >= CLEAR_S:
+            await connection.execute("DISCARD TEMP")
+            self._cleared_s = now_s
 
     def _hear(self, _: _Notifier, message: asyncpg.PostgresLogMessage) -> None:
         if message.server_source_function == _REPLICATION_WAIT:
