@@ -135,6 +135,28 @@ async def test_a_commit_is_durable_whatever_the_server_is_set_to(
             assert await show(connection, "synchronous_commit") == session
 
 
+async def test_a_commit_stays_durable_when_the_running_server_is_set_otherwise(
+    own_postgres: PostgresServer,
+) -> None:
+    async with connected(own_postgres.url(own_postgres.create_database())) as connection:
+        own_postgres.psql("ALTER SYSTEM SET synchronous_commit = off", "SELECT pg_reload_conf()")
+        async with asyncio.timeout(BOUND_S):
+            while await asyncio.to_thread(own_postgres.psql, "SHOW synchronous_commit") != "off":
+                pass
+        assert await show(connection, "synchronous_commit") == "on"
+
+
+async def test_what_the_role_is_set_to_neither_ends_nor_silences_our_session(
+    postgres_server: PostgresServer, postgres_database: str
+) -> None:
+    name = postgres_database.rpartition("/")[2]
+    ours = {"client_min_messages": "warning", "idle_session_timeout": "0"}
+    for setting, theirs in {"client_min_messages": "error", "idle_session_timeout": "7000"}.items():
+        postgres_server.psql(f'ALTER DATABASE "{name}" SET {setting} = {theirs}')
+    async with connected(postgres_database) as connection:
+        assert {setting: await show(connection, setting) for setting in ours} == ours
+
+
 async def test_isolation_is_ours_whatever_the_server_is_set_to(
     postgres_server: PostgresServer, postgres_database: str
 ) -> None:

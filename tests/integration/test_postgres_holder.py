@@ -16,7 +16,7 @@ from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.stores.changes import Commit
 from monstermq_shared.stores.ports import Log
 from monstermq_shared.stores.postgres import database as database_module
-from monstermq_shared.stores.postgres import holder
+from monstermq_shared.stores.postgres import holder, writer
 from monstermq_shared.testing.builders import (
     ARCHIVE,
     PARTITION,
@@ -144,6 +144,25 @@ async def test_a_silent_stranger_does_not_keep_a_broker_out_for_ever(postgres_sc
             await (await open_database(postgres_schema)).close()
 
 
+@pytest.mark.usefixtures("hasty")
+async def test_nobody_can_tell_whether_a_broker_lives_for_which_the_server_works(
+    postgres_schema: str,
+) -> None:
+    """It may have been killed in a long statement: the next one is to try again, and not to end."""
+    await (await open_database(postgres_schema)).close()
+    async with connected(postgres_schema) as connection:
+        await connection.execute(
+            "SELECT pg_advisory_lock(hashtextextended('monstermq ' || current_schema(), 0))"
+        )
+        working = asyncio.create_task(connection.execute("SELECT pg_sleep(60)"))
+        with pytest.raises(StartupError, match="or is dead") as refused:
+            await open_database(postgres_schema)
+        assert refused.value.exit_code == ExitCode.STORE_UNREACHABLE
+        working.cancel()
+        with suppress(asyncio.CancelledError):
+            await working
+
+
 async def test_a_connection_that_the_server_still_holds_for_ours_is_ended(
     postgres_schema: str,
 ) -> None:
@@ -196,3 +215,18 @@ async def test_a_closed_database_says_so(postgres_schema: str) -> None:
         await database.commit(tenure, Commit(upto=1))
     with pytest.raises(StoreUnavailable, match="closed"):
         await database.archive_store(ARCHIVE).history("plant/1")
+
+
+async def test_a_server_that_says_nothing_does_not_delay_the_end(
+    postgres_schema: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "CLOSE_S", 0.2)
+    database = await open_database(through(proxy.port, postgres_schema))
+    await database.archive_store(ARCHIVE).history("plant/1")
+    proxy.stall()
+    reading = asyncio.create_task(database.archive_store(ARCHIVE).history("plant/1"))
+    await asyncio.sleep(0)  # it has been sent
+    async with asyncio.timeout(BOUND_S):
+        await database.close()
+        with pytest.raises(StoreUnavailable):
+            await reading

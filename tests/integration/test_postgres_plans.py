@@ -1,4 +1,4 @@
-"""Statements of commits read what they change and no more, planned while the tables were empty."""
+"""Statements read what they change or return and little more, whatever the planner believes."""
 
 import json
 from collections.abc import AsyncIterator, Iterator
@@ -8,10 +8,12 @@ import pytest
 from tests.support.postgres_database import connected, open_database
 
 from monstermq_shared.stores.changes import ClientChanges
+from monstermq_shared.stores.postgres import archives, readers
 from monstermq_shared.stores.postgres.connection import Connection
 from monstermq_shared.stores.postgres.rows import digest
 from monstermq_shared.stores.postgres.session_tables import QUERIES
 from monstermq_shared.stores.postgres.writer import SETTINGS
+from monstermq_shared.stores.sql import fill_in
 from monstermq_shared.testing.builders import (
     commit_sessions,
     make_queue,
@@ -28,6 +30,16 @@ CHANGED = 100
 # For each row to be changed; the key's index alone has a hundred pages.
 ROWS_MAX = 20
 BLOCKS_MAX = 30
+
+READ = 1_000
+HISTORY = """
+INSERT INTO mcparchive (
+    topic, time, payload_blob, qos, retained, client_id, message_uuid, generation, partition,
+    position
+)
+SELECT 'plant/' || number % 10, to_timestamp(number), '1', 0, false, '', '', 1, 0, number
+FROM generate_series(1, 150000) AS number
+"""
 
 
 def name_of(offset: int) -> str:
@@ -103,3 +115,22 @@ async def test_a_statement_that_was_planned_on_empty_tables_reads_what_it_change
     found = list(nodes(json.loads(explained)[0]["Plan"]))
     assert CHANGED <= max(map(rows_of, found)) <= CHANGED * ROWS_MAX
     assert max(map(blocks_of, found)) <= CHANGED * BLOCKS_MAX
+
+
+@pytest.mark.parametrize("name", ["newest_first", "oldest_first"])
+async def test_a_topics_history_is_read_from_its_index(postgres_schema: str, name: str) -> None:
+    """The planner would rather collect all of it, and sort."""
+    await (await open_database(postgres_schema)).close()
+    query = fill_in(archives.QUERIES, {"table": "mcparchive"})[name]
+    async with connected(postgres_schema) as connection:
+        await connection.execute(HISTORY)
+        await connection.execute("ANALYZE mcparchive")
+        await connection.execute(readers.SETTINGS)
+        for start_ms, end_ms in [(None, None), (50_000_000, 80_000_000)]:
+            explained = await connection.fetchval(
+                f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query}",
+                *("plant/3", start_ms, end_ms, READ, 2**30),
+            )
+            found = list(nodes(json.loads(explained)[0]["Plan"]))
+            assert READ <= max(map(rows_of, found)) <= READ + 1
+            assert max(map(blocks_of, found)) <= 2 * READ

@@ -1,5 +1,6 @@
 """What is in PostgreSQL's tables, for those who read them with SQL, and what they must endure."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from itertools import count
@@ -8,6 +9,7 @@ import asyncpg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.support.postgres import ROLE, PostgresServer
 from tests.support.postgres_database import connected, open_database
 
 from monstermq_shared.messages import Will
@@ -31,6 +33,11 @@ from monstermq_shared.testing.builders import (
 )
 
 pytestmark = pytest.mark.integration
+
+BOUND_S = 30.0
+
+# Whether a transaction waits for the end of another one.
+WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'"
 
 LONG = "\U0001f600" * 15_000
 """60,000 bytes."""
@@ -287,6 +294,54 @@ async def test_an_id_that_is_no_uuid_does_no_harm(
     await commit_everywhere(database, record)
     for table in ("mcparchive", "retainedmessages", "queuedmessages"):
         assert await sql.fetchval(f"SELECT message_uuid FROM {table}") == "\u00e4" * 36
+
+
+async def check_many_messages(database: PostgresDatabase) -> None:
+    """Commit more messages than one statement carries, and then older, newer and other ones."""
+    first = [make_record(10_000 + i, f"a/{i:04}") for i in range(1_200)]
+    older = [make_record(i, f"a/{i:04}", b"older") for i in range(400)]
+    newer = [make_record(20_000 + i, f"a/{i:04}", b"newer") for i in range(400, 800)]
+    other = [make_record(30_000 + i, f"b/{i:04}", b"other") for i in range(400)]
+    await commit_messages(database, *first)
+    await commit_messages(database, *older, *newer, *other)
+    found = await database.message_store(RETAINED).find("#", after="", limit=5_000)
+    assert found == [*first[:400], *newer, *first[800:], *other]
+    moved = [make_record(i, f"a/{i:04}", b"moved") for i in range(1_200)]
+    await commit_messages(database, *moved, partition=PARTITION._replace(number=1))
+    found = await database.message_store(RETAINED).find("a/#", after="", limit=5_000)
+    assert found == moved
+
+
+async def test_many_messages_replace_older_ones_only(database: PostgresDatabase) -> None:
+    await check_many_messages(database)
+
+
+@pytest.mark.parametrize("many", [1, 1_200])
+async def test_what_is_purged_while_it_is_replaced_is_there(
+    database: PostgresDatabase, sql: Connection, many: int
+) -> None:
+    await commit_messages(database, *(make_record(i, f"a/{i:04}", b"old") for i in range(many)))
+    new = [make_record(10_000 + i, f"a/{i:04}", b"new") for i in range(many)]
+    purge = sql.transaction()
+    await purge.start()
+    await sql.execute("DELETE FROM retainedmessages")
+    task = asyncio.create_task(commit_messages(database, *new))
+    async with asyncio.timeout(BOUND_S):
+        while not await sql.fetchval(WAITING):
+            pass
+        await purge.commit()
+        await task
+    assert await database.message_store(RETAINED).find("#", after="", limit=5_000) == new
+
+
+async def test_many_messages_need_no_right_to_temporary_tables(
+    postgres_server: PostgresServer, postgres_database: str
+) -> None:
+    name = postgres_database.rpartition("/")[2]
+    postgres_server.psql(f'REVOKE TEMPORARY ON DATABASE "{name}" FROM PUBLIC, "{ROLE}"')
+    database = await open_database(postgres_database)
+    await check_many_messages(database)
+    await database.close()
 
 
 async def test_messages_that_come_with_several_commits_are_queued_once(

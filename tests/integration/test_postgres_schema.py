@@ -2,11 +2,14 @@
 
 import asyncio
 import logging
+import os
+from pathlib import Path
 
 import pytest
-from tests.support.postgres import PASSWORD, PostgresServer
+from tests.support.postgres import PASSWORD, ROLE, SUPERUSER, PostgresServer, binaries
 from tests.support.postgres_database import connected, open_database
 
+from monstermq.postgres_tools import dump_command, restore_command
 from monstermq_shared.config.postgres_urls import parse_url
 from monstermq_shared.errors import ConfigError, StartupError, StoreDamaged
 from monstermq_shared.exit_codes import ExitCode
@@ -50,8 +53,8 @@ async def open_archive(url: str, *names: str) -> PostgresDatabase:
 
 async def relations(connection: Connection) -> set[str]:
     rows = await connection.fetch(
-        "SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace "
-        "AND relkind = 'r'"
+        "SELECT relname FROM pg_class WHERE relkind = 'r' "
+        "AND relnamespace = quote_ident(current_schema())::regnamespace"
     )
     return {row[0] for row in rows}
 
@@ -72,6 +75,54 @@ async def test_only_what_is_asked_for_is_made(postgres_schema: str) -> None:
         assert await relations(connection) == meta | {"mcparchive"}
         await (await open_archive(postgres_schema, ARCHIVE, "my-groupArchive")).close()
         assert await relations(connection) == meta | {"mcparchive", "my-grouparchive"}
+
+
+async def test_a_schema_in_somebody_elses_database_is_copied_and_restored_alone(
+    postgres_server: PostgresServer, postgres_database: str, tmp_path: Path
+) -> None:
+    """By the lines that ``monstermq db`` tells; whatever the schema is called."""
+    name = postgres_database.rpartition("/")[2]
+    postgres_server.psql(
+        f'CREATE SCHEMA "Odd, ""Name" AUTHORIZATION "{ROLE}"',
+        f'ALTER DATABASE "{name}" OWNER TO {SUPERUSER}',
+        "CREATE TABLE theirs AS SELECT 1",
+        database=name,
+    )
+    url = f"{postgres_database}?currentSchema=%22Odd,%20%22%22Name%22,public"
+    settings = parse_url(url)
+    database = await open_database(url)
+    await commit_archive(database, make_record(1, payload=b'{"a": 1}'))
+    await run(dump_command(settings, tmp_path / "copy"))
+    await commit_archive(database, make_record(2))
+    await database.close()
+    await run(restore_command(settings, tmp_path / "copy"))
+    database = await open_database(url)
+    history = await database.archive_store(ARCHIVE).history("plant/1")
+    assert [record.offset for record in history] == [1]
+    async with connected(url) as connection:
+        assert await connection.fetchval("SELECT payload_json FROM mcparchive") == '{"a": 1}'
+    await database.close()
+    assert postgres_server.psql("SELECT count(*) FROM theirs", database=name) == "1"
+
+
+async def run(line: str) -> None:
+    """Run a line in a shell, with PostgreSQL's tools and the password."""
+    environ = {**os.environ, "PATH": f"{binaries()}:{os.environ['PATH']}", "PGPASSWORD": PASSWORD}
+    process = await asyncio.create_subprocess_shell(line, env=environ)
+    assert await process.wait() == 0
+
+
+async def test_a_schema_that_comes_before_the_one_with_our_tables_is_refused(
+    postgres_server: PostgresServer, postgres_database: str
+) -> None:
+    """By default a schema that is called like the role comes before public."""
+    await (await open_database(postgres_database)).close()
+    name = postgres_database.rpartition("/")[2]
+    postgres_server.psql(f"CREATE SCHEMA {ROLE} AUTHORIZATION {ROLE}", database=name)
+    with pytest.raises(StoreDamaged, match=f"in the schema public, and the schema {ROLE} now"):
+        await open_database(postgres_database)
+    for schema in ("public", ROLE):
+        await (await open_database(f"{postgres_database}?currentSchema={schema}")).close()
 
 
 async def test_a_table_of_the_broker_is_no_store(postgres_schema: str) -> None:

@@ -37,6 +37,10 @@ NO_RESERVE = {"MONSTERMQ_SQLITE__MINFREEMB": "0"}
 """So no history is deleted, nor readiness refused, on a machine whose disk has little room."""
 
 
+_OF_TESTS = ("MONSTERMQ_FAULT_", "MONSTERMQ_SIM_", "MONSTERMQ_TEST_")
+"""Variables that steer the tests; a broker warns of those it does not know."""
+
+
 class BrokerFailed(AssertionError):
     """The broker ended, or did not begin to listen; the message carries its log."""
 
@@ -52,6 +56,11 @@ def free_ports(count: int) -> list[int]:
         if port not in ports and all(map(_is_free, _LOOPBACKS, [port] * len(_LOOPBACKS))):
             ports.append(port)
     return ports
+
+
+def _environment() -> dict[str, str]:
+    """Return this process's environment without what steers the tests."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(_OF_TESTS)}
 
 
 def _is_free(family: socket.AddressFamily, port: int) -> bool:
@@ -98,7 +107,7 @@ class BrokerProcess(ABC):
             self._process = subprocess.Popen(
                 command,
                 cwd=self.directory,
-                env={**os.environ, **NO_RESERVE, **(env or {})},
+                env={**_environment(), **NO_RESERVE, **(env or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -10,9 +10,10 @@ from tests.support.postgres import PostgresServer
 _MESSAGES = "SELECT topic, payload FROM {table} WHERE topic LIKE 'load/%'"
 _ARCHIVE = "SELECT position, payload FROM {table} WHERE topic LIKE 'load/%' ORDER BY position"
 _QUEUE = """
-SELECT message.position, {text}
-FROM queuedmessagesclients AS link JOIN queuedmessages AS message USING ({key})
-WHERE {client} = '{client_id}' ORDER BY message.position
+SELECT message.position, {text} FROM queuedmessagesclients AS link
+JOIN queuedmessages AS message USING (generation, partition, position)
+JOIN sessions USING ({client})
+WHERE sessions.client_id = '{client_id}' ORDER BY message.position
 """
 
 
@@ -45,8 +46,7 @@ class SqliteTables(Tables):
 
     _queue = _QUEUE.format(
         text="CAST(message.payload AS TEXT)",
-        key="generation, partition, position",
-        client="link.client_id",
+        client="client_id",
         client_id="{client_id}",
     )
 
@@ -64,8 +64,7 @@ class PostgresTables(Tables):
 
     _queue = _QUEUE.format(
         text="convert_from(message.payload, 'UTF8')",
-        key="generation, partition, position",
-        client="link.client_id",
+        client="client_digest",
         client_id="{client_id}",
     )
 

@@ -308,9 +308,13 @@ class Broker:
         clean = await self.host.drain(within_s=DRAIN_S)
         self._shut_down_clients()
         if not (await self.host.drain(within_s=DRAIN_S) and clean):
-            why = "; ".join(self.host.readiness()) or "it took too long"
-            logger.error("stopped before everything was committed: %s", why)
+            logger.error("stopped before everything was committed: %s", self._why_not_committed())
         await self._ending.aclose()
+
+    def _why_not_committed(self) -> str:
+        if self.failed.done():
+            return str(self.failed.result())
+        return "; ".join(self.host.readiness()) or "it took too long"
 
     async def _end_background(self) -> None:
         for task in self._background:

@@ -31,6 +31,7 @@ class Backlog:
         size: Bytes of the records.
         size_max: From so many bytes on it is full.
         count: How many records there are.
+        holds: It was full, and is not yet half empty again: so long publishers are held.
         upto: The next offset: everything below it has been shown.
         emptied: Called when it is half empty again.
         wake: Set when there may be more to read.
@@ -52,6 +53,7 @@ class Backlog:
         self.size = 0
         self.size_max = size_max
         self.count = 0
+        self.holds = False
         self.wake = asyncio.Event()
         self.upto = 0
         self.emptied: Callable[[Backlog], None] = _ignore
@@ -93,6 +95,7 @@ class Backlog:
         self._chunks.append((records, size, records[-1].offset + 1))
         self.size += size
         self.count += len(records)
+        self.holds = self.holds or self.is_full
 
     def uncommitted(self) -> Iterator[Sequence[Record]]:
         """Yield the records in order of offset."""
@@ -118,6 +121,7 @@ class Backlog:
             self.size -= size
             self.count -= len(records)
         if was_full and 2 * self.size <= self.size_max:
+            self.holds = False
             self.emptied(self)
 
     def close(self) -> None:

@@ -8,17 +8,20 @@ from monstermq_shared.errors import InvalidRecord, StoreUnavailable
 from monstermq_shared.records import Record
 from monstermq_shared.retries import pause
 from monstermq_shared.stores.changes import Commit, Tenure
+from monstermq_shared.stores.outages import Outage
 from monstermq_shared.stores.ports import Database
 from monstermq_shared.views.view_set import ViewSet
 
 logger = logging.getLogger(__name__)
+
+COMMITS = "commits"
 
 
 class Follower:
     """Brings the views of one database up to date with one partition of the log.
 
     Attributes:
-        failing: Why the last attempt of a commit failed, None if it did not.
+        outage: What fails of the database; others that ask it may tell theirs to the same one.
         rows: Rows written so far.
         failures: Commits that failed and were repeated.
         unreadable: Records that could not be decoded and were passed over.
@@ -42,7 +45,7 @@ class Follower:
         committed: Callable[[int], None],
     ) -> None:
         self.name = name
-        self.failing: str | None = None
+        self.outage = Outage(name)
         self.rows = 0
         self.failures = 0
         self.unreadable = 0
@@ -96,15 +99,9 @@ class Follower:
                 await self._database.commit(self._tenure, commit)
             except StoreUnavailable as exc:
                 self.failures += 1
-                if self.failing is None:
-                    logger.warning("%s: commit failed, it is repeated: %s", self.name, exc)
-                self.failing = str(exc)
+                self.outage.failed(COMMITS, exc)
                 await pause(attempt)
                 attempt += 1
             else:
-                if self.failing is not None:
-                    logger.warning(
-                        "%s: commits succeed again after %d attempts", self.name, attempt + 1
-                    )
-                    self.failing = None
+                self.outage.passed(COMMITS)
                 return

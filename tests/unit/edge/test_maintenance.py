@@ -17,6 +17,7 @@ from monstermq_edge.engines.local.maintenance import Job
 from monstermq_shared.clock import WallHistory
 from monstermq_shared.config import BrokerConfig
 from monstermq_shared.errors import StoreUnavailable
+from monstermq_shared.stores.outages import Outage
 from monstermq_shared.testing.builders import ARCHIVE, commit_archive, make_record
 
 MIB = 1024 * 1024
@@ -126,3 +127,41 @@ async def test_a_job_that_keeps_failing_for_one_reason_says_so_once(
     task.cancel()
     told = [message for message in caplog.messages if message.startswith("counting failed")]
     assert [message.rpartition(": ")[2] for message in told] == ["gone", "full", "full"]
+
+
+async def test_a_job_is_silent_about_a_trouble_that_is_known(
+    broker: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
+    outage = Outage("X")
+    outage.failed("commits", StoreUnavailable("gone"))
+    done = asyncio.Event()
+    runs = iter(range(3))
+
+    async def run() -> None:
+        if next(runs, None) is None:
+            done.set()
+        elif done.is_set():
+            await asyncio.Event().wait()
+        raise StoreUnavailable("gone")
+
+    job = Job(name="purging", run=run, interval_s=0.0, outage=outage)
+    task = asyncio.create_task(host_of(broker)._maintenance.repeat(job))
+    async with asyncio.timeout(10):
+        await done.wait()
+    assert not [message for message in caplog.messages if "purging" in message]
+    task.cancel()
+
+
+async def test_a_database_that_nobody_asks_is_noticed_when_it_is_away(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away() -> int:
+        raise StoreUnavailable("gone")
+
+    host = host_of(broker)
+    with monkeypatch.context() as patch:
+        patch.setattr(host.databases.primary, "size", away)
+        await host._upkeep.measure()
+    assert host.readiness() == ["SQLITE: measurements fail: gone"]
+    await host._upkeep.measure()
+    assert host.readiness() == []

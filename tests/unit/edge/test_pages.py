@@ -17,7 +17,7 @@ from monstermq_shared.records import Record
 from monstermq_shared.sessions.local.session import Session
 from monstermq_shared.views.catalogue import RETAINED
 
-FAILING = ["pages cannot be read: restarting"]
+FAILING = ["POSTGRES: retained reads fail: restarting"]
 
 
 class Retained:
@@ -92,8 +92,9 @@ async def test_reads_that_fail_are_told_once_and_their_end_too_also_if_nobody_wa
     async with asyncio.timeout(PATIENCE_S):
         await retained.answered.wait()
     assert host.readiness() == []
-    told = [message for message in caplog.messages if message.startswith("reads ")]
-    assert told == ["reads fail, they are repeated: restarting", "reads succeed again"]
+    begin, end = [message for message in caplog.messages if message.startswith("POSTGRES: ")]
+    assert begin == "POSTGRES: retained reads fail, and are repeated: restarting"
+    assert end.startswith("POSTGRES: works again, after ")
     await host.stop()
 
 
@@ -111,7 +112,7 @@ async def test_what_clients_that_came_and_went_were_to_read_is_dropped(
         session = subscribe(host, f"goes {number}")
         host.engine.detach(session, CloseReason.TRANSPORT_CLOSED, WALL_MS)
     await retained.asked_again(4)
-    assert host._pages._of_retained.qsize() == 0
+    assert host._pages._of_retained.asked.qsize() == 0
     retained.away = False
     await replayed(host)
     await host.stop()

@@ -97,9 +97,11 @@ async def test_it_is_full_at_its_bound_and_says_when_it_is_half_empty() -> None:
     backlog.committed(5)
     full.append(backlog.is_full)
     assert (told, full) == ([], [False, True, False])
+    assert backlog.holds
     backlog.committed(7)
     backlog.committed(8)
     assert told == [1]
+    assert not backlog.holds
 
 
 async def test_far_beyond_its_bound_it_is_a_reason_to_let_nobody_in() -> None:

@@ -100,11 +100,11 @@ async def test_a_database_that_is_away_loses_nothing_and_says_why(
         stage.backlog.show([make_record(offset, "a")], offset + 1)
     await stage.caught_up()
     assert len(await stage.database.archive_store("GArchive").history("a")) == 49
-    assert stage.follower.failing is None
+    assert stage.follower.outage.reason is None
     told = [record.getMessage() for record in caplog.records]
     assert told == [
-        "X: commit failed, it is repeated: restarting",
-        "X: commits succeed again after 6 attempts",
+        "X: commits fail, and are repeated: restarting",
+        "X: works again, after 5 failures",
     ]
     await stage.end()
 

@@ -53,3 +53,21 @@ def test_a_line_can_be_pasted_into_a_shell() -> None:
         f"--dbname={address(settings)}",
     ]
     assert shlex.split(restore_command(settings, name))[-1] == str(name)
+
+
+@pytest.mark.parametrize(
+    ("written", "pattern", "name"),
+    [
+        ("Plant", '--schema="plant"', "--schema=plant"),
+        (" plant , public", '--schema="plant"', "--schema=plant"),
+        ("%22Odd,%20Name%22,public", '--schema="Odd, Name"', "--schema=Odd, Name"),
+        ("%22$user%22,public", '--schema="u"', "--schema=u"),
+        ("%22a%22%22b%22", '--schema="a""b"', '--schema=a"b'),
+    ],
+)
+def test_only_the_schema_that_the_url_names_is_copied(
+    written: str, pattern: str, name: str
+) -> None:
+    settings = parse_url(f"postgresql://u@h/m?currentSchema={written}")
+    assert shlex.split(dump_command(settings, Path("x")))[2] == pattern
+    assert shlex.split(restore_command(settings, Path("x")))[5] == name

@@ -45,21 +45,28 @@ KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIVE_COUNT = 15, 5, 3
 UNACKNOWLEDGED_MS = 30_000
 
 _SESSION = {
+    # At "error" the server would not tell that nobody has confirmed a commit, see Writer.commit.
+    "client_min_messages": "warning",
     "DateStyle": "ISO",
     "TimeZone": "UTC",
     "default_transaction_isolation": "read committed",
     "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_S}s",
+    # The role's would end our connection whenever nobody publishes, and the lock with it.
+    "idle_session_timeout": "0",
     # Our statements are short, and the compiler would cost more than it saves.
     "jit": "off",
     "tcp_keepalives_idle": str(KEEPALIVE_IDLE_S),
     "tcp_keepalives_interval": str(KEEPALIVE_INTERVAL_S),
     "tcp_keepalives_count": str(KEEPALIVE_COUNT),
     "tcp_user_timeout": str(UNACKNOWLEDGED_MS),
+    "transaction_timeout": "0",
 }
+"""Those that a server is too old for are left out."""
 
 _SET = """
 SELECT set_config(name, value, false)
 FROM unnest($1::text[], $2::text[]) AS setting (name, value)
+WHERE name IN (SELECT name FROM pg_settings)
 """
 
 _FACTS = """
@@ -92,7 +99,8 @@ async def connect(
         statement_timeout_s: How long the server may work on one statement. We wait a little longer
             for its answer, or ``settings.socket_timeout_s`` if that is given.
         durable: Whether what is committed must survive the server's crash. If the server is set to
-            ``synchronous_commit = off``, this session has it on; its other values stay.
+            ``synchronous_commit = off``, this session has it on; its other values stay. What the
+            server is set to later does not count.
 
     Raises:
         StoreUnavailable: No host can be reached, lets us in and takes writes now; says for each
@@ -175,8 +183,10 @@ async def _prepare(
     unfit = _unfitness(facts)
     if unfit is not None:
         raise StoreUnfit(f"{where}: {unfit}")
-    if wish.durable and facts["synchronous_commit"] == "off":
-        await _set(connection, {"synchronous_commit": "on"})
+    if wish.durable:
+        # Set in any case, so that it stays when somebody sets the running server to "off".
+        found = facts["synchronous_commit"]
+        await _set(connection, {"synchronous_commit": "on" if found == "off" else found})
 
 
 def _unfitness(facts: asyncpg.Record) -> str | None:

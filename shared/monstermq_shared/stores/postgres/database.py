@@ -15,7 +15,11 @@ from monstermq_shared.stores.ports import DatabaseSummary, Log
 from monstermq_shared.stores.postgres import archives, messages, opening, session_tables
 from monstermq_shared.stores.postgres.archives import PostgresArchiveStore, make_hypertable
 from monstermq_shared.stores.postgres.connection import Connection, connect
-from monstermq_shared.stores.postgres.errors import translated_at_start
+from monstermq_shared.stores.postgres.errors import (
+    forget_lost_waits,
+    may_be_altered,
+    translated_at_start,
+)
 from monstermq_shared.stores.postgres.holder import PING_S, Holder
 from monstermq_shared.stores.postgres.messages import PostgresMessageStore
 from monstermq_shared.stores.postgres.readers import Readers
@@ -65,6 +69,7 @@ class PostgresDatabase:
             name: PostgresArchiveStore(name, tables[name], self._readers) for name in archive_stores
         }
         self._pinging: asyncio.Task[None] | None = None
+        self._tables: dict[str, TableKind] = {}
         self._ended_cleanly: bool | None = None
         self._keeps_sessions = False
 
@@ -146,6 +151,11 @@ class PostgresDatabase:
                 # Some of its rows are there already.
                 await self._writer.roll_back(connection)
                 return await self._commit(connection, tenure, commit, careful=True)
+            except asyncpg.PostgresError as exc:
+                if may_be_altered(exc):
+                    await self._writer.roll_back(connection)
+                    await opening.check(connection, self._where, self._tables)
+                raise
 
     async def log(self) -> Log | None:
         """Return the newest log it has seen, None if it has seen none."""
@@ -189,6 +199,8 @@ class PostgresDatabase:
             if self._holder is not None:
                 self._ended_cleanly = await self._holder.ended_cleanly(connection)
 
+        self._tables = {**opening.META_TABLES, **kinds}
+        forget_lost_waits(asyncio.get_running_loop())
         try:
             with translated_at_start(self._where):
                 await self._writer.start(prepare)

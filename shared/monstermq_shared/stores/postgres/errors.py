@@ -2,9 +2,10 @@
 
 import asyncio
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum, auto
+from typing import Any, TypeAlias
 
 import asyncpg
 
@@ -50,13 +51,17 @@ _NO_WRITES = (
     "it takes no writes, as a standby does; name all servers in Postgres.Url, the broker finds the "
     "primary"
 )
-_NO_RIGHTS = "the role lacks a right; grant it CREATE on the database and its schema"
+_NO_RIGHTS = (
+    "the role lacks a right; grant it CREATE and USAGE on the schema, and make it the owner of the "
+    "broker's tables there"
+)
 _STOPPING = "it is stopping or starting"
 
 # SQLSTATE -> kind and sentence. What is not here goes by its first two characters.
 _STATES: dict[str, tuple[_Kind, str]] = {
     "25006": (_Kind.UNAVAILABLE, _NO_WRITES),
     "25P03": (_Kind.UNAVAILABLE, "a transaction stood still for too long and was ended"),
+    "25P04": (_Kind.UNAVAILABLE, "a transaction took too long and was ended"),
     "28000": (_Kind.UNAVAILABLE, _NO_ENTRY),
     "28P01": (_Kind.UNAVAILABLE, f"the password is wrong: {_NO_ENTRY}"),
     "3D000": (
@@ -90,6 +95,7 @@ _STATES: dict[str, tuple[_Kind, str]] = {
     "57P02": (_Kind.UNAVAILABLE, "one of its processes crashed, and it recovers"),
     "57P03": (_Kind.UNAVAILABLE, _STOPPING),
     "57P04": (_Kind.UNAVAILABLE, "the database was dropped"),
+    "57P05": (_Kind.UNAVAILABLE, "it has ended an idle connection"),
     "58P01": (_Kind.DAMAGED, "one of its files is missing; go back to a backup"),
     "58P02": (_Kind.DAMAGED, "one of its files is double; go back to a backup"),
     "XX001": (_Kind.DAMAGED, "its data is corrupt; go back to a backup"),
@@ -103,6 +109,7 @@ _CLASSES: dict[str, tuple[_Kind, str]] = {
     "57": (_Kind.UNAVAILABLE, _STOPPING),
     "58": (_Kind.UNAVAILABLE, "its operating system reports an error"),
 }
+_OF_TABLES = frozenset({"22", "23", "42"})
 _REFUSED = (_Kind.REFUSED, "it refuses a statement")
 
 _EXIT_CODES = {
@@ -136,6 +143,38 @@ def translated(where: str) -> Iterator[None]:
         raise store_error(exc, where) from exc
 
 
+def forget_lost_waits(loop: asyncio.AbstractEventLoop) -> None:
+    """Keep what the driver leaves behind when a connection is lost out of the log.
+
+    uvloop refuses a write to a connection that has just been lost. Whoever wrote is told; the
+    future that the driver had made for the answer fails as well, and nobody reads it.
+    """
+    earlier = loop.get_exception_handler()
+    if isinstance(earlier, _LostWaits):
+        return
+    loop.set_exception_handler(_LostWaits(earlier))
+
+
+class _LostWaits:
+    """An event loop's handler of errors that passes over those."""
+
+    def __init__(self, earlier: "_Handler | None") -> None:
+        self._earlier = earlier
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if isinstance(context.get("exception"), asyncpg.ConnectionDoesNotExistError) and (
+            "never retrieved" in context.get("message", "")
+        ):
+            return
+        if self._earlier is None:
+            loop.default_exception_handler(context)
+        else:
+            self._earlier(loop, context)
+
+
+_Handler: TypeAlias = Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object]
+
+
 @contextmanager
 def translated_at_start(where: str) -> Iterator[None]:
     """Like ``translated``, but what may pass later is a ``StartupError`` with its exit code.
@@ -155,6 +194,15 @@ def translated_at_start(where: str) -> Iterator[None]:
         state = getattr(exc.__cause__, "sqlstate", None)
         exit_code = _EXIT_CODES.get(state or "", ExitCode.STORE_UNREACHABLE)
         raise StartupError(str(exc), exit_code=exit_code) from exc
+
+
+def may_be_altered(exc: asyncpg.PostgresError) -> bool:
+    """Whether somebody who has altered a table may be the cause.
+
+    A value that does not fit into its column, a constraint we did not make, a name that is not
+    there: the server does not say in every case of which table it speaks.
+    """
+    return (exc.sqlstate or "")[:2] in _OF_TABLES
 
 
 def store_error(exc: BaseException, where: str) -> StoreError:

@@ -84,6 +84,8 @@ class Holder:
 
         Raises:
             StoreConflict: A living broker has it. The message says which.
+            StoreUnavailable: The server works for whoever has it all the time, so that nobody can
+                tell. If that is a dead broker's last statement, it ends by itself.
         """
         silent_before: float | None = None
         for _ in range(int(SILENCE_S / LOOK_S) + END_LOOKS):
@@ -93,7 +95,7 @@ class Holder:
             if row is not None:
                 silent_s = row["silent_s"]
                 if silent_s is None or (silent_before is not None and silent_s < silent_before):
-                    break
+                    raise await self._conflict(connection)
                 if silent_s >= SILENCE_S:
                     await self._end(connection, Backend(row["pid"], row["backend_start"]))
                     continue
@@ -105,10 +107,9 @@ class Holder:
                     )
                 silent_before = silent_s
             await asyncio.sleep(LOOK_S)
-        raise StoreConflict(
-            f"PostgreSQL at {self._where}: {await self._owner(connection)} uses this database; "
-            "stop it, or set Postgres.Url to another database, or to another schema with "
-            "currentSchema"
+        raise StoreUnavailable(
+            f"PostgreSQL at {self._where}: {await self._owner(connection)} may use this database, "
+            "or is dead, and the server still works on its last statement"
         )
 
     async def sign(self, connection: Connection) -> None:
@@ -131,6 +132,13 @@ class Holder:
             *(self._where, owner, SILENCE_S),
         )
         await backend.end(connection)
+
+    async def _conflict(self, connection: Connection) -> StoreConflict:
+        return StoreConflict(
+            f"PostgreSQL at {self._where}: {await self._owner(connection)} uses this database; "
+            "stop it, or set Postgres.Url to another database, or to another schema with "
+            "currentSchema"
+        )
 
     async def _owner(self, connection: Connection) -> str:
         """Return what is known of the broker that has the lock."""

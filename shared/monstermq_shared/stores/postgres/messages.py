@@ -147,8 +147,13 @@ class PostgresMessageStore:
             (encode_record(record, place, topic_digest=digest(record.topic)) for record in records),
             schema="pg_temp",
         )
-        added = changed_rows(await connection.execute(self._queries["add_staged"]))
-        if added < len(records):
+        # In this order: what has been replaced cannot be purged any more, and what was purged
+        # before is added. In the other one a purge in between would leave neither.
+        changed = changed_rows(await connection.execute(self._queries["replace_staged"]))
+        if changed < len(records):
+            changed += changed_rows(await connection.execute(self._queries["add_staged"]))
+        if changed < len(records):
+            # What is there is newer, or of another partition's tenant, who came in between.
             await connection.execute(self._queries["replace_staged"])
 
     async def _has_staging(self, connection: Connection) -> bool:

@@ -62,14 +62,16 @@ async def prepare_schema(
         The tables that were made.
 
     Raises:
-        StoreDamaged: The schema is of a later version, a table is not as we made it, or somebody
-            else's table has the name of one of ours. Nothing was changed.
+        StoreDamaged: The schema is of a later version, a table is not as we made it, somebody
+            else's table has the name of one of ours, or our tables are in another schema. Nothing
+            was changed.
         asyncpg.PostgresError, OSError: The server refused, or the connection was lost.
     """
     async with connection.transaction():
         await connection.execute(_OPENING["lock_schema"])
         wanted = {**{kind.name: kind for kind in META_KINDS}, **tables}
         if not await connection.fetch(_OPENING["relations"], [META_TABLE]):
+            await _refuse_another_schema(connection, where)
             for name in ("text_function", "json_function", "meta_table", "tables_table"):
                 await connection.execute(_DATABASE[name])
             await connection.execute(_DATABASE["meta_row"], version)
@@ -84,6 +86,18 @@ async def prepare_schema(
             await connection.execute(_OPENING["add_table"], name, kind.name)
         await _check(connection, where, wanted)
     return [*missing]
+
+
+async def _refuse_another_schema(connection: Connection, where: str) -> None:
+    """Refuse to begin with nothing where a schema has come before the one that has everything."""
+    row = await connection.fetchrow(_OPENING["meta_schema"])
+    if row is not None:
+        schema, new = row
+        raise StoreDamaged(
+            f"PostgreSQL at {where}: a broker's tables are in the schema {schema}, and the schema "
+            f"{new} now comes before it; name one of them, and no other, with currentSchema in "
+            f"Postgres.Url: {schema} to go on, {new} to begin with nothing"
+        )
 
 
 async def _migrate(

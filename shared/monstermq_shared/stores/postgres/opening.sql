@@ -17,6 +17,14 @@ UPDATE monstermq_meta SET schema_version = $1;
 SELECT relname FROM pg_class
 WHERE relnamespace = quote_ident(current_schema())::regnamespace AND relname = ANY($1::text[]);
 
+-- meta_schema --
+-- The first schema of the search path in which a broker is, and the first there is.
+SELECT nspname, current_schema() FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+WHERE pg_class.oid = to_regclass('monstermq_meta');
+
+-- current_schema --
+SELECT current_schema();
+
 -- our_tables --
 SELECT name, kind FROM monstermq_tables;
 

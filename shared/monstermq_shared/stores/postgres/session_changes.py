@@ -168,16 +168,17 @@ class SessionBatch:
 
     async def _dequeue(self, links: Iterable[tuple[bytes, int]]) -> None:
         """Delete queue rows, and the messages that nobody waits for any more."""
+        offsets: set[int] = set()
         for part in parts(links):
-            keys = [key for key, _ in part]
-            offsets = [offset for _, offset in part]
+            keys, gone = arrays(part)
+            offsets.update(offset for _, offset in part)
             for key, messages, size in await self._connection.fetch(
-                QUERIES["delete_links"], keys, offsets, *self._place
+                QUERIES["delete_links"], keys, gone, *self._place
             ):
                 self._count(key, -messages, -size)
-            await self._connection.execute(
-                QUERIES["delete_messages"], [*set(offsets)], *self._place
-            )
+        # Each once: to ask for one passes over all of its rows that are deleted above.
+        for positions in parts(offsets):
+            await self._connection.execute(QUERIES["delete_messages"], positions, *self._place)
 
     def _count(self, key: bytes, messages: int, size: int) -> None:
         before = self._counted.get(key, (0, 0))

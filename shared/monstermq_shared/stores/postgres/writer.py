@@ -135,16 +135,17 @@ class Writer:
                 await connection.execute("SELECT 1")
 
     async def close(self) -> None:
-        """Finish what is running, and let go of the lock."""
+        """Finish what is running, and let go of the lock, if the server answers."""
         async with self._turn:
             self._closed = True
             connection, self._connection = self._connection, None
             if connection is None or connection.is_closed():
                 return
             with suppress(*DRIVER_ERRORS):
-                if self._holder is not None:
-                    await self._holder.let_go(connection)
-                await connection.close(timeout=CLOSE_S)
+                async with asyncio.timeout(CLOSE_S):
+                    if self._holder is not None:
+                        await self._holder.let_go(connection)
+                    await connection.close()
             connection.terminate()
 
     async def _open(
@@ -157,13 +158,14 @@ class Writer:
             await connection.execute(SETTINGS)
             if self._lost is not None:
                 await self._lost.end(connection)
+            # From now on, for this session too may be lost before all that follows is done.
+            self._backend = await Backend.of(connection)
             if self._holder is not None:
                 await self._holder.take(connection)
             if prepare is not None:
                 await prepare(connection)
             if self._holder is not None:
                 await self._holder.sign(connection)
-            self._backend = await Backend.of(connection)
         except BaseException:
             connection.terminate()
             raise

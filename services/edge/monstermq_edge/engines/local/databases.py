@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from monstermq_shared.config import BrokerConfig, StoreType
 from monstermq_shared.errors import MonsterError
 from monstermq_shared.stores.memory import MemoryDatabase
+from monstermq_shared.stores.outages import Outage
 from monstermq_shared.stores.ports import (
     ArchiveStore,
     Database,
@@ -29,6 +30,7 @@ class Databases:
         by_type: Those that outlast the process, the session store's first.
         memory: For views of type MEMORY.
         primary_type: The session store's type.
+        outages: What fails of each of them.
         log: The log that all of them reflect, with the number of this run.
     """
 
@@ -36,6 +38,7 @@ class Databases:
         self.primary_type = primary_type
         self.by_type = by_type
         self.memory = MemoryDatabase()
+        self.outages = {at: Outage(str(at)) for at in StoreType}
         self.log = Log("", 0)
 
     @property

@@ -16,6 +16,8 @@ from monstermq_shared.stores.changes import CommitResult
 
 logger = logging.getLogger(__name__)
 
+COMMITS = "commits"
+
 NOTHING = CommitResult({})
 
 
@@ -36,7 +38,6 @@ class EngineDriver:
 
     Attributes:
         touch: Makes sure that the loop turn is finished, after results were brought.
-        failing: Why the last attempt of a commit failed, None if it did not.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class EngineDriver:
     ) -> None:
         self._engine = engine
         self._committer = committer
+        self._outage = committer.outage
         self._pages = pages
         self._clock = clock
         self._counters = counters
@@ -68,7 +70,6 @@ class EngineDriver:
         self._idle.set()
         self._tasks: list[asyncio.Task[None]] = []
         self._broken = False
-        self.failing: str | None = None
 
     def start(self, touch: Callable[[], None]) -> None:
         """Begin to commit and to read; ``touch`` is the attribute from now on."""
@@ -179,15 +180,11 @@ class EngineDriver:
                 result = await self._committer.commit(turn)
             except StoreUnavailable as exc:
                 counters.commit_failures += 1
-                if self.failing is None:
-                    logger.warning("commit failed, publishers wait: %s", exc)
-                self.failing = str(exc)
+                self._outage.failed(COMMITS, exc)
                 await pause(attempt)
                 attempt += 1
             else:
                 counters.commits += 1
                 counters.commit_s += self._clock.monotonic() - began
-                if self.failing is not None:
-                    logger.warning("commits succeed again after %d attempts", attempt + 1)
-                    self.failing = None
+                self._outage.passed(COMMITS)
                 return result

@@ -14,6 +14,7 @@ from monstermq_shared.errors import StartupError, StoreError
 from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.positions import Partition
 from monstermq_shared.stores.changes import Commit, Tenure
+from monstermq_shared.stores.outages import Outage
 from monstermq_shared.stores.ports import Database
 from monstermq_shared.views.catalogue import Catalogue
 from monstermq_shared.views.follower import Follower
@@ -48,15 +49,18 @@ class FollowedViews:
         self._database: Database | None = None
         self._idle = asyncio.Event()
         self._has_ended = False
+        self._outage = Outage(str(store_type))
 
-    async def begin(self, database: Database, partition: Partition, writer: str) -> Tenure:
+    async def begin(self, databases: Databases, partition: Partition, writer: str) -> Tenure:
         """Begin the tenure; return it.
 
         Raises:
             StoreError: See ``Database.begin``.
         """
+        database = databases.of(self.store_type)
         tenure = await database.begin(partition, self.views.names)
         self._database, self._tenure = database, tenure
+        self._outage = databases.outages[self.store_type]
         self.follower = Follower(
             f"the views in {self.store_type}",
             database,
@@ -65,6 +69,7 @@ class FollowedViews:
             BacklogReader(self.backlog, 0, writer),
             self._committed,
         )
+        self.follower.outage = self._outage
         return tenure
 
     def _committed(self, upto: int) -> None:
@@ -104,11 +109,13 @@ class FollowedViews:
     def lags(self) -> str | None:
         """Return how far the views are behind and why, None if that is nothing to speak of."""
         backlog = self.backlog
-        failing = self.follower.failing if self.follower is not None else None
+        failing = self._outage.reason
         if failing is None and not backlog.is_full:
             return None
+        if not backlog.count:
+            return self._outage.told
         names = ", ".join(self.views.names)
-        held = "; publishers that they want are held" if backlog.is_full else ""
+        held = "; publishers that they want are held" if backlog.holds else ""
         why = "more comes than the database takes" if failing is None else failing
         return (
             f"the views in {self.store_type} ({names}) are {backlog.count} records "
@@ -159,8 +166,7 @@ class Followers:
         boot = databases.log.boot
         writer = f"{partition.generation}.{boot}"
         for followed in self.followed:
-            database = databases.of(followed.store_type)
-            tenure = await followed.begin(database, partition, writer)
+            tenure = await followed.begin(databases, partition, writer)
             _refuse_later_marks(followed, tenure, boot)
             for name, mark in tenure.marks.items():
                 if mark.reflected < first_offset(boot):

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Collection
 
 from monstermq_edge.engines.local.databases import Databases, open_databases
-from monstermq_edge.engines.local.driver import EngineDriver
+from monstermq_edge.engines.local.driver import COMMITS, EngineDriver
 from monstermq_edge.engines.local.followers import Followers
 from monstermq_edge.engines.local.interests import Interests
 from monstermq_edge.engines.local.maintenance import Maintenance, Upkeep
@@ -106,10 +106,11 @@ class LocalHost:
         committer = await self._begin(databases, partition)
         self._build_engine(databases)
         committer.delay_s = self._commit_delay_s()
+        retained = self._catalogue.messages[0]
         self._pages = PageReader(
             self.engine,
-            databases.primary.sessions,
-            databases.message_store(self._catalogue.messages[0]),
+            (databases.primary.sessions, databases.outages[databases.primary_type]),
+            (databases.message_store(retained), databases.outages[retained.store_type]),
             partition,
         )
         self._driver = EngineDriver(
@@ -154,6 +155,7 @@ class LocalHost:
             primary,
             (databases.memory, memory_tenure, memory),
             self._counters,
+            databases.outages[databases.primary_type],
         )
 
     def _build_engine(self, databases: Databases) -> None:
@@ -254,12 +256,19 @@ class LocalHost:
         lost = self.databases.primary.lost
         if lost is not None:
             reasons.append(lost)
-        elif self._driver.failing is not None:
-            reasons.append(f"the database does not take commits: {self._driver.failing}")
-        reasons += self._pages.failing
+        else:
+            reasons += self._refused()
         reasons += self._followers.readiness()
         failing = self._maintenance.failing
         return reasons + [f"{job} fails: {fault}" for job, fault in failing.items()]
+
+    def _refused(self) -> list[str]:
+        """Return what the session store's database refuses: that it takes no commits, or else."""
+        outage = self.databases.outages[self.databases.primary_type]
+        reasons = outage.reasons
+        if COMMITS in reasons:
+            return [f"the database does not take commits: {reasons[COMMITS]}"]
+        return [outage.told] if reasons else []
 
     @property
     def system_watchers(self) -> SystemWatchers:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -12,10 +13,11 @@ from monstermq_edge.engines.local.disk_reserve import DiskReserve
 from monstermq_edge.engines.ports import Fail
 from monstermq_edge.faults import Faults
 from monstermq_shared.clock import Clock, WallHistory
-from monstermq_shared.config import ArchiveGroup
+from monstermq_shared.config import ArchiveGroup, StoreType
 from monstermq_shared.counters import Counters
-from monstermq_shared.errors import MonsterError, StoreError
+from monstermq_shared.errors import MonsterError, StoreError, StoreUnavailable
 from monstermq_shared.sessions.local import LocalEngine
+from monstermq_shared.stores.outages import Outage
 from monstermq_shared.stores.ports import Database, Measured, OnDisk, Purgeable, Shrinkable
 from monstermq_shared.views.catalogue import ArchiveView, Catalogue, MessageView
 
@@ -49,12 +51,19 @@ class Job:
         run: Does it once.
         interval_s: Seconds from the end of one run to the next.
         delay_s: Seconds before the first run.
+        outage: What fails of its database; while something does, it does not say so as well.
     """
 
     name: str
     run: Callable[[], Awaitable[None]]
     interval_s: float
     delay_s: float = 0.0
+    outage: Outage | None = None
+
+    @property
+    def is_explained(self) -> bool:
+        """Whether it is known already that its database is in trouble."""
+        return self.outage is not None and self.outage.reason is not None
 
 
 class Upkeep:
@@ -73,14 +82,40 @@ class Upkeep:
         self.database_size = 0
 
     async def count(self) -> None:
-        """Bring ``retained_count`` up to date."""
-        self.retained_count = await self._retained.count()
+        """Bring ``retained_count`` up to date, and notice a database that is away.
+
+        Raises:
+            StoreError: It refuses for good.
+        """
+        with self._noticing(self._catalogue.messages[0].store_type, "counts"):
+            self.retained_count = await self._retained.count()
 
     async def measure(self) -> None:
-        """Bring ``database_size`` up to date."""
+        """Bring ``database_size`` up to date, and notice a database that is away.
+
+        Raises:
+            StoreError: It refuses for good.
+        """
         database = self._databases.primary
         if isinstance(database, Measured):
-            self.database_size = await database.size()
+            with self._noticing(self._databases.primary_type, "measurements"):
+                self.database_size = await database.size()
+
+    @contextmanager
+    def _noticing(self, store_type: StoreType, what: str) -> Iterator[None]:
+        outage = self._databases.outages[store_type]
+        try:
+            yield
+        except StoreUnavailable as exc:
+            outage.failed(what, exc)
+            # It is tried again in a while, when others have long succeeded.
+            outage.given_up(what)
+        else:
+            outage.passed(what)
+
+    def outage_of(self, view: MessageView | ArchiveView) -> Outage:
+        """Return what fails of the database that a view is in."""
+        return self._databases.outages[view.store_type]
 
     def views_of(self, group: ArchiveGroup) -> Iterator[MessageView | ArchiveView]:
         """Yield the views of an archive group."""
@@ -182,7 +217,7 @@ class Maintenance:
             try:
                 await job.run()
             except StoreError as exc:
-                if told != str(exc):
+                if told != str(exc) and not job.is_explained:
                     told = str(exc)
                     logger.warning(
                         "%s failed, again every %.0f s: %s", job.name, job.interval_s, told
@@ -208,6 +243,7 @@ class Maintenance:
                     name=f"the purge of {group.name}'s {what}",
                     run=partial(self.purge, store, database, retention.total_seconds()),
                     interval_s=group.purge_interval.total_seconds(),
+                    outage=self._upkeep.outage_of(view),
                 )
 
     async def purge(self, store: Purgeable, database: Database, retention_s: float) -> None:

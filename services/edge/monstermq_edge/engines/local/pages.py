@@ -5,7 +5,6 @@ database that does not answer keeps nobody from the pages of the other.
 """
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterable
 
 from monstermq_shared.errors import StoreError, StoreUnavailable
@@ -13,9 +12,8 @@ from monstermq_shared.positions import Partition
 from monstermq_shared.retries import pause
 from monstermq_shared.sessions.local import LocalEngine, QueueRead, RetainedRead
 from monstermq_shared.sessions.local.reads import Read
+from monstermq_shared.stores.outages import Outage
 from monstermq_shared.stores.ports import MessageReader, SessionStore
-
-logger = logging.getLogger(__name__)
 
 READERS = 2
 """Pages of one kind that are read at the same time."""
@@ -24,32 +22,40 @@ CLEARED_MAX = 1_000
 """Waiting reads that are looked at after each attempt that failed: about a millisecond."""
 
 
+class _Lane:
+    """Pages of one kind, and what fails of the database they are read from."""
+
+    def __init__(self, name: str, outage: Outage) -> None:
+        self.name = name
+        self.outage = outage
+        self.asked: asyncio.Queue[Read] = asyncio.Queue()
+
+
 class PageReader:
     """Where pages come from.
 
     Args:
         engine: Who asks.
-        sessions: Where queues are.
-        retained: Where retained messages are.
+        sessions: Where queues are, and what fails of that database.
+        retained: Where retained messages are, and what fails of that one.
         partition: Whose queue rows are read.
     """
 
     def __init__(
         self,
         engine: LocalEngine,
-        sessions: SessionStore,
-        retained: MessageReader,
+        sessions: tuple[SessionStore, Outage],
+        retained: tuple[MessageReader, Outage],
         partition: Partition,
     ) -> None:
         self._engine = engine
-        self._sessions = sessions
-        self._retained = retained
+        self._sessions, of_queues = sessions
+        self._retained, of_retained = retained
         self._partition = partition
         # One read per session and replay can be asked for at a time, so sessions bound the queues;
         # what those have left behind that are gone is cleared away while reads fail.
-        self._of_queues: asyncio.Queue[Read] = asyncio.Queue()
-        self._of_retained: asyncio.Queue[Read] = asyncio.Queue()
-        self._failing: dict[asyncio.Queue[Read], str] = {}
+        self._of_queues = _Lane("queue reads", of_queues)
+        self._of_retained = _Lane("retained reads", of_retained)
 
     def tasks(
         self, touch: Callable[[], None], fail: Callable[[StoreError], None]
@@ -60,10 +66,9 @@ class PageReader:
             touch: Makes sure that the loop turn is finished, after a page was brought.
             fail: Told of an error after which the process must stop.
         """
-        lanes = {"queue reads": self._of_queues, "retained reads": self._of_retained}
         return [
-            asyncio.create_task(self._read_lane(lane, touch, fail), name=name)
-            for name, lane in lanes.items()
+            asyncio.create_task(self._read_lane(lane, touch, fail), name=lane.name)
+            for lane in (self._of_queues, self._of_retained)
             for _ in range(READERS)
         ]
 
@@ -71,21 +76,16 @@ class PageReader:
         """Read these pages."""
         for read in reads:
             lane = self._of_queues if isinstance(read, QueueRead) else self._of_retained
-            lane.put_nowait(read)
-
-    @property
-    def failing(self) -> list[str]:
-        """Why pages cannot be read now."""
-        return [*self._failing.values()]
+            lane.asked.put_nowait(read)
 
     async def _read_lane(
         self,
-        lane: asyncio.Queue[Read],
+        lane: _Lane,
         touch: Callable[[], None],
         fail: Callable[[StoreError], None],
     ) -> None:
         while True:
-            read = await lane.get()
+            read = await lane.asked.get()
             if not self._is_over(read):
                 try:
                     await self._read_again_and_again(lane, read)
@@ -107,7 +107,7 @@ class PageReader:
             engine.queue_page(read, [])
         return True
 
-    async def _read_again_and_again(self, lane: asyncio.Queue[Read], read: Read) -> None:
+    async def _read_again_and_again(self, lane: _Lane, read: Read) -> None:
         """Read a page until that succeeds.
 
         Also if nobody needs it any more by then: it tells that the database is back.
@@ -117,23 +117,20 @@ class PageReader:
             try:
                 await self._read(read)
             except StoreUnavailable as exc:
-                if lane not in self._failing:
-                    logger.warning("reads fail, they are repeated: %s", exc)
-                self._failing[lane] = f"pages cannot be read: {exc}"
-                self._clear(lane)
+                lane.outage.failed(lane.name, exc)
+                self._clear(lane.asked)
                 await pause(attempt)
                 attempt += 1
             else:
-                if self._failing.pop(lane, None) is not None:
-                    logger.warning("reads succeed again")
+                lane.outage.passed(lane.name)
                 return
 
-    def _clear(self, lane: asyncio.Queue[Read]) -> None:
+    def _clear(self, asked: asyncio.Queue[Read]) -> None:
         """Drop what nobody needs any more: clients come and go while their pages wait."""
-        for _ in range(min(lane.qsize(), CLEARED_MAX)):
-            read = lane.get_nowait()
+        for _ in range(min(asked.qsize(), CLEARED_MAX)):
+            read = asked.get_nowait()
             if not self._is_over(read):
-                lane.put_nowait(read)
+                asked.put_nowait(read)
 
     async def _read(self, read: Read) -> None:
         engine = self._engine

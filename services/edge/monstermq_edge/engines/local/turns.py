@@ -4,6 +4,7 @@ from monstermq_shared.counters import Counters
 from monstermq_shared.sessions.local import Turn
 from monstermq_shared.stores.changes import CommitResult, Tenure
 from monstermq_shared.stores.memory import MemoryDatabase
+from monstermq_shared.stores.outages import Outage
 from monstermq_shared.stores.ports import Database
 from monstermq_shared.views.view_set import ViewSet
 
@@ -20,8 +21,10 @@ class TurnCommitter:
         views: Its views.
         memory: The database of views in memory, with its tenure and views.
         counters: Raised per row.
+        outage: See below.
 
     Attributes:
+        outage: What fails of the session store's database.
         delay_s: How long changes that nobody waits for may wait for their commit.
     """
 
@@ -32,7 +35,9 @@ class TurnCommitter:
         views: ViewSet,
         memory: tuple[MemoryDatabase, Tenure, ViewSet],
         counters: Counters,
+        outage: Outage,
     ) -> None:
+        self.outage = outage
         self.delay_s = 0.0
         self._database = database
         self._tenure = tenure

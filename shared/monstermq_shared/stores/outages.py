@@ -1,0 +1,64 @@
+"""Whether a database does what it is asked: told once when it begins to fail, and once at the end.
+
+Commits, reads and maintenance notice the same trouble, each in its own time. Whoever operates the
+broker is told of one trouble.
+"""
+
+import logging
+
+logger = logging.getLogger(__name__)
+
+
+class Outage:
+    """What fails of all that one database is asked.
+
+    Attributes:
+        reasons: What is asked -> why its last attempt failed.
+
+    Args:
+        name: Whose it is, as the log names it.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.reasons: dict[str, str] = {}
+        self._name = name
+        self._failures = 0
+        self._given_up: set[str] = set()
+
+    @property
+    def reason(self) -> str | None:
+        """Why something failed, None if nothing does."""
+        return next(iter(self.reasons.values()), None)
+
+    @property
+    def told(self) -> str:
+        """What fails and why, in a sentence for ``/ready``; once for each reason."""
+        causes: dict[str, list[str]] = {}
+        for what, why in self.reasons.items():
+            causes.setdefault(why, []).append(what)
+        parts = [f"{', '.join(whats)} fail: {why}" for why, whats in causes.items()]
+        return f"{self._name}: {'; '.join(parts)}"
+
+    def failed(self, what: str, error: Exception) -> None:
+        """An attempt has failed, and is going to be repeated."""
+        if not self.reasons:
+            self._failures = 0
+            logger.warning("%s: %s fail, and are repeated: %s", self._name, what, error)
+        self._failures += 1
+        self._given_up.discard(what)
+        self.reasons[what] = str(error)
+
+    def passed(self, what: str) -> None:
+        """An attempt has succeeded: so would what nobody tries any more."""
+        if not self.reasons:
+            return
+        for ended in (what, *self._given_up):
+            self.reasons.pop(ended, None)
+        self._given_up.clear()
+        if not self.reasons:
+            logger.warning("%s: works again, after %d failures", self._name, self._failures)
+
+    def given_up(self, what: str) -> None:
+        """Nobody needs it any more; that it would succeed is known once something else does."""
+        if what in self.reasons:
+            self._given_up.add(what)
