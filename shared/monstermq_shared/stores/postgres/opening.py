@@ -37,7 +37,9 @@ META_KINDS = (
     ),
 )
 
-RESERVED = (META_TABLE, "monstermq_tables", *(kind.name for kind in META_KINDS))
+META_TABLES = {kind.name: kind for kind in META_KINDS}
+
+RESERVED = (META_TABLE, "monstermq_tables", *META_TABLES)
 """Tables of the database itself, which no store may be called."""
 
 
@@ -69,7 +71,7 @@ async def prepare_schema(
     """
     async with connection.transaction():
         await connection.execute(_OPENING["lock_schema"])
-        wanted = {**{kind.name: kind for kind in META_KINDS}, **tables}
+        wanted = {**META_TABLES, **tables}
         if not await connection.fetch(_OPENING["relations"], [META_TABLE]):
             await _refuse_another_schema(connection, where)
             for name in ("text_function", "json_function", "meta_table", "tables_table"):
@@ -84,7 +86,7 @@ async def prepare_schema(
             for statement in kind.statements(name):
                 await connection.execute(statement)
             await connection.execute(_OPENING["add_table"], name, kind.name)
-        await _check(connection, where, wanted)
+        await check(connection, where, wanted)
     return [*missing]
 
 
@@ -139,8 +141,12 @@ async def _refuse_strangers(connection: Connection, where: str, names: Iterable[
         )
 
 
-async def _check(connection: Connection, where: str, tables: Mapping[str, TableKind]) -> None:
-    """Refuse tables of which somebody has dropped, renamed or retyped a column, or the key."""
+async def check(connection: Connection, where: str, tables: Mapping[str, TableKind]) -> None:
+    """Refuse tables of which somebody has dropped, renamed or retyped a column, or the key.
+
+    Raises:
+        StoreDamaged: There is one; names it, and what is wrong with it.
+    """
     found: dict[str, dict[str, str]] = {name: {} for name in tables}
     for table, column, type_name in await connection.fetch(_OPENING["columns"], [*tables]):
         found[table][column] = type_name

@@ -22,9 +22,6 @@ WHERE relnamespace = quote_ident(current_schema())::regnamespace AND relname = A
 SELECT nspname, current_schema() FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
 WHERE pg_class.oid = to_regclass('monstermq_meta');
 
--- current_schema --
-SELECT current_schema();
-
 -- our_tables --
 SELECT name, kind FROM monstermq_tables;
 
