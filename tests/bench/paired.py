@@ -21,7 +21,7 @@ PAIRS = 7
 
 
 class Pair(NamedTuple):
-    """One run of each, one right after the other."""
+    """One run of each, one right after the other, in either order."""
 
     this: Outcome
     other: Outcome
@@ -93,13 +93,15 @@ def _described(tree: Path) -> str:
 
 def measured_pairs(scenario: Scenario, program: Path, effort: Effort, count: int) -> Iterator[Pair]:
     """Run this tree's broker and ``program`` in turn, each time a fresh process."""
-    this, other = MonsterMQ(), MonsterMQ(program)
+    brokers = {"this": MonsterMQ(), "other": MonsterMQ(program)}
     for number in range(1, count + 1):
-        runs = [
-            run_once(scenario.run, broker, scenario.profile, effort) for broker in (this, other)
-        ]
+        # Each is the first one in turn: the disk may still be busy with what ran before.
+        order = sorted(brokers, reverse=number % 2 == 1)
+        runs = {
+            name: run_once(scenario.run, brokers[name], scenario.profile, effort) for name in order
+        }
         print(f"{scenario.name}: pair {number} of {count}", file=sys.stderr, flush=True)
-        yield Pair(*runs)
+        yield Pair(**runs)
 
 
 def lines(scenario: Scenario, pairs: Sequence[Pair]) -> Iterator[str]:
