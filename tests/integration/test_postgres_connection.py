@@ -178,6 +178,7 @@ async def test_who_may_not_log_in_is_told_what_to_set(
     ]:
         said = await refused(url, StoreUnavailable)
         assert f"{LOOPBACK}:{postgres_server.port}/{database}" in said
+        assert "the user or the password is wrong" in said
         assert "set Postgres.User and Postgres.Pass" in said
         assert "wrong-one" not in said
     said = await refused(postgres_server.url("not_there"), StoreUnavailable)
@@ -191,7 +192,7 @@ async def test_a_server_that_is_not_there_is_named() -> None:
     assert f"{LOOPBACK}:{port}/m" in said
     assert "nobody listens there" in said
     said = await refused(f"postgresql://{ROLE}:{PASSWORD}@no.such.host.invalid/m", StoreUnavailable)
-    assert "cannot be reached" in said
+    assert "the host's name leads to no address" in said
 
 
 async def test_a_server_that_accepts_and_says_nothing_is_given_up(
@@ -358,7 +359,7 @@ async def test_a_certificate_logs_us_in(own_postgres: PostgresServer, tmp_path: 
 @pytest.mark.parametrize(
     ("statement", "kind", "words"),
     [
-        ("SELECT * FROM not_there", StoreDamaged, "not_there"),
+        ("SELECT * FROM not_there", StoreDamaged, "somebody has dropped it"),
         ("SELECT nothing FROM kept", StoreDamaged, "altered"),
         ("INSERT INTO kept VALUES (1) ON CONFLICT (n) DO NOTHING", StoreDamaged, "altered"),
         ("INSERT INTO kept (n) VALUES (NULL)", StoreDamaged, "altered"),

@@ -1,6 +1,7 @@
 """``docs/postgres.md``, taken at its word: its columns are there, its queries run."""
 
 import re
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -22,7 +23,8 @@ pytestmark = pytest.mark.integration
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "postgres.md").read_text(encoding="utf-8")
 TABLES = DOCUMENT.partition("## The tables\n")[2].partition("\n## ")[0]
-QUERIES = re.findall(r"^```sql\n(.*?)^```$", TABLES, re.MULTILINE | re.DOTALL)
+USEFUL = DOCUMENT.partition("## Useful queries\n")[2].partition("\n## ")[0]
+QUERIES = re.findall(r"^```sql\n(.*?)^```$", USEFUL, re.MULTILINE | re.DOTALL)
 COLUMNS = re.findall(r"^\|[^|]*\| (`[^|]+) \|", TABLES, re.MULTILINE)
 
 MESSAGES = [
@@ -30,7 +32,10 @@ MESSAGES = [
     ("plant/line1/temperature", b"22.5"),
     ("plant/line1/temperature", b"broken"),
     ("plant/line2/temperature", b"\xff"),
+    ("plant/line1/pressure", b'{"value": 3.2, "unit": "bar"}'),
+    ("plant/line1/speed", b"7"),
 ]
+"""The last one comes now, the others came at noon of a day long ago."""
 
 
 @pytest.fixture
@@ -41,6 +46,7 @@ async def sql(postgres_schema: str) -> AsyncIterator[Connection]:
         Record(topic, payload, 1, False, "press", NOON_MS + number, number)
         for number, (topic, payload) in enumerate(MESSAGES)
     ]
+    records[-1].timestamp_ms = int(time.time() * 1000)
     changes = ClientChanges(
         session=make_session("panel"),
         subscriptions={"plant/+/temperature": 1},
@@ -64,14 +70,16 @@ async def test_what_it_names_is_there(sql: Connection) -> None:
 
 
 async def test_its_queries_answer(sql: Connection) -> None:
-    history, average, owed = [await sql.fetch(query) for query in QUERIES]
+    history, below, fields, average, owed = [await sql.fetch(query) for query in QUERIES]
     assert [row["payload"] for row in history] == ["21.5", "22.5", "broken"]
+    assert [(row["topic"], row["payload"]) for row in below] == [("plant/line1/speed", "7")]
+    assert [(row["value"], row["unit"]) for row in fields] == [("3.2", "bar")]
     assert [(row["topic"], row["average"]) for row in average] == [
         ("plant/line1/temperature", 22.0)
     ]
     (row,) = owed
     size = sum(size_of(Record(*message, 0, False, "press", 0, 0)) for message in MESSAGES)
-    assert (row["client_id"], row["queued_messages"], row["queued_size"]) == ("panel", 4, size)
+    assert (row["client_id"], row["queued_messages"], row["queued_size"]) == ("panel", 6, size)
     assert (row["oldest"].timestamp(), row["filters"]) == (
         NOON_MS / 1000,
         ["plant/+/temperature"],
@@ -80,5 +88,6 @@ async def test_its_queries_answer(sql: Connection) -> None:
 
 async def test_the_history_is_read_by_an_index(sql: Connection) -> None:
     await sql.execute("SET enable_seqscan = off; SET enable_bitmapscan = off")
-    plan = await sql.fetch(f"EXPLAIN {QUERIES[0]}")
-    assert any("left_time_position_idx" in row[0] for row in plan)
+    for query in QUERIES[:3]:
+        plan = await sql.fetch(f"EXPLAIN {query}")
+        assert any("left_time_position_idx" in row[0] for row in plan)

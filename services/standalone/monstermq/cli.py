@@ -138,7 +138,7 @@ def _certificate_warnings(config: BrokerConfig) -> list[str]:
 
 
 def summary(loaded: LoadedConfig) -> list[str]:
-    """Describe a configuration in a few lines: ports, stores, archive groups, the server."""
+    """Describe a configuration in a few lines: ports, stores, archive groups, databases."""
     config = loaded.config
     ports = {"TCP": config.tcp, "TCPS": config.tcps, "WS": config.ws, "WSS": config.wss}
     listening = ", ".join(f"{name} {port}" for name, port in ports.items() if port)
@@ -153,7 +153,10 @@ def summary(loaded: LoadedConfig) -> list[str]:
         for group in config.archive_groups
         if group.enabled
     ]
-    if StoreType.POSTGRES in {store for _, store in stores_of(config)}:
+    used = {store for _, store in stores_of(config)}
+    if StoreType.SQLITE in used:
+        lines.append(f"SQLite in {config.sqlite.path}")
+    if StoreType.POSTGRES in used:
         postgres = postgres_connection(config)
         lines.append(f"PostgreSQL at {describe(postgres)}, as {postgres.user}")
     return lines

@@ -60,9 +60,10 @@ def back_up(invocation: BackUp, environ: Mapping[str, str], output: TextIO) -> E
     config, target = load_config(invocation.config, environ).config, invocation.target
     if not any(_kept_in(config, StoreType.SQLITE)):
         raise _nothing_in_sqlite(_to_dump(config, target))
-    copied = backup_file(_file_of(config), target, force=invocation.force)
+    source = _file_of(config)
+    copied = backup_file(source, target, force=invocation.force)
     replaced = ", an older file was replaced" if copied.replaced else ""
-    output.write(f"{target}: {copied.size} bytes{replaced}\n")
+    output.write(f"{target}: {copied.size} bytes, a copy of {source}{replaced}\n")
     elsewhere = _to_dump(config, target.with_name(f"{target.name}.dump"))
     output.write(f"not in it: {elsewhere}\n" if elsewhere else "")
     return ExitCode.OK

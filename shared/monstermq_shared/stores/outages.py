@@ -13,7 +13,7 @@ class Outage:
     """What fails of all that one database is asked.
 
     Attributes:
-        reasons: What is asked -> why its last attempt failed.
+        reasons: What is asked -> why its last attempt failed, or that it is late.
 
     Args:
         name: Whose it is, as the log names it.
@@ -47,6 +47,14 @@ class Outage:
         self._failures += 1
         self._given_up.discard(what)
         self.reasons[what] = str(error)
+
+    def late(self, what: str, why: str) -> None:
+        """An attempt has had no answer for a while; it goes on, and ends one way or the other."""
+        if not self.reasons:
+            self._failures = 0
+            logger.warning("%s: %s hang: %s", self._name, what, why)
+        self._given_up.discard(what)
+        self.reasons[what] = why
 
     def passed(self, what: str) -> None:
         """An attempt has succeeded: so would what nobody tries any more."""

@@ -2,11 +2,12 @@
 
 import logging
 from collections.abc import Callable
+from functools import partial
 
 from monstermq_shared.bus.ports import Entry, LogReader, RecordBatch
 from monstermq_shared.errors import InvalidRecord, StoreUnavailable
 from monstermq_shared.records import Record
-from monstermq_shared.retries import pause
+from monstermq_shared.retries import pause, telling_when_late
 from monstermq_shared.stores.changes import Commit, Tenure
 from monstermq_shared.stores.outages import Outage
 from monstermq_shared.stores.ports import Database
@@ -96,7 +97,8 @@ class Follower:
         attempt = 0
         while True:
             try:
-                await self._database.commit(self._tenure, commit)
+                with telling_when_late(partial(self.outage.late, COMMITS)):
+                    await self._database.commit(self._tenure, commit)
             except StoreUnavailable as exc:
                 self.failures += 1
                 self.outage.failed(COMMITS, exc)

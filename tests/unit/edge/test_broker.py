@@ -15,7 +15,7 @@ import yaml
 from tests.support.broker import LOOPBACK, free_ports
 from tests.support.certificates import CertificateAuthority
 from tests.support.host import host_of
-from tests.support.mqtt_peer import Peer
+from tests.support.mqtt_peer import ConnectOptions, Peer
 from tests.support.stage import PEER
 
 from monstermq_edge.broker import Broker
@@ -24,6 +24,7 @@ from monstermq_edge.faults import Faults
 from monstermq_edge.mqtt.connection import Connection
 from monstermq_edge.network import tls
 from monstermq_edge.operation.repeated import Repeated
+from monstermq_shared import retries
 from monstermq_shared.clock import SystemClock
 from monstermq_shared.config import load_config
 from monstermq_shared.counters import Counters
@@ -211,6 +212,35 @@ async def test_a_fault_in_the_engine_ends_the_broker(
         async with asyncio.timeout(DEADLINE_S):
             error = await broker.failed
     assert named in str(error)
+    peer.drop()
+
+
+async def test_a_database_that_hangs_is_told_before_any_time_out(
+    lot: Lot, broker: Broker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(retries, "LATE_S", 0.0)
+    primary = host_of(broker).databases.primary
+    commit, asked, answers = primary.commit, asyncio.Event(), asyncio.Event()
+
+    async def hang(*args: Any) -> Any:
+        asked.set()
+        await answers.wait()
+        return await commit(*args)
+
+    monkeypatch.setattr(primary, "commit", hang)
+    peer = await Peer.open(lot.tcp)
+    connecting = asyncio.create_task(peer.connect("c", ConnectOptions(clean=False)))
+    late = "no answer for more than 0 s"
+    async with asyncio.timeout(DEADLINE_S):
+        await asked.wait()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert broker.readiness() == [f"the database does not take commits: {late}"]
+        answers.set()
+        await connecting
+    assert broker.readiness() == []
+    told = [message.partition(": ")[2] for message in caplog.messages if late in message]
+    assert told == [f"commits hang: {late}"]
     peer.drop()
 
 

@@ -62,7 +62,7 @@ async def test_an_acknowledgement_does_not_wait_for_a_view_elsewhere(two: TwoDat
     assert len(link.answers) == 1
     await refused(two)
     (reason,) = host.readiness()
-    assert reason.startswith("the views in POSTGRES (GArchive) are 1 records (0 MiB) behind: rest")
+    assert reason.startswith("the views in POSTGRES (GArchive) are 1 records (1 KiB) behind: rest")
     two.elsewhere.away = False
     await caught_up(host)
     host.tick(0.0, 0, clock_was_set=False)

@@ -26,8 +26,13 @@ class Flaky(MemoryDatabase):
         super().__init__()
         self.failures = 0
         self.commits = 0
+        self.asked = asyncio.Event()
+        self.answers = asyncio.Event()
+        self.answers.set()
 
     async def commit(self, tenure: Tenure, commit: Commit) -> CommitResult:
+        self.asked.set()
+        await self.answers.wait()
         if self.failures:
             self.failures -= 1
             raise StoreUnavailable("restarting")
@@ -105,6 +110,31 @@ async def test_a_database_that_is_away_loses_nothing_and_says_why(
     assert told == [
         "X: commits fail, and are repeated: restarting",
         "X: works again, after 5 failures",
+    ]
+    await stage.end()
+
+
+async def test_a_database_that_hangs_is_told_before_any_time_out(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(retries, "LATE_S", 0.0)
+    stage = Stage()
+    stage.database.answers.clear()
+    await stage.begin()
+    stage.backlog.show([make_record(1, "a")], 2)
+    async with asyncio.timeout(PATIENCE_S):
+        await stage.database.asked.wait()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    reasons = [stage.follower.outage.reason]
+    stage.database.answers.set()
+    await stage.caught_up()
+    reasons.append(stage.follower.outage.reason)
+    assert reasons == ["no answer for more than 0 s", None]
+    assert stage.follower.failures == 0
+    assert [record.getMessage() for record in caplog.records] == [
+        "X: commits hang: no answer for more than 0 s",
+        "X: works again, after 0 failures",
     ]
     await stage.end()
 

@@ -156,6 +156,7 @@ def test_a_good_configuration_is_ok_with_a_summary_and_its_warnings() -> None:
         "  listens on 0.0.0.0: TCP 1883, WS 9000",
         "  sessions in SQLITE, retained messages in MEMORY",
         "  archive group MCP: #, last values in NONE, history in SQLITE",
+        "  SQLite in x.db",
         "warning: there is no authentication: whoever reaches 0.0.0.0 can read and write every "
         "topic; set BindAddress: 127.0.0.1, or let a firewall decide",
         "warning: MCP.Enabled: the MCP server is not available in this release",
@@ -168,7 +169,10 @@ def test_the_check_tells_where_postgresql_is_and_never_the_password() -> None:
         "SQLite: {Path: x.db}\n"
         "Postgres: {Url: 'postgresql://me:s3cret@db1,[::1]:5433/m?sslmode=require', Pass: s3cret}\n"
     )
-    assert said.splitlines()[3:] == ["  PostgreSQL at db1:5432,[::1]:5433/m, as me"]
+    assert said.splitlines()[3:] == [
+        "  SQLite in x.db",
+        "  PostgreSQL at db1:5432,[::1]:5433/m, as me",
+    ]
     assert "s3cret" not in said
 
 

@@ -58,7 +58,7 @@ def test_the_configured_database_is_backed_up_and_an_older_backup_replaced() -> 
     for said in ("", ", an older file was replaced"):
         code, lines = run("backup", "copy.db", "-config", "c.yaml")
         assert code == ExitCode.OK
-        assert lines == [f"copy.db: {Path('copy.db').stat().st_size} bytes{said}"]
+        assert lines == [f"copy.db: {Path('copy.db').stat().st_size} bytes, a copy of x.db{said}"]
     assert archived("copy.db") == 7
 
 
@@ -156,7 +156,7 @@ def test_a_backup_says_what_is_not_in_it_and_how_that_is_copied() -> None:
     code, lines = run("backup", "copy.db", "-config", "c.yaml")
     assert code == ExitCode.OK
     assert lines == [
-        f"copy.db: {Path('copy.db').stat().st_size} bytes",
+        f"copy.db: {Path('copy.db').stat().st_size} bytes, a copy of x.db",
         f"not in it: {THERE}db1:5432,db2:5433/m m; copy that, also while the broker runs, with",
         f"    pg_dump --format=custom --file=copy.db.dump {ADDRESS}",
     ]

@@ -1,6 +1,7 @@
 """PostgreSQL's errors in our words: the one place that names the driver's classes and SQLSTATEs."""
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -43,6 +44,10 @@ _ALTERED = (
     "a table is not as the broker made it: somebody else has altered or dropped it; undo that, or "
     "go back to a backup"
 )
+_GONE = (
+    "a table of the broker is not there: somebody has dropped it, or another database has this "
+    "address now; go back to a backup; in an empty database the next start begins anew"
+)
 _NO_ENTRY = (
     "it does not let us in; set Postgres.User and Postgres.Pass (or those in Postgres.Url) to a "
     "role that may log in and that pg_hba.conf admits"
@@ -63,7 +68,7 @@ _STATES: dict[str, tuple[_Kind, str]] = {
     "25P03": (_Kind.UNAVAILABLE, "a transaction stood still for too long and was ended"),
     "25P04": (_Kind.UNAVAILABLE, "a transaction took too long and was ended"),
     "28000": (_Kind.UNAVAILABLE, _NO_ENTRY),
-    "28P01": (_Kind.UNAVAILABLE, f"the password is wrong: {_NO_ENTRY}"),
+    "28P01": (_Kind.UNAVAILABLE, f"the user or the password is wrong: {_NO_ENTRY}"),
     "3D000": (
         _Kind.UNAVAILABLE,
         "the database does not exist; make it with CREATE DATABASE, or name another one in "
@@ -79,7 +84,7 @@ _STATES: dict[str, tuple[_Kind, str]] = {
     "42804": (_Kind.DAMAGED, _ALTERED),
     "42809": (_Kind.DAMAGED, _ALTERED),
     "42883": (_Kind.DAMAGED, _ALTERED),
-    "42P01": (_Kind.DAMAGED, _ALTERED),
+    "42P01": (_Kind.DAMAGED, _GONE),
     "42P10": (_Kind.DAMAGED, _ALTERED),
     "428C9": (_Kind.DAMAGED, _ALTERED),
     "53100": (_Kind.UNAVAILABLE, "its disk is full; free some space"),
@@ -247,6 +252,8 @@ def _network_failure(exc: BaseException) -> str:
             "it does not offer TLS, which sslmode in Postgres.Url asks for; set ssl = on in "
             "postgresql.conf, or write sslmode=prefer"
         )
+    if isinstance(exc, socket.gaierror):
+        return "the host's name leads to no address; correct it in Postgres.Url, or let DNS know it"
     if isinstance(exc, OSError):
         return "it cannot be reached, or the connection was lost"
     return _LOST

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 
 from monstermq_edge.engines.local.gathering import Gathering
 from monstermq_edge.engines.local.pages import PageReader
@@ -10,7 +11,7 @@ from monstermq_edge.engines.local.turns import TurnCommitter
 from monstermq_shared.clock import Clock
 from monstermq_shared.counters import Counters
 from monstermq_shared.errors import StoreError, StoreUnavailable
-from monstermq_shared.retries import pause
+from monstermq_shared.retries import pause, telling_when_late
 from monstermq_shared.sessions.local import LocalEngine, Turn
 from monstermq_shared.stores.changes import CommitResult
 
@@ -177,7 +178,8 @@ class EngineDriver:
         while True:
             began = self._clock.monotonic()
             try:
-                result = await self._committer.commit(turn)
+                with telling_when_late(partial(self._outage.late, COMMITS)):
+                    result = await self._committer.commit(turn)
             except StoreUnavailable as exc:
                 counters.commit_failures += 1
                 self._outage.failed(COMMITS, exc)

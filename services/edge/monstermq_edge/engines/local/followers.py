@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 SETTLE_S = 2.0
 """How long a stop waits for each database to take the last marks."""
 
-_MIB = 1024 * 1024
+_KIB = 1024
 _COUNTER = (1 << BOOT_SHIFT) - 1
 
 
@@ -119,7 +119,7 @@ class FollowedViews:
         why = "more comes than the database takes" if failing is None else failing
         return (
             f"the views in {self.store_type} ({names}) are {backlog.count} records "
-            f"({backlog.size // _MIB} MiB) behind{held}: {why}"
+            f"({-(-backlog.size // _KIB):,} KiB) behind{held}: {why}"
         )
 
 
