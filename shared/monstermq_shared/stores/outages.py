@@ -5,8 +5,18 @@ broker is told of one trouble.
 """
 
 import logging
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from monstermq_shared.errors import StoreUnavailable
+from monstermq_shared.retries import pause
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+COMMITS = "commits"
+"""What a database is asked by whoever writes to it."""
 
 
 class Outage:
@@ -65,6 +75,35 @@ class Outage:
         self._given_up.clear()
         if not self.reasons:
             logger.warning("%s: works again, after %d failures", self._name, self._failures)
+
+    async def repeat(
+        self, what: str, attempt: Callable[[], Awaitable[T]], after_failure: Callable[[], None]
+    ) -> T:
+        """Try, again and again while the database is only unavailable.
+
+        Args:
+            what: What is asked.
+            attempt: Asks it.
+            after_failure: Called after each attempt that failed, before the pause.
+
+        Returns:
+            What the attempt that succeeded returned.
+
+        Raises:
+            StoreError: The database refuses for good.
+        """
+        failures = 0
+        while True:
+            try:
+                result = await attempt()
+            except StoreUnavailable as exc:
+                self.failed(what, exc)
+                after_failure()
+                await pause(failures)
+                failures += 1
+            else:
+                self.passed(what)
+                return result
 
     def given_up(self, what: str) -> None:
         """Nobody needs it any more; that it would succeed is known once something else does."""

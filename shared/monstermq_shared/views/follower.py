@@ -5,17 +5,15 @@ from collections.abc import Callable
 from functools import partial
 
 from monstermq_shared.bus.ports import Entry, LogReader, RecordBatch
-from monstermq_shared.errors import InvalidRecord, StoreUnavailable
+from monstermq_shared.errors import InvalidRecord
 from monstermq_shared.records import Record
-from monstermq_shared.retries import pause, telling_when_late
+from monstermq_shared.retries import telling_when_late
 from monstermq_shared.stores.changes import Commit, Tenure
-from monstermq_shared.stores.outages import Outage
+from monstermq_shared.stores.outages import COMMITS, Outage
 from monstermq_shared.stores.ports import Database
 from monstermq_shared.views.view_set import ViewSet
 
 logger = logging.getLogger(__name__)
-
-COMMITS = "commits"
 
 
 class Follower:
@@ -66,7 +64,9 @@ class Follower:
         async for batch in self._reader:
             commit = self._views.fold(self._decoded(batch), batch.upto)
             if not commit.is_empty:
-                await self._commit(commit)
+                await self.outage.repeat(
+                    COMMITS, partial(self._commit, commit), self._count_failure
+                )
                 self.rows += commit.rows
             self._committed(batch.upto)
 
@@ -93,17 +93,8 @@ class Follower:
             return None
 
     async def _commit(self, commit: Commit) -> None:
-        """Commit, again and again while the database is only unavailable."""
-        attempt = 0
-        while True:
-            try:
-                with telling_when_late(partial(self.outage.late, COMMITS)):
-                    await self._database.commit(self._tenure, commit)
-            except StoreUnavailable as exc:
-                self.failures += 1
-                self.outage.failed(COMMITS, exc)
-                await pause(attempt)
-                attempt += 1
-            else:
-                self.outage.passed(COMMITS)
-                return
+        with telling_when_late(partial(self.outage.late, COMMITS)):
+            await self._database.commit(self._tenure, commit)
+
+    def _count_failure(self) -> None:
+        self.failures += 1

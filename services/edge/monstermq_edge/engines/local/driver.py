@@ -10,14 +10,13 @@ from monstermq_edge.engines.local.pages import PageReader
 from monstermq_edge.engines.local.turns import TurnCommitter
 from monstermq_shared.clock import Clock
 from monstermq_shared.counters import Counters
-from monstermq_shared.errors import StoreError, StoreUnavailable
-from monstermq_shared.retries import pause, telling_when_late
+from monstermq_shared.errors import StoreError
+from monstermq_shared.retries import telling_when_late
 from monstermq_shared.sessions.local import LocalEngine, Turn
 from monstermq_shared.stores.changes import CommitResult
+from monstermq_shared.stores.outages import COMMITS
 
 logger = logging.getLogger(__name__)
-
-COMMITS = "commits"
 
 NOTHING = CommitResult({})
 
@@ -161,7 +160,9 @@ class EngineDriver:
             turn = self._turn
             assert turn is not None
             try:
-                result = await self._commit(turn)
+                result = await self._outage.repeat(
+                    COMMITS, partial(self._commit, turn), self._count_failure
+                )
             except StoreError as exc:
                 self._give_up(exc)
                 return
@@ -172,21 +173,12 @@ class EngineDriver:
             self.touch()
 
     async def _commit(self, turn: Turn) -> CommitResult:
-        """Commit, again and again while the database is only unavailable."""
-        attempt = 0
-        counters = self._counters
-        while True:
-            began = self._clock.monotonic()
-            try:
-                with telling_when_late(partial(self._outage.late, COMMITS)):
-                    result = await self._committer.commit(turn)
-            except StoreUnavailable as exc:
-                counters.commit_failures += 1
-                self._outage.failed(COMMITS, exc)
-                await pause(attempt)
-                attempt += 1
-            else:
-                counters.commits += 1
-                counters.commit_s += self._clock.monotonic() - began
-                self._outage.passed(COMMITS)
-                return result
+        began = self._clock.monotonic()
+        with telling_when_late(partial(self._outage.late, COMMITS)):
+            result = await self._committer.commit(turn)
+        self._counters.commits += 1
+        self._counters.commit_s += self._clock.monotonic() - began
+        return result
+
+    def _count_failure(self) -> None:
+        self._counters.commit_failures += 1

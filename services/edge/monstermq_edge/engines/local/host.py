@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Collection
 
 from monstermq_edge.engines.local.databases import Databases, open_databases
-from monstermq_edge.engines.local.driver import COMMITS, EngineDriver
+from monstermq_edge.engines.local.driver import EngineDriver
 from monstermq_edge.engines.local.followers import Followers
 from monstermq_edge.engines.local.interests import Interests
 from monstermq_edge.engines.local.maintenance import Maintenance, Upkeep
@@ -29,6 +29,7 @@ from monstermq_shared.sessions.local.persistent import PersistentSession
 from monstermq_shared.sessions.local.session import OPEN_ID_SIZE, Session
 from monstermq_shared.sessions.local.system_watchers import SystemWatchers
 from monstermq_shared.sessions.local.views import EngineViews
+from monstermq_shared.stores.outages import COMMITS
 from monstermq_shared.views.catalogue import SESSIONS, Catalogue
 from monstermq_shared.views.view_set import ViewSet
 

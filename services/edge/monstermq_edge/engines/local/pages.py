@@ -6,10 +6,10 @@ database that does not answer keeps nobody from the pages of the other.
 
 import asyncio
 from collections.abc import Callable, Iterable
+from functools import partial
 
-from monstermq_shared.errors import StoreError, StoreUnavailable
+from monstermq_shared.errors import StoreError
 from monstermq_shared.positions import Partition
-from monstermq_shared.retries import pause
 from monstermq_shared.sessions.local import LocalEngine, QueueRead, RetainedRead
 from monstermq_shared.sessions.local.reads import Read
 from monstermq_shared.stores.outages import Outage
@@ -112,18 +112,9 @@ class PageReader:
 
         Also if nobody needs it any more by then: it tells that the database is back.
         """
-        attempt = 0
-        while True:
-            try:
-                await self._read(read)
-            except StoreUnavailable as exc:
-                lane.outage.failed(lane.name, exc)
-                self._clear(lane.asked)
-                await pause(attempt)
-                attempt += 1
-            else:
-                lane.outage.passed(lane.name)
-                return
+        await lane.outage.repeat(
+            lane.name, partial(self._read, read), partial(self._clear, lane.asked)
+        )
 
     def _clear(self, asked: asyncio.Queue[Read]) -> None:
         """Drop what nobody needs any more: clients come and go while their pages wait."""
