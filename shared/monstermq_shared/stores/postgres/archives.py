@@ -93,7 +93,7 @@ class PostgresArchiveStore:
         check_limit(limit)
         rows = await self._readers.fetch(
             self._queries["newest_first" if newest_first else "oldest_first"],
-            *(topic, _within(start_ms), _within(end_ms), min(limit, _ROWS_MAX), size_max),
+            *(topic, _bound(start_ms), _bound(end_ms), min(limit, _ROWS_MAX), size_max),
         )
         records: list[Record] = []
         for start in range(0, len(rows), _READ_IN_ONE_GO):
@@ -103,16 +103,9 @@ class PostgresArchiveStore:
 
     async def purge(self, *, before_ms: int, limit: int) -> int:
         """Delete up to ``limit`` records older than that; return how many there were."""
-        deleted = 0
-        while deleted < limit:
-            rows_max = min(limit - deleted, PURGE_ROWS_MAX)
-            count = await self._readers.execute(
-                self._queries["purge"], _within(before_ms), rows_max
-            )
-            deleted += count
-            if count < rows_max:
-                break
-        return deleted
+        return await self._readers.delete(
+            self._queries["purge"], _within(before_ms), limit=limit, rows_max=PURGE_ROWS_MAX
+        )
 
 
 async def make_hypertable(connection: Connection, where: str, table: str) -> None:
@@ -147,6 +140,10 @@ async def make_hypertable(connection: Connection, where: str, table: str) -> Non
         logger.info("PostgreSQL at %s: %s is a TimescaleDB hypertable", where, table)
 
 
-def _within(moment_ms: int | None) -> int | None:
+def _within(moment_ms: int) -> int:
     """Return a moment that the server can read and that comes before and after the same records."""
-    return None if moment_ms is None else max(0, min(moment_ms, _MOMENT_MS_MAX))
+    return max(0, min(moment_ms, _MOMENT_MS_MAX))
+
+
+def _bound(moment_ms: int | None) -> int | None:
+    return None if moment_ms is None else _within(moment_ms)

@@ -118,14 +118,9 @@ class PostgresMessageStore:
 
         Rows that are being replaced at the moment are not older any more.
         """
-        deleted = 0
-        while deleted < limit:
-            rows_max = min(limit - deleted, PURGE_ROWS_MAX)
-            count = await self._readers.execute(self._queries["purge"], before_ms, rows_max)
-            deleted += count
-            if count < rows_max:
-                break
-        return deleted
+        return await self._readers.delete(
+            self._queries["purge"], before_ms, limit=limit, rows_max=PURGE_ROWS_MAX
+        )
 
     async def _put(self, connection: Connection, place: Place, records: Sequence[Record]) -> None:
         """Write records by as many statements as carry them."""

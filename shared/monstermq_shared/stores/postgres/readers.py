@@ -62,6 +62,27 @@ class Readers:
         async with self.connection() as connection:
             return changed_rows(await connection.execute(query, *parameters))
 
+    async def delete(self, query: str, before_ms: int, *, limit: int, rows_max: int) -> int:
+        """Delete what is older than that, by statements of bounded size; return how many rows.
+
+        Args:
+            query: Deletes rows before $1, at most $2 of them.
+            before_ms: Milliseconds since the epoch.
+            limit: Rows to delete at most.
+            rows_max: Rows that one statement deletes at most.
+
+        Raises:
+            StoreError: As ``errors.translated`` says.
+        """
+        deleted = 0
+        while deleted < limit:
+            asked = min(limit - deleted, rows_max)
+            count = await self.execute(query, before_ms, asked)
+            deleted += count
+            if count < asked:
+                break
+        return deleted
+
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
         """Lend a connection, outside of a transaction and to be given back so.
