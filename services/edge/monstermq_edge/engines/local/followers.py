@@ -8,7 +8,7 @@ from functools import partial
 from monstermq_edge.engines.local.databases import Databases
 from monstermq_shared.bus.backlog import Backlog, BacklogReader
 from monstermq_shared.bus.internal import BOOT_SHIFT, first_offset
-from monstermq_shared.config import StoreType
+from monstermq_shared.config import KIB, StoreType
 from monstermq_shared.counters import Counters
 from monstermq_shared.errors import StartupError, StoreError
 from monstermq_shared.exit_codes import ExitCode
@@ -25,7 +25,6 @@ logger = logging.getLogger(__name__)
 SETTLE_S = 2.0
 """How long a stop waits for each database to take the last marks."""
 
-_KIB = 1024
 _COUNTER = (1 << BOOT_SHIFT) - 1
 
 
@@ -119,7 +118,7 @@ class FollowedViews:
         why = "more comes than the database takes" if failing is None else failing
         return (
             f"the views in {self.store_type} ({names}) are {backlog.count} records "
-            f"({-(-backlog.size // _KIB):,} KiB) behind{held}: {why}"
+            f"({-(-backlog.size // KIB):,} KiB) behind{held}: {why}"
         )
 
 
