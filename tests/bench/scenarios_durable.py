@@ -251,17 +251,29 @@ def _retained_scenario(
     )
 
 
-def _default_scenario(qos: int) -> Scenario:
-    title = f"default configuration, QoS {qos}, 50 pairs, 60 s, every row there"
+def default_scenario(
+    name: str, title: str, qos: int, rate: tuple[Bound, Bound], configuration: str, profile: Profile
+) -> Scenario:
+    """Pairs for a minute, with sessions, an archive and last values over ``#`` in a database.
+
+    Args:
+        name: The scenario's, without its QoS.
+        title: What it measures, without its QoS.
+        qos: The publishers' and subscribers'.
+        rate: What is required of the rate, and what is aimed at.
+        configuration: What the broker keeps where.
+        profile: The broker's.
+    """
+    required, aim = rate
     return Scenario(
-        name=f"default-qos{qos}",
+        name=f"{name}-qos{qos}",
         metrics=(
             Metric(
                 name="rate",
-                title=title,
+                title=f"{title}, QoS {qos}, 50 pairs, 60 s, every row there",
                 unit="msg/s",
-                required=Bound(20_000),
-                aim=Bound(50_000),
+                required=required,
+                aim=aim,
             ),
             Metric(
                 name="lag",
@@ -271,10 +283,39 @@ def _default_scenario(qos: int) -> Scenario:
             ),
         ),
         run=partial(run_default, qos=qos),
-        configuration="archive and last value over # in SQLite",
-        profile=Profile.DEFAULT,
+        configuration=configuration,
+        profile=profile,
         once=True,
         ceiling=partial(run_load, qos=qos),
+    )
+
+
+def offline_scenario(
+    name: str, title: str, rate: tuple[Bound, Bound], configuration: str, profile: Profile
+) -> Scenario:
+    """Messages for a session that is away, which then comes back. Arguments as above."""
+    required, aim = rate
+    return Scenario(
+        name=name,
+        metrics=(
+            Metric(name="rate", title=title, unit="msg/s", required=required, aim=aim),
+            Metric(name="drain", title="the same session back: drained", unit="msg/s"),
+        ),
+        run=run_offline,
+        configuration=configuration,
+        profile=profile,
+        ceiling=run_publish_only,
+    )
+
+
+def _default_scenario(qos: int) -> Scenario:
+    return default_scenario(
+        "default",
+        "default configuration",
+        qos,
+        (Bound(20_000), Bound(50_000)),
+        "archive and last value over # in SQLite",
+        Profile.DEFAULT,
     )
 
 
@@ -296,22 +337,12 @@ SCENARIOS = (
             "replay": (Bound(100_000), Bound(250_000)),
         },
     ),
-    Scenario(
-        name="offline",
-        metrics=(
-            Metric(
-                name="rate",
-                title="QoS 1 into an offline persistent session, 50 publishers",
-                unit="msg/s",
-                required=Bound(25_000),
-                aim=Bound(50_000),
-            ),
-            Metric(name="drain", title="the same session back: drained", unit="msg/s"),
-        ),
-        run=run_offline,
-        configuration="SQLite, durable before PUBACK, window 20",
-        profile=Profile.SQLITE,
-        ceiling=run_publish_only,
+    offline_scenario(
+        "offline",
+        "QoS 1 into an offline persistent session, 50 publishers",
+        (Bound(25_000), Bound(50_000)),
+        "SQLite, durable before PUBACK, window 20",
+        Profile.SQLITE,
     ),
     _default_scenario(0),
     _default_scenario(1),

@@ -12,8 +12,7 @@ import uvloop
 from tests.bench import by_hand
 from tests.bench.brokers import Profile
 from tests.bench.model import Bound, Component, Effort, Metric, Outcome, Scenario
-from tests.bench.scenarios_durable import run_default, run_offline, run_publish_only
-from tests.bench.scenarios_routing import run_load
+from tests.bench.scenarios_durable import default_scenario, offline_scenario
 from tests.bench.stored import make_records, parts, queue_commit, shuffled_topics
 from tests.support.postgres import PostgresServer
 
@@ -271,28 +270,13 @@ def _metrics(name: str, title: str) -> tuple[Metric, ...]:
 
 
 def _default_scenario(qos: int) -> Scenario:
-    return Scenario(
-        name=f"postgres-default-qos{qos}",
-        metrics=(
-            Metric(
-                name="rate",
-                title=f"everything in PostgreSQL, QoS {qos}, 50 pairs, 60 s, every row there",
-                unit="msg/s",
-                required=Bound(12_000),
-                aim=Bound(25_000),
-            ),
-            Metric(
-                name="lag",
-                title="from the last delivery to the last row",
-                unit="s",
-                smaller_is_better=True,
-            ),
-        ),
-        run=partial(run_default, qos=qos),
-        configuration="sessions, archive and last value over # in PostgreSQL",
-        profile=Profile.POSTGRES_DEFAULT,
-        once=True,
-        ceiling=partial(run_load, qos=qos),
+    return default_scenario(
+        "postgres-default",
+        "everything in PostgreSQL",
+        qos,
+        (Bound(12_000), Bound(25_000)),
+        "sessions, archive and last value over # in PostgreSQL",
+        Profile.POSTGRES_DEFAULT,
     )
 
 
@@ -318,22 +302,12 @@ SCENARIOS = (
         run=partial(run_component, measure=measure_queue),
         configuration="commits of 4,000 messages to 50 sessions; no clients",
     ),
-    Scenario(
-        name="postgres-offline",
-        metrics=(
-            Metric(
-                name="rate",
-                title="PostgreSQL: QoS 1 into an offline persistent session, 50 publishers",
-                unit="msg/s",
-                required=Bound(12_000),
-                aim=Bound(25_000),
-            ),
-            Metric(name="drain", title="the same session back: drained", unit="msg/s"),
-        ),
-        run=run_offline,
-        configuration="PostgreSQL, durable before PUBACK, window 20",
-        profile=Profile.POSTGRES,
-        ceiling=run_publish_only,
+    offline_scenario(
+        "postgres-offline",
+        "PostgreSQL: QoS 1 into an offline persistent session, 50 publishers",
+        (Bound(12_000), Bound(25_000)),
+        "PostgreSQL, durable before PUBACK, window 20",
+        Profile.POSTGRES,
     ),
     _default_scenario(0),
     _default_scenario(1),
