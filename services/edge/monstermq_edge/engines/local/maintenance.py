@@ -255,10 +255,8 @@ class Maintenance:
         while purged := await store.purge(before_ms=before_ms, limit=PURGE_ROWS):
             self._counters.rows_purged += purged
             await asyncio.sleep(PURGE_PAUSE_S)
-        more = isinstance(database, OnDisk)
-        while more and isinstance(database, OnDisk):
-            more = await database.give_space_back()
-            await asyncio.sleep(PURGE_PAUSE_S)
+        if isinstance(database, OnDisk):
+            await _give_space_back(database)
 
     def reserve(self, database: OnDisk, archives: list[Shrinkable], size: int) -> Job:
         """Return the job that keeps so many bytes of a file's disk free."""
@@ -281,6 +279,13 @@ class Maintenance:
             await asyncio.sleep(EXPIRY_PAUSE_S)
         if expired:
             logger.info("%d sessions expired", expired)
+
+
+async def _give_space_back(database: OnDisk) -> None:
+    more = True
+    while more:
+        more = await database.give_space_back()
+        await asyncio.sleep(PURGE_PAUSE_S)
 
 
 def _ended(failed: Fail, task: asyncio.Task[None]) -> None:
