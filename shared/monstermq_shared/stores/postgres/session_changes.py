@@ -29,6 +29,7 @@ from monstermq_shared.stores.postgres.rows import (
     record_parts,
 )
 from monstermq_shared.stores.postgres.session_tables import QUERIES
+from monstermq_shared.stores.trimming import Trimming
 
 _END_ROWS = 10_000
 _TRIM_ROWS_MIN = 64
@@ -200,29 +201,21 @@ class SessionBatch:
 
     async def _trim(self, trims: Mapping[str, Trim]) -> dict[str, Trimmed]:
         """Drop the oldest rows; for all clients at once, in few rounds even if they are small."""
-        trimmed = dict.fromkeys(trims, Trimmed(0, 0))
-        waiting = dict(trims)
+        trimming = Trimming(trims)
         rows_max = max([_TRIM_ROWS_MIN, *(trim.messages for trim in trims.values())])
-        while waiting:
+        while trimming.waiting:
             rows_max = min(rows_max, _TRIM_ROWS_MAX)
-            client_ids = [*waiting]
-            found = await self._oldest_links(waiting, rows_max)
+            client_ids = [*trimming.waiting]
+            found = await self._oldest_links(trimming.waiting, rows_max)
             dropped: list[tuple[bytes, int]] = []
             for client_id, links in zip(client_ids, found, strict=True):
-                trim = waiting[client_id]
-                count, size = _count_to_drop(trim, [size for _, size in links])
+                sizes = [size for _, size in links]
+                count = trimming.drop(client_id, sizes, rows_asked=rows_max)
                 key = self._changes[client_id][0]
                 dropped += [(key, offset) for offset, _ in links[:count]]
-                before = trimmed[client_id]
-                trimmed[client_id] = Trimmed(before.messages + count, before.size + size)
-                left = Trim(trim.after, trim.messages - count, trim.size - size)
-                if len(links) < rows_max or (left.messages <= 0 and left.size <= 0):
-                    del waiting[client_id]
-                else:
-                    waiting[client_id] = left
             await self._dequeue(dropped)
             rows_max *= 2
-        return trimmed
+        return trimming.trimmed
 
     async def _oldest_links(
         self, trims: Mapping[str, Trim], rows_max: int
@@ -261,17 +254,6 @@ class SessionBatch:
         await self._put("put_inflight", sent, *self._place)
         done = ((key, id_) for key, id_, at in in_flight if at is None)
         await self._put("delete_inflight", done)
-
-
-def _count_to_drop(trim: Trim, sizes: Sequence[int]) -> tuple[int, int]:
-    """Return how many of the oldest rows make the room that is asked for, and their size."""
-    count = dropped = 0
-    for size in sizes:
-        if count >= trim.messages and dropped >= trim.size:
-            break
-        count += 1
-        dropped += size
-    return count, dropped
 
 
 def _session_row(session: SessionRow) -> Row:

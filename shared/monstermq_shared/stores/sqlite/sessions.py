@@ -24,6 +24,7 @@ from monstermq_shared.stores.sqlite.session_batch import Batch, Rows
 from monstermq_shared.stores.sqlite.session_snapshot import SqliteSnapshot
 from monstermq_shared.stores.sqlite.statements import RowsStatement, to_json
 from monstermq_shared.stores.sqlite.tenures import PartitionColumns, read_marks
+from monstermq_shared.stores.trimming import Trimming
 
 _QUERIES = fill_in(load_queries(__package__, "sessions.sql"), FRAGMENTS)
 _DATABASE_QUERIES = load_queries(__package__, "database.sql")
@@ -179,32 +180,22 @@ class SqliteSessionStore:
         self, connection: sqlite3.Connection, columns: PartitionColumns, trims: Mapping[str, Trim]
     ) -> dict[str, Trimmed]:
         """Drop the oldest rows; for all clients at once, in few rounds even if they are small."""
-        trimmed: dict[str, Trimmed] = {}
-        waiting = dict(trims)
+        trimming = Trimming(trims)
         rows_max = max([_TRIM_ROWS_MIN, *(trim.messages for trim in trims.values())])
-        while waiting:
-            starts = {client_id: trim.after for client_id, trim in waiting.items()}
+        while trimming.waiting:
+            starts = {client_id: trim.after for client_id, trim in trimming.waiting.items()}
             ((found,),) = connection.execute(
                 _QUERIES["oldest_links"], (to_json(starts), *columns, rows_max)
             ).fetchall()
             asked, rows_max = rows_max, min(2 * rows_max, _TRIM_ROWS_MAX)
             dropped: dict[str, list[int]] = {}
             for client_id, (positions, sizes) in orjson.loads(found).items():
-                trim = waiting[client_id]
-                count = _count_to_drop(trim, sizes)
+                count = trimming.drop(client_id, sizes, rows_asked=asked)
                 dropped[client_id] = positions[:count]
-                size = sum(sizes[:count])
-                before = trimmed.get(client_id, Trimmed(0, 0))
-                trimmed[client_id] = Trimmed(before.messages + count, before.size + size)
-                left = Trim(trim.after, trim.messages - count, trim.size - size)
-                if len(positions) < asked or (left.messages <= 0 and left.size <= 0):
-                    del waiting[client_id]
-                else:
-                    waiting[client_id] = left
             parameters = (to_json(dropped), *columns)
             connection.execute(_QUERIES["delete_links"], parameters)
             connection.execute(_QUERIES["delete_messages"], parameters)
-        return trimmed
+        return trimming.trimmed
 
 
 def _write(connection: sqlite3.Connection, rows: Rows, columns: Sequence[int]) -> None:
@@ -212,14 +203,3 @@ def _write(connection: sqlite3.Connection, rows: Rows, columns: Sequence[int]) -
         connection.execute(_QUERIES[f"put_{rows.table}"], (to_json(rows.put), *columns))
     if rows.deleted:
         connection.execute(_QUERIES[f"delete_{rows.table}"], (to_json(rows.deleted),))
-
-
-def _count_to_drop(trim: Trim, sizes: list[int]) -> int:
-    """Return how many of the oldest rows make the room that is asked for."""
-    count = dropped = 0
-    for size in sizes:
-        if count >= trim.messages and dropped >= trim.size:
-            break
-        count += 1
-        dropped += size
-    return count
