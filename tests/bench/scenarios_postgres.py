@@ -16,9 +16,9 @@ from tests.bench.scenarios_durable import default_scenario, offline_scenario
 from tests.bench.stored import make_records, parts, queue_commit, shuffled_topics
 from tests.support.postgres import PostgresServer
 
-from monstermq_edge.app import GC_THRESHOLDS
 from monstermq_shared.bus.backlog import Backlog, BacklogReader
 from monstermq_shared.config import ArchiveGroup, BrokerConfig, Postgres, StoreType
+from monstermq_shared.operation.process import GC_THRESHOLDS
 from monstermq_shared.records import Record
 from monstermq_shared.stores.changes import ClientChanges, Commit, Tenure
 from monstermq_shared.stores.ports import Database

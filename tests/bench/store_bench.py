@@ -24,7 +24,7 @@ from tests.bench.stored import (
     shuffled_topics,
 )
 
-from monstermq_edge.app import SWITCH_INTERVAL_S
+from monstermq_shared.operation.process import SWITCH_INTERVAL_S
 from monstermq_shared.records import Record
 from monstermq_shared.stores.changes import ClientChanges, Commit
 from monstermq_shared.stores.memory import MemoryMessageStore

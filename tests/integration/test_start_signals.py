@@ -160,7 +160,7 @@ def test_a_stop_while_the_database_is_opened_closes_it_again(
 
 STUCK = f"""
 import sys, time
-from monstermq_edge.operation import held, signals
+from monstermq_shared.operation import held, signals
 signals.START_STOP_S = {STUCK_S}
 held.hold()
 taken = signals.Signals()

@@ -15,8 +15,8 @@ from tests.support.load import Cast
 from tests.support.machine import mounted
 from tests.support.mqtt_peer import ConnectOptions, PeerClosed, Publish, Will
 
-from monstermq_edge.operation.signals import SAME_SIGNAL_S
 from monstermq_shared.exit_codes import ExitCode
+from monstermq_shared.operation.signals import SAME_SIGNAL_S
 
 pytestmark = pytest.mark.integration
 

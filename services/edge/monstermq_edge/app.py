@@ -1,40 +1,27 @@
 """The edge as a process: event loop, signals, exit status."""
 
 import asyncio
-import gc
 import logging
 import os
-import sys
 from functools import partial
 from importlib.metadata import version
 from typing import Any
 
-import uvloop
-
 from monstermq_edge.broker import Broker
-from monstermq_edge.operation.files import raise_file_limit
-from monstermq_edge.operation.logging import configure_logging
-from monstermq_edge.operation.notify import READY, STOPPING, notify
-from monstermq_edge.operation.signals import Signals
 from monstermq_shared.config import LoadedConfig, check_runnable
-from monstermq_shared.errors import (
-    ConfigError,
-    MonsterError,
-    StartupError,
-    StoreConflict,
-    StoreDamaged,
-)
+from monstermq_shared.errors import MonsterError
 from monstermq_shared.exit_codes import ExitCode
+from monstermq_shared.operation.logging import configure_logging
+from monstermq_shared.operation.notify import READY, STOPPING, notify
+from monstermq_shared.operation.process import (
+    exit_status,
+    run_process,
+    settle_memory,
+    start_or_stop,
+)
+from monstermq_shared.operation.signals import Signals
 
 logger = logging.getLogger(__name__)
-
-GC_THRESHOLDS = (50_000, 20, 1_000)
-"""Few collections: the hot path makes no cycles, and a full one stops the broker for a moment."""
-
-SWITCH_INTERVAL_S = 0.0005
-"""How long a thread that waits for the interpreter lets another run. The loop gives the interpreter
-away in every turn, and takes it back before the default of 5 ms has passed: the writer's thread
-would wait for seconds on a busy machine."""
 
 
 def run_broker(loaded: LoadedConfig, log_level: int, signals: Signals) -> int:
@@ -51,32 +38,13 @@ def run_broker(loaded: LoadedConfig, log_level: int, signals: Signals) -> int:
     logger.info("MonsterMQ %s, configuration: %s", version("monstermq"), loaded.source)
     for warning in loaded.warnings:
         logger.warning("%s", warning)
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
-    soft, hard = raise_file_limit()
-    if soft < loaded.config.limits.connections:
-        logger.info("the process may open %d files (hard limit %d)", soft, hard)
     try:
         for warning in check_runnable(loaded):
             logger.warning("%s", warning)
-        return uvloop.run(_run(loaded, signals))
     except MonsterError as exc:
         logger.critical("%s", exc)
         return exit_status(exc)
-
-
-def exit_status(exc: MonsterError) -> int:
-    """Return the exit status for an error that ends the process."""
-    match exc:
-        case StartupError():
-            return exc.exit_code
-        case ConfigError():
-            return ExitCode.CONFIG
-        case StoreDamaged():
-            return ExitCode.STORE_DAMAGED
-        case StoreConflict():
-            return ExitCode.STORE_IN_USE
-        case _:
-            return ExitCode.FAILURE
+    return run_process(loaded, partial(_run, loaded, signals))
 
 
 async def _run(loaded: LoadedConfig, signals: Signals) -> int:
@@ -90,13 +58,11 @@ async def _run(loaded: LoadedConfig, signals: Signals) -> int:
         hang_up_stops=os.isatty(0) and not broker.reloads,
     )
     stopped = asyncio.create_task(stopping.wait())
-    if not await _start(broker, stopped):
+    if not await start_or_stop(broker.start(), stopped):
         logger.info("stopped before it had started")
         return ExitCode.OK
     signals.started()
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
+    settle_memory()
     for url in broker.urls():
         logger.info("listening on %s", url)
     _say_what_next(loaded)
@@ -114,20 +80,6 @@ async def _run(loaded: LoadedConfig, signals: Signals) -> int:
     await broker.stop()
     logger.info("stopped")
     return ExitCode.OK
-
-
-async def _start(broker: Broker, stopped: asyncio.Task[Any]) -> bool:
-    """Start the broker, or give it up as soon as it is told to stop; return whether it runs."""
-    starting = asyncio.create_task(broker.start())
-    await asyncio.wait([starting, stopped], return_when=asyncio.FIRST_COMPLETED)
-    if not starting.done():
-        notify(STOPPING)
-        starting.cancel()
-    try:
-        await starting
-    except asyncio.CancelledError:
-        return False
-    return True
 
 
 def _say_what_next(loaded: LoadedConfig) -> None:

@@ -12,10 +12,8 @@ from monstermq_edge import settings
 from monstermq_edge.engines.local.host import LocalHost
 from monstermq_edge.engines.ports import Host
 from monstermq_edge.faults import Faults
-from monstermq_edge.limited_log import LimitedLog
 from monstermq_edge.mqtt.connection import Connection
 from monstermq_edge.mqtt.context import ConnectionContext
-from monstermq_edge.network.binding import url_host
 from monstermq_edge.network.hub import Hub, NetworkConnection
 from monstermq_edge.network.listeners import Listeners, Port
 from monstermq_edge.network.stream import StreamProtocol
@@ -23,7 +21,6 @@ from monstermq_edge.network.takeover import TakeoverLimit
 from monstermq_edge.network.tls import ReloadableTls, certificate_warnings
 from monstermq_edge.network.websocket_protocol import WebSocketProtocol
 from monstermq_edge.network.wheel import TICK_S
-from monstermq_edge.operation.health import OperationServer
 from monstermq_edge.operation.metrics import build_registry
 from monstermq_edge.operation.repeated import Repeated
 from monstermq_edge.operation.status import Status
@@ -35,6 +32,9 @@ from monstermq_shared.close_reasons import CloseReason
 from monstermq_shared.config import KIB, BrokerConfig
 from monstermq_shared.counters import Counters
 from monstermq_shared.errors import MonsterError
+from monstermq_shared.operation.binding import url_host
+from monstermq_shared.operation.health import OperationServer
+from monstermq_shared.operation.limited_log import LimitedLog
 from monstermq_shared.sessions.ports import AttachRequest
 
 logger = logging.getLogger(__name__)

@@ -4,9 +4,9 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from monstermq_edge.limited_log import LimitedLog
 from monstermq_shared.clock import Clock
 from monstermq_shared.counters import Counters
+from monstermq_shared.operation.limited_log import LimitedLog
 
 logger = logging.getLogger(__name__)
 

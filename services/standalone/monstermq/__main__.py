@@ -3,7 +3,7 @@
 import os
 import sys
 
-from monstermq_edge.operation.held import hold
+from monstermq_shared.operation.held import hold
 
 
 def main() -> None:

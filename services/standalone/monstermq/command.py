@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 
 from monstermq.cli import Check, Run, Show, check, parse_arguments
 from monstermq.databases import BackUp, Recover, Restore, back_up, recover, restore
-from monstermq_edge.app import exit_status, run_broker
-from monstermq_edge.operation.held import release
-from monstermq_edge.operation.signals import Signals
+from monstermq_edge.app import run_broker
 from monstermq_shared.config import load_config
 from monstermq_shared.errors import MonsterError
 from monstermq_shared.exit_codes import ExitCode
+from monstermq_shared.operation.held import release
+from monstermq_shared.operation.process import exit_status
+from monstermq_shared.operation.signals import Signals
 
 
 def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:

@@ -6,8 +6,8 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from monstermq_edge.network.binding import listen, url_host
 from monstermq_edge.network.hub import LINGER_S
+from monstermq_shared.operation.binding import listen, url_host
 
 BACKLOG = 4_096
 """Connections the kernel holds until we accept them: a whole site reconnects at once."""

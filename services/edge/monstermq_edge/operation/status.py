@@ -3,11 +3,11 @@
 from monstermq_edge.engines.ports import Host
 from monstermq_edge.mqtt.connection import Connection
 from monstermq_edge.network.hub import Hub
-from monstermq_edge.operation.files import resident_bytes
 from monstermq_edge.operation.gauges import Gauges
 from monstermq_edge.operation.sums import Totals
 from monstermq_edge.operation.system_tree import ClientStatistics
 from monstermq_shared.clock import Clock
+from monstermq_shared.operation.files import resident_bytes
 
 
 class Status:

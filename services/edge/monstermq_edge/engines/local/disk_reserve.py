@@ -4,9 +4,9 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
-from monstermq_edge.limited_log import LimitedLog
 from monstermq_shared.clock import Clock
 from monstermq_shared.counters import Counters
+from monstermq_shared.operation.limited_log import LimitedLog
 from monstermq_shared.stores.ports import OnDisk, Shrinkable
 
 PAUSE_S = 0.02

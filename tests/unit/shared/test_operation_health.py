@@ -15,12 +15,12 @@ from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from monstermq_edge.operation import health
-from monstermq_edge.operation.health import OperationServer
 from monstermq_edge.operation.page import Page
 from monstermq_shared.counters import Counters
 from monstermq_shared.errors import StartupError
 from monstermq_shared.exit_codes import ExitCode
+from monstermq_shared.operation import health
+from monstermq_shared.operation.health import OperationServer
 
 WITHIN_S = 5
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from monstermq_edge.limited_log import LimitedLog
-from monstermq_edge.operation.logging import TextFormatter
+from monstermq_shared.operation.limited_log import LimitedLog
+from monstermq_shared.operation.logging import TextFormatter
 
 
 class Lines(logging.Handler):

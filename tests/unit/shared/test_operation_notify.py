@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from monstermq_edge.operation.notify import READY, STOPPING, notify
+from monstermq_shared.operation.notify import READY, STOPPING, notify
 
 
 def manager(address: str) -> socket.socket:

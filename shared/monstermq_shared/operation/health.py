@@ -1,6 +1,6 @@
 """A small HTTP server for operators: ``/health``, ``/ready``, ``/metrics``, and a page at ``/``.
 
-It runs inside the broker's event loop, so ``/health`` answers exactly as long as the loop turns.
+It runs inside the process's event loop, so ``/health`` answers exactly as long as the loop turns.
 It speaks to machines that ask now and then: every connection carries one request and has a
 deadline, there is a bound on how many there are, at which the oldest makes room, and nothing a
 peer sends is logged.
@@ -13,7 +13,8 @@ name. Scrapers may come under any name that leads here, so none can be required.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Protocol
 
 import orjson
 from prometheus_client import CollectorRegistry
@@ -26,10 +27,9 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from monstermq_edge.limited_log import LimitedLog
-from monstermq_edge.network.binding import listen
-from monstermq_edge.operation.page import Page
 from monstermq_shared.counters import Counters
+from monstermq_shared.operation.binding import listen
+from monstermq_shared.operation.limited_log import LimitedLog
 
 CONNECTIONS_MAX = 256
 """For one more the oldest is cut, so that slow peers cannot keep a health check out.
@@ -54,6 +54,25 @@ _HEADERS = [
     ("cache-control", "no-store"),
     ("x-content-type-options", "nosniff"),
 ]
+
+
+class Page(Protocol):
+    """What is sent for ``/``.
+
+    Attributes:
+        body: The page, in UTF-8.
+        headers: What goes with it.
+    """
+
+    @property
+    def body(self) -> bytes:
+        """See above."""
+        ...
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """See above."""
+        ...
 
 
 class OperationServer:

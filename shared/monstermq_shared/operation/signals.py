@@ -13,8 +13,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from monstermq_edge.operation.held import HELD, STOPS
 from monstermq_shared.exit_codes import ExitCode
+from monstermq_shared.operation.held import HELD, STOPS
 
 SAME_SIGNAL_S = 0.2
 """Signals that come so close together count as one: ``make`` and its shell both pass one on."""

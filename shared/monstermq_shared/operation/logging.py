@@ -22,16 +22,22 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 _INT64_MAX = 2**63 - 1
 
 # At debug level these write what they are given, and that would be payloads and passwords.
-_TALKATIVE = ("aiosqlite", "asyncio", "uvicorn", "websockets")
+_TALKATIVE = ("aiokafka", "aiosqlite", "asyncio", "faust", "mode", "uvicorn", "websockets")
 
 
-def configure_logging(level: int, fmt: LogFormat) -> None:
+def configure_logging(level: int, fmt: LogFormat, process: str = "") -> None:
     """Send every log record at or above ``level`` to standard error, one line each.
 
     It may be called again; the last call counts. Libraries are kept at warnings, see above.
+
+    Args:
+        level: As of the ``logging`` module.
+        fmt: Text or JSON.
+        process: Whose lines they are, where several processes write one log.
     """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if fmt is LogFormat.JSON else TextFormatter())
+    formatter = JsonFormatter if fmt is LogFormat.JSON else TextFormatter
+    handler.setFormatter(formatter(process))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
@@ -43,12 +49,20 @@ class TextFormatter(logging.Formatter):
     """``2026-01-15T10:30:00.123Z INFO monstermq_edge.app listening port=1883``.
 
     Lines of a traceback follow, each indented, so that none can pass for an event of its own.
+
+    Args:
+        process: Stands behind the level, in brackets, if there is one.
     """
+
+    def __init__(self, process: str = "") -> None:
+        super().__init__()
+        self._process = f"[{process}] " if process else ""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, without its end."""
         when = format_timestamp(int(record.created * 1000))
-        words = [when, record.levelname, record.name, escape(record.getMessage())]
+        source = self._process + record.name
+        words = [when, record.levelname, source, escape(record.getMessage())]
         words += [f"{escape(key)}={_quoted(value)}" for key, value in _extras(record).items()]
         lines = [" ".join(words)]
         lines += ["    " + escape(line) for line in self._traceback(record).splitlines()]
@@ -59,7 +73,15 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """The same event as one JSON object; a traceback is its member ``exception``."""
+    """The same event as one JSON object; a traceback is its member ``exception``.
+
+    Args:
+        process: The member ``process``, if there is one.
+    """
+
+    def __init__(self, process: str = "") -> None:
+        super().__init__()
+        self._process = {"process": process} if process else {}
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the object, without an end of line."""
@@ -67,6 +89,7 @@ class JsonFormatter(logging.Formatter):
             "time": format_timestamp(int(record.created * 1000)),
             "level": record.levelname,
             "logger": record.name,
+            **self._process,
             "message": escape(record.getMessage()),
         }
         for key, value in _extras(record).items():

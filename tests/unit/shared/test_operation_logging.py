@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monstermq_edge.operation.logging import (
+from monstermq_shared.config import LogFormat
+from monstermq_shared.operation.logging import (
     TEXT_MAX,
     JsonFormatter,
     TextFormatter,
     configure_logging,
     escape,
 )
-from monstermq_shared.config import LogFormat
 
 LIBRARIES = ("aiosqlite", "asyncio", "uvicorn", "websockets")
 

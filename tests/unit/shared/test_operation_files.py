@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from monstermq_edge.operation import files
-from monstermq_edge.operation.files import raise_file_limit, resident_bytes
+from monstermq_shared.operation import files
+from monstermq_shared.operation.files import raise_file_limit, resident_bytes
 
 
 @pytest.fixture

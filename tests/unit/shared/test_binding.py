@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from tests.support.machine import needs_ipv6
 
-from monstermq_edge.network.binding import listen, url_host
 from monstermq_edge.network.listeners import Listeners, Port
 from monstermq_shared.errors import StartupError
 from monstermq_shared.exit_codes import ExitCode
+from monstermq_shared.operation.binding import listen, url_host
 
 LOOPBACK = "127.0.0.1"
 WITHIN_S = 5
