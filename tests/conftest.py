@@ -1,10 +1,15 @@
 """What all tests share."""
 
 from collections.abc import Iterator
+from typing import TypeVar
 
 import hypothesis
 import pytest
+from tests.support.kafka import KafkaCluster, KafkaServer
+from tests.support.kafka_tools import VERSIONS, new_topic_name
 from tests.support.postgres import PostgresServer, fresh_schema
+
+_Kafka = TypeVar("_Kafka", KafkaServer, KafkaCluster)
 
 # Contract suites live in the package, where pytest would leave their assertions bare.
 pytest.register_assert_rewrite("monstermq_shared.testing")
@@ -50,6 +55,43 @@ async def postgres_schema(_shared_database: str) -> str:
 def own_postgres() -> Iterator[PostgresServer]:
     """A server of this test alone, running, which it may stop, kill, freeze and configure."""
     server = PostgresServer()
+    try:
+        yield server.start()
+    finally:
+        server.close()
+
+
+@pytest.fixture(scope="session")
+def kafka_server() -> Iterator[KafkaServer]:
+    """A server that all tests share and none may hurt; each test takes topics of its own."""
+    yield from _running_kafka(KafkaServer())
+
+
+@pytest.fixture(scope="session", params=VERSIONS)
+def each_kafka(request: pytest.FixtureRequest) -> Iterator[KafkaServer]:
+    """The same in each version that we support: the test runs once with each."""
+    yield from _running_kafka(KafkaServer(version=request.param))
+
+
+@pytest.fixture
+def kafka_topic() -> str:
+    """A topic's name that no other test has; the topic does not exist."""
+    return new_topic_name()
+
+
+@pytest.fixture
+def own_kafka() -> Iterator[KafkaServer]:
+    """A server of this test alone, running, which it may stop, kill, freeze and configure."""
+    yield from _running_kafka(KafkaServer())
+
+
+@pytest.fixture
+def kafka_cluster() -> Iterator[KafkaCluster]:
+    """Three servers of this test alone, running; a record has to be on two of them."""
+    yield from _running_kafka(KafkaCluster())
+
+
+def _running_kafka(server: _Kafka) -> Iterator[_Kafka]:
     try:
         yield server.start()
     finally:

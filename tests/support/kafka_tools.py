@@ -1,0 +1,104 @@
+"""Kafka's own programs, run by Java, from jars that ``scripts/install-test-tools kafka`` fetches.
+
+Beside them what a test asks of a server before it begins: a topic.
+"""
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from itertools import count
+from pathlib import Path
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import for_code
+from tests.support.machine import program
+
+VERSIONS = ("3.9.1", "4.1.1")
+VERSION = os.environ.get("MONSTERMQ_TEST_KAFKA", VERSIONS[-1])
+"""The version of servers whose test does not say which one."""
+
+CONSOLE_CONSUMER = "org.apache.kafka.tools.consumer.ConsoleConsumer"
+TOPIC_COMMAND = "org.apache.kafka.tools.TopicCommand"
+TOOL_S = 60.0
+
+_MEMORY = ("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+_JARS_FOLDER = "MONSTERMQ_TEST_KAFKA_JARS"
+_numbers = count(1)
+
+
+class KafkaFailed(AssertionError):
+    """The server or a tool ended, or did not become ready; the message carries its log."""
+
+
+def jars(version: str = VERSION) -> Path:
+    """Return the folder with the jars of a version.
+
+    Raises:
+        AssertionError: They have not been fetched.
+    """
+    cache = os.environ.get(_JARS_FOLDER) or Path.home() / ".cache/monstermq-tests/kafka"
+    folder = Path(cache) / version
+    assert folder.is_dir(), f"no Kafka {version} in {folder}: run scripts/install-test-tools kafka"
+    return folder
+
+
+def new_topic_name() -> str:
+    """Return a topic's name that no other test has."""
+    return f"monster{next(_numbers)}"
+
+
+def java(version: str, name: str, *arguments: str, options: Sequence[str] = ()) -> list[str]:
+    """Return the command that runs a Java class of Kafka.
+
+    Args:
+        version: One of ``VERSIONS``.
+        name: The class.
+        arguments: Its own.
+        options: Java's.
+    """
+    return [program("java"), *_MEMORY, *options, "-cp", f"{jars(version)}/*", name, *arguments]
+
+
+def run_tool(version: str, name: str, *arguments: str) -> str:
+    """Run a console tool to its end and return what it prints.
+
+    Raises:
+        KafkaFailed: It failed.
+    """
+    done = subprocess.run(
+        java(version, name, *arguments), capture_output=True, text=True, timeout=TOOL_S, check=False
+    )
+    if done.returncode != 0:
+        raise KafkaFailed(f"{name}: {done.stdout}{done.stderr}")
+    return done.stdout
+
+
+async def create_topic(
+    address: str,
+    name: str,
+    *,
+    partitions: int = 1,
+    replication: int = 1,
+    settings: Mapping[str, str] | None = None,
+) -> None:
+    """Create a topic, in a tenth of the time that the console tool takes.
+
+    Its leaders may need a moment more.
+
+    Args:
+        address: The server's, or several.
+        name: The topic's.
+        partitions: How many.
+        replication: Copies of each.
+        settings: The topic's own, such as ``retention.ms``.
+    """
+    admin = AIOKafkaAdminClient(bootstrap_servers=address)
+    await admin.start()
+    try:
+        topic = NewTopic(name, partitions, replication, topic_configs=dict(settings or {}))
+        answer = await admin.create_topics([topic])
+        for _, code, message in answer.topic_errors:
+            if code:
+                raise KafkaFailed(f"{name}: {for_code(code).__name__} {message}")
+    finally:
+        await admin.close()
