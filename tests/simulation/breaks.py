@@ -10,9 +10,10 @@ from monstermq_shared.messages import MessageRun
 from monstermq_shared.records import Record
 from monstermq_shared.sessions.local import LocalEngine
 from monstermq_shared.sessions.local.persistent import PersistentSession
-from monstermq_shared.sessions.local.retained import RetainedMessages, RetainedReplay
+from monstermq_shared.sessions.local.session import Session
 from monstermq_shared.sessions.local.turn import Journal, Speaker
 from monstermq_shared.sessions.ports import Answer
+from monstermq_shared.sessions.retained import RetainedMessages, RetainedReplay
 from monstermq_shared.stores.changes import CommitResult, StoredSession
 
 Change = Callable[[Build], Build]
@@ -115,18 +116,18 @@ class _InFlightForgotten(LocalEngine):
         return super().restore([replace(item, in_flight={}) for item in stored], wall_ms)
 
 
-class _NoOverlay(RetainedMessages):
-    def _send_piece(self, replay: RetainedReplay, start: str) -> None:
+class _NoOverlay(RetainedMessages[Session]):
+    def _send_piece(self, replay: RetainedReplay[Session], start: str) -> None:
         """Trust the table alone."""
         replay.unwritten = None
 
 
-class _NothingNoted(RetainedMessages):
+class _NothingNoted(RetainedMessages[Session]):
     def note(self, topic: str) -> None:
         """Trust the table to be new."""
 
 
-def _with_retained(kind: type[RetainedMessages]) -> Change:
+def _with_retained(kind: type[RetainedMessages[Session]]) -> Change:
     class Engine(LocalEngine):
         def __init__(self, *parts: Any) -> None:
             super().__init__(*parts)

@@ -18,8 +18,8 @@ from monstermq_shared.bus.internal import InternalLog
 from monstermq_shared.counters import Counters
 from monstermq_shared.records import Record
 from monstermq_shared.routing import Interest
+from monstermq_shared.sessions.fan_out import DELIVERIES_MAX
 from monstermq_shared.sessions.local import LocalEngine, QueueRead, RetainedRead, Turn
-from monstermq_shared.sessions.local.publishing import DELIVERIES_MAX
 from monstermq_shared.sessions.local.reads import Read
 from monstermq_shared.sessions.local.settings import EngineSettings
 from monstermq_shared.sessions.local.turn import TURN_SIZE

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING
 from tests.simulation.clients import Client, Period, Receipt
 from tests.simulation.ledger import Message, Violation
 
-from monstermq_shared.sessions.local import LocalEngine, reads
+from monstermq_shared.sessions import retained
+from monstermq_shared.sessions.local import LocalEngine
 from monstermq_shared.sessions.local.persistent import PersistentSession
 from monstermq_shared.topics import matches
 
@@ -39,7 +40,7 @@ def check_bounds(world: "Simulation") -> None:
     engine = world.broker.engine
     settings = world.build.settings
     waiting_max = settings.hold.pending_max + settings.queue.tail_max
-    waiting_max += 2 * reads.PAGE_MESSAGES + CHUNK_MESSAGES_MAX
+    waiting_max += 2 * retained.PAGE_MESSAGES + CHUNK_MESSAGES_MAX
     for session in engine.sessions.values():
         if len(session.in_flight) > world.window:
             raise Violation(f"j: {len(session.in_flight)} in flight in {session.client_id}")
@@ -152,9 +153,9 @@ def _check_engine(world: "Simulation") -> None:
 def _check_views(engine: LocalEngine) -> None:
     if any(backlog.count for backlog in engine.views.backlogs):
         raise Violation("e: a view elsewhere is left behind")
-    while engine.retained.overlay.fold(engine.journal.uncommitted()):
+    while engine.overlay.fold(engine.journal.uncommitted()):
         pass
-    if engine.retained.replays or len(engine.retained.overlay):
+    if engine.retained.replays or len(engine.overlay):
         raise Violation("e: a replay or the overlay is left")
 
 

@@ -10,7 +10,7 @@ import pytest
 from tests.simulation.breaks import BREAKS, Change
 from tests.simulation.world import simulate
 
-from monstermq_shared.sessions.local import reads
+from monstermq_shared.sessions import retained
 
 SEEDS_VARIABLE = "MONSTERMQ_SIM_SEEDS"
 
@@ -26,7 +26,7 @@ def _seeds() -> range:
 @pytest.fixture(autouse=True)
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make pages so small that short queues have several."""
-    monkeypatch.setattr(reads, "PAGE_MESSAGES", 3)
+    monkeypatch.setattr(retained, "PAGE_MESSAGES", 3)
 
 
 @pytest.mark.parametrize("seed", _seeds())

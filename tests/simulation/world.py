@@ -11,7 +11,7 @@ from tests.simulation.ledger import Ledger, Violation
 from tests.simulation.witness import Witness
 from tests.support.disk import Disk
 
-from monstermq_shared.sessions.local.backpressure import HoldLimits
+from monstermq_shared.sessions.backpressure import HoldLimits
 from monstermq_shared.sessions.local.queue import QueueLimits
 from monstermq_shared.sessions.local.settings import EngineSettings
 

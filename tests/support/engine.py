@@ -12,8 +12,8 @@ from monstermq_shared.close_reasons import CloseReason
 from monstermq_shared.counters import Counters
 from monstermq_shared.messages import MessageRun, Will
 from monstermq_shared.routing import Interest
+from monstermq_shared.sessions.backpressure import HoldLimits
 from monstermq_shared.sessions.local import LocalEngine, QueueRead, RetainedRead
-from monstermq_shared.sessions.local.backpressure import HoldLimits
 from monstermq_shared.sessions.local.persistent import PersistentSession
 from monstermq_shared.sessions.local.queue import QueueLimits
 from monstermq_shared.sessions.local.session import Session

@@ -10,9 +10,9 @@ from monstermq_shared.close_reasons import CloseReason
 from monstermq_shared.counters import Counters
 from monstermq_shared.messages import MessageRun
 from monstermq_shared.routing import Interest
+from monstermq_shared.sessions.backpressure import HoldLimits
 from monstermq_shared.sessions.local import LocalEngine
 from monstermq_shared.sessions.local.appending import RecordAppender
-from monstermq_shared.sessions.local.backpressure import HoldLimits
 from monstermq_shared.sessions.local.queue import QueueLimits
 from monstermq_shared.sessions.local.session import Session
 from monstermq_shared.sessions.local.settings import EngineSettings

@@ -13,7 +13,7 @@ from monstermq_edge.operation.system_tree import ClientStatistics, SystemTree
 from monstermq_shared.config import Sys
 from monstermq_shared.counters import Counters
 from monstermq_shared.messages import MessageRun
-from monstermq_shared.sessions.local.system_watchers import SystemWatchers
+from monstermq_shared.sessions.system_watchers import SystemWatchers
 
 INTERVAL_S = 10
 TICK_S = 0.25

@@ -6,7 +6,8 @@ it, and brings the results back.
 """
 
 from monstermq_shared.sessions.local.engine import LocalEngine
-from monstermq_shared.sessions.local.reads import QueueRead, RetainedRead
+from monstermq_shared.sessions.local.reads import QueueRead
 from monstermq_shared.sessions.local.turn import Turn
+from monstermq_shared.sessions.retained import RetainedRead
 
 __all__ = ["LocalEngine", "QueueRead", "RetainedRead", "Turn"]

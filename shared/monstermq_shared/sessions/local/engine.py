@@ -4,25 +4,16 @@ from collections.abc import Callable, Iterable, Sequence
 
 from monstermq_shared.close_reasons import CloseReason
 from monstermq_shared.counters import DropReason
-from monstermq_shared.filter_shapes import FilterTooCostlyError
 from monstermq_shared.messages import MessageRun
 from monstermq_shared.records import Record
-from monstermq_shared.sessions.local.lifecycle import REMOVAL_WORK, SessionLifecycle
+from monstermq_shared.sessions.local.lifecycle import SessionLifecycle
 from monstermq_shared.sessions.local.persistent import PersistentSession
-from monstermq_shared.sessions.local.reads import QueueRead, Read, RetainedRead
+from monstermq_shared.sessions.local.reads import QueueRead, Read
 from monstermq_shared.sessions.local.session import Session
 from monstermq_shared.sessions.local.turn import Turn
-from monstermq_shared.sessions.ports import SUBSCRIPTION_REFUSED, Answer, Link
+from monstermq_shared.sessions.ports import Answer, Link
+from monstermq_shared.sessions.retained import RetainedRead
 from monstermq_shared.stores.changes import CommitResult, QueuedMessage
-
-CHORES_MAX = 1_000_000
-"""Subscriptions of ended sessions that may be left to remove before nobody is let in."""
-
-_SUBSCRIPTION_WORK = 10
-"""Units of work (``budget``) that a filter of SUBSCRIBE costs."""
-
-SHARED_PREFIX = "$share/"
-"""Shared subscriptions are refused: as plain filters they would be granted and match nothing."""
 
 
 class LocalEngine(SessionLifecycle):
@@ -136,41 +127,10 @@ class LocalEngine(SessionLifecycle):
         self, session: Session, filters: Sequence[tuple[str, int]]
     ) -> tuple[list[int], str]:
         """See ``SessionPort.subscribe``."""
-        codes: list[int] = []
-        granted: dict[str, int | None] = {}
-        refused = ""
-        for topic_filter, qos in filters:
-            problem = self._add_subscription(session, topic_filter, qos)
-            if problem:
-                refused = refused or f"{topic_filter[:80]!r}: {problem}"
-                codes.append(SUBSCRIPTION_REFUSED)
-                self.counters.subscriptions_refused += 1
-                continue
-            granted[topic_filter] = qos
-            codes.append(qos)
-            self.retained.begin(session, topic_filter, qos)
+        codes, refused, granted = self.subscriptions.add(session, filters)
         if session.persistent and granted:
             self.journal.write_subscriptions(session.client_id, granted)
-        self.budget.left -= _SUBSCRIPTION_WORK * len(filters)
         return codes, refused
-
-    def _add_subscription(self, session: Session, topic_filter: str, qos: int) -> str:
-        """Subscribe, or change the QoS; return why not, or nothing."""
-        subscriptions = session.subscriptions
-        known = subscriptions.get(topic_filter)
-        if known is None and len(subscriptions) >= self.settings.subscriptions_max:
-            return f"more than {self.settings.subscriptions_max} subscriptions"
-        if topic_filter.startswith(SHARED_PREFIX):
-            return "shared subscriptions are not supported"
-        if known != qos:
-            try:
-                self.router.add(topic_filter, session, qos)
-            except FilterTooCostlyError as exc:
-                return str(exc)
-            subscriptions[topic_filter] = qos
-        if known is None:
-            self.system_watchers.subscribed(session, topic_filter)
-        return ""
 
     def subscribed(self, session: Session, packet_id: int, codes: Sequence[int]) -> None:
         """See ``SessionPort.subscribed``."""
@@ -189,16 +149,9 @@ class LocalEngine(SessionLifecycle):
 
     def unsubscribe(self, session: Session, filters: Sequence[str]) -> None:
         """See ``SessionPort.unsubscribe``."""
-        removed: dict[str, int | None] = {}
-        for topic_filter in filters:
-            if session.subscriptions.pop(topic_filter, None) is not None:
-                self.router.remove(topic_filter, session)
-                self.retained.cancel(session, topic_filter)
-                self.system_watchers.unsubscribed(session, topic_filter)
-                removed[topic_filter] = None
+        removed = self.subscriptions.remove(session, filters)
         if session.persistent and removed:
             self.journal.write_subscriptions(session.client_id, removed)
-        self.budget.left -= REMOVAL_WORK * len(removed)
 
     def unsubscribed(self, session: Session, packet_id: int) -> None:
         """See ``SessionPort.unsubscribed``."""
@@ -247,14 +200,14 @@ class LocalEngine(SessionLifecycle):
 
     def owes_answers(self, session: Session) -> bool:
         """See ``SessionPort.owes_answers``."""
-        return self.is_busy or session.held_turn > self.journal.committed
+        return self.is_busy or session.owes_answers
 
     def is_overloaded(self) -> bool:
         """See ``SessionPort.is_overloaded``."""
         return (
             self.backpressure.is_overloaded(self.journal.backlog_size)
             or any(backlog.is_overfull for backlog in self.views.backlogs)
-            or self.chores.waiting > CHORES_MAX
+            or self.subscriptions.is_overloaded
         )
 
     def _advance(self, session: Session) -> None:
@@ -293,13 +246,13 @@ class LocalEngine(SessionLifecycle):
         for backlog in self.views.backlogs:
             backlog.show(turn.records, turn.upto)
         if self.views.retained is None:
-            self.retained.overlay.committed(turn.upto)
+            self.overlay.committed(turn.upto)
         self.journal.done()
         self.backpressure.release_backlog(self.journal.backlog_size)
 
     def retained_shown(self, upto: int) -> None:
         """A follower has committed the retained view up to there."""
-        self.retained.overlay.committed(upto)
+        self.overlay.committed(upto)
 
     def take_reads(self) -> list[Read]:
         """Return what has to be read; each read is answered by a page, once."""

@@ -12,31 +12,29 @@ from monstermq_shared.counters import Counters, DropReason
 from monstermq_shared.errors import InvalidTopic
 from monstermq_shared.filter_shapes import FilterTooCostlyError
 from monstermq_shared.messages import MessageRun, Will
+from monstermq_shared.projections.overlay import Overlay
 from monstermq_shared.records import Record
 from monstermq_shared.routing import Router
-from monstermq_shared.sessions.local.backpressure import Backpressure
-from monstermq_shared.sessions.local.chores import Chores
+from monstermq_shared.sessions.backpressure import Backpressure
+from monstermq_shared.sessions.chores import Chores
 from monstermq_shared.sessions.local.expiry import SessionExpiry
-from monstermq_shared.sessions.local.open_ids import OpenIdLimit
 from monstermq_shared.sessions.local.persistent import PersistentSession, Phase
 from monstermq_shared.sessions.local.publishing import Publisher
 from monstermq_shared.sessions.local.queue import SessionQueue
-from monstermq_shared.sessions.local.reads import Read, page_size
-from monstermq_shared.sessions.local.retained import RetainedMessages, SystemValues
+from monstermq_shared.sessions.local.reads import Read
+from monstermq_shared.sessions.local.retained import LocalRetainedLog
 from monstermq_shared.sessions.local.session import Session
 from monstermq_shared.sessions.local.settings import EngineSettings
-from monstermq_shared.sessions.local.system_watchers import SystemWatchers
 from monstermq_shared.sessions.local.turn import Journal
 from monstermq_shared.sessions.local.views import EngineViews
+from monstermq_shared.sessions.open_ids import OpenIdLimit
 from monstermq_shared.sessions.ports import Answer, AttachRequest, Link
+from monstermq_shared.sessions.retained import RetainedMessages, SystemValues, page_size
+from monstermq_shared.sessions.subscriptions import Subscriptions
 from monstermq_shared.stores.changes import SessionRow, StoredSession
-
-REMOVAL_WORK = 6
-"""Units of work (``budget``) that the end of a subscription costs."""
 
 _ATTACH_WORK = 40
 _DETACH_WORK = 20
-_REMOVED_AT_ONCE = 100  # subscriptions of a session that ends
 
 
 class SessionLifecycle:
@@ -47,13 +45,15 @@ class SessionLifecycle:
         counters: What it raises.
         sessions: Client id -> session, connected or persistent.
         connected: How many of them have a connection.
-        retained: Replays and the overlay.
+        retained: Replays.
+        overlay: What is retained and not in the table yet.
         journal: The collecting turn.
         router: All subscriptions.
         backpressure: Who is held.
         publisher: The way of a message.
         budget: What is left for this turn of the event loop; whoever drives the engine refills it.
         chores: What is left of sessions that have ended.
+        subscriptions: All of them, with what hangs on them.
         expiry: When sessions without connection end.
         system_watchers: Whether somebody subscribes to ``$SYS``.
         views: Who wants which records.
@@ -82,23 +82,25 @@ class SessionLifecycle:
         self.sessions: dict[str, Session] = {}
         self.connected = 0
         self.expiry = SessionExpiry(settings.session_expiry_s)
-        self.backpressure = Backpressure(settings.hold, counters)
-        self._open_id_limit = OpenIdLimit(settings.open_ids_max)
-        self.system_watchers = SystemWatchers()
+        self.backpressure = Backpressure[Session](settings.hold, counters)
+        self._open_id_limit = OpenIdLimit[Session](settings.open_ids_max)
         self._reads: list[Read] = []
         self._wall_ms = 0  # as the last tick brought it, for what time itself causes
         self._page_max = page_size(settings.hold.pending_max)
         self.views = views
         for backlog in views.backlogs:
             backlog.emptied = self.backpressure.release_follower
-        self.retained = RetainedMessages(
-            self._reads.append,
-            self._not_shown,
-            system_values,
-            self._close,
-            self.chores.add,
-            self._page_max,
+        self.overlay = Overlay()
+        self.retained = self._replays(log, system_values)
+        self.subscriptions = Subscriptions(
+            self.router,
+            self.retained,
+            self.chores,
+            counters,
+            budget=budget,
+            per_client_max=settings.subscriptions_max,
         )
+        self.system_watchers = self.subscriptions.watchers
         self.publisher = Publisher(
             self.router,
             self.journal,
@@ -113,6 +115,16 @@ class SessionLifecycle:
         # What a start has found so far.
         self._restored_wills: list[tuple[str, Will]] = []
         self._restored_away_s: list[tuple[PersistentSession, float]] = []
+
+    def _replays(self, log: InternalLog, system_values: SystemValues) -> RetainedMessages[Session]:
+        return RetainedMessages(
+            LocalRetainedLog(log, self.overlay, self._not_shown),
+            self._reads.append,
+            system_values,
+            self._close,
+            self.chores.add,
+            self._page_max,
+        )
 
     def _not_shown(self) -> Iterator[Sequence[Record]]:
         """Yield the records that the retained view may not show yet, in order of offset."""
@@ -211,21 +223,10 @@ class SessionLifecycle:
         """
         session.end()
         del self.sessions[session.client_id]
-        self.system_watchers.ended(session)
         self.expiry.forget(session)
-        count = len(session.subscriptions)
-        removal = self._unroute(session)
-        if count > _REMOVED_AT_ONCE:
-            self.chores.add(removal, count)
-        else:
-            self.budget.left -= sum(removal)
+        self.subscriptions.end(session)
         if session.has_row:
             self.journal.end_client(session.client_id)
-
-    def _unroute(self, session: Session) -> Iterator[int]:
-        for topic_filter in session.subscriptions:
-            self.router.remove(topic_filter, session)
-            yield REMOVAL_WORK
 
     def detach(self, session: Session, reason: CloseReason, wall_ms: int) -> None:
         """See ``SessionPort.detach``."""

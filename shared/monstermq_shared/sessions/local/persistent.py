@@ -14,9 +14,10 @@ from monstermq_shared.messages import MessageRun
 from monstermq_shared.records import Record
 from monstermq_shared.sessions.local.queue import SessionQueue
 from monstermq_shared.sessions.local.reads import QueueRead
-from monstermq_shared.sessions.local.session import OPEN_ID_SIZE, Session
+from monstermq_shared.sessions.local.session import Session
 from monstermq_shared.sessions.local.turn import Journal
 from monstermq_shared.sessions.ports import Answer
+from monstermq_shared.sessions.session import OPEN_ID_SIZE
 from monstermq_shared.sessions.window import Segment
 from monstermq_shared.stores.changes import InFlightState, QueuedMessage
 from monstermq_shared.stores.ports import is_last_page
@@ -101,6 +102,11 @@ class PersistentSession(Session):
         self._tail: deque[Segment] = deque()
         self._tail_count = 0
         self._tail_lost = False
+
+    @property
+    def takes_copies(self) -> bool:
+        """See ``ClientSession``: not while rows are owed."""
+        return self.phase is Phase.LIVE
 
     @property
     def queued(self) -> int:

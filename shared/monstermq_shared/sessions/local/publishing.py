@@ -12,19 +12,17 @@ from monstermq_shared.counters import Counters, DropReason
 from monstermq_shared.messages import MessageRun
 from monstermq_shared.records import Record
 from monstermq_shared.routing import Route, Router
-from monstermq_shared.sessions.local.backpressure import Backpressure
+from monstermq_shared.sessions.backpressure import Backpressure
+from monstermq_shared.sessions.fan_out import Deliverer, FanOut, without_own
 from monstermq_shared.sessions.local.persistent import PersistentSession
-from monstermq_shared.sessions.local.retained import RetainedMessages
 from monstermq_shared.sessions.local.session import Session
 from monstermq_shared.sessions.local.turn import Journal
 from monstermq_shared.sessions.ports import Source
+from monstermq_shared.sessions.retained import RetainedMessages
 
 RECORD_OVERHEAD = 300
 """Bytes a record and its place in a turn take beside topic and payload, about."""
 
-
-DELIVERIES_MAX = 1_000
-"""Messages times targets that are handed over at once: one to two milliseconds."""
 
 Origin = tuple[str, str, int]
 """Who published (client id), on which topic, when (milliseconds UTC)."""
@@ -33,19 +31,15 @@ Targets = Sequence[tuple[Session, int]]
 """Sessions, each with the QoS granted to it."""
 
 
-class FanOut:
-    """A run that some of its targets have been handed.
+class StoredFanOut(FanOut[Session]):
+    """A run that some of its targets have been handed, with what it becomes in queues.
 
     Attributes:
-        run: The run.
-        targets: All of them.
-        reached: How many have it.
-        source: Where it comes from; None for a will.
         rows: The records for queue rows; None at QoS 0, where there are none.
         durable: Handing it over made rows so far.
     """
 
-    __slots__ = ("durable", "reached", "rows", "run", "source", "targets")
+    __slots__ = ("durable", "rows")
 
     def __init__(
         self,
@@ -54,49 +48,31 @@ class FanOut:
         source: Source | None,
         rows: Sequence[Record] | None,
     ) -> None:
-        self.run = run
-        self.targets = targets
-        self.reached = 0
-        self.source = source
+        super().__init__(run, targets, source)
         self.rows = rows
         self.durable = False
 
 
-class Publisher:
-    """The hot path from a publisher to its subscribers, a run at a time (ARCHITECTURE 11.1).
+class Publisher(Deliverer[Session]):
+    """The hot path from a publisher to its subscribers, a run at a time (ARCHITECTURE 11.1)."""
 
-    Attributes:
-        fan_out: The run that not all of its targets have yet: ``go_on`` until there is none.
-        deliveries_max: See ``DELIVERIES_MAX``.
-    """
+    __slots__ = ("_counters", "_journal", "_retained", "_router")
 
-    __slots__ = (
-        "_backpressure",
-        "_budget",
-        "_counters",
-        "_journal",
-        "_retained",
-        "_router",
-        "deliveries_max",
-        "fan_out",
-    )
+    fan_out: StoredFanOut | None
 
     def __init__(
         self,
         router: Router[Session],
         journal: Journal,
-        retained: RetainedMessages,
-        backpressure: Backpressure,
+        retained: RetainedMessages[Session],
+        backpressure: Backpressure[Session],
         budget: Budget,
         counters: Counters,
     ) -> None:
-        self.fan_out: FanOut | None = None
-        self.deliveries_max = DELIVERIES_MAX
-        self._budget = budget
+        super().__init__(backpressure, budget)
         self._router = router
         self._journal = journal
         self._retained = retained
-        self._backpressure = backpressure
         self._counters = counters
 
     def publish(self, client_id: str, run: MessageRun, wall_ms: int, source: Source | None) -> bool:
@@ -131,13 +107,11 @@ class Publisher:
         durable = route.durable_retained if run.retain else route.durable
         targets = route.targets
         if targets:
-            if source is not None and source.is_bridge:
-                # A bridge that subscribes to what it publishes would send it round for ever.
-                targets = [target for target in targets if target[0].link is not source]
+            targets = without_own(targets, source)
             # A live copy does not carry the publisher's retain flag, nor does its row.
             rows = None if run.retain else records
             deliveries = len(targets) * run.count if run.qos else len(targets)
-            if deliveries > 1 and self._is_many(deliveries, targets):
+            if deliveries > 1 and self._is_many(deliveries, len(targets)):
                 self._begin_fan_out(run, origin, targets, source, rows)
             elif self._deliver(run, origin, targets, source, rows):
                 durable = True
@@ -159,15 +133,6 @@ class Publisher:
             self._retained.note(route.topic)
         return records
 
-    def _is_many(self, deliveries: int, targets: Targets) -> bool:
-        """Charge for all deliveries but the first, which whoever read the message has paid for.
-
-        Returns:
-            Whether they go out in pieces.
-        """
-        self._budget.left -= 2 * (deliveries - 1)
-        return deliveries > self.deliveries_max and len(targets) > 1
-
     def _begin_fan_out(
         self,
         run: MessageRun,
@@ -179,7 +144,7 @@ class Publisher:
         """Hand a run to the first of many."""
         if run.qos and rows is None:
             rows = _records(run, origin, retained=False)
-        self.fan_out = FanOut(run, targets, source, rows)
+        self.fan_out = StoredFanOut(run, targets, source, rows)
         self._budget.busy = True
         self._budget.left = 0
         self.go_on()
@@ -188,13 +153,10 @@ class Publisher:
         """Hand the run of ``fan_out`` to the next of its targets."""
         fan_out = self.fan_out
         assert fan_out is not None
-        run = fan_out.run
-        count = max(self.deliveries_max // (run.count if run.qos else 1), 1)
-        targets = fan_out.targets[fan_out.reached : fan_out.reached + count]
-        fan_out.reached += count
+        targets = fan_out.next_targets(self.deliveries_max)
         origin = ("", "", 0)  # for records, which are there already
-        fan_out.durable |= self._deliver(run, origin, targets, fan_out.source, fan_out.rows)
-        if fan_out.reached >= len(fan_out.targets):
+        fan_out.durable |= self._deliver(fan_out.run, origin, targets, fan_out.source, fan_out.rows)
+        if fan_out.is_over:
             self.fan_out = None
             self._budget.busy = False
 

@@ -1,223 +1,48 @@
-"""What is retained, for a new subscription: rows, plus what the rows do not show yet.
+"""What is retained, as the local engine's log has it: see ``sessions.retained``."""
 
-A message retained a millisecond ago is in the overlay, not in the table. First the overlay is sent,
-then the table, both a page at a time, by topic, while messages flow; a stored message that is older
-than what was already delivered on its topic is skipped (ARCHITECTURE 11.12).
-"""
+from collections.abc import Callable, Iterable, Sequence
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-
-from monstermq_shared.close_reasons import CloseReason
+from monstermq_shared.bus.internal import InternalLog
 from monstermq_shared.messages import MessageRun
 from monstermq_shared.projections.overlay import Overlay
 from monstermq_shared.records import Record
-from monstermq_shared.sessions.local.persistent import PersistentSession, Phase
-from monstermq_shared.sessions.local.reads import RetainedRead
+from monstermq_shared.sessions.local.persistent import PersistentSession
 from monstermq_shared.sessions.local.session import Session
-from monstermq_shared.stores.ports import is_last_page
-from monstermq_shared.topics import is_system_topic, matches
-
-NOTED_TOPICS_MAX = 100_000
-"""Topics whose live messages one replay remembers, before its client counts as too slow."""
-
-_PIECE_WORK = 800
-"""Units of work (``budget``) that a piece of the overlay costs, at most."""
-
-SystemValues = Callable[[str], Sequence[tuple[str, bytes]]]
-"""Filter -> the ``$SYS`` topics it matches, with their values."""
+from monstermq_shared.sessions.retained import IsOlder
 
 
-class RetainedReplay:
-    """Sends what is retained to one new subscription, a page at a time."""
-
-    __slots__ = (
-        "after",
-        "begun_at",
-        "noted",
-        "qos",
-        "session",
-        "started",
-        "topic_filter",
-        "unwritten",
-    )
-
-    def __init__(self, session: Session, topic_filter: str, qos: int, begun_at: int) -> None:
-        self.session = session
-        self.topic_filter = topic_filter
-        self.qos = qos
-        self.after = ""
-        self.started = False
-        # Where to go on in the overlay; None when it is through.
-        self.unwritten: str | None = ""
-        # What has this offset or a higher one was delivered live.
-        self.begun_at = begun_at
-        # Topics of which a newer message was delivered than the table may show.
-        self.noted: set[str] = set()
-
-
-class RetainedMessages:
-    """All replays that are going on, and the overlay of what is not in the table yet.
-
-    A session has at most one replay per subscription; they run one after the other.
-
-    Attributes:
-        overlay: What the table does not show yet.
-        replays: Those that are not finished, by session and filter.
+class LocalRetainedLog:
+    """Implements ``RetainedLog``.
 
     Args:
-        read: Asks the driver for a page; ``page`` brings it back.
+        log: The log.
+        overlay: What the table does not show yet.
         uncommitted: Returns the records that the table may not show yet, in order of offset.
-        system_values: Reads the ``$SYS`` tree, which is in no table.
-        too_slow: Ends a connection whose replay cannot be kept exact any more.
-        later: Does a piece of work when there is time.
-        page_max: Retained messages read at once; as many may wait for a client's window.
     """
 
     def __init__(
         self,
-        read: Callable[[RetainedRead], None],
+        log: InternalLog,
+        overlay: Overlay,
         uncommitted: Callable[[], Iterable[Sequence[Record]]],
-        system_values: SystemValues,
-        too_slow: Callable[[Session, CloseReason], None],
-        later: Callable[[Iterator[int], int], None],
-        page_max: int,
     ) -> None:
-        self.overlay = Overlay()
-        self.replays: dict[Session, dict[str, RetainedReplay]] = {}
-        self._read = read
+        self._log = log
+        self._overlay = overlay
         self._uncommitted = uncommitted
-        self._system_values = system_values
-        self._too_slow = too_slow
-        self._later = later
-        self._page_max = page_max
-        # Those that a piece of the overlay is to be sent to.
-        self._sending: set[Session] = set()
-        # One read at a time, however often a subscription is repeated meanwhile.
-        self._reading: set[Session] = set()
+        self.scan = overlay.scan
 
-    def note(self, topic: str) -> None:
-        """Replays are going on, and a retained message goes out live: the table may be older."""
-        for replays in list(self.replays.values()):
-            replay = _first(replays)
-            if replay.started and matches(replay.topic_filter, topic):
-                replay.noted.add(topic)
-                if len(replay.noted) > NOTED_TOPICS_MAX:
-                    self._too_slow(replay.session, CloseReason.SLOW_CONSUMER)
+    def older_than_now(self) -> IsOlder:
+        """See ``RetainedLog``."""
+        begun_at = self._log.next_offset
+        return lambda record: record.offset < begun_at
 
-    def begin(self, session: Session, topic_filter: str, qos: int) -> None:
-        """A subscription holds from now on; ``advance`` sends what was retained before.
+    def fold(self) -> bool:
+        """See ``RetainedLog``."""
+        return self._overlay.fold(self._uncommitted())
 
-        If the subscription is repeated, its replay begins anew: each SUBSCRIBE is answered with
-        what is retained [MQTT-3.8.4-3].
-        """
-        replays = self.replays.setdefault(session, {})
-        replays.pop(topic_filter, None)
-        begun_at = session.journal.log.next_offset
-        replays[topic_filter] = RetainedReplay(session, topic_filter, qos, begun_at)
-
-    def cancel(self, session: Session, topic_filter: str) -> None:
-        """A subscription has ended, and with it what it was still to be sent."""
-        replays = self.replays.get(session)
-        if replays is not None and replays.pop(topic_filter, None) is not None and not replays:
-            del self.replays[session]
-
-    def forget(self, session: Session) -> None:
-        """The connection has gone, and with it what it was still to be sent."""
-        self.replays.pop(session, None)
-
-    def advance(self, session: Session) -> None:
-        """Go on where there is room for another page."""
-        replays = self.replays.get(session)
-        if replays is None:
-            return
-        link = session.link
-        assert link is not None
-        replay = _first(replays)
-        if session in self._reading or not _is_ready(session):
-            return
-        if session.pending_count >= self._page_max or not link.has_room():
-            return
-        replay.started = True
-        if replay.unwritten is None:
-            self._reading.add(session)
-            self._read(RetainedRead(replay, replay.topic_filter, replay.after, self._page_max))
-        elif session not in self._sending:
-            self._sending.add(session)
-            self._later(self._send_unwritten(session), 1)
-
-    def _send_unwritten(self, session: Session) -> Iterator[int]:
-        """Send a piece of what the table does not show, and remember to skip what it shows instead.
-
-        Yields:
-            What that costs, see ``budget``.
-        """
-        self._sending.discard(session)
-        replays = self.replays.get(session)
-        replay = None if replays is None else _first(replays)
-        if replay is not None and replay.unwritten is not None and _is_ready(session):
-            if not self.overlay.fold(self._uncommitted()):
-                self._send_piece(replay, replay.unwritten)
-            self.advance(session)
-        yield _PIECE_WORK
-
-    def _send_piece(self, replay: RetainedReplay, start: str) -> None:
-        link = replay.session.link
-        assert link is not None
-        if not start and is_system_topic(replay.topic_filter):
-            link.forward_stored(self._system_values(replay.topic_filter))
-        changes, replay.unwritten = self.overlay.scan(
-            replay.topic_filter, start=start, limit=self._page_max
-        )
-        newest: list[Record] = []
-        for topic, record in changes:
-            if topic not in replay.noted:
-                replay.noted.add(topic)
-                if record is not None and record.offset < replay.begun_at:
-                    newest.append(record)
-        self._send(replay, newest)
-
-    def awaits(self, read: RetainedRead) -> bool:
-        """Whether the page of this read would be sent to anybody."""
-        replay = read.replay
-        return self.replays.get(replay.session, {}).get(replay.topic_filter) is replay
-
-    def page(self, read: RetainedRead, records: Sequence[Record]) -> None:
-        """A page has come: send it, and go on or finish."""
-        replay = read.replay
-        session = replay.session
-        self._reading.discard(session)
-        if not _is_ready(session):
-            # It was too slow meanwhile, and goes on from its rows: then this page is read again.
-            return
-        if self.awaits(read):
-            noted = replay.noted
-            begun_at = replay.begun_at
-            self._send(replay, [r for r in records if r.topic not in noted and r.offset < begun_at])
-            if is_last_page(records, limit=read.limit):
-                self.cancel(session, replay.topic_filter)
-            else:
-                replay.after = records[-1].topic
-        # Else the subscription was repeated or has ended; the next one may have waited for this.
-        self.advance(session)
-
-    def _send(self, replay: RetainedReplay, records: Sequence[Record]) -> None:
-        """Deliver with the lower of both QoS [MQTT-3.8.4-6] and the retain flag."""
-        session = replay.session
-        link = session.link
-        assert link is not None
-        unacknowledged: list[tuple[str, bytes]] = []
-        for record in records:
-            qos = min(record.qos, replay.qos)
-            if qos == 0:
-                unacknowledged.append((record.topic, record.payload))
-            else:
-                self._deliver(session, record, qos)
-        if unacknowledged:
-            link.forward_stored(unacknowledged)
-
-    def _deliver(self, session: Session, record: Record, qos: int) -> None:
-        """Deliver at QoS 1 or 2: a message of its own, with its own offset and row."""
-        offset = session.journal.log.allot(1)
+    def copy(self, session: Session, record: Record, qos: int) -> None:
+        """See ``RetainedLog``: with its own offset and row."""
+        offset = self._log.allot(1)
         run = MessageRun.single(record.topic.encode(), record.payload, qos, retained_copy=True)
         run.first_offset = offset
         if not isinstance(session, PersistentSession):
@@ -233,13 +58,3 @@ class RetainedMessages:
             offset,
         )
         session.enqueue(run, qos, (copy,))
-
-
-def _is_ready(session: Session) -> bool:
-    """Whether copies may be sent: where rows are owed first, they would be queued behind them."""
-    return not isinstance(session, PersistentSession) or session.phase is Phase.LIVE
-
-
-def _first(replays: dict[str, RetainedReplay]) -> RetainedReplay:
-    """Return the replay that runs, or runs next."""
-    return next(iter(replays.values()))

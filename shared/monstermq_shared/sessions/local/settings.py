@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from monstermq_shared.sessions.local.backpressure import HoldLimits
+from monstermq_shared.sessions.backpressure import HoldLimits
 from monstermq_shared.sessions.local.queue import QueueLimits
 
 

@@ -8,10 +8,10 @@ from monstermq_shared.close_reasons import CloseReason
 from monstermq_shared.errors import BusUnavailable
 from monstermq_shared.messages import Will
 from monstermq_shared.records import Record
+from monstermq_shared.sessions.chores import PIECE
 from monstermq_shared.sessions.local.appending import RecordAppender
-from monstermq_shared.sessions.local.chores import PIECE
-from monstermq_shared.sessions.local.lifecycle import REMOVAL_WORK
 from monstermq_shared.sessions.ports import Answer
+from monstermq_shared.sessions.subscriptions import REMOVAL_WORK
 
 SUBSCRIBERS = 5
 

@@ -7,7 +7,7 @@ from tests.support.engine import SETTINGS, Bench, session_of
 from tests.support.links import Closed, RecordingLink, Told
 
 from monstermq_shared.close_reasons import CloseReason
-from monstermq_shared.sessions.local.open_ids import RELEASE_PATIENCE_S
+from monstermq_shared.sessions.open_ids import RELEASE_PATIENCE_S
 from monstermq_shared.sessions.ports import Answer
 
 LIMIT = replace(SETTINGS, open_ids_max=3)

@@ -16,7 +16,7 @@ from tests.support.engine import (
 from tests.support.links import Closed, Publish, RecordingLink, Suback
 
 from monstermq_shared.close_reasons import CloseReason
-from monstermq_shared.sessions.local import retained
+from monstermq_shared.sessions import retained
 from monstermq_shared.sessions.local.persistent import Phase
 
 

@@ -26,9 +26,10 @@ from monstermq_shared.positions import Partition
 from monstermq_shared.sessions.local import LocalEngine
 from monstermq_shared.sessions.local.appending import RecordAppender
 from monstermq_shared.sessions.local.persistent import PersistentSession
-from monstermq_shared.sessions.local.session import OPEN_ID_SIZE, Session
-from monstermq_shared.sessions.local.system_watchers import SystemWatchers
+from monstermq_shared.sessions.local.session import Session
 from monstermq_shared.sessions.local.views import EngineViews
+from monstermq_shared.sessions.session import OPEN_ID_SIZE
+from monstermq_shared.sessions.system_watchers import SystemWatchers
 from monstermq_shared.stores.outages import COMMITS
 from monstermq_shared.views.catalogue import SESSIONS, Catalogue
 from monstermq_shared.views.view_set import ViewSet

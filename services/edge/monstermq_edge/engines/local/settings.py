@@ -1,7 +1,7 @@
 """From the configuration's sections to what the local engine is told."""
 
 from monstermq_shared.config import KIB, BrokerConfig, QueuePolicy
-from monstermq_shared.sessions.local.backpressure import HoldLimits
+from monstermq_shared.sessions.backpressure import HoldLimits
 from monstermq_shared.sessions.local.queue import QueueLimits
 from monstermq_shared.sessions.local.settings import EngineSettings
 

@@ -8,8 +8,11 @@ Not to read on would be simpler, but the PUBRELs that make room come behind what
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Generic, TypeVar
 
-from monstermq_shared.sessions.local.session import Session
+from monstermq_shared.sessions.session import ClientSession
+
+S = TypeVar("S", bound=ClientSession)
 
 RELEASE_PATIENCE_S = 10.0
 """How long after its last PUBREL a client at the limit is waited for."""
@@ -17,7 +20,7 @@ RELEASE_PATIENCE_S = 10.0
 _NOT_YET = -1.0  # the next ``overdue`` starts the clock
 
 
-class OpenIdLimit:
+class OpenIdLimit(Generic[S]):
     """Counts what each connection has opened.
 
     What an earlier connection left open does not count: a client that has lost it will never
@@ -32,21 +35,21 @@ class OpenIdLimit:
 
     def __init__(self, open_max: int) -> None:
         self._open_max = open_max
-        self.refusing: dict[Session, float] = {}
+        self.refusing: dict[S, float] = {}
         # Connected sessions -> how many ids an earlier connection left open, if any.
-        self._carried: dict[Session, int] = {}
+        self._carried: dict[S, int] = {}
 
-    def attached(self, session: Session) -> None:
+    def attached(self, session: S) -> None:
         """A connection begins."""
         if session.open_ids:
             self._carried[session] = len(session.open_ids)
 
-    def detached(self, session: Session) -> None:
+    def detached(self, session: S) -> None:
         """A connection has ended."""
         self.refusing.pop(session, None)
         self._carried.pop(session, None)
 
-    def fitting(self, session: Session, packet_ids: Sequence[int]) -> int:
+    def fitting(self, session: S, packet_ids: Sequence[int]) -> int:
         """Return how many messages to take, from the first on; what follows is passed over.
 
         A message that was passed over is not acknowledged, so those behind it wait for the next
@@ -67,29 +70,28 @@ class OpenIdLimit:
                 new.add(packet_id)
         return len(packet_ids)
 
-    def _carried_by(self, session: Session) -> int:
+    def _carried_by(self, session: S) -> int:
         """Return how many of the open ids are an earlier connection's, at most."""
         carried = self._carried.get(session, 0)
         if carried:
             carried = self._carried[session] = min(carried, len(session.open_ids or ()))
         return carried
 
-    def released(self, session: Session) -> bool:
+    def released(self, session: S) -> bool:
         """PUBRELs have come; return whether the connection is to end behind their PUBCOMPs."""
         if session not in self.refusing:
             return False
         self.refusing[session] = _NOT_YET
         return len(session.open_ids or ()) <= self._carried_by(session)
 
-    def overdue(self, now: float) -> Iterator[Session]:
+    def overdue(self, now: float) -> Iterator[S]:
         """Yield sessions that have released nothing for too long.
 
-        The clock stands still while their PUBRECs wait for a commit, and while we do not read.
+        The clock stands still while their PUBRECs are owed, and while we do not read.
         """
         for session, since in list(self.refusing.items()):
             link = session.link
-            waiting = session.held_turn > session.journal.committed
-            if since < 0 or waiting or (link is not None and link.is_held):
+            if since < 0 or session.owes_answers or (link is not None and link.is_held):
                 self.refusing[session] = now
             elif now - since >= RELEASE_PATIENCE_S:
                 yield session

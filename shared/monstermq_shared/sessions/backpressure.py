@@ -7,11 +7,14 @@ behind and wants what is published. TCP's flow control does the rest.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from monstermq_shared.counters import Counters
 from monstermq_shared.routing import Follower
-from monstermq_shared.sessions.local.session import Session
 from monstermq_shared.sessions.ports import Link, Source
+from monstermq_shared.sessions.session import ClientSession
+
+S = TypeVar("S", bound=ClientSession)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +47,7 @@ time; what brings the backlog far beyond it are connections that come and go, wi
 """
 
 
-class Backpressure:
+class Backpressure(Generic[S]):
     """Who is held, and because of whom.
 
     Attributes:
@@ -61,10 +64,10 @@ class Backpressure:
         # A view elsewhere -> who is held until it has caught up.
         self._behind: dict[Follower, dict[Source, None]] = {}
         # Publisher -> the sessions it is held for.
-        self._waits: dict[Source, dict[Session, None]] = {}
+        self._waits: dict[Source, dict[S, None]] = {}
         self._waited_for: set[Link] = set()
-        self.slow: dict[Session, Link] = {}
-        self.overflowing: dict[Session, None] = {}
+        self.slow: dict[S, Link] = {}
+        self.overflowing: dict[S, None] = {}
 
     def hold_for_backlog(self, publisher: Source | None) -> None:
         """Hold a publisher, if there is one: more than ``backlog_max`` waits for the database."""
@@ -101,7 +104,7 @@ class Backpressure:
         for publisher in self._behind.pop(follower, ()):
             publisher.resume()
 
-    def check_pending(self, session: Session, publisher: Source | None) -> None:
+    def check_pending(self, session: S, publisher: Source | None) -> None:
         """Hold a publisher if too much waits for this subscriber.
 
         A connection that others wait for is never held itself: its acknowledgements are what they
@@ -130,7 +133,7 @@ class Backpressure:
             self._counters.held_publishers += 1
             publisher.hold()
 
-    def _begin_waiting(self, session: Session) -> dict[Source, None]:
+    def _begin_waiting(self, session: S) -> dict[Source, None]:
         link = session.link
         assert link is not None
         self.slow[session] = link
@@ -139,7 +142,7 @@ class Backpressure:
         session.waiters = {}
         return session.waiters
 
-    def release_waiters(self, session: Session) -> None:
+    def release_waiters(self, session: S) -> None:
         """Let the publishers go on once half of what waited has been sent."""
         limits = self._limits
         if (
@@ -148,7 +151,7 @@ class Backpressure:
         ):
             self._release(session)
 
-    def _release(self, session: Session) -> None:
+    def _release(self, session: S) -> None:
         waiters, session.waiters = session.waiters, None
         link = self.slow.pop(session, None)
         if link is not None:
@@ -160,7 +163,7 @@ class Backpressure:
                 del self._waits[publisher]
             publisher.resume()
 
-    def forget(self, session: Session, link: Link) -> None:
+    def forget(self, session: S, link: Link) -> None:
         """A connection has gone: nobody waits for it, and it waits for nobody."""
         if session.waiters is not None:
             self._release(session)
@@ -171,7 +174,7 @@ class Backpressure:
             if other.waiters is not None:
                 other.waiters.pop(link, None)
 
-    def overdue(self, now: float) -> Iterator[Session]:
+    def overdue(self, now: float) -> Iterator[S]:
         """Yield sessions that have held their publishers for longer than the patience lasts.
 
         The clock stands still while we hold the subscriber itself: we are not reading what it may

@@ -3,7 +3,7 @@
 A client may have 10,000 such subscriptions, and there may be many such clients.
 """
 
-from monstermq_shared.sessions.local.session import Session
+from monstermq_shared.sessions.session import ClientSession
 from monstermq_shared.topics import is_system_topic, reaches_client_statistics
 
 
@@ -19,17 +19,17 @@ class SystemWatchers:
         self.topics = 0
         self.clients = 0
         # Of each session that has any, connected or not: until its end, or until it has none.
-        self._counts: dict[Session, tuple[int, int]] = {}
+        self._counts: dict[ClientSession, tuple[int, int]] = {}
 
-    def subscribed(self, session: Session, topic_filter: str) -> None:
+    def subscribed(self, session: ClientSession, topic_filter: str) -> None:
         """A session has a subscription that it did not have."""
         self._add(session, topic_filter, 1)
 
-    def unsubscribed(self, session: Session, topic_filter: str) -> None:
+    def unsubscribed(self, session: ClientSession, topic_filter: str) -> None:
         """A session has a subscription no more."""
         self._add(session, topic_filter, -1)
 
-    def _add(self, session: Session, topic_filter: str, change: int) -> None:
+    def _add(self, session: ClientSession, topic_filter: str, change: int) -> None:
         if not is_system_topic(topic_filter):
             return
         of_clients = change if reaches_client_statistics(topic_filter) else 0
@@ -42,18 +42,18 @@ class SystemWatchers:
             self.topics += change
             self.clients += of_clients
 
-    def attached(self, session: Session) -> None:
+    def attached(self, session: ClientSession) -> None:
         """A session has a connection now."""
         topics, clients = self._counts.get(session, (0, 0))
         self.topics += topics
         self.clients += clients
 
-    def detached(self, session: Session) -> None:
+    def detached(self, session: ClientSession) -> None:
         """A session has no connection any more."""
         topics, clients = self._counts.get(session, (0, 0))
         self.topics -= topics
         self.clients -= clients
 
-    def ended(self, session: Session) -> None:
+    def ended(self, session: ClientSession) -> None:
         """A session without a connection has ended."""
         self._counts.pop(session, None)
