@@ -9,7 +9,8 @@
     ├── InvalidRecord        bytes that are not a bus record
     ├── BusError             the log said no
     │   ├── BusUnavailable   worth repeating: too much on its way, closed, or not reached
-    │   └── BusGap           what should be read next is not there; never passed over in silence
+    │   ├── BusGap           what should be read next is not there; never passed over in silence
+    │   └── UnknownFact      a later release wrote it; the partition stops, loudly (R6)
     └── StoreError           a database said no; the driver's error is the ``__cause__``
         ├── StoreUnavailable worth repeating: locked, full, restarting
         ├── StoreConflict    somebody else owns the database now; never repeated
@@ -87,6 +88,14 @@ class BusGap(BusError):
         self.expected = expected
         self.found = found
         self.lost = lost
+
+
+class UnknownFact(BusError):
+    """A control record that a later release wrote. Who passed it over would go wrong in silence.
+
+    So whoever reads it stops that partition and names the position (R6); the fix is to bring this
+    process to the release that wrote it.
+    """
 
 
 class StoreError(MonsterError):

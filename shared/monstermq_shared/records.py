@@ -1,4 +1,4 @@
-"""The bus record: a message as it stands in the log, and its JSON form.
+"""The bus record: a message, or facts of the broker, as it stands in the log, and its JSON form.
 
 The JSON is the contract with ``jq``, Spark and Flink (``schemas/bus-record.v1.json``); inside one
 process a record is a light object and JSON is made only where somebody wants JSON.
@@ -7,6 +7,7 @@ process a record is a light object and JSON is made only where somebody wants JS
 import base64
 import random
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -14,7 +15,16 @@ import orjson
 from monstermq_shared.errors import InvalidRecord
 
 CONTROL_TOPIC = "$SYS/bus/control"
-"""The reserved topic of control records (subscribe, attach, acknowledge, release)."""
+"""The topic, and key, of control records on the bus: markers, acknowledgements, releases, drops."""
+
+SESSION_TOPIC = "$SYS/bus/session"
+"""The topic, and key, of control records in the sessions log: claims and session facts."""
+
+CONTROL_KIND = 1
+"""The kind of a control record nobody says the kind of; see ``bus.header.Kind``."""
+
+TIMESTAMP_MS_MAX = 253_402_300_799_999
+"""The last moment that can be written: 9999-12-31T23:59:59.999Z."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Ids must be unique, not secret; the system's generator would cost a system call per message.
@@ -90,6 +100,48 @@ class Record:
         return f"Record({self.topic!r}, {len(self.payload)} bytes, offset={self.offset})"
 
 
+class StampedRecord(Record):
+    """A QoS 2 publish of a kept session: it counts only if no newer connection has fenced it (R3).
+
+    Attributes:
+        packet_id: Of the publish.
+        epoch: Of the connection it came by.
+    """
+
+    __slots__ = ("epoch", "packet_id")
+
+    def __init__(self, record: Record, packet_id: int, epoch: int) -> None:
+        super().__init__(
+            record.topic,
+            record.payload,
+            record.qos,
+            record.retained,
+            record.client_id,
+            record.timestamp_ms,
+            record.offset,
+            record.id,
+        )
+        self.packet_id = packet_id
+        self.epoch = epoch
+
+
+class ControlRecord(Record):
+    """Facts of the broker itself, in one of the two logs of a bus. No client published it.
+
+    Attributes:
+        payload: The control text, as ``bus.control.decode_facts`` reads it.
+        kind: What the facts are, so that a reader can skip them; see ``bus.header.Kind``.
+    """
+
+    __slots__ = ("kind",)
+
+    def __init__(
+        self, topic: str, payload: bytes, timestamp_ms: int, offset: int, kind: int = CONTROL_KIND
+    ) -> None:
+        super().__init__(topic, payload, 0, False, "", timestamp_ms, offset, "")
+        self.kind = kind
+
+
 def size_of(record: Record) -> int:
     """Return the bytes of a record's texts and payload, which is what bounds in bytes count.
 
@@ -122,8 +174,14 @@ def format_timestamp(timestamp_ms: int) -> str:
 
     Six digits are misread by common Kafka tools, which take them for milliseconds.
     """
-    moment = _EPOCH + timedelta(milliseconds=timestamp_ms)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{timestamp_ms % 1000:03}Z"
+    seconds, ms = divmod(timestamp_ms, 1000)
+    return f"{_second(seconds)}{ms:03}Z"
+
+
+@lru_cache(maxsize=16)
+def _second(seconds: int) -> str:
+    """Return all of a text but its milliseconds; those of one time are written many times."""
+    return f"{_EPOCH + timedelta(seconds=seconds):%Y-%m-%dT%H:%M:%S}."
 
 
 def parse_timestamp(text: str) -> int:
@@ -139,49 +197,127 @@ def parse_timestamp(text: str) -> int:
 
 
 def encode_record(record: Record) -> bytes:
-    """Write the JSON of ``schemas/bus-record.v1.json``.
+    """Write the JSON of ``schemas/bus-record.v1.json``: a member that says nothing is left out.
 
-    Exactly one of ``payload`` (text, when the bytes are UTF-8) and ``payloadBase64`` is there: a
-    member that says nothing is left out, never null.
+    Exactly one of ``payload`` and ``payloadBase64`` is there: text, unless the bytes are no UTF-8
+    or base64 is shorter than the text with its escapes.
     """
     members: dict[str, Any] = {"topic": record.topic}
-    try:
-        members["payload"] = record.payload.decode()
-    except UnicodeDecodeError:
-        members["payloadBase64"] = base64.b64encode(record.payload).decode()
+    if isinstance(record, ControlRecord):
+        members["timestamp"] = format_timestamp(record.timestamp_ms)
+        members["control"] = record.payload.decode()
+        return orjson.dumps(members)
+    name, text = payload_member(record.payload)
+    members[name] = orjson.Fragment(text)
     members["timestamp"] = format_timestamp(record.timestamp_ms)
     members["qos"] = record.qos
     members["retained"] = record.retained
     members["clientId"] = record.client_id
     members["id"] = record.id
+    if isinstance(record, StampedRecord):
+        members["packetId"] = record.packet_id
+        members["epoch"] = record.epoch
     return orjson.dumps(members)
 
 
-def decode_record(data: bytes, *, offset: int) -> Record:
+def payload_member(payload: bytes) -> tuple[str, bytes]:
+    """Return the name of the member a payload is written in, and the JSON of its value."""
+    try:
+        text = orjson.dumps(payload.decode())
+    except UnicodeDecodeError:
+        return "payloadBase64", b'"%b"' % base64.b64encode(payload)
+    if len(text) - 2 > base64_size(len(payload)):
+        return "payloadBase64", b'"%b"' % base64.b64encode(payload)
+    return "payload", text
+
+
+def base64_size(size: int) -> int:
+    """Return how many bytes so many bytes take in base64."""
+    return (size + 2) // 3 * 4
+
+
+def decode_record(
+    data: bytes, *, offset: int, kind: int | None = None, timestamp_ms: int | None = None
+) -> Record:
     """Read a record back; members it does not know are ignored.
 
+    Args:
+        data: The JSON.
+        offset: Where it stands.
+        kind: What its header says it is; None if it has none, then its members tell.
+        timestamp_ms: The time the log has for it; None if it has none. It is that of the JSON, and
+            knowing it saves reading that.
+
     Raises:
-        InvalidRecord: It is not JSON, or a member is missing or of the wrong type.
+        InvalidRecord: It is not JSON, a member is missing or of the wrong type, or it is not what
+            its header says.
     """
     try:
         members = orjson.loads(data)
-        encoded = members.get("payloadBase64")
-        if encoded is None:
-            payload = members["payload"].encode()
-        else:
-            payload = base64.b64decode(encoded, validate=True)
-        qos = members["qos"]
-        if qos not in {0, 1, 2}:
-            raise InvalidRecord(f"qos is {qos!r}")
-        return Record(
-            str(members["topic"]),
-            payload,
-            qos,
-            bool(members["retained"]),
-            str(members["clientId"]),
-            parse_timestamp(members["timestamp"]),
-            offset,
-            members.get("id"),
-        )
-    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+        at_ms = _time(members, timestamp_ms)
+        topic = _text(members, "topic")
+        if kind if kind is not None else "control" in members:
+            text = _text(members, "control")
+            return _control(topic, text, at_ms, offset, kind or CONTROL_KIND)
+        return _message(members, topic, at_ms, offset)
+    except (ValueError, KeyError, TypeError, OverflowError) as exc:
         raise InvalidRecord(f"not a bus record: {exc}") from exc
+
+
+def _control(topic: str, text: str, timestamp_ms: int, offset: int, kind: int) -> ControlRecord:
+    if topic not in {CONTROL_TOPIC, SESSION_TOPIC}:
+        raise ValueError(f"control record of topic {topic!r}")
+    return ControlRecord(topic, text.encode(), timestamp_ms, offset, kind)
+
+
+def _message(members: dict[str, Any], topic: str, timestamp_ms: int, offset: int) -> Record:
+    if "control" in members:
+        raise ValueError("a message has no member control")
+    if "payloadBase64" not in members:
+        payload = _text(members, "payload").encode()
+    elif "payload" not in members:
+        payload = base64.b64decode(_text(members, "payloadBase64"), validate=True)
+    else:
+        raise ValueError("payload and payloadBase64")
+    qos, retained = members["qos"], members["retained"]
+    if type(qos) is not int or not 0 <= qos <= 2:
+        raise ValueError(f"qos is {qos!r}")
+    if type(retained) is not bool:
+        raise TypeError(f"retained is {retained!r}")
+    record = Record(
+        topic,
+        payload,
+        qos,
+        retained,
+        _text(members, "clientId"),
+        timestamp_ms,
+        offset,
+        _text(members, "id") if "id" in members else None,
+    )
+    if "packetId" in members and "epoch" in members:
+        return StampedRecord(record, _whole(members, "packetId"), _whole(members, "epoch"))
+    return record
+
+
+def _time(members: dict[str, Any], expected_ms: int | None) -> int:
+    text = _text(members, "timestamp")
+    if expected_ms is not None and format_timestamp(expected_ms) == text:
+        return expected_ms
+    timestamp_ms = parse_timestamp(text)
+    if not 0 <= timestamp_ms <= TIMESTAMP_MS_MAX:
+        raise ValueError(f"timestamp is {text!r}")
+    return timestamp_ms
+
+
+def _text(members: dict[str, Any], name: str) -> str:
+    value = members[name]
+    if type(value) is not str:
+        raise TypeError(f"{name} is {value!r:.100}, not text")
+    return value
+
+
+def _whole(members: dict[str, Any], name: str) -> int:
+    value = members[name]
+    if type(value) is not int or value < 0:
+        raise TypeError(f"{name} is {value!r:.100}, not a whole number")
+    return value

@@ -119,7 +119,7 @@ class _Followed:
             if upto >= end:
                 backlog.close()
 
-        reader = BacklogReader(backlog, 0, "the bench")
+        reader = BacklogReader(backlog, 0, b"thebench")
         follower = Follower(
             "the bench", self._database, self._tenure, self._views, reader, committed
         )

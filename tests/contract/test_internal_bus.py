@@ -12,7 +12,8 @@ from tests.support.local_bus import LocalBus
 from monstermq_shared.bus.internal import InternalBus
 from monstermq_shared.bus.ports import BusPort, LogPort, Stamp
 from monstermq_shared.records import encode_record
-from monstermq_shared.testing.bus_contract import BusContract, a_record, read_from
+from monstermq_shared.testing.bus_contract import BusContract, read_from
+from monstermq_shared.testing.bus_records import a_record
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "schemas/bus-record.v1.json").read_text())
 SIZE_MAX = 100_000
@@ -47,10 +48,10 @@ class TestInternalBus(BusContract):
     async def forget_oldest(self, log: LogPort, partition: int) -> None:
         for sequence in range(20):
             batch = [a_record("flood", b"x" * (SIZE_MAX // 10))]
-            await log.append(partition, batch, Stamp("flood", sequence))
+            await log.append(partition, batch, Stamp(b"flood---", sequence))
 
     async def test_the_json_of_what_is_read_satisfies_the_schema(self, log: LogPort) -> None:
         start = await log.end_positions()
-        await log.append(0, [a_record("a", b"\xff"), a_record("b", b"1")], Stamp("w", 1))
+        await log.append(0, [a_record("a", b"\xff"), a_record("b", b"1")], Stamp(b"w-------", 1))
         for entry in await read_from(log, start, 2):
             jsonschema.validate(json.loads(encode_record(entry.record())), SCHEMA)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 
 from monstermq_shared.bus.ports import BusPort, LogPort, Stamp
-from monstermq_shared.testing.bus_contract import a_record
+from monstermq_shared.testing.bus_records import a_record
 from monstermq_shared.testing.memory_bus import MemoryBus
 from monstermq_shared.testing.partitioned_bus_contract import PartitionedBusContract
 
@@ -23,7 +23,7 @@ class TestMemoryBus(PartitionedBusContract):
     async def forget_oldest(self, log: LogPort, partition: int) -> None:
         for sequence in range(20):
             batch = [a_record("flood", b"x" * (SIZE_MAX // 10))]
-            await log.append(partition, batch, Stamp("flood", sequence))
+            await log.append(partition, batch, Stamp(b"flood---", sequence))
 
     @contextmanager
     def standstill(self, bus: BusPort) -> Iterator[None]:

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Self
 
-from monstermq_shared.bus.ports import RecordBatch, Stamp
+from monstermq_shared.bus.ports import RecordBatch
 from monstermq_shared.bus.ring import ENTRY_OVERHEAD, RingEntry
 from monstermq_shared.records import Record, size_of
 
@@ -143,7 +143,7 @@ class BacklogReader:
         writer: The run that appends the records, see ``ports.Stamp``.
     """
 
-    def __init__(self, backlog: Backlog, position: int, writer: str) -> None:
+    def __init__(self, backlog: Backlog, position: int, writer: bytes) -> None:
         self._backlog = backlog
         self._position = position
         self._writer = writer
@@ -164,7 +164,7 @@ class BacklogReader:
                 upto = last if backlog.newest >= last else backlog.upto
                 first, self._position = self._position, upto
                 writer = self._writer
-                entries = [RingEntry(r.topic, r, Stamp(writer, r.offset)) for r in records]
+                entries = [RingEntry(r, writer, r.offset) for r in records]
                 return RecordBatch(0, first, self._position, entries)
             await backlog.wake.wait()
         raise StopAsyncIteration

@@ -14,10 +14,11 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
-from monstermq_shared.bus.duplicates import Duplicates
+from monstermq_shared.bus.header import RUN_SIZE
 from monstermq_shared.bus.ports import Stamp
 from monstermq_shared.bus.ring import RingEntry, RingLog, RingReader, placed, size_of
 from monstermq_shared.bus.room import Room
+from monstermq_shared.bus.runs import Runs
 from monstermq_shared.errors import BusUnavailable
 from monstermq_shared.positions import Position
 from monstermq_shared.records import Record
@@ -35,10 +36,18 @@ APPEND_SIZE_MAX = 16 * 1024 * 1024
 """From so many bytes on that were appended through the port and are not committed yet, appends are
 refused."""
 
+LATENESS_MS = 900_000
+"""How late a repeated append may come and be known as one (R1)."""
+
 
 def first_offset(boot: int) -> int:
     """Return the offset that is below all of a run, and above all of the runs before it."""
     return boot << BOOT_SHIFT
+
+
+def run_of(boot: int) -> bytes:
+    """Return how the stamps of the engine's own records name this run; the offset counts them."""
+    return boot.to_bytes(RUN_SIZE, "big")
 
 
 class InternalLog:
@@ -132,7 +141,7 @@ class InternalMessages(RingLog):
         publishing: Publishing,
         touch: Callable[[], None],
         *,
-        writer: str,
+        writer: bytes,
         size_max: int,
     ) -> None:
         super().__init__(log, size_max)
@@ -141,7 +150,7 @@ class InternalMessages(RingLog):
         self._publishing = publishing
         self._touch = touch
         self._writer = writer
-        self._duplicates = Duplicates()
+        self._runs = Runs(LATENESS_MS)
         self._appending: Stamp | None = None
         self._in_flight: dict[asyncio.Future[Position | None], int] = {}
         self._in_flight_size = 0
@@ -178,7 +187,7 @@ class InternalMessages(RingLog):
                 f"{self._in_flight_size} bytes are not committed yet; "
                 f"append more when earlier appends are done"
             )
-        new = _new(self._duplicates, records, stamp)
+        new = _new(self._runs, records, stamp)
         last = stamp.sequence + len(records) - 1
         future: asyncio.Future[Position | None] = asyncio.get_running_loop().create_future()
         position = Position(0, self._log.next_offset) if new else None
@@ -193,7 +202,7 @@ class InternalMessages(RingLog):
         finally:
             self._appending = None
         if new:
-            self._duplicates.note(0, Stamp(stamp.writer, last))
+            _note(self._runs, stamp.writer, last)
         self._touch()
         return future
 
@@ -206,9 +215,11 @@ class InternalMessages(RingLog):
         self._in_flight_size -= self._in_flight.pop(future, 0)
         self._room.look()
 
-    def read(self, positions: Mapping[int, int]) -> RingReader:
+    def read(
+        self, positions: Mapping[int, int], known: Mapping[int, Runs] | None = None
+    ) -> RingReader:
         """See ``LogPort.read``. Without another reader, there is nothing to read but what comes."""
-        reader = super().read(positions)
+        reader = super().read(positions, known)
         if self._log.tap is None and self._readers:
             self.kept.forget_below(self._log.next_offset)
             self._log.tap = self._show
@@ -237,14 +248,11 @@ class InternalMessages(RingLog):
         appending = self._appending
         if appending is None:
             writer = self._writer
-            self._keep(RingEntry(r.topic, r, Stamp(writer, r.offset)) for r in records)
+            self._keep(RingEntry(r, writer, r.offset) for r in records)
             return
         writer, sequence = appending
         self._appending = Stamp(writer, sequence + len(records))
-        self._keep(
-            RingEntry(r.topic, r, Stamp(writer, number))
-            for number, r in enumerate(records, sequence)
-        )
+        self._keep(RingEntry(r, writer, number) for number, r in enumerate(records, sequence))
 
     def _moved(self) -> None:
         positions = (reader.position for reader in self._readers)
@@ -260,7 +268,7 @@ class InternalSessions(RingLog):
     def __init__(self, boot: int, *, size_max: int) -> None:
         self._log = InternalLog(boot)
         super().__init__(self._log, size_max)
-        self._duplicates = Duplicates()
+        self._runs = Runs(LATENESS_MS)
 
     @property
     def backlog_size(self) -> int:
@@ -283,16 +291,16 @@ class InternalSessions(RingLog):
         _check(partition, records)
         if self._closed:
             raise BusUnavailable("the bus is closed")
-        new = _new(self._duplicates, records, stamp)
+        new = _new(self._runs, records, stamp)
         future: asyncio.Future[Position | None] = asyncio.get_running_loop().create_future()
         if not new:
             future.set_result(None)
             return future
         last = stamp.sequence + len(records) - 1
-        self._duplicates.note(0, Stamp(stamp.writer, last))
+        _note(self._runs, stamp.writer, last)
         first = self._log.allot(len(new))
         self._keep(
-            RingEntry(record.client_id, placed(record, offset), Stamp(stamp.writer, sequence))
+            RingEntry(placed(record, offset), stamp.writer, sequence)
             for record, offset, sequence in zip(
                 new,
                 range(first, first + len(new)),
@@ -330,7 +338,7 @@ class InternalBus:
     ) -> None:
         self.generation = generation
         self.messages = InternalMessages(
-            log, publishing, touch, writer=f"{generation}.{log.boot}", size_max=size_max
+            log, publishing, touch, writer=run_of(log.boot), size_max=size_max
         )
         self.sessions = InternalSessions(log.boot, size_max=min(size_max, SESSIONS_SIZE_MAX))
 
@@ -347,10 +355,12 @@ def _check(partition: int, records: Sequence[Record]) -> None:
         raise ValueError("a batch without records has no position")
 
 
-def _new(duplicates: Duplicates, records: Sequence[Record], stamp: Stamp) -> list[Record]:
+def _new(runs: Runs, records: Sequence[Record], stamp: Stamp) -> list[Record]:
     """Return the records that were not there before: all of them, or the last ones."""
-    return [
-        record
-        for sequence, record in enumerate(records, stamp.sequence)
-        if duplicates.is_new(0, Stamp(stamp.writer, sequence))
-    ]
+    highest = runs.highest(stamp.writer)
+    return [*records[max(0, highest + 1 - stamp.sequence) :]]
+
+
+def _note(runs: Runs, writer: bytes, sequence: int) -> None:
+    # By the time of the append: records that are replayed may be years old.
+    runs.is_new(writer, sequence, int(asyncio.get_running_loop().time() * 1000))

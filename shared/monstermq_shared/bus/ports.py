@@ -1,16 +1,17 @@
 """The bus port: what edges, projections and tools ask of a log, whatever carries it.
 
 A bus is two logs. ``messages`` has what clients publish, keyed by topic, and control records in
-every partition they concern; ``sessions`` has claims and session facts, keyed by client id, kept
-by time and never compacted. Both are used in the same way. Every record carries its writer's run
-and a sequence, so that what is appended twice counts once, and a writer knows its own records when
-it reads them back (ARCHITECTURE 11.25).
+every partition they concern; ``sessions`` has claims and session facts, in the partition of their
+client id, kept by time and never compacted. Both are used in the same way. Every record carries its
+writer's run and a sequence, so that what is appended twice counts once (R1), and a writer knows its
+own records when it reads them back (ARCHITECTURE 11.25).
 """
 
 import asyncio
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol, Self
 
+from monstermq_shared.bus.runs import Runs
 from monstermq_shared.positions import Position
 from monstermq_shared.records import Record
 
@@ -19,17 +20,21 @@ class Stamp(NamedTuple):
     """Whose record it is, and which of his.
 
     Attributes:
-        writer: One run of one process; a restart is another writer.
+        writer: The run of a process, exactly 8 bytes; a restart is another writer.
         sequence: Grows within a partition from record to record of one writer. Two records with
             one stamp are one record.
     """
 
-    writer: str
+    writer: bytes
     sequence: int
 
 
 class Entry(Protocol):
     """One record as a reader meets it. Only ``record`` may cost: it may have to be decoded.
+
+    What is in the log and does not begin with a header of ours is met as well, as *foreign*, so
+    that it is counted and never passed over in silence. Its stamp means nothing, and ``record``
+    says what is wrong with it.
 
     Decoding is asked for one by one, because whether somebody wants a record can depend on the one
     before it (a subscription's marker in the same batch), and because one that cannot be decoded
@@ -38,7 +43,27 @@ class Entry(Protocol):
 
     @property
     def key(self) -> str:
-        """The topic in ``messages``, the client id in ``sessions``."""
+        """The record's topic."""
+        ...
+
+    @property
+    def topic(self) -> bytes:
+        """The same as bytes, as they stand in the log; of a foreign record any bytes."""
+        ...
+
+    @property
+    def flags(self) -> int:
+        """QoS, retain flag and kind, see ``header``; 0xFF if it is foreign."""
+        ...
+
+    @property
+    def kind(self) -> int | None:
+        """A ``header.Kind``, or the number of a later release's; None if it is foreign."""
+        ...
+
+    @property
+    def foreign(self) -> bool:
+        """Whether it has no header of ours."""
         ...
 
     @property
@@ -47,8 +72,23 @@ class Entry(Protocol):
         ...
 
     @property
+    def writer(self) -> bytes:
+        """Whose it is: a run of 8 bytes."""
+        ...
+
+    @property
+    def sequence(self) -> int:
+        """Which of his."""
+        ...
+
+    @property
     def stamp(self) -> Stamp:
-        """Whose it is."""
+        """Both."""
+        ...
+
+    @property
+    def time_ms(self) -> int:
+        """When it was written, milliseconds since 1970: the record's own time."""
         ...
 
     def record(self) -> Record:
@@ -56,6 +96,7 @@ class Entry(Protocol):
 
         Raises:
             InvalidRecord: What stands there is not a record: to be counted and passed over.
+            UnknownFact: A later release wrote it: to be stopped at (R6).
         """
         ...
 
@@ -113,7 +154,7 @@ class LogPort(Protocol):
         ...
 
     def partition_of(self, key: str) -> int:
-        """Return where a key's records go: all to one partition, which keeps them in order."""
+        """Return where a topic's messages or a client's facts go: all to one partition."""
         ...
 
     def append(
@@ -147,11 +188,15 @@ class LogPort(Protocol):
         """
         ...
 
-    def read(self, positions: Mapping[int, int]) -> LogReader:
+    def read(
+        self, positions: Mapping[int, int], known: Mapping[int, Runs] | None = None
+    ) -> LogReader:
         """Return a reader of these partitions, which is there from now on.
 
         Args:
             positions: Partition -> the offset to begin with: the next one, never the last read.
+            known: Partition -> what was read below that (R1); it is copied. Without it, a record
+                counts though its double stands below.
 
         Raises:
             ValueError: There is no such partition, or none is named.

@@ -7,10 +7,13 @@ back, and never makes the log larger.
 import asyncio
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
+from copy import copy
 from operator import attrgetter
 from typing import Protocol, Self
 
+from monstermq_shared.bus.header import KIND_SHIFT, flags_of
 from monstermq_shared.bus.ports import RecordBatch, Stamp
+from monstermq_shared.bus.runs import Runs
 from monstermq_shared.errors import BusGap
 from monstermq_shared.records import Record
 
@@ -30,32 +33,65 @@ def size_of(record: Record) -> int:
 
 def placed(record: Record, offset: int) -> Record:
     """Return the same record at an offset."""
-    return Record(
-        record.topic,
-        record.payload,
-        record.qos,
-        record.retained,
-        record.client_id,
-        record.timestamp_ms,
-        offset,
-        record.id,
-    )
+    record.id  # noqa: B018 - made now, so that both have the same
+    at = copy(record)
+    at.offset = offset
+    return at
 
 
 class RingEntry:
     """A record in memory, as its readers meet it; see ``ports.Entry``."""
 
-    __slots__ = ("_record", "key", "offset", "stamp")
+    __slots__ = ("_record", "offset", "sequence", "writer")
 
-    def __init__(self, key: str, record: Record, stamp: Stamp) -> None:
-        self.key = key
+    foreign = False
+
+    def __init__(self, record: Record, writer: bytes, sequence: int) -> None:
         self.offset = record.offset
-        self.stamp = stamp
+        self.writer = writer
+        self.sequence = sequence
         self._record = record
+
+    @property
+    def key(self) -> str:
+        """See ``Entry.key``."""
+        return self._record.topic
+
+    @property
+    def topic(self) -> bytes:
+        """See ``Entry.topic``."""
+        return self._record.topic.encode()
+
+    @property
+    def flags(self) -> int:
+        """See ``Entry.flags``."""
+        return flags_of(self._record)
+
+    @property
+    def kind(self) -> int:
+        """See ``Entry.kind``."""
+        return self.flags >> KIND_SHIFT
+
+    @property
+    def stamp(self) -> Stamp:
+        """See ``Entry.stamp``."""
+        return Stamp(self.writer, self.sequence)
+
+    @property
+    def time_ms(self) -> int:
+        """See ``Entry.time_ms``."""
+        return self._record.timestamp_ms
 
     def record(self) -> Record:
         """Return the record; it never has to be decoded."""
         return self._record
+
+
+def unread(entries: list[RingEntry], runs: Runs | None) -> list[RingEntry]:
+    """Return the entries that do not stand below, too, as far as a reader was told (R1)."""
+    if runs is None:
+        return entries
+    return [entry for entry in entries if runs.is_new(entry.writer, entry.sequence, entry.time_ms)]
 
 
 class Ring:
@@ -150,11 +186,14 @@ class RingLog:
         """See ``LogPort.partition_of``."""
         return 0
 
-    def read(self, positions: Mapping[int, int]) -> "RingReader":
+    def read(
+        self, positions: Mapping[int, int], known: Mapping[int, Runs] | None = None
+    ) -> "RingReader":
         """See ``LogPort.read``."""
         if set(positions) != {0}:
             raise ValueError(f"there is one partition, 0, to read; not {sorted(positions)}")
-        reader = RingReader(self, positions[0])
+        runs = None if known is None or 0 not in known else known[0].copy()
+        reader = RingReader(self, positions[0], runs)
         if not self._closed:
             self._readers[reader] = None
         return reader
@@ -194,7 +233,7 @@ class RingLog:
         upto = end if len(entries) < BATCH_RECORDS_MAX else entries[-1].offset + 1
         reader.position = upto
         self._moved()
-        return RecordBatch(0, first, upto, entries)
+        return RecordBatch(0, first, upto, unread(entries, reader.runs))
 
     def _refuse(self, offset: int) -> None:
         end = self._offsets.next_offset
@@ -218,11 +257,13 @@ class RingReader:
 
     Attributes:
         position: The offset it reads next.
+        runs: What was read below, if it was told (R1).
         wake: Set when it has to look again.
     """
 
-    def __init__(self, log: RingLog, position: int) -> None:
+    def __init__(self, log: RingLog, position: int, runs: Runs | None) -> None:
         self.position = position
+        self.runs = runs
         self.wake = asyncio.Event()
         self._log = log
 

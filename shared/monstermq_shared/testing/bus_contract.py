@@ -1,16 +1,26 @@
 """What every bus must do, whatever carries it: subclass ``BusContract`` and give it a bus."""
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping
 from contextlib import AbstractContextManager, aclosing
 from typing import TypeVar
 
 import pytest
 
+from monstermq_shared.bus.header import RETAIN, Kind
 from monstermq_shared.bus.ports import BusPort, Entry, LogPort, LogReader, RecordBatch, Stamp
+from monstermq_shared.bus.runs import Runs
 from monstermq_shared.errors import BusGap, BusUnavailable
 from monstermq_shared.positions import Position
 from monstermq_shared.records import CONTROL_TOPIC, Record, decode_record, encode_record
+from monstermq_shared.testing.bus_records import (
+    OTHER,
+    WRITER,
+    a_control_record,
+    a_record,
+    numbered,
+    payloads,
+)
 
 T = TypeVar("T")
 
@@ -19,23 +29,6 @@ PATIENCE_S = 30.0
 
 APPENDS_MAX = 100_000
 """After so many appends that are not durable a bus must be full."""
-
-WRITER = "writer-1"
-
-
-def a_record(key: str, payload: bytes = b"") -> Record:
-    """Return a record that has this key in either log."""
-    return Record(key, payload, 1, False, key, 1_768_473_000_123, 0)
-
-
-def numbered(key: str, count: int) -> list[Record]:
-    """Return records of one key that say 0, 1, 2, ..."""
-    return [a_record(key, str(number).encode()) for number in range(count)]
-
-
-def payloads(entries: Sequence[Entry]) -> list[bytes]:
-    """Return what the records of entries say."""
-    return [entry.record().payload for entry in entries]
 
 
 async def next_batch(reader: LogReader) -> RecordBatch:
@@ -230,7 +223,7 @@ class BusContract:
         """Markers go to every partition, and are read back by whoever sent them."""
         async with aclosing(log.read(await log.end_positions())) as reader:
             for partition in range(log.partitions):
-                marker = a_record(CONTROL_TOPIC, str(partition).encode())
+                marker = a_control_record(str(partition).encode())
                 await log.append(partition, [marker], Stamp(WRITER, partition))
             entries = await read_entries(reader, log.partitions)
         told = {partition: payloads(found) for partition, found in entries.items()}
@@ -256,7 +249,7 @@ class BusContract:
         """They stand between the messages, where they were appended."""
         log = bus.messages
         partition = log.partition_of("a")
-        batch = [a_record("a", b"1"), a_record(CONTROL_TOPIC, b"{}"), a_record("a", b"2")]
+        batch = [a_record("a", b"1"), a_control_record(b"{}"), a_record("a", b"2")]
         async with aclosing(log.read(await log.end_positions())) as reader:
             await log.append(partition, batch, Stamp(WRITER, 1))
             entries = (await read_entries(reader, 3))[partition]
@@ -265,6 +258,21 @@ class BusContract:
             (CONTROL_TOPIC, b"{}"),
             ("a", b"2"),
         ]
+        assert [entry.kind for entry in entries] == [Kind.MESSAGE, Kind.CONTROL, Kind.MESSAGE]
+
+    async def test_what_a_reader_has_to_know_is_told_without_the_record(self, bus: BusPort) -> None:
+        """Whose it is, when it was written, and whether anybody can want it."""
+        log = bus.messages
+        partition = log.partition_of("a/ä")
+        sent = Record("a/ä", b"1", 2, True, "c", a_record("a").timestamp_ms, 0)
+        async with aclosing(log.read(await log.end_positions())) as reader:
+            await log.append(partition, [sent], Stamp(WRITER, 3))
+            entry = (await read_entries(reader, 1))[partition][0]
+        assert (entry.topic, entry.key) == ("a/ä".encode(), "a/ä")
+        assert entry.flags == 2 | RETAIN
+        assert (entry.kind, entry.foreign) == (Kind.MESSAGE, False)
+        assert (entry.writer, entry.sequence) == entry.stamp == (WRITER, 3)
+        assert entry.time_ms == entry.record().timestamp_ms == sent.timestamp_ms
 
     async def test_what_cannot_be_appended_or_read_is_refused(self, log: LogPort) -> None:
         """A partition that is not there, none at all, and a batch without records."""
@@ -308,8 +316,8 @@ class BusContract:
         """The same number of another writer is another record."""
         partition = log.partition_of("a")
         async with aclosing(log.read(await log.end_positions())) as reader:
-            await log.append(partition, [a_record("a", b"1")], Stamp("one", 7))
-            await log.append(partition, [a_record("a", b"2")], Stamp("other", 7))
+            await log.append(partition, [a_record("a", b"1")], Stamp(WRITER, 7))
+            await log.append(partition, [a_record("a", b"2")], Stamp(OTHER, 7))
             entries = (await read_entries(reader, 2))[partition]
         assert payloads(entries) == [b"1", b"2"]
 
@@ -320,14 +328,29 @@ class BusContract:
         partition = log.partition_of("a")
         async with aclosing(log.read(await log.end_positions())) as reader:
             await log.append(partition, numbered("a", 3), Stamp(WRITER, 40))
-            await log.append(partition, [a_record("a")], Stamp("other", 1))
+            await log.append(partition, [a_record("a")], Stamp(OTHER, 1))
             entries = (await read_entries(reader, 4))[partition]
         assert [entry.stamp for entry in entries] == [
             (WRITER, 40),
             (WRITER, 41),
             (WRITER, 42),
-            ("other", 1),
+            (OTHER, 1),
         ]
+
+    async def test_what_was_read_below_counts_once_for_a_reader_that_is_told(
+        self, log: LogPort
+    ) -> None:
+        """Who goes on at a position gives what he knew there; his own state stays as it was."""
+        partition = log.partition_of("a")
+        await log.append(partition, numbered("a", 3), Stamp(WRITER, 10))
+        start = {partition: (await log.end_positions())[partition]}
+        known = Runs(900_000)
+        assert known.is_new(WRITER, 13, a_record("a").timestamp_ms)
+        async with aclosing(log.read(start, {partition: known})) as reader:
+            await log.append(partition, numbered("a", 3), Stamp(WRITER, 13))
+            entries = (await read_entries(reader, 2))[partition]
+        assert [entry.sequence for entry in entries] == [14, 15]
+        assert known.highest(WRITER) == 13
 
     # -- the backlog -----------------------------------------------------------------------------
 

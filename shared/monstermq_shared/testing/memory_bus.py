@@ -7,14 +7,14 @@ that whoever mixes them up is told.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Self
-from zlib import crc32
 
-from monstermq_shared.bus.duplicates import Duplicates
+from monstermq_shared.bus import murmur2
 from monstermq_shared.bus.ports import RecordBatch, Stamp
-from monstermq_shared.bus.ring import BATCH_RECORDS_MAX, Ring, RingEntry, placed, size_of
+from monstermq_shared.bus.ring import BATCH_RECORDS_MAX, Ring, RingEntry, placed, size_of, unread
 from monstermq_shared.bus.room import Room
+from monstermq_shared.bus.runs import Runs
 from monstermq_shared.errors import BusGap, BusUnavailable
 from monstermq_shared.positions import Position
 from monstermq_shared.records import Record
@@ -23,6 +23,9 @@ PARTITIONS = 3
 FIRST_OFFSETS = 1_000
 """Partition 1 begins so many offsets above partition 0, and so on."""
 
+LATENESS_MS = 900_000
+"""L of the bus, see ``Runs``."""
+
 
 class _Partition:
     """One partition.
@@ -30,10 +33,12 @@ class _Partition:
     Attributes:
         next_offset: What the next record gets.
         kept: The records readers can still get.
+        runs: What stands in it.
     """
 
     def __init__(self, first: int, size_max: int) -> None:
         self.next_offset = first
+        self.runs = Runs(LATENESS_MS)
         self.kept = Ring(first, size_max)
 
 
@@ -51,21 +56,16 @@ class MemoryLog:
     """One log; see ``ports.LogPort``.
 
     Args:
-        key_of: Returns a record's key in this log.
         partitions: How many.
         size_max: Bytes kept of each partition for readers.
         append_size_max: From so many bytes on that are not durable yet, appends are refused.
     """
 
-    def __init__(
-        self, key_of: Callable[[Record], str], partitions: int, size_max: int, append_size_max: int
-    ) -> None:
+    def __init__(self, partitions: int, size_max: int, append_size_max: int) -> None:
         self.partitions = partitions
         self.backlog_size = 0
-        self._key_of = key_of
         self._append_size_max = append_size_max
         self._at = [_Partition(FIRST_OFFSETS * p + 1, size_max) for p in range(partitions)]
-        self._duplicates = Duplicates()
         self._under_way: deque[_Append] = deque()
         self._readers: dict[MemoryReader, None] = {}
         self._room = Room(self._has_room)
@@ -74,7 +74,7 @@ class MemoryLog:
 
     def partition_of(self, key: str) -> int:
         """See ``LogPort.partition_of``."""
-        return crc32(key.encode()) % self.partitions
+        return murmur2.partition_of(key.encode(), self.partitions)
 
     # -- appending -------------------------------------------------------------------------------
 
@@ -134,11 +134,8 @@ class MemoryLog:
         at, writer = self._at[append.partition], append.stamp.writer
         entries: list[RingEntry] = []
         for sequence, record in enumerate(append.records, append.stamp.sequence):
-            stamp = Stamp(writer, sequence)
-            if self._duplicates.is_new(append.partition, stamp):
-                self._duplicates.note(append.partition, stamp)
-                here = placed(record, at.next_offset)
-                entries.append(RingEntry(self._key_of(record), here, stamp))
+            if at.runs.is_new(writer, sequence, record.timestamp_ms):
+                entries.append(RingEntry(placed(record, at.next_offset), writer, sequence))
             at.next_offset += 1
         at.kept.extend(entries)
         for reader in self._readers:
@@ -147,13 +144,15 @@ class MemoryLog:
 
     # -- reading ---------------------------------------------------------------------------------
 
-    def read(self, positions: Mapping[int, int]) -> "MemoryReader":
+    def read(
+        self, positions: Mapping[int, int], known: Mapping[int, Runs] | None = None
+    ) -> "MemoryReader":
         """See ``LogPort.read``."""
         if not positions:
             raise ValueError("a reader needs a partition")
         for partition in positions:
             self._check(partition)
-        reader = MemoryReader(self, positions)
+        reader = MemoryReader(self, positions, known or {})
         if not self._closed:
             self._readers[reader] = None
         return reader
@@ -175,7 +174,7 @@ class MemoryLog:
         self._readers.pop(reader, None)
         reader.wake.set()
 
-    def next_batch(self, partition: int, first: int) -> RecordBatch | None:
+    def next_batch(self, partition: int, first: int, known: Runs | None) -> RecordBatch | None:
         """Return what stands in a partition from an offset on; None if there is nothing yet.
 
         Raises:
@@ -191,7 +190,7 @@ class MemoryLog:
         if not entries:
             return None
         upto = end if len(entries) < BATCH_RECORDS_MAX else entries[-1].offset + 1
-        return RecordBatch(partition, first, upto, entries)
+        return RecordBatch(partition, first, upto, unread(entries, known))
 
     def close(self) -> None:
         """Let readers end, and what is not durable yet fail."""
@@ -214,8 +213,11 @@ class MemoryReader:
         wake: Set when it has to look again.
     """
 
-    def __init__(self, log: MemoryLog, positions: Mapping[int, int]) -> None:
+    def __init__(
+        self, log: MemoryLog, positions: Mapping[int, int], known: Mapping[int, Runs]
+    ) -> None:
         self.positions = dict(positions)
+        self._known = {partition: runs.copy() for partition, runs in known.items()}
         self.wake = asyncio.Event()
         self._log = log
 
@@ -236,7 +238,7 @@ class MemoryReader:
 
     def _next(self) -> RecordBatch | None:
         for partition, position in self.positions.items():
-            batch = self._log.next_batch(partition, position)
+            batch = self._log.next_batch(partition, position, self._known.get(partition))
             if batch is not None:
                 # The partition that was read last is asked last.
                 del self.positions[partition]
@@ -266,20 +268,10 @@ class MemoryBus:
         size_max: int = 10_000_000,
         append_size_max: int = 10_000_000,
     ) -> None:
-        self.messages, self.sessions = (
-            MemoryLog(key_of, partitions, size_max, append_size_max)
-            for key_of in (_topic_of, _client_id_of)
-        )
+        self.messages = MemoryLog(partitions, size_max, append_size_max)
+        self.sessions = MemoryLog(partitions, size_max, append_size_max)
 
     async def close(self) -> None:
         """See ``BusPort.close``."""
         self.messages.close()
         self.sessions.close()
-
-
-def _topic_of(record: Record) -> str:
-    return record.topic
-
-
-def _client_id_of(record: Record) -> str:
-    return record.client_id

@@ -7,16 +7,13 @@ import pytest
 from monstermq_shared.bus.ports import LogPort, LogReader, Stamp
 from monstermq_shared.errors import BusGap
 from monstermq_shared.testing.bus_contract import (
-    WRITER,
     BusContract,
-    a_record,
     begun,
     next_batch,
-    numbered,
-    payloads,
     read_entries,
     read_from,
 )
+from monstermq_shared.testing.bus_records import WRITER, a_record, numbered, payloads
 
 KEYS_MAX = 1_000
 """Among so many keys there is one for each partition."""

@@ -34,7 +34,7 @@ def offsets(batch: RecordBatch) -> list[int]:
 
 async def test_turns_are_read_together_and_stay_until_they_are_committed() -> None:
     backlog = Backlog("X", 10_000, all_of)
-    reader = BacklogReader(backlog, 0, "w")
+    reader = BacklogReader(backlog, 0, b"the run.")
     backlog.show(records_of(1, 3), 5)
     backlog.show([], 6)
     backlog.show(records_of(7, 2), 9)
@@ -48,7 +48,7 @@ async def test_turns_are_read_together_and_stay_until_they_are_committed() -> No
 
 async def test_what_comes_while_a_batch_is_committed_is_the_next_batch() -> None:
     backlog = Backlog("X", 10_000, all_of)
-    reader = BacklogReader(backlog, 0, "w")
+    reader = BacklogReader(backlog, 0, b"the run.")
     backlog.show(records_of(1, 3), 4)
     assert (await next_of(reader)).upto == 4
     backlog.show(records_of(4, 3), 9)
@@ -63,7 +63,7 @@ async def test_batches_are_bounded_and_end_where_the_next_begins(
 ) -> None:
     monkeypatch.setattr(module, "BATCH_RECORDS_MAX", 4)
     backlog = Backlog("X", 10_000, all_of)
-    reader = BacklogReader(backlog, 0, "w")
+    reader = BacklogReader(backlog, 0, b"the run.")
     backlog.show(records_of(1, 10), 20)
     batches = [await next_of(reader) for _ in range(3)]
     assert [offsets(batch) for batch in batches] == [[1, 2, 3, 4], [5, 6, 7, 8], [9, 10]]
@@ -72,7 +72,7 @@ async def test_batches_are_bounded_and_end_where_the_next_begins(
 
 async def test_a_reader_waits_for_more_and_ends_with_the_backlog() -> None:
     backlog = Backlog("X", 10_000, all_of)
-    reader = BacklogReader(backlog, 0, "w")
+    reader = BacklogReader(backlog, 0, b"the run.")
     waiting = asyncio.create_task(next_of(reader))
     await asyncio.sleep(0)
     backlog.show(records_of(1, 1), 2)
@@ -116,7 +116,7 @@ async def test_far_beyond_its_bound_it_is_a_reason_to_let_nobody_in() -> None:
 
 async def test_only_what_is_wanted_counts() -> None:
     backlog = Backlog("X", 10_000, lambda records: [at for at in records if at.offset % 2])
-    reader = BacklogReader(backlog, 0, "w")
+    reader = BacklogReader(backlog, 0, b"the run.")
     backlog.show(records_of(1, 4), 5)
     assert backlog.count == 2
     batch = await next_of(reader)

@@ -58,7 +58,7 @@ class Stage:
 
     async def begin(self) -> None:
         tenure = await self.database.begin(PARTITION, self.views.names)
-        reader = BacklogReader(self.backlog, 0, "w")
+        reader = BacklogReader(self.backlog, 0, b"the run.")
         self.follower = Follower("X", self.database, tenure, self.views, reader, self._committed)
         self.task = asyncio.create_task(self.follower.run())
 

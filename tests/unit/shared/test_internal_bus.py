@@ -7,12 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.engine import subscribe_to
-from tests.support.local_bus import GENERATION, PENDING_MAX, SETTINGS, WALL_MS, LocalBus, a_run
+from tests.support.local_bus import PENDING_MAX, SETTINGS, WALL_MS, LocalBus, a_run
 
 from monstermq_shared.bus import internal
 from monstermq_shared.bus.backlog import Backlog
-from monstermq_shared.bus.duplicates import Duplicates
-from monstermq_shared.bus.internal import BOOT_SHIFT
+from monstermq_shared.bus.internal import BOOT_SHIFT, run_of
 from monstermq_shared.bus.ports import Stamp
 from monstermq_shared.bus.ring import BATCH_RECORDS_MAX, RingReader
 from monstermq_shared.bus.room import Room
@@ -117,9 +116,7 @@ async def test_the_engines_records_are_stamped_with_its_run_and_their_offset() -
     async with aclosing(await tap(local)) as reader:
         local.publish(session, a_run("live", [b"1", b"2"]))
         batch = await next_batch(reader)
-    assert [e.stamp for e in batch.entries] == [
-        (f"{GENERATION}.3", e.offset) for e in batch.entries
-    ]
+    assert [e.stamp for e in batch.entries] == [(run_of(3), e.offset) for e in batch.entries]
 
 
 async def test_what_every_tap_has_read_is_kept_no_longer() -> None:
@@ -233,7 +230,9 @@ async def test_an_appended_record_reaches_subscribers_and_views_as_a_clients_wou
     local = LocalBus()
     session, link = local.connect("s")
     subscribe_to(local.engine, session, 1, [("#", 1)])
-    position = await local.bus.messages.append(0, [a_record("stored/a", b"1")], Stamp("w", 1))
+    position = await local.bus.messages.append(
+        0, [a_record("stored/a", b"1")], Stamp(b"w-------", 1)
+    )
     assert link.payloads == [b"1"]
     assert local.committed_records == 1
     assert position == (0, FIRST_OFFSET)
@@ -241,16 +240,16 @@ async def test_an_appended_record_reaches_subscribers_and_views_as_a_clients_wou
 
 async def test_a_retained_record_that_is_appended_is_retained() -> None:
     local = LocalBus()
-    await local.bus.messages.append(0, [a_record("a", b"1", retained=True)], Stamp("w", 1))
+    await local.bus.messages.append(0, [a_record("a", b"1", retained=True)], Stamp(b"w-------", 1))
     assert local.committed_records == 1
 
 
 async def test_an_append_is_done_once_it_is_committed_and_never_before_an_earlier_one() -> None:
     local = LocalBus()
     local.stuck = True
-    stored = local.bus.messages.append(0, [a_record("stored/a", b"1")], Stamp("w", 1))
-    live = local.bus.messages.append(0, [a_record("live", b"2")], Stamp("w", 2))
-    again = local.bus.messages.append(0, [a_record("stored/a", b"1")], Stamp("w", 1))
+    stored = local.bus.messages.append(0, [a_record("stored/a", b"1")], Stamp(b"w-------", 1))
+    live = local.bus.messages.append(0, [a_record("live", b"2")], Stamp(b"w-------", 2))
+    again = local.bus.messages.append(0, [a_record("stored/a", b"1")], Stamp(b"w-------", 1))
     local.end_turn()
     assert not stored.done()
     assert not live.done()
@@ -265,7 +264,7 @@ async def test_an_append_is_done_once_it_is_committed_and_never_before_an_earlie
 async def test_an_append_that_causes_no_rows_does_not_wait_for_the_database() -> None:
     local = LocalBus()
     local.stuck = True
-    assert local.bus.messages.append(0, [a_record("live", b"1")], Stamp("w", 1)).done()
+    assert local.bus.messages.append(0, [a_record("live", b"1")], Stamp(b"w-------", 1)).done()
 
 
 async def test_an_append_repeated_with_its_stamp_is_not_delivered_again() -> None:
@@ -273,8 +272,8 @@ async def test_an_append_repeated_with_its_stamp_is_not_delivered_again() -> Non
     session, link = local.connect("s")
     subscribe_to(local.engine, session, 1, [("#", 1)])
     records = [a_record("a", b"1"), a_record("a", b"2")]
-    await local.bus.messages.append(0, records, Stamp("w", 1))
-    await local.bus.messages.append(0, [*records, a_record("a", b"3")], Stamp("w", 1))
+    await local.bus.messages.append(0, records, Stamp(b"w-------", 1))
+    await local.bus.messages.append(0, [*records, a_record("a", b"3")], Stamp(b"w-------", 1))
     assert link.payloads == [b"1", b"2", b"3"]
 
 
@@ -285,10 +284,10 @@ async def test_a_topic_nobody_may_append_to_refuses_the_whole_batch(topic: str) 
     subscribe_to(local.engine, session, 1, [("#", 1)])
     good = a_record("a", b"1")
     with pytest.raises(InvalidTopic):
-        local.bus.messages.append(0, [good, a_record(topic, b"2")], Stamp("w", 1))
+        local.bus.messages.append(0, [good, a_record(topic, b"2")], Stamp(b"w-------", 1))
     assert link.payloads == []
     # Nothing of it counts as appended.
-    await local.bus.messages.append(0, [good], Stamp("w", 1))
+    await local.bus.messages.append(0, [good], Stamp(b"w-------", 1))
     assert link.payloads == [b"1"]
 
 
@@ -299,16 +298,16 @@ async def test_too_much_that_is_not_committed_refuses_more(
     local = LocalBus()
     local.stuck = True
     record = a_record("stored/a", b"x" * 600)
-    first = local.bus.messages.append(0, [record], Stamp("w", 1))
+    first = local.bus.messages.append(0, [record], Stamp(b"w-------", 1))
     with pytest.raises(BusUnavailable, match="not committed"):
-        local.bus.messages.append(0, [record], Stamp("w", 2))
+        local.bus.messages.append(0, [record], Stamp(b"w-------", 2))
     waiting = await begun(local.bus.messages.room())
     assert not waiting.done()
     local.stuck = False
     local.end_turn()
     await first
     await outcome_of(waiting)
-    await local.bus.messages.append(0, [record], Stamp("w", 2))
+    await local.bus.messages.append(0, [record], Stamp(b"w-------", 2))
     assert local.committed_records == 2
 
 
@@ -316,9 +315,9 @@ async def test_the_bound_of_all_that_waits_for_the_database_holds_for_appends_to
     local = LocalBus()
     local.stuck = True
     record = a_record("stored/a", b"x" * SETTINGS.hold.backlog_size_max)
-    local.bus.messages.append(0, [record], Stamp("w", 1))
+    local.bus.messages.append(0, [record], Stamp(b"w-------", 1))
     with pytest.raises(BusUnavailable, match="behind"):
-        local.bus.messages.append(0, [a_record("live", b"")], Stamp("w", 2))
+        local.bus.messages.append(0, [a_record("live", b"")], Stamp(b"w-------", 2))
     waiting = await begun(local.bus.messages.room())
     local.stuck = False
     local.end_turn()
@@ -330,15 +329,15 @@ async def test_a_subscriber_that_is_behind_refuses_more_until_it_has_caught_up()
     session, _ = local.connect("s")
     subscribe_to(local.engine, session, 1, [("#", 1)])
     records = [a_record("a", b"x")] * (PENDING_MAX + 21)
-    await local.bus.messages.append(0, records, Stamp("w", 0))
+    await local.bus.messages.append(0, records, Stamp(b"w-------", 0))
     with pytest.raises(BusUnavailable, match="behind"):
-        local.bus.messages.append(0, [a_record("a", b"y")], Stamp("w", 100))
+        local.bus.messages.append(0, [a_record("a", b"y")], Stamp(b"w-------", 100))
     waiting = await begun(local.bus.messages.room())
     assert not waiting.done()
     for _ in range(len(records)):
         local.engine.acknowledge(session, list(session.in_flight))
     await outcome_of(waiting)
-    await local.bus.messages.append(0, [a_record("a", b"y")], Stamp("w", 100))
+    await local.bus.messages.append(0, [a_record("a", b"y")], Stamp(b"w-------", 100))
 
 
 async def test_a_view_that_is_behind_refuses_more_so_that_its_backlog_stays_bounded() -> None:
@@ -347,21 +346,21 @@ async def test_a_view_that_is_behind_refuses_more_so_that_its_backlog_stays_boun
     record = a_record("followed/a", b"x" * 1_000)
     taken = 0
     while not backlog.is_full:
-        await local.bus.messages.append(0, [record], Stamp("w", taken))
+        await local.bus.messages.append(0, [record], Stamp(b"w-------", taken))
         local.end_turn()
         taken += 1
     for sequence in range(taken, taken + 20):
         with suppress(BusUnavailable):
-            local.bus.messages.append(0, [record], Stamp("w", sequence))
+            local.bus.messages.append(0, [record], Stamp(b"w-------", sequence))
         local.end_turn()
     assert backlog.count == taken + 1  # as a client, it is held for what it says to a full one
     waiting = await begun(local.bus.messages.room())
     assert not waiting.done()
     with pytest.raises(BusUnavailable, match="behind"):
-        local.bus.messages.append(0, [a_record("live", b"")], Stamp("w", 100))
+        local.bus.messages.append(0, [a_record("live", b"")], Stamp(b"w-------", 100))
     backlog.committed(backlog.upto)
     await outcome_of(waiting)
-    await local.bus.messages.append(0, [record], Stamp("w", 100))
+    await local.bus.messages.append(0, [record], Stamp(b"w-------", 100))
 
 
 async def test_a_message_that_goes_out_in_pieces_is_waited_for() -> None:
@@ -374,19 +373,19 @@ async def test_a_message_that_goes_out_in_pieces_is_waited_for() -> None:
     local.engine.publish(publisher, a_run("a", [b"1"]), WALL_MS)
     assert local.engine.is_busy
     with pytest.raises(BusUnavailable):
-        local.bus.messages.append(0, [a_record("a", b"2")], Stamp("w", 1))
+        local.bus.messages.append(0, [a_record("a", b"2")], Stamp(b"w-------", 1))
     waiting = await begun(local.bus.messages.room())
     assert not waiting.done()
     while local.engine.work():
         pass
     await outcome_of(waiting)
-    await local.bus.messages.append(0, [a_record("a", b"2")], Stamp("w", 1))
+    await local.bus.messages.append(0, [a_record("a", b"2")], Stamp(b"w-------", 1))
 
 
 async def test_an_append_nobody_waits_for_any_more_is_still_committed() -> None:
     local = LocalBus()
     local.stuck = True
-    local.bus.messages.append(0, [a_record("stored/a", b"1")], Stamp("w", 1)).cancel()
+    local.bus.messages.append(0, [a_record("stored/a", b"1")], Stamp(b"w-------", 1)).cancel()
     local.stuck = False
     local.end_turn()
     assert local.committed_records == 1
@@ -395,7 +394,7 @@ async def test_an_append_nobody_waits_for_any_more_is_still_committed() -> None:
 async def test_an_append_that_the_close_overtakes_fails() -> None:
     local = LocalBus()
     local.stuck = True
-    future = local.bus.messages.append(0, [a_record("stored/a", b"1")], Stamp("w", 1))
+    future = local.bus.messages.append(0, [a_record("stored/a", b"1")], Stamp(b"w-------", 1))
     await local.bus.close()
     with pytest.raises(BusUnavailable):
         await future
@@ -452,25 +451,3 @@ async def test_who_is_woken_for_room_that_another_took_waits_on() -> None:
     room.look()
     await outcome_of(other)
     assert taken == ["one", "other"]
-
-
-# -- duplicates --------------------------------------------------------------------------------
-
-
-def test_sequences_up_to_the_highest_are_known_per_partition_and_writer() -> None:
-    duplicates = Duplicates()
-    duplicates.note(0, Stamp("w", 5))
-    assert not duplicates.is_new(0, Stamp("w", 4))
-    assert not duplicates.is_new(0, Stamp("w", 5))
-    assert duplicates.is_new(0, Stamp("w", 6))
-    assert duplicates.is_new(1, Stamp("w", 5))
-    assert duplicates.is_new(0, Stamp("v", 5))
-
-
-def test_the_writer_that_is_silent_for_longest_is_forgotten_first() -> None:
-    duplicates = Duplicates(writers_max=2)
-    for writer in ("a", "b", "a", "c"):
-        duplicates.note(0, Stamp(writer, 1))
-    assert duplicates.is_new(0, Stamp("b", 1))
-    assert not duplicates.is_new(0, Stamp("a", 1))
-    assert not duplicates.is_new(0, Stamp("c", 1))

@@ -11,7 +11,11 @@ from hypothesis import strategies as st
 
 from monstermq_shared.errors import InvalidRecord
 from monstermq_shared.records import (
+    CONTROL_TOPIC,
+    SESSION_TOPIC,
+    ControlRecord,
     Record,
+    StampedRecord,
     decode_record,
     encode_record,
     format_timestamp,
@@ -93,7 +97,7 @@ def test_a_payload_that_is_not_utf8_is_base64_and_nothing_else(payload: bytes) -
 
 
 @pytest.mark.parametrize(
-    "payload", [b"", b"\0", b'{"a": 1}', "\ufeffÄ€😀".encode(), b"x" * 100_000]
+    "payload", [b"", b"a\0bcdefghijklmnop", b'{"a": 1}', "\ufeffÄ€😀".encode(), b"x" * 100_000]
 )
 def test_a_payload_that_is_utf8_is_kept_to_the_byte(payload: bytes) -> None:
     data = encode_record(a_record(payload))
@@ -101,9 +105,70 @@ def test_a_payload_that_is_utf8_is_kept_to_the_byte(payload: bytes) -> None:
     assert decode_record(data, offset=7).payload == payload
 
 
+@pytest.mark.parametrize(
+    ("payload", "name"),
+    [
+        (b"", "payload"),
+        (b"\0", "payloadBase64"),  # 6 bytes escaped, 4 in base64
+        (b"\1\1\1xxxxxxxxxxxx", "payloadBase64"),
+        (b"\1xxxxxxxxxxxxxx", "payload"),  # 20 bytes in either
+        (b'""', "payload"),
+        (b"\n" * 100, "payloadBase64"),
+    ],
+)
+def test_a_text_whose_escapes_make_it_longer_than_base64_is_base64(
+    payload: bytes, name: str
+) -> None:
+    data = encode_record(a_record(payload))
+    assert name in json.loads(data)
+    VALIDATOR.validate(json.loads(data))
+    assert decode_record(data, offset=7).payload == payload
+
+
+@pytest.mark.parametrize("topic", [CONTROL_TOPIC, SESSION_TOPIC])
+def test_a_control_record_comes_back_and_satisfies_the_schema(topic: str) -> None:
+    record = ControlRecord(topic, b'{"v":1,"facts":[]}', 1_768_473_000_123, 7, 3)
+    data = encode_record(record)
+    VALIDATOR.validate(json.loads(data))
+    assert [*json.loads(data)] == ["topic", "timestamp", "control"]
+    decoded = decode_record(data, offset=7, kind=3)
+    assert decoded == record
+    assert isinstance(decoded, ControlRecord)
+    assert decoded.kind == 3
+    assert isinstance(decode_record(data, offset=7), ControlRecord)
+
+
+def test_a_stamped_record_comes_back_and_satisfies_the_schema() -> None:
+    record = StampedRecord(a_record(), 7, 4711)
+    data = encode_record(record)
+    VALIDATOR.validate(json.loads(data))
+    decoded = decode_record(data, offset=7)
+    assert isinstance(decoded, StampedRecord)
+    assert (decoded.packet_id, decoded.epoch, decoded.id) == (7, 4711, record.id)
+    assert decoded == record
+
+
+def test_a_record_is_what_its_header_says_or_refused() -> None:
+    message = encode_record(a_record())
+    control = encode_record(ControlRecord(CONTROL_TOPIC, b"{}", 0, 0))
+    with pytest.raises(InvalidRecord):
+        decode_record(message, offset=0, kind=1)
+    with pytest.raises(InvalidRecord):
+        decode_record(control, offset=0, kind=0)
+    with pytest.raises(InvalidRecord):
+        decode_record(control.replace(b"bus/control", b"bus/elsewhere"), offset=0)
+
+
+def test_the_time_of_the_log_is_that_of_the_record_unless_somebody_else_wrote_it() -> None:
+    data = encode_record(a_record())
+    written_ms = a_record().timestamp_ms
+    assert decode_record(data, offset=0, timestamp_ms=written_ms).timestamp_ms == written_ms
+    assert decode_record(data, offset=0, timestamp_ms=5).timestamp_ms == written_ms
+
+
 def test_members_nobody_knows_yet_are_ignored() -> None:
     members = json.loads(encode_record(a_record()))
-    members |= {"packetId": 9, "session": "s", "properties": {"a": [1]}, "expiresAt": None}
+    members |= {"session": "s", "properties": {"a": [1]}, "expiresAt": None}
     VALIDATOR.validate(members)
     assert decode_record(json.dumps(members).encode(), offset=7) == a_record()
 
@@ -128,6 +193,20 @@ def test_a_record_without_a_required_member_is_refused(member: str) -> None:
         {"qos": 3},
         {"qos": "1"},
         {"qos": []},
+        {"qos": True},
+        {"qos": 1.0},
+        {"topic": 5},
+        {"topic": None},
+        {"retained": 0},
+        {"retained": None},
+        {"clientId": None},
+        {"id": 5},
+        {"payloadBase64": None},
+        {"payloadBase64": "AAAA"},
+        {"control": "{}"},
+        {"packetId": 1, "epoch": "2"},
+        {"packetId": None, "epoch": 2},
+        {"timestamp": "0001-01-01T00:00:00+23:59"},
     ],
 )
 def test_a_record_with_a_wrong_member_is_refused(change: dict[str, object]) -> None:

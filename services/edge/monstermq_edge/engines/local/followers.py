@@ -7,7 +7,7 @@ from functools import partial
 
 from monstermq_edge.engines.local.databases import Databases
 from monstermq_shared.bus.backlog import Backlog, BacklogReader
-from monstermq_shared.bus.internal import BOOT_SHIFT, first_offset
+from monstermq_shared.bus.internal import BOOT_SHIFT, first_offset, run_of
 from monstermq_shared.config import KIB, StoreType
 from monstermq_shared.counters import Counters
 from monstermq_shared.errors import StartupError, StoreError
@@ -50,7 +50,7 @@ class FollowedViews:
         self._has_ended = False
         self._outage = Outage(str(store_type))
 
-    async def begin(self, databases: Databases, partition: Partition, writer: str) -> Tenure:
+    async def begin(self, databases: Databases, partition: Partition, writer: bytes) -> Tenure:
         """Begin the tenure; return it.
 
         Raises:
@@ -163,7 +163,7 @@ class Followers:
             StoreError: See ``Database.begin``.
         """
         boot = databases.log.boot
-        writer = f"{partition.generation}.{boot}"
+        writer = run_of(boot)
         for followed in self.followed:
             tenure = await followed.begin(databases, partition, writer)
             _refuse_later_marks(followed, tenure, boot)

@@ -1,0 +1,329 @@
+"""The text that control facts stand in: ``{"v": 1, "facts": [{"f": "claim", ...}]}``.
+
+Facts of one record share its offset and hold in order.
+"""
+
+import base64
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import orjson
+
+from monstermq_shared.bus.facts import (
+    Ack,
+    Claim,
+    Detach,
+    Drop,
+    Fact,
+    Gap,
+    Lease,
+    Marker,
+    Open,
+    Release,
+    Subs,
+    Subscription,
+)
+from monstermq_shared.bus.header import RUN_SIZE, Kind
+from monstermq_shared.errors import InvalidRecord, UnknownFact
+from monstermq_shared.messages import Will
+from monstermq_shared.records import payload_member
+
+VERSION = 1
+"""Of the text. A reader stops at another one (R6)."""
+
+TEXT_SIZE_MAX = 256 * 1024
+"""Bytes of one record's text, as the record's JSON has it; what is more goes into another record.
+A single fact may be larger: a claim with a large will."""
+
+T = TypeVar("T")
+
+
+class _Member(NamedTuple):
+    """How one attribute stands in the text.
+
+    Attributes:
+        name: Of the member.
+        attribute: Of the dataclass.
+        read: Returns the attribute's value; raises ValueError or TypeError.
+        write: Returns what JSON is made of.
+        left_out: The value for which the member is left out, if there is one.
+    """
+
+    name: str
+    attribute: str
+    read: Callable[[object], object]
+    write: Callable[[Any], object]
+    left_out: object = ...
+
+
+# -- reading and writing values ------------------------------------------------------------------
+
+
+def _same(value: object) -> object:
+    return value
+
+
+def _is(kind: type[T]) -> Callable[[object], T]:
+    def read(value: object) -> T:
+        # A bool is an int to isinstance; in JSON it is not.
+        if type(value) is not kind:
+            raise TypeError(f"{value!r:.100} is not of type {kind.__name__}")
+        return value
+
+    return read
+
+
+_text, _flag, _list = _is(str), _is(bool), _is(list)
+_members = _is(dict)
+
+
+def _number(value: object) -> int:
+    if type(value) is not int or value < 0:
+        raise TypeError(f"{value!r:.100} is not a whole number")
+    return value
+
+
+def _run(value: object) -> bytes:
+    run = bytes.fromhex(_text(value))
+    if len(run) != RUN_SIZE:
+        raise ValueError(f"{value!r:.100} is not a run")
+    return run
+
+
+def _or_null(read: Callable[[object], T]) -> Callable[[object], T | None]:
+    return lambda value: None if value is None else read(value)
+
+
+def _all(read: Callable[[object], T]) -> Callable[[object], tuple[T, ...]]:
+    return lambda value: tuple(map(read, _list(value)))
+
+
+def _subscription(value: object) -> Subscription:
+    topic_filter, qos, options = _list(value)
+    return _text(topic_filter), _number(qos), _number(options)
+
+
+def _position(value: object) -> tuple[int, int]:
+    partition, offset = _list(value)
+    return _number(partition), _number(offset)
+
+
+def _will(value: object) -> Will:
+    members = _members(value)
+    if "payloadBase64" in members:
+        payload = base64.b64decode(_text(members["payloadBase64"]), validate=True)
+    else:
+        payload = _text(members["payload"]).encode()
+    return Will(
+        topic=_text(members["topic"]),
+        payload=payload,
+        qos=_number(members["qos"]),
+        retain=_flag(members["retain"]),
+    )
+
+
+def _will_members(will: Will | None) -> dict[str, object] | None:
+    if will is None:
+        return None
+    name, text = payload_member(will.payload)
+    return {
+        "topic": will.topic,
+        name: orjson.Fragment(text),
+        "qos": will.qos,
+        "retain": will.retain,
+    }
+
+
+_CLIENT = _Member("c", "client_id", _text, _same)
+_EPOCH = _Member("e", "epoch", _number, _same)
+_RUN = _Member("run", "run", _run, bytes.hex)
+_ID = _Member("id", "packet_id", _number, _same)
+_ADD = _Member("add", "add", _all(_subscription), _same, ())
+_DEL = _Member("del", "remove", _all(_text), _same, ())
+
+_CLAIM = (
+    _CLIENT,
+    _Member("clean", "clean", _flag, _same),
+    _Member("expiry", "expiry_s", _number, _same),
+    _Member("will", "will", _or_null(_will), _will_members),
+    _RUN,
+    _Member("protocol", "protocol", _number, _same),
+    _Member("if", "only_if", _number, _same, None),
+)
+_DETACH = (
+    _CLIENT,
+    _EPOCH,
+    _Member("will", "will", _flag, _same),
+    _Member("inflight", "in_flight", _or_null(_all(_number)), _same),
+    _Member("sent", "sent", _or_null(_all(_position)), _same),
+    _Member("reason", "reason", _text, _same, ""),
+)
+_MARKER = (
+    _CLIENT,
+    _EPOCH,
+    _Member("inc", "incarnation", _number, _same),
+    _Member("set", "whole", _or_null(_all(_subscription)), _same),
+    _ADD,
+    _DEL,
+)
+_OPEN = (
+    _CLIENT,
+    _EPOCH,
+    _ID,
+    _Member("p", "partition", _or_null(_number), _same),
+    _Member("o", "offset", _or_null(_number), _same),
+)
+
+_FACTS: dict[str, tuple[type[Any], Kind, tuple[_Member, ...]]] = {
+    "claim": (Claim, Kind.FACTS, _CLAIM),
+    "subs": (Subs, Kind.FACTS, (_CLIENT, _EPOCH, _ADD, _DEL)),
+    "open": (Open, Kind.FACTS, _OPEN),
+    "detach": (Detach, Kind.FACTS, _DETACH),
+    "lease": (Lease, Kind.LEASE, (_RUN, _Member("for_ms", "for_ms", _number, _same))),
+    "gap": (
+        Gap,
+        Kind.LEASE,
+        (_Member("p", "partition", _number, _same), _Member("to", "to", _number, _same)),
+    ),
+    "marker": (Marker, Kind.CONTROL, _MARKER),
+    "ack": (Ack, Kind.ACKS, (_CLIENT, _Member("os", "offsets", _all(_number), _same))),
+    "release": (
+        Release,
+        Kind.CONTROL,
+        (_CLIENT, _ID, _Member("since", "since", _number, _same)),
+    ),
+    "drop": (
+        Drop,
+        Kind.CONTROL,
+        (
+            _CLIENT,
+            _Member("below", "below", _number, _same),
+            _Member("count", "count", _number, _same),
+        ),
+    ),
+}
+_NAMES = {kind: name for name, (kind, _, _) in _FACTS.items()}
+
+
+# -- the text ------------------------------------------------------------------------------------
+
+
+def kind_of(fact: Fact) -> Kind:
+    """Return the kind of record a fact stands in."""
+    return _FACTS[_NAMES[type(fact)]][1]
+
+
+def encode_facts(facts: Iterable[Fact]) -> str:
+    """Write the control text of facts, in order."""
+    return _envelope([_encode(fact) for fact in facts]).decode()
+
+
+def _envelope(members: Sequence[bytes]) -> bytes:
+    return b'{"v":%d,"facts":[%b]}' % (VERSION, b",".join(members))
+
+
+def _encode(fact: Fact) -> bytes:
+    name = _NAMES[type(fact)]
+    members: dict[str, object] = {"f": name}
+    for member in _FACTS[name][2]:
+        value = getattr(fact, member.attribute)
+        if value != member.left_out:
+            members[member.name] = member.write(value)
+    return orjson.dumps(members)
+
+
+def control_texts(facts: Iterable[Fact]) -> list[tuple[Kind, bytes]]:
+    """Write facts of one partition and loop turn as few texts as may be, in order.
+
+    One text has facts of kinds that a reader skips together, is at most ``TEXT_SIZE_MAX`` as the
+    record's JSON has it, and has no two claims of one client.
+    """
+    texts: list[tuple[Kind, bytes]] = []
+    part = _Part()
+    for fact in facts:
+        encoded = _encode(fact)
+        if not part.takes(fact, encoded):
+            texts.append(part.text())
+            part = _Part()
+        part.add(fact, encoded)
+    if part.members:
+        texts.append(part.text())
+    return texts
+
+
+class _Part:
+    """The facts of one record that is being filled."""
+
+    def __init__(self) -> None:
+        self.members: list[bytes] = []
+        self._kind = Kind.ACKS
+        self._size = len(orjson.dumps(_envelope([]).decode()))
+        self._claimed: set[str] = set()
+
+    def takes(self, fact: Fact, encoded: bytes) -> bool:
+        """Whether one more fact may stand in it."""
+        if not self.members:
+            return True
+        if self._size + _escaped_size(encoded) > TEXT_SIZE_MAX:
+            return False
+        if (kind_of(fact) == Kind.LEASE) != (self._kind == Kind.LEASE):
+            return False
+        return not (isinstance(fact, Claim) and fact.client_id in self._claimed)
+
+    def add(self, fact: Fact, encoded: bytes) -> None:
+        """Add a fact."""
+        if not self.members or kind_of(fact) != Kind.ACKS:
+            self._kind = kind_of(fact)
+        self.members.append(encoded)
+        self._size += _escaped_size(encoded)
+        if isinstance(fact, Claim):
+            self._claimed.add(fact.client_id)
+
+    def text(self) -> tuple[Kind, bytes]:
+        """Return its kind and its text."""
+        return self._kind, _envelope(self.members)
+
+
+def _escaped_size(encoded: bytes) -> int:
+    """Return the bytes of a fact and its comma within the string of a record's JSON."""
+    return len(orjson.dumps(encoded.decode())) - 1
+
+
+def decode_facts(text: str | bytes) -> list[Fact]:
+    """Read the facts of a control text; members it does not know are ignored.
+
+    Raises:
+        UnknownFact: Its version, or a fact, is of a later release (R6).
+        InvalidRecord: It is not a control text.
+    """
+    try:
+        whole = _members(orjson.loads(text))
+        version, facts = whole["v"], whole["facts"]
+    except (ValueError, KeyError, TypeError) as exc:
+        raise InvalidRecord(f"not a control text: {exc}") from exc
+    if version != VERSION or type(version) is not int:
+        raise UnknownFact(f"control text of version {version!r:.100}; this release knows {VERSION}")
+    if type(facts) is not list:
+        raise InvalidRecord("not a control text: facts is not a list")
+    return [_decode(fact) for fact in facts]
+
+
+def _decode(value: object) -> Fact:
+    try:
+        members = _members(value)
+        name = _text(members["f"])
+    except (KeyError, TypeError) as exc:
+        raise InvalidRecord(f"not a fact: {value!r:.200}") from exc
+    known = _FACTS.get(name)
+    if known is None:
+        raise UnknownFact(f"fact {name!r:.100}, which this release does not know")
+    try:
+        values = {
+            member.attribute: member.read(members[member.name])
+            for member in known[2]
+            if member.left_out is ... or member.name in members
+        }
+    except (ValueError, KeyError, TypeError) as exc:
+        raise InvalidRecord(f"not a {name}: {exc}") from exc
+    fact: Fact = known[0](**values)
+    return fact
