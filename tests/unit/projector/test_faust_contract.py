@@ -21,7 +21,7 @@ from faust.types.tuples import ConsumerMessage
 from mode.threads import QueueServiceThread
 
 from monstermq_projector.application import ChunkApp, ChunkBootStrategy
-from monstermq_projector.chunks import ChunkScheduler, ChunkSchema
+from monstermq_projector.chunks import ChunkScheduler, ChunkSchema, message_of
 from monstermq_projector.transport import ChunkConsumer, ChunkConsumerThread, ChunkTransport
 
 OVERRIDDEN = [
