@@ -26,3 +26,5 @@ class ExitCode(IntEnum):
     """A certificate, key or CA file cannot be read or does not fit."""
     STORE_UNREACHABLE = 9
     """The database's server cannot be reached, or does not let us in."""
+    STORE_OF_ANOTHER_LOG = 10
+    """The database's rows are of another log; ``monstermq db adopt`` gives it to this one."""

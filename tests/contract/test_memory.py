@@ -8,6 +8,10 @@ from monstermq_shared.testing.archive_store_contract import ArchiveStoreContract
 from monstermq_shared.testing.database_contract import DatabaseContract, full_commit
 from monstermq_shared.testing.message_store_contract import MessageStoreContract
 from monstermq_shared.testing.session_store_contract import SessionStoreContract
+from monstermq_shared.testing.shared_database_contract import (
+    LogStateContract,
+    QuarantineContract,
+)
 
 
 @pytest.fixture
@@ -31,3 +35,11 @@ class TestMemoryDatabase(DatabaseContract):
     def test_a_commit_never_suspends(self, database: MemoryDatabase, tenure: Tenure) -> None:
         with pytest.raises(StopIteration):
             database.commit(tenure, full_commit(1)).send(None)
+
+
+class TestMemoryLogStates(LogStateContract):
+    pass
+
+
+class TestMemoryQuarantine(QuarantineContract):
+    pass

@@ -13,6 +13,10 @@ from monstermq_shared.testing.archive_store_contract import ArchiveStoreContract
 from monstermq_shared.testing.database_contract import DatabaseContract, DatabaseFaultContract
 from monstermq_shared.testing.message_store_contract import MessageStoreContract
 from monstermq_shared.testing.session_store_contract import SessionStoreContract
+from monstermq_shared.testing.shared_database_contract import (
+    LogStateContract,
+    QuarantineContract,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -37,6 +41,14 @@ class TestPostgresSessions(SessionStoreContract):
 
 
 class TestPostgresDatabase(DatabaseContract):
+    pass
+
+
+class TestPostgresLogStates(LogStateContract):
+    pass
+
+
+class TestPostgresQuarantine(QuarantineContract):
     pass
 
 

@@ -70,7 +70,7 @@ async def test_what_is_made_is_what_is_checked(
 
 async def test_only_what_is_asked_for_is_made(postgres_schema: str) -> None:
     await (await open_archive(postgres_schema, ARCHIVE)).close()
-    meta = {"monstermq_meta", "monstermq_tables", "generations", "watermarks"}
+    meta = {"monstermq_meta", "monstermq_tables", *opening.META_TABLES}
     async with connected(postgres_schema) as connection:
         assert await relations(connection) == meta | {"mcparchive"}
         await (await open_archive(postgres_schema, ARCHIVE, "my-groupArchive")).close()
@@ -144,7 +144,7 @@ async def test_a_later_version_is_refused(postgres_schema: str) -> None:
     await (await open_database(postgres_schema)).close()
     async with connected(postgres_schema) as connection:
         await connection.execute("UPDATE monstermq_meta SET schema_version = 77")
-        with pytest.raises(StoreDamaged, match="version 77, and this release knows 1"):
+        with pytest.raises(StoreDamaged, match=f"version 77, and this release knows {VERSION}"):
             await open_database(postgres_schema)
 
 

@@ -33,6 +33,11 @@ class SessionRow:
             whoever commits it. What belongs to an older one never counts.
         updated_ms: When the row last changed: while it is not connected, when it went, for the
             session expiry.
+        epoch: The offset of the newest claim, in the partition that the row is committed under;
+            None on the internal bus, where nobody claims.
+        run: The run of the edge that serves it, in hex; empty on the internal bus.
+        expiry_s: How long it outlives its connection; 0 for one that ends with it, None where
+            nobody has said.
     """
 
     client_id: str
@@ -42,6 +47,9 @@ class SessionRow:
     updated_ms: int
     information: dict[str, str | int | bool]
     will: Will | None
+    epoch: int | None = None
+    run: str = ""
+    expiry_s: int | None = None
 
 
 @dataclass(slots=True)
@@ -107,6 +115,62 @@ class Tenure:
 
 
 @dataclass(slots=True, kw_only=True)
+class LogState:
+    """What a reader of a log keeps with its marks, so that the next one can go on (R1, R3, P1).
+
+    Attributes:
+        log_id: Which log it is: cluster and topic.
+        last_id: What tells the record below the mark from any other that might stand there one day:
+            its time, run and sequence; None before the first.
+        runs: All that R1 remembers there: run -> [highest sequence, its time in ms].
+        fences: The markers of this commit (R3): client -> (epoch, time of the record in ms).
+        fences_from_ms: Fences whose time is before this are forgotten.
+    """
+
+    log_id: str
+    last_id: str | None
+    runs: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    fences: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    fences_from_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredLogState:
+    """The same of one projection, as it is read: ``fences`` are all that are remembered.
+
+    Attributes:
+        mark: How far the projection has come.
+        log_id: None in rows of a log that keeps no state, such as the internal one.
+    """
+
+    mark: Mark
+    log_id: str | None
+    last_id: str | None
+    runs: Mapping[str, Sequence[int]]
+    fences: Mapping[str, tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quarantined:
+    """What stands in the log and is no record: kept for whoever wants to know what it was.
+
+    Attributes:
+        offset: Where, in the partition it is committed under.
+        time_ms: Its time in the log.
+        reason: Why it is none.
+        size: Bytes of its key and value, of which only the first ``VALUE_SIZE_MAX`` are kept each.
+    """
+
+    offset: int
+    time_ms: int
+    reason: str
+    key: bytes
+    value: bytes
+    headers: Sequence[tuple[str, bytes]] = ()
+    size: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
 class Commit:
     """What one transaction changes, for the partition of the tenure it is made under.
 
@@ -116,6 +180,8 @@ class Commit:
         sessions: For the session store, if this database has it.
         messages: Store name -> changes, for retained and last-value stores.
         archives: Store name -> records to append.
+        log: What is kept with the marks, for a log whose readers have to know their way.
+        quarantined: What was read and is no record.
     """
 
     upto: int
@@ -123,11 +189,13 @@ class Commit:
     sessions: SessionChanges = field(default_factory=dict)
     messages: Mapping[str, MessageChanges] = field(default_factory=dict)
     archives: Mapping[str, ArchiveChanges] = field(default_factory=dict)
+    log: LogState | None = None
+    quarantined: Sequence[Quarantined] = ()
 
     @property
     def is_empty(self) -> bool:
-        """Whether it only moves the marks."""
-        return not (self.sessions or self.messages or self.archives)
+        """Whether it only moves the marks, and what is kept with them."""
+        return not (self.sessions or self.messages or self.archives or self.quarantined)
 
     @property
     def rows(self) -> int:

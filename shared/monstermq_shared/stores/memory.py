@@ -7,7 +7,7 @@ store for ``RetainedStoreType: MEMORY`` and ``LastValType: MEMORY``.
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -29,7 +29,13 @@ from monstermq_shared.stores.changes import (
     Trim,
     Trimmed,
 )
-from monstermq_shared.stores.ports import HISTORY_SIZE_MAX, PAGE_SIZE_MAX, check_limit
+from monstermq_shared.stores.memory_logs import MemoryLogs
+from monstermq_shared.stores.ports import (
+    HISTORY_SIZE_MAX,
+    PAGE_SIZE_MAX,
+    ReflectedPage,
+    check_limit,
+)
 from monstermq_shared.stores.topic_ranges import first_after
 from monstermq_shared.topic_tree import TopicTree
 
@@ -42,11 +48,15 @@ class MemoryMessageStore:
 
     Args:
         name: The store's name.
+        positions: What ``KeepsLogState.positions`` is, of the database it belongs to if any.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(
+        self, name: str, positions: Callable[[str], Mapping[tuple[str, int], int]] | None = None
+    ) -> None:
         self.name = name
         self._records: TopicTree[Record] = TopicTree()
+        self._positions = positions
 
     def apply(self, changes: MessageChanges, upto: int) -> None:
         """Take the changes; a record is never replaced by an older one.
@@ -83,6 +93,27 @@ class MemoryMessageStore:
                 # Memory answers at once: without this, nothing else would run meanwhile.
                 await asyncio.sleep(0)
         return found[: _count_within(found, size_max)]
+
+    async def find_reflected(
+        self,
+        view: tuple[str, str],
+        topic_filter: str,
+        *,
+        after: str,
+        limit: int,
+        size_max: int = PAGE_SIZE_MAX,
+    ) -> ReflectedPage:
+        """Return what ``find`` does, with the marks of that moment; see ``ReflectedReader``."""
+        projection, generation = view
+        while True:
+            marks = self._reflected(projection, generation)
+            records = await self.find(topic_filter, after=after, limit=limit, size_max=size_max)
+            if marks == self._reflected(projection, generation):
+                return ReflectedPage(records, marks)
+
+    def _reflected(self, projection: str, generation: str) -> dict[int, int]:
+        found = self._positions(generation) if self._positions is not None else {}
+        return {number: at for (name, number), at in found.items() if name == projection}
 
     async def count(self) -> int:
         """Return how many topics it holds."""
@@ -179,7 +210,7 @@ class MemorySessionStore:
     @asynccontextmanager
     async def load(self, partition: Partition) -> AsyncIterator["MemorySnapshot"]:
         """Return a snapshot of every session there is."""
-        yield MemorySnapshot(self._database.marks(partition), self.stored())
+        yield MemorySnapshot(self._database.marks(partition), self.stored(partition))
 
     def apply(self, partition: Partition, changes: SessionChanges) -> dict[str, Trimmed]:
         """Take the changes; return what each ``Trim`` dropped."""
@@ -187,8 +218,9 @@ class MemorySessionStore:
         for client_id, change in changes.items():
             if change.ended:
                 self._clients.pop(client_id, None)
-            if change.session is not None and client_id not in self._clients:
-                self._clients[client_id] = _Client(change.session)
+            if change.session is not None:
+                put = self._clients.setdefault(client_id, _Client(change.session))
+                put.partition = partition
             client = self._clients.get(client_id)
             if client is None:
                 continue
@@ -197,9 +229,13 @@ class MemorySessionStore:
                 trimmed[client_id] = client.trim(partition, change.trim)
         return trimmed
 
-    def stored(self) -> list[StoredSession]:
-        """Return every session there is."""
-        return [client.stored() for client in self._clients.values()]
+    def stored(self, partition: Partition | None = None) -> list[StoredSession]:
+        """Return every session of a partition, or of all."""
+        return [
+            client.stored()
+            for client in self._clients.values()
+            if partition is None or client.partition == partition
+        ]
 
     async def page(
         self,
@@ -239,7 +275,7 @@ class MemorySnapshot:
             yield self._sessions
 
 
-class MemoryDatabase:
+class MemoryDatabase(MemoryLogs):
     """A ``Database`` that ends with the process. Its stores are made when they are first named.
 
     Attributes:
@@ -250,23 +286,19 @@ class MemoryDatabase:
     lost: None = None
 
     def __init__(self) -> None:
+        super().__init__()
         self.sessions = MemorySessionStore(self)
         self._messages: dict[str, MemoryMessageStore] = {}
         self._archives: dict[str, MemoryArchiveStore] = {}
-        self._marks: dict[tuple[Partition, str], Mark] = {}
         self._holders: dict[tuple[Partition, str], str] = {}
 
     def message_store(self, name: str) -> MemoryMessageStore:
         """Return the message store of that name."""
-        return self._messages.setdefault(name, MemoryMessageStore(name))
+        return self._messages.setdefault(name, MemoryMessageStore(name, self.reflected))
 
     def archive_store(self, name: str) -> MemoryArchiveStore:
         """Return the archive of that name."""
         return self._archives.setdefault(name, MemoryArchiveStore(name))
-
-    def marks(self, partition: Partition) -> dict[str, Mark]:
-        """Return where the projections stand that have committed in a partition."""
-        return {name: mark for (at, name), mark in self._marks.items() if at == partition}
 
     async def begin(self, partition: Partition, projections: Sequence[str]) -> Tenure:
         """Begin a tenure; an older one of these projections and partition is over."""
@@ -288,12 +320,9 @@ class MemoryDatabase:
             self.message_store(name).apply(changes, commit.upto)
         for name, records in commit.archives.items():
             self.archive_store(name).apply(partition, records)
-        restart = commit.upto if commit.restart is None else commit.restart
         for key in keys:
-            before = self._marks.get(key, Mark(0, 0))
-            self._marks[key] = Mark(
-                max(before.reflected, commit.upto), max(before.restart, restart)
-            )
+            self.move(key, commit)
+        self.quarantine(partition, commit.quarantined)
         tenure.version += 1
         return CommitResult(trimmed)
 
@@ -312,6 +341,7 @@ class _Client:
 
     def __init__(self, session: SessionRow) -> None:
         self.session = session
+        self.partition: Partition | None = None
         self.subscriptions: dict[str, int] = {}
         self.queue: dict[Partition, dict[int, tuple[Record, int]]] = {}
         self.open_ids: dict[int, int] = {}

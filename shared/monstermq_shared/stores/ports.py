@@ -10,14 +10,16 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from monstermq_shared.positions import Mark, Partition
 from monstermq_shared.records import Record, size_of
 from monstermq_shared.stores.changes import (
     Commit,
     CommitResult,
+    Quarantined,
     QueuedMessage,
+    StoredLogState,
     StoredSession,
     Tenure,
 )
@@ -76,7 +78,11 @@ class SessionStore(Protocol):
     """Sessions, subscriptions, queue, open ids, in-flight. Written through ``Commit.sessions``."""
 
     def load(self, partition: Partition) -> AbstractAsyncContextManager[SessionSnapshot]:
-        """Return a snapshot; while it is open, what is committed does not show in it."""
+        """Return a snapshot; while it is open, what is committed does not show in it.
+
+        Of sessions that were committed under another partition or generation it has none, if the
+        database can serve logs of several partitions.
+        """
         ...
 
     async def page(
@@ -129,6 +135,43 @@ class MessageReader(Protocol):
 
     async def count(self) -> int:
         """Return how many topics it holds; a large database may estimate it."""
+        ...
+
+
+class ReflectedPage(NamedTuple):
+    """A page of records, and what it reflects: both as of one moment (R5).
+
+    Attributes:
+        reflected: Partition -> the next offset whose record does not show in the page. A partition
+            in which the view has no mark yet is not there.
+    """
+
+    records: list[Record]
+    reflected: Mapping[int, int]
+
+
+@runtime_checkable
+class ReflectedReader(Protocol):
+    """A message reader whose pages can be joined to the log: view + overlay = now (V2)."""
+
+    async def find_reflected(
+        self,
+        view: tuple[str, str],
+        topic_filter: str,
+        *,
+        after: str,
+        limit: int,
+        size_max: int = PAGE_SIZE_MAX,
+    ) -> ReflectedPage:
+        """Return what ``MessageReader.find`` does, with the marks of that moment.
+
+        Args:
+            view: The projection whose marks are meant, and the generation of the log.
+            topic_filter: As for ``find``, and so are the others.
+            after: The last topic of the page before.
+            limit: Rows of a page.
+            size_max: Bytes after which it ends.
+        """
         ...
 
 
@@ -243,6 +286,80 @@ class KeepsLog(Protocol):
 
     async def begin_boot(self, log: Log) -> None:
         """Remember that a run with this boot number begins, before any of its offsets is used."""
+        ...
+
+
+@runtime_checkable
+class KeepsLogState(Protocol):
+    """A database that several processes share, each reading the log from where its rows stand."""
+
+    async def begin_marks(self, log_id: str, starts: Mapping[Partition, Mapping[str, int]]) -> None:
+        """Say where projections begin that have no mark yet; those that have one keep it (P1).
+
+        Whoever starts first does it, so it begins no tenure.
+
+        Args:
+            log_id: Of the log, for ``StoredLogState``.
+            starts: Partition -> projection -> the first offset it is to reflect.
+        """
+        ...
+
+    async def log_states(self, partition: Partition) -> Mapping[str, StoredLogState]:
+        """Return what is kept for each projection that has a mark there, all as of one moment."""
+        ...
+
+    async def positions(self, generation: str) -> Mapping[tuple[str, int], int]:
+        """Return (projection, partition) -> the next offset its rows do not reflect. Cheap."""
+        ...
+
+
+@runtime_checkable
+class OwnedByLog(Protocol):
+    """A database that takes rows of one log only: positions of two do not mix."""
+
+    async def belong_to(self, generation: str) -> None:
+        """Take this log for the database's own if it has none.
+
+        Raises:
+            StartupError: It belongs to another. The message tells how to change that.
+        """
+        ...
+
+    async def adopt(self, generation: str | None) -> str | None:
+        """Make it another log's, or nobody's; return whose it was. Rows stay as they are."""
+        ...
+
+
+class QuarantineEntry(NamedTuple):
+    """What is kept of one record that is none.
+
+    Attributes:
+        partition: Where it stands.
+        record: What it is; in a list, without its value.
+    """
+
+    partition: Partition
+    record: Quarantined
+
+
+@runtime_checkable
+class KeepsQuarantine(Protocol):
+    """A database that keeps what is no record, up to a bound: see ``Commit.quarantined``.
+
+    For each partition it keeps the newest ``quarantine.ROWS_MAX``, of ``quarantine.SIZE_MAX``
+    bytes together, and counts what went.
+    """
+
+    async def quarantined(self, *, limit: int) -> list[QuarantineEntry]:
+        """Return the newest of all partitions, newest first, without their values."""
+        ...
+
+    async def quarantined_at(self, partition: Partition, offset: int) -> QuarantineEntry | None:
+        """Return one with its value, None if nothing is kept of that position."""
+        ...
+
+    async def quarantine_counts(self) -> tuple[int, int]:
+        """Return how many are kept, and how many were dropped to make room."""
         ...
 
 

@@ -10,9 +10,16 @@ from monstermq_shared.config.postgres_urls import ConnectionSettings, describe
 from monstermq_shared.errors import StartupError, StoreConflict, StoreError
 from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.positions import Partition
-from monstermq_shared.stores.changes import Commit, CommitResult, Tenure
-from monstermq_shared.stores.ports import DatabaseSummary, Log
-from monstermq_shared.stores.postgres import archives, messages, opening, session_tables
+from monstermq_shared.stores.changes import Commit, CommitResult, StoredLogState, Tenure
+from monstermq_shared.stores.ports import DatabaseSummary, Log, QuarantineEntry
+from monstermq_shared.stores.postgres import (
+    archives,
+    log_states,
+    messages,
+    opening,
+    quarantine,
+    session_tables,
+)
 from monstermq_shared.stores.postgres.archives import PostgresArchiveStore, make_hypertable
 from monstermq_shared.stores.postgres.connection import Connection, connect
 from monstermq_shared.stores.postgres.errors import (
@@ -157,10 +164,67 @@ class PostgresDatabase:
                     await opening.check(connection, self._where, self._tables)
                 raise
 
+    async def begin_marks(self, log_id: str, starts: Mapping[Partition, Mapping[str, int]]) -> None:
+        """Say where projections begin that have no mark yet; those that have one keep it."""
+        async with self._writer.transaction() as connection:
+            await self._tenures.begin_marks(connection, log_id, starts)
+
+    async def log_states(self, partition: Partition) -> Mapping[str, StoredLogState]:
+        """Return what is kept for each projection that has a mark there, as of one moment."""
+        async with (
+            self._readers.connection() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            place = await self._tenures.find_place(connection, partition)
+            return {} if place is None else await log_states.read_states(connection, place)
+
+    async def positions(self, generation: str) -> Mapping[tuple[str, int], int]:
+        """Return (projection, partition) -> the next offset its rows do not reflect."""
+        rows = await self._readers.fetch(log_states.QUERIES["positions"], generation)
+        return {(projection, partition): reflected for projection, partition, reflected in rows}
+
+    async def quarantined(self, *, limit: int) -> list[QuarantineEntry]:
+        """Return the newest of all partitions, newest first, without their values."""
+        return await quarantine.read_newest(self._readers, limit)
+
+    async def quarantined_at(self, partition: Partition, offset: int) -> QuarantineEntry | None:
+        """Return one with its value, None if nothing is kept of that position."""
+        return await quarantine.read_at(self._readers, partition, offset)
+
+    async def quarantine_counts(self) -> tuple[int, int]:
+        """Return how many are kept, and how many were dropped to make room."""
+        return await quarantine.read_counts(self._readers)
+
+    async def belong_to(self, generation: str) -> None:
+        """Take this log for the database's own if it has none.
+
+        Raises:
+            StartupError: It belongs to another.
+        """
+        async with self._writer.transaction() as connection:
+            await log_states.belong_to(connection, self._where, generation)
+
+    async def adopt(self, generation: str | None) -> str | None:
+        """Make it another log's, or nobody's; return whose it was. Rows stay as they are."""
+        async with self._writer.transaction() as connection:
+            owner = await log_states.read_owner(connection)
+            if owner != generation:
+                await connection.execute(log_states.QUERIES["set_owner"], generation)
+            return owner
+
     async def log(self) -> Log | None:
-        """Return the newest log it has seen, None if it has seen none."""
+        """Return the newest internal log it has seen, None if it has seen none.
+
+        Raises:
+            StartupError: It belongs to a log that is no internal one.
+        """
         rows = await self._readers.fetch(_QUERIES["log"])
-        return Log(*rows[0]) if rows else None
+        if not rows:
+            return None
+        generation, boot = rows[0]
+        if boot is None:
+            raise log_states.of_another_log(self._where, generation, "the internal bus")
+        return Log(generation, boot)
 
     async def begin_boot(self, log: Log) -> None:
         """Remember that a run with this boot number begins, before any of its offsets is used."""
@@ -238,6 +302,12 @@ class PostgresDatabase:
             await self._messages[name].apply(connection, place, changes, commit.upto)
         for name, records in commit.archives.items():
             await self._archives[name].apply(connection, place, records, careful=careful)
+        if commit.log is not None:
+            await log_states.put_fences(
+                connection, tenure.projections, place, commit.upto, commit.log
+            )
+        if commit.quarantined:
+            await quarantine.add(connection, place, commit.quarantined)
         return CommitResult(trimmed)
 
     async def _ping(self) -> None:

@@ -63,7 +63,8 @@ CREATE TABLE generations (
 
 -- watermarks_table --
 -- How far projections have come in partitions; NULL until the first commit. Whoever begins a tenure
--- sets the token, and every commit raises the version.
+-- sets the token, and every commit raises the version. The last three are what readers of a shared
+-- log need to go on; NULL for the internal log.
 CREATE TABLE watermarks (
     projection text COLLATE "C" NOT NULL,
     generation smallint NOT NULL,
@@ -72,6 +73,9 @@ CREATE TABLE watermarks (
     restart bigint,
     version bigint NOT NULL,
     token text COLLATE "C" NOT NULL,
+    log_id text COLLATE "C",
+    last_id text COLLATE "C",
+    runs json,
     PRIMARY KEY (projection, generation, partition)
 ) WITH (fillfactor = 20);
 
@@ -102,10 +106,14 @@ ON CONFLICT (projection, generation, partition) DO UPDATE SET
 RETURNING projection, version, reflected, restart;
 
 -- claim --
+-- What is kept of the log belongs to the mark: where the mark stays, so does that.
 UPDATE watermarks SET
     version = version + 1,
     reflected = greatest(reflected, $6),
-    restart = greatest(restart, $7)
+    restart = greatest(restart, $7),
+    log_id = CASE WHEN reflected > $6 THEN log_id ELSE coalesce($8, log_id) END,
+    last_id = CASE WHEN reflected > $6 OR $8::text IS NULL THEN last_id ELSE $9 END,
+    runs = CASE WHEN reflected > $6 THEN runs ELSE coalesce($10, runs) END
 WHERE projection = ANY($1::text[]) AND generation = $2 AND partition = $3
 AND token = $4 AND version = $5;
 

@@ -1,11 +1,14 @@
 """Retained messages and last values in PostgreSQL."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TypeAlias
+
+import asyncpg
 
 from monstermq_shared.records import Record, size_of
 from monstermq_shared.stores.changes import MessageChanges
-from monstermq_shared.stores.ports import PAGE_SIZE_MAX
+from monstermq_shared.stores.ports import PAGE_SIZE_MAX, ReflectedPage
 from monstermq_shared.stores.postgres.connection import Connection
 from monstermq_shared.stores.postgres.copying import TOPIC_COLUMNS, copy_rows, encode_record
 from monstermq_shared.stores.postgres.readers import Readers, changed_rows
@@ -46,6 +49,8 @@ _PAGE_ROWS = 1_000
 _STRETCH_ROWS_MAX = 10_000
 _STRETCH_GROWTH = 4
 _EXACT_COUNT_MAX = 100_000
+_Fetch: TypeAlias = Callable[..., Awaitable[list[asyncpg.Record]]]
+
 _IN_PATTERNS = re.compile(r"([\\%_])")
 
 
@@ -92,18 +97,27 @@ class PostgresMessageStore:
     ) -> list[Record]:
         """Return a page of the matching records after that topic, in order of topic."""
         page = _Page(topic_filter, limit, size_max)
-        if not is_wildcard(topic_filter):
-            await self._add_topic(page, topic_filter, after)
-            return page.records
-        pattern = _pattern(topic_filter) if "+" in topic_filter else None
-        for low, high in topic_ranges(topic_filter):
-            if high is not None and high.endswith("\0"):
-                await self._add_topic(page, low, after)
-                continue
-            start: str | None = after
-            while start is not None and not page.is_full and (high is None or start < high):
-                start = await self._add_range(page, (low, start, high), pattern)
+        await _Filling(page, self._readers.fetch, self._queries).fill(topic_filter, after)
         return page.records
+
+    async def find_reflected(
+        self,
+        view: tuple[str, str],
+        topic_filter: str,
+        *,
+        after: str,
+        limit: int,
+        size_max: int = PAGE_SIZE_MAX,
+    ) -> ReflectedPage:
+        """Return what ``find`` does, with the marks of that moment; see ``ReflectedReader``."""
+        page = _Page(topic_filter, limit, size_max)
+        async with (
+            self._readers.connection() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            marks = await connection.fetch(self._queries["view_marks"], *view)
+            await _Filling(page, connection.fetch, self._queries).fill(topic_filter, after)
+        return ReflectedPage(page.records, {row["partition"]: row["reflected"] for row in marks})
 
     async def count(self) -> int:
         """Return how many topics it holds, estimated if it is many."""
@@ -158,37 +172,6 @@ class PostgresMessageStore:
             await connection.execute(self._queries["make_staging"])
         return bool(is_there or may_be_made)
 
-    async def _add_topic(self, page: "_Page", topic: str, after: str) -> None:
-        """Add the record of one topic, if it is not on an earlier page."""
-        if topic > after and not page.is_full:
-            record = await self.get(topic)
-            if record is not None:
-                page.look_at(record)
-
-    async def _add_range(
-        self, page: "_Page", bounds: tuple[str, str, str | None], pattern: str | None
-    ) -> str | None:
-        """Add records of a range: from a topic on, above another, below a third.
-
-        Returns:
-            Above which topic it goes on; None at the end of the range.
-        """
-        rows_max, size_max = min(page.rows_left, _PAGE_ROWS), page.size_left
-        # Without a pattern everything is wanted, so no more is looked at than there is room for.
-        stretch = rows_max if pattern is None else page.next_stretch()
-        rows = await self._readers.fetch(
-            self._queries["page"], *bounds, pattern, rows_max, stretch, size_max
-        )
-        for *values, is_wanted, is_last in rows:
-            if is_wanted:
-                record = Record(*values)
-                page.look_at(record)
-                rows_max -= 1
-                size_max -= size_of(record)
-            if is_last or rows_max == 0 or size_max <= 0:
-                return str(values[0])
-        return None
-
 
 class _Page:
     """A page that is being filled.
@@ -222,6 +205,66 @@ class _Page:
             self.records.append(record)
             self.rows_left -= 1
             self.size_left -= size_of(record)
+
+
+class _Filling:
+    """Fills a page.
+
+    Args:
+        page: Which.
+        fetch: Runs a statement, and returns its rows.
+        queries: The statements of the table.
+    """
+
+    def __init__(self, page: _Page, fetch: _Fetch, queries: Mapping[str, str]) -> None:
+        self._page = page
+        self._fetch = fetch
+        self._queries = queries
+
+    async def fill(self, topic_filter: str, after: str) -> None:
+        """Add the matching records after that topic, in order of topic."""
+        if not is_wildcard(topic_filter):
+            await self._add_topic(topic_filter, after)
+            return
+        pattern = _pattern(topic_filter) if "+" in topic_filter else None
+        for low, high in topic_ranges(topic_filter):
+            if high is not None and high.endswith("\0"):
+                await self._add_topic(low, after)
+                continue
+            start: str | None = after
+            while start is not None and not self._page.is_full and (high is None or start < high):
+                start = await self._add_range((low, start, high), pattern)
+
+    async def _add_topic(self, topic: str, after: str) -> None:
+        """Add the record of one topic, if it is not on an earlier page."""
+        if topic > after and not self._page.is_full:
+            rows = await self._fetch(self._queries["get"], digest(topic), topic)
+            if rows:
+                self._page.look_at(Record(*rows[0]))
+
+    async def _add_range(
+        self, bounds: tuple[str, str, str | None], pattern: str | None
+    ) -> str | None:
+        """Add records of a range: from a topic on, above another, below a third.
+
+        Returns:
+            Above which topic it goes on; None at the end of the range.
+        """
+        rows_max, size_max = min(self._page.rows_left, _PAGE_ROWS), self._page.size_left
+        # Without a pattern everything is wanted, so no more is looked at than there is room for.
+        stretch = rows_max if pattern is None else self._page.next_stretch()
+        rows = await self._fetch(
+            self._queries["page"], *bounds, pattern, rows_max, stretch, size_max
+        )
+        for *values, is_wanted, is_last in rows:
+            if is_wanted:
+                record = Record(*values)
+                self._page.look_at(record)
+                rows_max -= 1
+                size_max -= size_of(record)
+            if is_last or rows_max == 0 or size_max <= 0:
+                return str(values[0])
+        return None
 
 
 def _pattern(topic_filter: str) -> str:

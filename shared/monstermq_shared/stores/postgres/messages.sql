@@ -155,6 +155,11 @@ FROM (
 WHERE (wanted AND rows_so_far <= $5 AND size_before < $7) OR number = $6
 ORDER BY number;
 
+-- view_marks --
+SELECT partition, reflected FROM watermarks
+JOIN generations ON number = watermarks.generation
+WHERE projection = $1 AND generations.generation = $2 AND reflected IS NOT NULL;
+
 -- count --
 SELECT count(*) FROM (SELECT FROM "{table}" LIMIT $1) AS found;
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-VERSION = 1
+VERSION = 2
 """What this release makes and understands."""
 
 
@@ -29,5 +29,24 @@ class Migration:
         return found
 
 
-MIGRATIONS: Sequence[Migration] = ()
+MIGRATIONS: Sequence[Migration] = (
+    Migration(
+        version=2,
+        once=[
+            'ALTER TABLE watermarks ADD COLUMN log_id text COLLATE "C", '
+            'ADD COLUMN last_id text COLLATE "C", ADD COLUMN runs json',
+        ],
+        of_kind={
+            # One log had one partition, and mostly the first number: that rewrites nothing.
+            "sessions": [
+                'ALTER TABLE "{table}" ADD COLUMN generation smallint NOT NULL DEFAULT 1, '
+                "ADD COLUMN partition integer NOT NULL DEFAULT 0, ADD COLUMN epoch bigint, "
+                "ADD COLUMN run text COLLATE \"C\" NOT NULL DEFAULT ''",
+                'UPDATE "{table}" SET generation = number FROM monstermq_meta '
+                "JOIN generations ON generations.generation = monstermq_meta.generation "
+                "WHERE number <> 1",
+            ]
+        },
+    ),
+)
 """In order of version; the last one leads to ``VERSION``."""

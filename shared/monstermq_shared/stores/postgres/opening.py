@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 
 from monstermq_shared.errors import StoreDamaged
+from monstermq_shared.stores.postgres import log_states, quarantine
 from monstermq_shared.stores.postgres.connection import Connection
 from monstermq_shared.stores.postgres.migrations import MIGRATIONS, VERSION, Migration
 from monstermq_shared.stores.postgres.tables import TableKind, columns
@@ -31,10 +32,12 @@ META_KINDS = (
         create=[_DATABASE["watermarks_table"]],
         columns=columns(
             "projection text, generation smallint, partition integer, reflected bigint, "
-            "restart bigint, version bigint, token text"
+            "restart bigint, version bigint, token text, log_id text, last_id text, runs json"
         ),
         key=["projection", "generation", "partition"],
     ),
+    log_states.FENCES,
+    *quarantine.KINDS,
 )
 
 META_TABLES = {kind.name: kind for kind in META_KINDS}

@@ -70,7 +70,7 @@ class SessionBatch:
         """
         changes = self._changes.values()
         await self._end([key for key, change in changes if change.ended])
-        await self._put("put_sessions", self._session_rows())
+        await self._put("put_sessions", self._session_rows(), *self._place)
         await self._put("put_subscriptions", self._subscription_rows())
         gone = ((key, digest(at)) for key, at, qos in self._subscriptions() if qos is None)
         await self._put("delete_subscriptions", gone)
@@ -270,4 +270,7 @@ def _session_row(session: SessionRow) -> Row:
             else (will.topic, will.payload, will.qos, will.retain)
         ),
         session.incarnation,
+        session.epoch,
+        session.run,
+        session.expiry_s,
     )

@@ -12,6 +12,7 @@ from monstermq_shared.messages import Will
 from monstermq_shared.positions import Mark
 from monstermq_shared.stores.changes import InFlightState, SessionRow, StoredSession
 from monstermq_shared.stores.postgres.connection import Connection
+from monstermq_shared.stores.postgres.rows import Place
 from monstermq_shared.stores.postgres.session_tables import QUERIES, TABLES
 
 logger = logging.getLogger(__name__)
@@ -27,16 +28,18 @@ class PostgresSnapshot:
     Args:
         connection: In a transaction that sees one moment.
         marks: As of that moment.
-        partition: Of which offsets are returned.
+        place: The partition whose sessions and offsets are returned; None if it has no rows.
 
     Attributes:
         marks: The same.
     """
 
-    def __init__(self, connection: Connection, marks: Mapping[str, Mark], partition: int) -> None:
+    def __init__(
+        self, connection: Connection, marks: Mapping[str, Mark], place: Place | None
+    ) -> None:
         self.marks = marks
         self._connection = connection
-        self._partition = partition
+        self._place = place
         self._strangers = 0
 
     async def pages(self) -> AsyncIterator[Sequence[StoredSession]]:
@@ -67,18 +70,22 @@ class PostgresSnapshot:
 
     async def _page(self, after: bytes) -> dict[bytes, StoredSession]:
         """Return the next sessions, by the digest of the client."""
-        rows = await self._connection.fetch(QUERIES["load_sessions"], after, _PAGE_SESSIONS)
+        if self._place is None:
+            return {}
+        rows = await self._connection.fetch(
+            QUERIES["load_sessions"], after, _PAGE_SESSIONS, *self._place
+        )
         page = {row["client_digest"]: _read_session(row) for row in rows}
         if not page:
             return page
-        bounds = (after, max(page))
+        bounds = (after, max(page), *self._place)
         async for rows in self._rows("subscriptions", *bounds):
             for session, topic_filter, qos in self._known(rows, page):
                 session.subscriptions[topic_filter] = qos
-        async for rows in self._rows("open_ids", *bounds, self._partition):
+        async for rows in self._rows("open_ids", *bounds):
             for session, packet_id, offset in self._known(rows, page):
                 session.open_ids[packet_id] = offset
-        async for rows in self._rows("inflight", *bounds, self._partition):
+        async for rows in self._rows("inflight", *bounds):
             for session, packet_id, offset, state in self._known(rows, page):
                 session.in_flight[packet_id] = (offset, InFlightState(state))
         return page
@@ -103,7 +110,7 @@ class PostgresSnapshot:
 
 def _read_session(row: asyncpg.Record) -> StoredSession:
     _, client_id, incarnation, clean, connected, updated_ms, information, *rest = row
-    *will, queued_messages, queued_size = rest
+    *will, queued_messages, queued_size, epoch, run, expiry_s = rest
     return StoredSession(
         row=SessionRow(
             client_id=client_id,
@@ -115,6 +122,9 @@ def _read_session(row: asyncpg.Record) -> StoredSession:
             will=None
             if will[0] is None
             else Will(topic=will[0], payload=will[1], qos=will[2], retain=will[3]),
+            epoch=epoch,
+            run=run,
+            expiry_s=expiry_s,
         ),
         subscriptions={},
         open_ids={},

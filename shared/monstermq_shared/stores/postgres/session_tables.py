@@ -15,7 +15,7 @@ KINDS = (
             "update_time timestamp with time zone, information jsonb, last_will_topic text, "
             "last_will_message bytea, last_will_qos smallint, last_will_retain boolean, "
             "incarnation bigint, queued_messages bigint, queued_size bigint, expiry_s bigint, "
-            "client_digest bytea"
+            "client_digest bytea, generation smallint, partition integer, epoch bigint, run text"
         ),
         key=["client_digest"],
     ),

@@ -66,7 +66,8 @@ class PostgresSessionStore:
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
             marks = await self._tenures.marks(connection, partition)
-            yield PostgresSnapshot(connection, marks, partition.number)
+            place = await self._tenures.find_place(connection, partition)
+            yield PostgresSnapshot(connection, marks, place)
 
     async def page(
         self,

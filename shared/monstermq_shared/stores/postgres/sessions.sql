@@ -2,6 +2,7 @@
 -- A client id may have 65,535 bytes, which no index takes: the key of all these tables is a digest
 -- of it. What waits for a session is counted as it comes and goes, so that a start reads one row a
 -- session, however long its queue is. Rows change often, in place if there is room on their page.
+-- Generation and partition are those of the log that the row was made from.
 CREATE TABLE sessions (
     client_id text COLLATE "C" NOT NULL,
     node_id text COLLATE "C" NOT NULL DEFAULT 'N/A',
@@ -17,7 +18,11 @@ CREATE TABLE sessions (
     queued_messages bigint NOT NULL DEFAULT 0,
     queued_size bigint NOT NULL DEFAULT 0,
     expiry_s bigint,
-    client_digest bytea PRIMARY KEY
+    client_digest bytea PRIMARY KEY,
+    generation smallint NOT NULL DEFAULT 1,
+    partition integer NOT NULL DEFAULT 0,
+    epoch bigint,
+    run text COLLATE "C" NOT NULL DEFAULT ''
 ) WITH (fillfactor = 50);
 
 -- subscriptions_table --
@@ -141,17 +146,19 @@ DELETE FROM sessions WHERE client_digest = ANY($1::bytea[]);
 -- put_sessions --
 INSERT INTO sessions (
     client_digest, client_id, clean_session, connected, update_time, information,
-    last_will_topic, last_will_message, last_will_qos, last_will_retain, incarnation
+    last_will_topic, last_will_message, last_will_qos, last_will_retain, incarnation, epoch, run,
+    expiry_s, generation, partition
 )
 SELECT
     client_digest, client_id, clean, connected, to_timestamp(updated_ms / 1000), information,
-    will_topic, will_payload, will_qos, will_retain, incarnation
+    will_topic, will_payload, will_qos, will_retain, incarnation, epoch, run, expiry_s, $15, $16
 FROM unnest(
     $1::bytea[], $2::text[], $3::boolean[], $4::boolean[], $5::float8[], $6::jsonb[], $7::text[],
-    $8::bytea[], $9::smallint[], $10::boolean[], $11::bigint[]
+    $8::bytea[], $9::smallint[], $10::boolean[], $11::bigint[], $12::bigint[], $13::text[],
+    $14::bigint[]
 ) AS new (
     client_digest, client_id, clean, connected, updated_ms, information, will_topic, will_payload,
-    will_qos, will_retain, incarnation
+    will_qos, will_retain, incarnation, epoch, run, expiry_s
 )
 ON CONFLICT (client_digest) DO UPDATE SET
     clean_session = excluded.clean_session,
@@ -162,7 +169,12 @@ ON CONFLICT (client_digest) DO UPDATE SET
     last_will_message = excluded.last_will_message,
     last_will_qos = excluded.last_will_qos,
     last_will_retain = excluded.last_will_retain,
-    incarnation = excluded.incarnation;
+    incarnation = excluded.incarnation,
+    epoch = excluded.epoch,
+    run = excluded.run,
+    expiry_s = excluded.expiry_s,
+    generation = excluded.generation,
+    partition = excluded.partition;
 
 -- put_subscriptions --
 INSERT INTO subscriptions (client_digest, topic_digest, client_id, topic, qos)
@@ -304,21 +316,24 @@ SELECT
     client_digest, client_id, incarnation, clean_session, connected,
     (extract(epoch FROM update_time) * 1000)::bigint AS updated_ms, information,
     last_will_topic, last_will_message, last_will_qos, last_will_retain,
-    queued_messages, queued_size
-FROM sessions WHERE client_digest > $1 ORDER BY client_digest LIMIT $2;
+    queued_messages, queued_size, epoch, run, expiry_s
+FROM sessions WHERE client_digest > $1 AND generation = $3 AND partition = $4
+ORDER BY client_digest LIMIT $2;
 
 -- load_subscriptions --
--- What belongs to clients from after one digest up to another.
+-- What belongs to clients from after one digest up to another, but for those of other partitions.
 SELECT client_digest, array_to_string(topic, '/'), qos
-FROM subscriptions WHERE client_digest > $1 AND client_digest <= $2;
+FROM subscriptions AS mine WHERE client_digest > $1 AND client_digest <= $2 AND {here};
 
 -- load_open_ids --
 SELECT client_digest, packet_id, position
-FROM open_ids WHERE client_digest > $1 AND client_digest <= $2 AND partition = $3;
+FROM open_ids AS mine
+WHERE client_digest > $1 AND client_digest <= $2 AND partition = $4 AND {here};
 
 -- load_inflight --
 SELECT client_digest, packet_id, position, state
-FROM inflight WHERE client_digest > $1 AND client_digest <= $2 AND partition = $3;
+FROM inflight AS mine
+WHERE client_digest > $1 AND client_digest <= $2 AND partition = $4 AND {here};
 
 -- page --
 -- The last two columns are the QoS of the delivery and the size of the record.

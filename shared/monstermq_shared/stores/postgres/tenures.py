@@ -1,13 +1,15 @@
 """Tenures in PostgreSQL: who may commit what, and how far it has come."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from monstermq_shared.errors import StoreConflict
 from monstermq_shared.positions import Mark, Partition
 from monstermq_shared.stores.changes import Commit, CommitResult, Tenure
 from monstermq_shared.stores.postgres.connection import Connection
+from monstermq_shared.stores.postgres.log_states import QUERIES as LOG_QUERIES
+from monstermq_shared.stores.postgres.log_states import begin_rows, columns_of
 from monstermq_shared.stores.postgres.readers import changed_rows
 from monstermq_shared.stores.postgres.rows import Place
 from monstermq_shared.stores.sql import load_queries
@@ -69,10 +71,7 @@ class Tenures:
             raise ValueError("a tenure is of at least one projection")
         token = secrets.token_hex(8)
         await connection.execute(_QUERIES["lock_watermarks"])
-        generation = partition.generation
-        number = await connection.fetchval(_QUERIES["find_generation"], generation)
-        if number is None:
-            number = await connection.fetchval(_QUERIES["add_generation"], generation)
+        number = await self._number(connection, partition.generation)
         rows = await connection.fetch(
             _QUERIES["begin"], [*set(projections)], number, partition.number, token
         )
@@ -88,6 +87,23 @@ class Tenures:
             version=rows[0]["version"] if rows else 0,
         )
 
+    async def begin_marks(
+        self, connection: Connection, log_id: str, starts: Mapping[Partition, Mapping[str, int]]
+    ) -> None:
+        """Say where projections without a mark begin, in a transaction that is open."""
+        await connection.execute(_QUERIES["lock_watermarks"])
+        for generation, rows in begin_rows(starts).items():
+            number = await self._number(connection, generation)
+            await connection.execute(LOG_QUERIES["begin_marks"], *rows, number, log_id)
+
+    async def _number(self, connection: Connection, generation: str) -> int:
+        """Return the number of a generation, added if it is new; the tables are locked."""
+        number: int | None = await connection.fetchval(_QUERIES["find_generation"], generation)
+        if number is None:
+            number = await connection.fetchval(_QUERIES["add_generation"], generation)
+        assert number is not None
+        return number
+
     async def claim(self, connection: Connection, tenure: Tenure, commit: Commit) -> bool:
         """Move the marks, in a transaction that is open, on condition that the tenure is not over.
 
@@ -99,6 +115,7 @@ class Tenures:
             _QUERIES["claim"],
             *await self._key(connection, tenure),
             *(tenure.token, tenure.version, commit.upto, restart),
+            *columns_of(commit.log),
         )
         return changed_rows(status) == len(set(tenure.projections))
 
