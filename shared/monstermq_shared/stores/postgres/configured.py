@@ -8,10 +8,11 @@ from monstermq_shared.stores.postgres.database import PostgresDatabase
 
 
 async def open_configured(config: BrokerConfig, needed: StoresNeeded) -> Database:
-    """Open it; see ``PostgresDatabase.open``."""
+    """Open it; see ``PostgresDatabase.open``. On the Kafka bus several processes share it."""
     return await PostgresDatabase.open(
         postgres_connection(config),
         session_store=needed.session_store,
         message_stores=needed.message_stores,
         archive_stores=needed.archive_stores,
+        exclusive=not config.kafka.bus.enabled,
     )
