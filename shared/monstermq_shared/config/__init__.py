@@ -7,11 +7,23 @@ from monstermq_shared.config.durations import format_duration, parse_duration
 from monstermq_shared.config.fields import (
     LOG_LEVEL_NAMES,
     LogFormat,
+    ProjectorKind,
     QueuePolicy,
     StoreType,
     format_log_level,
     parse_log_level,
 )
+from monstermq_shared.config.kafka import (
+    Kafka,
+    KafkaArchive,
+    KafkaBus,
+    KafkaSecurity,
+    SaslMechanism,
+    SecurityProtocol,
+    parse_servers,
+    record_bytes_max,
+)
+from monstermq_shared.config.kafka_names import CONSUMER, PRODUCER
 from monstermq_shared.config.limits import KIB, Limits
 from monstermq_shared.config.loading import LoadedConfig, embedded_default, load_config
 from monstermq_shared.config.runnable import check_runnable, unsupported
@@ -19,13 +31,12 @@ from monstermq_shared.config.sections import (
     ArchiveGroup,
     BrokerConfig,
     CrateDB,
-    Kafka,
-    KafkaBus,
     Log,
     Mcp,
     Metrics,
     MongoDB,
     Postgres,
+    Projector,
     Queue,
     Sparkplug,
     SQLite,
@@ -35,13 +46,17 @@ from monstermq_shared.config.sections import (
 )
 
 __all__ = [
+    "CONSUMER",
     "KIB",
     "LOG_LEVEL_NAMES",
+    "PRODUCER",
     "ArchiveGroup",
     "BrokerConfig",
     "CrateDB",
     "Kafka",
+    "KafkaArchive",
     "KafkaBus",
+    "KafkaSecurity",
     "Limits",
     "LoadedConfig",
     "Log",
@@ -50,9 +65,13 @@ __all__ = [
     "Metrics",
     "MongoDB",
     "Postgres",
+    "Projector",
+    "ProjectorKind",
     "Queue",
     "QueuePolicy",
     "SQLite",
+    "SaslMechanism",
+    "SecurityProtocol",
     "Sparkplug",
     "StoreType",
     "Sys",
@@ -65,5 +84,7 @@ __all__ = [
     "load_config",
     "parse_duration",
     "parse_log_level",
+    "parse_servers",
+    "record_bytes_max",
     "unsupported",
 ]

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 
 from monstermq_shared.config.fields import Section, StoreType, yaml_name
+from monstermq_shared.config.kafka_checks import kafka_problems, kafka_warnings
 from monstermq_shared.config.limits import broken_relations
 from monstermq_shared.config.postgres_urls import ConnectionSettings, parse_url
-from monstermq_shared.config.sections import ArchiveGroup, BrokerConfig
+from monstermq_shared.config.sections import BrokerConfig, enabled_groups, group_path
 from monstermq_shared.config.validation import refuse
 from monstermq_shared.errors import ConfigError, InvalidTopic
 from monstermq_shared.topics import check_topic_filter
@@ -37,6 +38,7 @@ def check_consistent(config: BrokerConfig, *, cluster: bool) -> None:
     problems += _group_problems(config)
     problems += _url_problems(config)
     problems += _sharing_problems(config, cluster=cluster)
+    problems += kafka_problems(config)
     problems += broken_relations(config.limits, config.max_message_size_kb)
     refuse(problems)
 
@@ -63,34 +65,17 @@ def warnings_of(config: BrokerConfig) -> list[str]:
         )
     warnings += [
         f"{path} ({group.name}) keeps nothing: set LastValType, ArchiveType or both"
-        for path, group in _enabled_groups(config)
+        for path, group in enabled_groups(config)
         if group.last_val_type is StoreType.NONE and group.archive_type is StoreType.NONE
     ]
-    if config.kafka.bus.enabled:
-        warnings += [
-            f"{path}.LastValType is MEMORY: only the process that folds the group's messages "
-            "knows its last values"
-            for path, group in _enabled_groups(config)
-            if group.last_val_type is StoreType.MEMORY
-        ]
-    return warnings
-
-
-def _group_path(index: int) -> str:
-    return f"ArchiveGroups[{index}]"
-
-
-def _enabled_groups(config: BrokerConfig) -> Iterator[tuple[str, ArchiveGroup]]:
-    for index, group in enumerate(config.archive_groups):
-        if group.enabled:
-            yield _group_path(index), group
+    return [*warnings, *kafka_warnings(config)]
 
 
 def stores_of(config: BrokerConfig) -> Iterator[tuple[str, StoreType]]:
     """Yield (key, type) of every store that would be opened."""
     yield "SessionStoreType", config.session_store_type
     yield "RetainedStoreType", config.retained_store_type
-    for path, group in _enabled_groups(config):
+    for path, group in enabled_groups(config):
         yield f"{path}.LastValType", group.last_val_type
         yield f"{path}.ArchiveType", group.archive_type
 
@@ -103,6 +88,8 @@ def _port_problems(config: BrokerConfig) -> Iterator[str]:
         ports["MCP.Port"] = config.mcp.port
     if config.metrics.enabled:
         ports["Metrics.Port"] = config.metrics.port
+    if config.kafka.bus.enabled:
+        ports["Projector.Port"] = config.projector.port
     users: dict[int, list[str]] = {}
     for key, port in ports.items():
         users.setdefault(port, []).append(key)
@@ -133,14 +120,14 @@ def _group_problems(config: BrokerConfig) -> Iterator[str]:
     for index, group in enumerate(config.archive_groups):
         if names.pop(group.name.casefold(), 1) > 1:
             yield (
-                f"{_group_path(index)}.Name {group.name} is the name of another group too "
+                f"{group_path(index)}.Name {group.name} is the name of another group too "
                 "(case does not count): rename one of them"
             )
         for position, topic_filter in enumerate(group.topic_filter):
             try:
                 check_topic_filter(topic_filter, levels_max=config.limits.topic_levels)
             except InvalidTopic as exc:
-                yield f"{_group_path(index)}.TopicFilter[{position}]: {exc}"
+                yield f"{group_path(index)}.TopicFilter[{position}]: {exc}"
 
 
 def postgres_connection(config: BrokerConfig) -> ConnectionSettings:
@@ -162,19 +149,17 @@ def _url_problems(config: BrokerConfig) -> Iterator[str]:
 
 def _sharing_problems(config: BrokerConfig, *, cluster: bool) -> Iterator[str]:
     """Yield where a store that belongs to one process would have to be shared."""
-    if cluster:
-        for key, store in stores_of(config):
-            if store is StoreType.SQLITE:
-                yield (
-                    f"{key} is SQLITE, which the nodes of a cluster cannot share: use POSTGRES, "
-                    "CRATEDB or MONGODB, or start without -cluster"
-                )
-    if (cluster or config.kafka.bus.enabled) and config.retained_store_type is StoreType.MEMORY:
-        reason = "-cluster" if cluster else "Kafka.Bus.Enabled"
-        yield (
-            f"RetainedStoreType is MEMORY, which processes do not share, and {reason} means "
-            "several of them: use POSTGRES, CRATEDB or MONGODB"
-        )
+    if not (cluster or config.kafka.bus.enabled):
+        return
+    reason = "-cluster" if cluster else "Kafka.Bus.Enabled"
+    way_out = "start without -cluster" if cluster else "set Kafka.Bus.Enabled to false"
+    for key, store in stores_of(config):
+        private = store is StoreType.MEMORY and key == "RetainedStoreType"
+        if store is StoreType.SQLITE or private:
+            yield (
+                f"{key} is {store}, which processes do not share, and {reason} means several of "
+                f"them: use POSTGRES, CRATEDB or MONGODB, or {way_out}"
+            )
 
 
 def _is_loopback(address: str) -> bool:

@@ -97,6 +97,13 @@ class QueuePolicy(StrEnum):
     DROP_NEWEST = "DROP_NEWEST"
 
 
+class ProjectorKind(StrEnum):
+    """What a projector makes of the logs."""
+
+    VIEWS = "VIEWS"
+    SESSIONS = "SESSIONS"
+
+
 class LogFormat(StrEnum):
     """How a log line is written."""
 
@@ -104,7 +111,7 @@ class LogFormat(StrEnum):
     JSON = "JSON"
 
 
-def _choice(
+def choice(
     *members: StrEnum, instead: Mapping[str, str] | None = None
 ) -> tuple[BeforeValidator, WithJsonSchema]:
     """Accept the names of these members, in any case and with ``-`` for ``_``.
@@ -114,13 +121,14 @@ def _choice(
         instead: What to write for a name that is not among them and is tried all the same.
     """
     names = {member.value: member for member in members}
+    spellings = {name.replace("-", "_"): member for name, member in names.items()}
     others = instead or {}
 
     def choose(value: object) -> StrEnum:
         if isinstance(value, str):
             name = value.strip().upper().replace("-", "_")
-            if name in names:
-                return names[name]
+            if name in spellings:
+                return spellings[name]
             hint = f"; {others[name]}" if name in others else suggestion(value, names)
             raise ValueError(f"cannot be {value[:40]!r}{hint}")
         raise ValueError(f"must be one of {', '.join(names)}")
@@ -132,15 +140,16 @@ _RDBMS = (StoreType.POSTGRES, StoreType.CRATEDB, StoreType.MONGODB, StoreType.SQ
 
 SessionStore = Annotated[
     StoreType,
-    *_choice(*_RDBMS, instead={"MEMORY": "use SQLITE with SQLite: { Path: ':memory:' }"}),
+    *choice(*_RDBMS, instead={"MEMORY": "use SQLITE with SQLite: { Path: ':memory:' }"}),
 ]
-RetainedStore = Annotated[StoreType, *_choice(StoreType.MEMORY, StoreType.HAZELCAST, *_RDBMS)]
+RetainedStore = Annotated[StoreType, *choice(StoreType.MEMORY, StoreType.HAZELCAST, *_RDBMS)]
 LastValueStore = Annotated[
-    StoreType, *_choice(StoreType.NONE, StoreType.MEMORY, StoreType.HAZELCAST, *_RDBMS)
+    StoreType, *choice(StoreType.NONE, StoreType.MEMORY, StoreType.HAZELCAST, *_RDBMS)
 ]
-ArchiveStoreType = Annotated[StoreType, *_choice(StoreType.NONE, StoreType.KAFKA, *_RDBMS)]
-Policy = Annotated[QueuePolicy, *_choice(*QueuePolicy)]
-Format = Annotated[LogFormat, *_choice(*LogFormat)]
+ArchiveStoreType = Annotated[StoreType, *choice(StoreType.NONE, StoreType.KAFKA, *_RDBMS)]
+Policy = Annotated[QueuePolicy, *choice(*QueuePolicy)]
+Kind = Annotated[ProjectorKind, *choice(*ProjectorKind)]
+Format = Annotated[LogFormat, *choice(*LogFormat)]
 
 
 def _check_setting(value: object) -> object:

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from pydantic.json_schema import GenerateJsonSchema
 
 from monstermq_shared.config.durations import format_duration
+from monstermq_shared.config.kafka_names import CONSUMER, PRODUCER
 from monstermq_shared.config.sections import BrokerConfig
 
 SCHEMA_FILE = Path("schemas/settings.json")
@@ -80,7 +81,7 @@ def _plain_schema() -> Schema:
 
 
 def _tables() -> Iterator[str]:
-    """Yield the lines of one table for the top level, and one for each section."""
+    """Yield the lines of one table for the top level, one for each section, and Kafka's names."""
     schema = _plain_schema()
     definitions: Schema = schema["$defs"]
     waiting = [("Top level", schema)]
@@ -97,6 +98,11 @@ def _tables() -> Iterator[str]:
             required = key in section.get("required", ())
             default = "required" if required else _default_text(field, reference)
             yield f"| `{key}` | {kind} | {default} | {field['description']} |"
+        yield ""
+    for names in (PRODUCER, CONSUMER):
+        yield from (f"### {names.path}", "", "| name | value | meaning |", "|---|---|---|")
+        for name, known in names.known.items():
+            yield f"| `{name}` | {known.values.text} | {known.meaning} |"
         yield ""
 
 

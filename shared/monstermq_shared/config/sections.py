@@ -3,7 +3,7 @@
 pydantic-settings merges what the environment and the file say into one ``BrokerConfig``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Annotated, Any, Self
 
@@ -22,22 +22,24 @@ from monstermq_shared.config.fields import (
     FileName,
     Flag,
     Format,
+    Kind,
     LastValueStore,
     LogFormat,
     LogLevel,
     Policy,
     Port,
+    ProjectorKind,
     QueuePolicy,
     RetainedStore,
     Section,
     SessionStore,
-    Setting,
     StoreType,
     Text,
     WebOrigin,
     matching,
     parse_log_level,
 )
+from monstermq_shared.config.kafka import Kafka
 from monstermq_shared.config.limits import MAX_MESSAGE_SIZE_KB, Limits
 
 ALL_INTERFACES = "0.0.0.0"  # noqa: S104 - the original's behaviour; loading warns about it
@@ -92,28 +94,6 @@ class SQLite(Section):
     def in_memory(self) -> bool:
         """Whether nothing of it survives the process."""
         return self.path == ":memory:"
-
-
-class KafkaBus(Section):
-    """How the Kafka bus is used."""
-
-    enabled: Flag = False
-    """Send every message through one Kafka topic instead of the internal bus."""
-    topic: Text = "monster"
-    """The Kafka topic that carries them."""
-    partitions: Annotated[int, Field(strict=True, ge=1, le=10_000)] = 12
-    """Partitions the topic is created with; never changed in place."""
-    producer_config: dict[str, Setting] = Field(default_factory=dict)
-    """Kafka producer settings by their Kafka names: batch.size, linger.ms, compression.type."""
-
-
-class Kafka(Section):
-    """The Kafka cluster, for archive groups of type KAFKA and for the bus."""
-
-    servers: Text = "localhost:9092"
-    """Bootstrap servers, host:port, separated by commas."""
-    bus: KafkaBus = KafkaBus()
-    """Kafka as the message bus."""
 
 
 class ArchiveGroup(Section):
@@ -203,6 +183,17 @@ class Queue(Section):
     """How long a session outlives its connection, in time that passed; absent: for ever."""
 
 
+class Projector(Section):
+    """The service that turns the Kafka bus into rows."""
+
+    kinds: Annotated[tuple[Kind, ...], Field(min_length=1)] = tuple(ProjectorKind)
+    """What this one does: VIEWS are the messages' tables, SESSIONS what clients left behind."""
+    port: Port = 9465
+    """The port of its /health, /ready and /metrics; 0 is off."""
+    bind_address: Address = LOCALHOST
+    """The interface it listens on; `localhost` is 127.0.0.1 and ::1."""
+
+
 class Metrics(Section):
     """The small HTTP server with /health, /ready and /metrics."""
 
@@ -268,6 +259,8 @@ class BrokerConfig(BaseSettings, Section):
     """The SQLite database, for stores of type SQLITE."""
     kafka: Kafka = Kafka()
     """The Kafka cluster, for archives of type KAFKA and for the bus."""
+    projector: Projector = Projector()
+    """What turns the Kafka bus into rows."""
     sparkplug_metric_expansion: Sparkplug = Sparkplug()
     """Sparkplug B metrics as topics of their own."""
     mcp: Mcp = Mcp()
@@ -315,3 +308,15 @@ class BrokerConfig(BaseSettings, Section):
         if layers is None:
             return (init_settings,)
         return tuple(InitSettingsSource(settings_cls, dict(layer)) for layer in layers)
+
+
+def group_path(index: int) -> str:
+    """Return the path of an archive group, by its place in the list."""
+    return f"ArchiveGroups[{index}]"
+
+
+def enabled_groups(config: BrokerConfig) -> Iterator[tuple[str, ArchiveGroup]]:
+    """Yield (path, group) of every archive group that exists."""
+    for index, group in enumerate(config.archive_groups):
+        if group.enabled:
+            yield group_path(index), group

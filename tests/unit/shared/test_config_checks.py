@@ -66,7 +66,6 @@ def refusal(text: str, *, cluster: bool = False) -> str:
             "Limits: {InFlightPerClient: 10, PendingMessagesPerClient: 9}\n",
             "Limits.PendingMessagesPerClient is 9, less than Limits.InFlightPerClient",
         ),
-        ("Kafka: {Servers: k, Bus: {Enabled: true}}\n", "RetainedStoreType is MEMORY"),
     ],
 )
 def test_a_contradiction_is_refused_with_the_key_and_the_fix(text: str, problem: str) -> None:
@@ -85,7 +84,7 @@ def test_two_ports_that_are_off_do_not_clash() -> None:
 def test_every_store_that_a_cluster_cannot_share_is_named() -> None:
     group = "ArchiveGroups: [{Name: a, LastValType: SQLITE}, {Name: b, ArchiveType: SQLITE}]\n"
     message = refusal(SQLITE + group, cluster=True)
-    assert "SessionStoreType is SQLITE, which the nodes of a cluster cannot share" in message
+    assert "SessionStoreType is SQLITE, which processes do not share, and -cluster" in message
     assert "ArchiveGroups[0].LastValType is SQLITE" in message
     assert "ArchiveGroups[1].ArchiveType is SQLITE" in message
     assert "RetainedStoreType is MEMORY, which processes do not share, and -cluster" in message
@@ -158,20 +157,11 @@ def test_retained_messages_that_nobody_said_to_forget_are_warned_of() -> None:
             "without Kafka.Servers: using localhost:9092",
         ),
         (
-            "RetainedStoreType: SQLITE\nKafka: {Bus: {Enabled: true}}\n",
-            "Kafka.Bus.Enabled is true without Kafka.Servers",
-        ),
-        (
             "Postgres: {Url: 'jdbc:postgresql://h/d?reWriteBatchedInserts=true'}\n",
             "Postgres.Url: reWriteBatchedInserts means nothing to this broker",
         ),
         ("QueuedMessagesEnabled: false\n", "QoS 1 and 2 messages are lost to sessions"),
         ("ArchiveGroups: [{Name: a}]\n", "ArchiveGroups[0] (a) keeps nothing"),
-        (
-            "RetainedStoreType: SQLITE\nKafka: {Servers: k, Bus: {Enabled: true}}\n"
-            "ArchiveGroups: [{Name: a, LastValType: MEMORY}]\n",
-            "ArchiveGroups[0].LastValType is MEMORY: only the process that folds",
-        ),
     ],
 )
 def test_what_may_surprise_is_warned_of(text: str, warning: str) -> None:
@@ -210,7 +200,6 @@ def test_the_embedded_default_runs() -> None:
             "ArchiveGroups[0].LastValType: CRATEDB",
         ),
         ("ArchiveGroups: [{Name: a, ArchiveType: KAFKA}]\n", "ArchiveGroups[0].ArchiveType: KAFKA"),
-        ("RetainedStoreType: SQLITE\nKafka: {Bus: {Enabled: true}}\n", "Kafka.Bus.Enabled"),
     ],
 )
 def test_what_this_release_cannot_run_loads_and_is_refused_at_start(text: str, key: str) -> None:
@@ -220,6 +209,12 @@ def test_what_this_release_cannot_run_loads_and_is_refused_at_start(text: str, k
     assert "not available in this release" in message
     with pytest.raises(ConfigError, match="not available in this release"):
         check_runnable(loaded)
+
+
+def test_the_kafka_bus_loads_and_is_refused_at_start() -> None:
+    loaded = load(POSTGRES + "Kafka: {Servers: k, Bus: {Enabled: true}}\n")
+    (message,) = unsupported(loaded)
+    assert message.startswith("Kafka.Bus.Enabled: the Kafka bus is not available in this release")
 
 
 def test_a_cluster_is_refused_at_start() -> None:

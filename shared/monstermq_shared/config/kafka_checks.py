@@ -1,0 +1,166 @@
+"""What a configuration may not say of Kafka, and what is allowed there and may still surprise."""
+
+from collections.abc import Iterator
+
+from monstermq_shared.config.fields import ProjectorKind, StoreType
+from monstermq_shared.config.kafka import (
+    SESSIONS_SUFFIX,
+    KafkaBus,
+    KafkaSecurity,
+    SaslMechanism,
+    SecurityProtocol,
+    record_bytes_max,
+)
+from monstermq_shared.config.kafka_names import CONSUMER, PRODUCER
+from monstermq_shared.config.limits import KIB
+from monstermq_shared.config.sections import BrokerConfig, enabled_groups
+
+_HOUR_S = 3_600
+
+
+def kafka_problems(config: BrokerConfig) -> Iterator[str]:
+    """Yield a line for each contradiction, with the key and the fix."""
+    bus = config.kafka.bus
+    yield from PRODUCER.problems(bus.producer_config)
+    yield from CONSUMER.problems(bus.consumer_config)
+    yield from _login_problems(config.kafka.security)
+    yield from _certificate_problems(config.kafka.security)
+    yield from _copies_problems(config)
+    yield from _time_problems(bus)
+    yield from _size_problems(config)
+    yield from _topic_problems(config)
+    kinds = config.projector.kinds
+    if len(set(kinds)) < len(kinds):
+        yield f"Projector.Kinds says the same twice: write each of {', '.join(ProjectorKind)} once"
+
+
+def kafka_warnings(config: BrokerConfig) -> Iterator[str]:
+    """Yield what is allowed and may still surprise, one sentence each."""
+    bus = config.kafka.bus
+    if not bus.enabled:
+        return
+    for path, group in enabled_groups(config):
+        if group.last_val_type is StoreType.MEMORY:
+            yield (
+                f"{path}.LastValType is MEMORY: each process that answers for its last values "
+                "folds them by itself, from what Kafka still has"
+            )
+    if PRODUCER.arguments(bus.producer_config).get("acks") == 1:
+        yield (
+            "Kafka.Bus.ProducerConfig: acks is 1: an acknowledged message is lost if the server "
+            "that took it dies before another has copied it; leave acks out for all"
+        )
+    security = config.kafka.security
+    plain = security.mechanism is SaslMechanism.PLAIN
+    if plain and security.protocol is SecurityProtocol.SASL_PLAINTEXT:
+        yield (
+            "Kafka.Security: PLAIN over SASL_PLAINTEXT sends the password in clear; use SASL_SSL, "
+            "or SCRAM-SHA-512"
+        )
+
+
+def _login_problems(security: KafkaSecurity) -> Iterator[str]:
+    where = "Kafka.Security"
+    if security.protocol.logs_in:
+        for key, value in (("User", security.user), ("Pass", security.password)):
+            if value is None:
+                yield f"{where}.{key} is missing: Protocol {security.protocol} logs in with it"
+        return
+    for key, name in (("User", "user"), ("Pass", "password"), ("Mechanism", "mechanism")):
+        if name in security.model_fields_set:
+            yield (
+                f"{where}.{key} means nothing with Protocol {security.protocol}, which does not "
+                "log in: use SASL_SSL or SASL_PLAINTEXT, or leave it out"
+            )
+
+
+def _certificate_problems(security: KafkaSecurity) -> Iterator[str]:
+    where = "Kafka.Security"
+    files = {
+        "CaFile": security.ca_file,
+        "CertFile": security.cert_file,
+        "KeyFile": security.key_file,
+        "KeyPassword": security.key_password,
+    }
+    written = {key: value for key, value in files.items() if value is not None}
+    if not security.protocol.encrypts:
+        for key in written:
+            yield (
+                f"{where}.{key} means nothing with Protocol {security.protocol}, which is not "
+                "TLS: use SSL or SASL_SSL, or leave it out"
+            )
+        return
+    for key in ("KeyFile", "KeyPassword"):
+        if key in written and "CertFile" not in written:
+            yield f"{where}.{key} needs {where}.CertFile"
+    for key, value in written.items():
+        if isinstance(value, str) and value.lower().endswith((".jks", ".p12", ".pfx")):
+            yield (
+                f"{where}.{key} must be PEM: keytool -importkeystore makes PKCS#12 of JKS, and "
+                "openssl pkcs12 -nodes makes PEM of that"
+            )
+
+
+def _copies_problems(config: BrokerConfig) -> Iterator[str]:
+    bus = config.kafka.bus
+    if bus.min_insync_replicas is None:
+        return
+    if bus.replication is None:
+        yield "Kafka.Bus.MinInsyncReplicas needs Kafka.Bus.Replication, which may not be less"
+    elif bus.min_insync_replicas > bus.replication:
+        yield (
+            f"Kafka.Bus.MinInsyncReplicas is {bus.min_insync_replicas}, more than the "
+            f"{bus.replication} of Kafka.Bus.Replication: nothing could be written"
+        )
+
+
+def _time_problems(bus: KafkaBus) -> Iterator[str]:
+    if bus.retention_hours and bus.retention_hours * _HOUR_S <= 2 * bus.lateness_s:
+        yield (
+            f"Kafka.Bus.RetentionHours is {bus.retention_hours}, no more than twice "
+            f"Kafka.Bus.LatenessS ({bus.lateness_s}): keep records longer, or use a smaller "
+            "LatenessS"
+        )
+    if bus.lease_s >= bus.lateness_s:
+        yield (
+            f"Kafka.Bus.LeaseS is {bus.lease_s}, not less than Kafka.Bus.LatenessS "
+            f"({bus.lateness_s}): make it less"
+        )
+
+
+def _size_problems(config: BrokerConfig) -> Iterator[str]:
+    """Yield where the largest message would not fit."""
+    bus = config.kafka.bus
+    needed = record_bytes_max(config.max_message_size_kb)
+    why = f"less than the {needed} bytes that a record of MaxMessageSizeKb may have"
+    waiting_kb = bus.in_flight_kb_per_partition
+    if bus.enabled and waiting_kb * KIB < needed:
+        yield (
+            f"Kafka.Bus.InFlightKbPerPartition is {waiting_kb}, {why}: "
+            f"write {-(-needed // KIB)} or more"
+        )
+    if not list(PRODUCER.problems(bus.producer_config)):
+        size = PRODUCER.arguments(bus.producer_config).get("max_request_size", needed)
+        if isinstance(size, int) and size < needed:
+            yield f"{PRODUCER.path}: max.request.size is {size}, {why}: leave it out"
+
+
+def _topic_problems(config: BrokerConfig) -> Iterator[str]:
+    """Yield where an archive group's topic is one of the bus, or none that Kafka would take."""
+    bus = config.kafka.bus
+    # Kafka takes no name that differs from another's in these two only.
+    taken = {name.replace(".", "_") for name in (bus.topic, bus.topic + SESSIONS_SUFFIX)}
+    for path, group in enabled_groups(config):
+        if group.archive_type is not StoreType.KAFKA:
+            continue
+        if group.name.startswith("__"):
+            yield (
+                f"{path}.Name {group.name} cannot be a topic, which ArchiveType KAFKA makes of "
+                "it: topics that begin with __ are Kafka's own; rename the group"
+            )
+        if bus.enabled and group.name.replace(".", "_") in taken:
+            yield (
+                f"{path}.Name {group.name} is the name of a topic of the bus (Kafka.Bus.Topic "
+                f"{bus.topic}), and ArchiveType KAFKA writes to the topic of its name: rename the "
+                "group"
+            )
