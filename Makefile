@@ -8,7 +8,7 @@ PYTHONS := /usr/bin/python3.11 /usr/bin/python3 python3.11 python3.12 python3.13
 FIT := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(or $(shell for p in $(PYTHONS); do $$p -c "$(FIT)" 2>&- && echo $$p && break; done),python3)
 
-.PHONY: run setup postgres test test-faults tools check lint types layers format bench lock build clean
+.PHONY: run setup postgres kafka test test-faults tools check lint types layers format bench lock build clean
 
 run: $(VENV)/.run
 	$(VENV)/bin/monstermq $(ARGS)
@@ -18,6 +18,10 @@ setup: $(VENV)/.dev
 postgres: setup
 	scripts/install-test-tools postgresql
 	@$(PY) -m tests.support.try_postgres
+
+kafka: setup
+	scripts/install-test-tools kafka
+	@$(PY) -m tests.support.try_kafka
 
 test: setup check tools
 	$(PY) -m pytest

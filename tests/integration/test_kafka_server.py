@@ -1,7 +1,13 @@
 """What the other tests rely on: real Kafka servers, alone and in a cluster, open and secured."""
 
 import asyncio
+import os
+import shlex
+import signal
+import socket
 import ssl
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +15,7 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
+from tests.support.broker import free_ports
 from tests.support.certificates import CertificateAuthority
 from tests.support.kafka import (
     MECHANISMS,
@@ -19,6 +26,7 @@ from tests.support.kafka import (
     Security,
 )
 from tests.support.kafka_tools import create_topic
+from tests.support.repository import ROOT
 
 BOUND_S = 60.0
 
@@ -93,6 +101,43 @@ async def test_a_cluster_goes_on_without_the_leader(kafka_cluster: KafkaCluster)
         await producer.send_and_wait("kept", b"2", partition=0)
     survivor = kafka_cluster.server(leader % 3 + 1)
     assert survivor.consume("kept", 2) == ["1", "2"]
+
+
+def test_make_kafka_serves_until_it_is_told_to_stop() -> None:
+    port = str(free_ports(1)[0])
+    serving = subprocess.Popen(
+        [sys.executable, "-m", "tests.support.try_kafka"],
+        cwd=ROOT,
+        env={**os.environ, "KAFKA_PORT": port},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert serving.stdout is not None
+        said = [serving.stdout.readline().strip() for _ in range(4)]
+        assert f"127.0.0.1:{port}" in said[0]
+        assert said[2].startswith(f"MONSTERMQ_KAFKA__SERVERS=127.0.0.1:{port} make run ")
+        asyncio.run(create_topic(f"127.0.0.1:{port}", "monster"))
+        asyncio.run(send(f"127.0.0.1:{port}", "monster", '{"topic": "a"}'))
+        command = said[3].removesuffix(" | jq .")
+        assert command.startswith("scripts/kafka-console-consumer ")
+        shown = subprocess.run(
+            [*shlex.split(command), "--max-messages", "1"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=BOUND_S,
+            check=True,
+        )
+        assert shown.stdout == '{"topic": "a"}\n'
+        assert shown.stderr == "Processed a total of 1 messages\n"
+        serving.send_signal(signal.SIGINT)
+        assert serving.wait(BOUND_S) == 0
+        with pytest.raises(OSError, match="refused"):
+            socket.create_connection(("127.0.0.1", int(port)))
+    finally:
+        serving.kill()
+        serving.communicate()
 
 
 @pytest.fixture(scope="module")
