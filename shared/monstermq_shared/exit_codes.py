@@ -28,3 +28,7 @@ class ExitCode(IntEnum):
     """The database's server cannot be reached, or does not let us in."""
     STORE_OF_ANOTHER_LOG = 10
     """The database's rows are of another log; ``monstermq db adopt`` gives it to this one."""
+    BUS_UNREACHABLE = 11
+    """Kafka cannot be reached, or does not let us in."""
+    BUS_MISMATCH = 12
+    """Kafka's topics, limits or clock are not what the configuration says; nothing was changed."""

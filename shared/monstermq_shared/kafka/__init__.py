@@ -1,0 +1,1 @@
+"""Clients of Kafka: what the bus and the archives have in common."""
