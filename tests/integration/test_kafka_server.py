@@ -27,6 +27,7 @@ from tests.support.kafka import (
 )
 from tests.support.kafka_tools import create_topic
 from tests.support.repository import ROOT
+from tests.support.try_kafka import TOPIC
 
 BOUND_S = 60.0
 
@@ -117,8 +118,8 @@ def test_make_kafka_serves_until_it_is_told_to_stop() -> None:
         said = [serving.stdout.readline().strip() for _ in range(4)]
         assert f"127.0.0.1:{port}" in said[0]
         assert said[2].startswith(f"MONSTERMQ_KAFKA__SERVERS=127.0.0.1:{port} make run ")
-        asyncio.run(create_topic(f"127.0.0.1:{port}", "monster"))
-        asyncio.run(send(f"127.0.0.1:{port}", "monster", '{"topic": "a"}'))
+        asyncio.run(create_topic(f"127.0.0.1:{port}", TOPIC))
+        asyncio.run(send(f"127.0.0.1:{port}", TOPIC, '{"topic": "a"}'))
         command = said[3].removesuffix(" | jq .")
         assert command.startswith("scripts/kafka-console-consumer ")
         shown = subprocess.run(

@@ -13,6 +13,8 @@ from tests.support.kafka import KafkaServer
 from tests.support.kafka_tools import VERSION, KafkaFailed
 
 PORT = 9092
+TOPIC = "monstermq-stream"
+"""The bus topic of ``examples/config-kafka-bus.yaml``."""
 
 
 def main() -> int:
@@ -46,7 +48,7 @@ def _instructions(port: int) -> str:
             f"Kafka {VERSION} runs on {address}; Ctrl-C stops it and deletes its data.",
             "",
             f'  {elsewhere}make run ARGS="-config examples/config-kafka-bus.yaml"',
-            f"  scripts/kafka-console-consumer --bootstrap-server {address} --topic monster "
+            f"  scripts/kafka-console-consumer --bootstrap-server {address} --topic {TOPIC} "
             "--from-beginning | jq .",
         ]
     )
