@@ -10,12 +10,12 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Self
 
-from monstermq_shared.bus import murmur2
 from monstermq_shared.bus.ports import RecordBatch, Stamp
 from monstermq_shared.bus.ring import BATCH_RECORDS_MAX, Ring, RingEntry, placed, size_of, unread
 from monstermq_shared.bus.room import Room
 from monstermq_shared.bus.runs import Runs
 from monstermq_shared.errors import BusGap, BusUnavailable
+from monstermq_shared.kafka import murmur2
 from monstermq_shared.positions import Position
 from monstermq_shared.records import Record
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from monstermq_shared.bus.murmur2 import murmur2, partition_of
+from monstermq_shared.kafka.murmur2 import murmur2, partition_of
 
 
 @pytest.mark.parametrize(
