@@ -8,7 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from monstermq_shared.errors import StoreUnavailable
+from monstermq_shared.errors import MonsterError, StoreUnavailable
 from monstermq_shared.retries import pause
 
 logger = logging.getLogger(__name__)
@@ -27,10 +27,12 @@ class Outage:
 
     Args:
         name: Whose it is, as the log names it.
+        passing: What ``repeat`` takes for an error that passes.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, passing: type[MonsterError] = StoreUnavailable) -> None:
         self.reasons: dict[str, str] = {}
+        self._passing = passing
         self._name = name
         self._failures = 0
         self._given_up: set[str] = set()
@@ -96,7 +98,7 @@ class Outage:
         while True:
             try:
                 result = await attempt()
-            except StoreUnavailable as exc:
+            except self._passing as exc:
                 self.failed(what, exc)
                 after_failure()
                 await pause(failures)

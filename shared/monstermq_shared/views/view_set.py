@@ -1,6 +1,8 @@
 """The views in one database: what they want, and what a commit changes in all of them."""
 
-from collections.abc import Callable, Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import attrgetter
 from typing import TypeAlias
 
 from monstermq_shared.config import StoreType
@@ -81,17 +83,39 @@ class ViewSet:
         # Of a topic whose retained messages only are taken, a message has to have the flag.
         return [at for at in records if takes(at.topic) >= TAKES_EVERY - at.retained]
 
-    def fold(self, records: Sequence[Record], upto: int) -> Commit:
+    def each(self) -> list["ViewSet"]:
+        """Return every view as a set of its own."""
+        singles = [ViewSet([view], []) for view in self._messages]
+        return singles + [ViewSet([], [view]) for view in self._archives]
+
+    def fold(
+        self, records: Sequence[Record], upto: int, starts: Mapping[str, int] | None = None
+    ) -> Commit:
         """Fold records into a commit.
 
         Args:
             records: In order of offset.
             upto: The next offset: what the marks become.
+            starts: Projection -> the first offset it folds; one that is not there folds all.
         """
-        messages = {view.store: view.projection.fold(records) for view in self._messages}
-        archives = {view.store: view.projection.fold(records) for view in self._archives}
+        at = starts or {}
+        messages = {
+            view.store: view.projection.fold(_from(records, at.get(view.projection.name, 0)))
+            for view in self._messages
+        }
+        archives = {
+            view.store: view.projection.fold(_from(records, at.get(view.projection.name, 0)))
+            for view in self._archives
+        }
         return Commit(
             upto=upto,
             messages={name: changes for name, changes in messages.items() if changes},
             archives={name: changes for name, changes in archives.items() if changes},
         )
+
+
+def _from(records: Sequence[Record], start: int) -> Sequence[Record]:
+    """Return the records from an offset on."""
+    if not records or records[0].offset >= start:
+        return records
+    return records[bisect_left(records, start, key=attrgetter("offset")) :]

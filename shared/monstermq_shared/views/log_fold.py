@@ -1,0 +1,303 @@
+"""What views make of one partition of a log that others write: which records count, and when.
+
+A pure fold: entries in, batches of records out, in the order of the log. Nothing here knows of
+databases or of Kafka.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from monstermq_shared.bus.control import decode_facts
+from monstermq_shared.bus.facts import Fact, Marker
+from monstermq_shared.bus.fences import Fences
+from monstermq_shared.bus.header import FOREIGN_FLAGS, KIND_SHIFT, RETAIN, STAMPED, Kind
+from monstermq_shared.bus.ports import Entry
+from monstermq_shared.bus.runs import Runs
+from monstermq_shared.errors import InvalidRecord, UnknownFact
+from monstermq_shared.records import Record, StampedRecord, size_of
+from monstermq_shared.stores.changes import LogState, Quarantined, StoredLogState
+from monstermq_shared.views.view_set import TAKES_EVERY, ViewSet
+
+RECORDS_MAX = 5_000
+"""Records after which a batch ends (P5): each is at most one row of each view."""
+
+SIZE_MAX = 4 * 1024 * 1024
+"""Bytes of records (``size_of``) after which it ends as well."""
+
+DECISIONS_MAX = 100_000
+"""Topics for which it is remembered whether a view takes them; past it all are forgotten."""
+
+
+@dataclass(slots=True, kw_only=True)
+class FoldCounts:
+    """What a fold has met so far; every number only grows.
+
+    Attributes:
+        records: Entries read, those included that no view wants.
+        doubles: Entries that did not count because they had been there (R1).
+        fenced: Publishes and markers of dead connections that did not count (R3).
+        quarantined: Entries that are no record of ours.
+    """
+
+    records: int = 0
+    doubles: int = 0
+    fenced: int = 0
+    quarantined: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class Batch:
+    """What is committed together.
+
+    Attributes:
+        upto: The next offset: what the marks become.
+        records: Those that count and that a view wants, in order; perhaps others too.
+        quarantined: What is no record.
+        state: What is kept with the marks.
+        oldest_ms: The time of the first entry in it, -1 if there is none.
+    """
+
+    upto: int
+    records: Sequence[Record]
+    quarantined: Sequence[Quarantined]
+    state: LogState
+    oldest_ms: int
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it only moves the marks."""
+        return not (self.records or self.quarantined)
+
+
+@dataclass(slots=True)
+class _Open:
+    """The batch that is being filled."""
+
+    records: list[Record] = field(default_factory=list)
+    quarantined: list[Quarantined] = field(default_factory=list)
+    marked: dict[str, tuple[int, int]] = field(default_factory=dict)
+    size: int = 0
+    oldest_ms: int = -1
+
+
+Describe: TypeAlias = Callable[[Entry, str], Quarantined]
+"""Entry and reason -> what is kept of an entry that is no record."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSettings:
+    """What all partitions of a log have in common.
+
+    Attributes:
+        log_id: Which log it is, to be kept with the marks.
+        lateness_ms: L: how late an append can land (R7).
+        describe: See above.
+    """
+
+    log_id: str
+    lateness_ms: int
+    describe: Describe
+
+
+class LogFold:
+    """Folds one partition for the views of one database.
+
+    Args:
+        log: The log.
+        views: Tell which topics they want.
+        next_offset: Where it begins.
+        kept: What was kept there (R1, R3); None where nothing was.
+        counts: Where what it meets is counted.
+
+    Attributes:
+        next_offset: The offset of the next entry.
+    """
+
+    def __init__(
+        self,
+        log: LogSettings,
+        views: ViewSet,
+        next_offset: int,
+        kept: LogState | StoredLogState | None = None,
+        counts: FoldCounts | None = None,
+    ) -> None:
+        """Begin where marks stand.
+
+        Raises:
+            ValueError: What is kept makes no sense.
+        """
+        fences = {} if kept is None else kept.fences
+        marks = ((client_id, *at) for client_id, at in fences.items())
+        self.next_offset = next_offset
+        self.counts = counts or FoldCounts()
+        self._last: Entry | str | None = None if kept is None else kept.last_id
+        self._log_id = log.log_id
+        self._describe = log.describe
+        self._views = views
+        self._runs = Runs.load({} if kept is None else kept.runs, log.lateness_ms)
+        self._fences = Fences.load(marks, log.lateness_ms)
+        self._keep_ms = 2 * log.lateness_ms
+        self._takes: dict[bytes, int] = {}
+        self._open = _Open()
+
+    @property
+    def last_id(self) -> str | None:
+        """``id_of`` the entry below ``next_offset``; None if that is not known."""
+        last = self._last
+        return last if last is None or isinstance(last, str) else id_of(last)
+
+    @property
+    def oldest_ms(self) -> int:
+        """The time of the first entry that no batch has yet, -1 if there is none."""
+        return self._open.oldest_ms
+
+    @property
+    def holds_rows(self) -> bool:
+        """Whether ``flush`` would give more than marks."""
+        return bool(self._open.records or self._open.quarantined)
+
+    def fold(self, entries: Sequence[Entry]) -> Iterator[Batch]:
+        """Take entries; yield the batches that become full. What remains is for ``flush``.
+
+        Args:
+            entries: The next ones, from ``next_offset`` on, without a hole.
+
+        Raises:
+            UnknownFact: At ``next_offset`` stands a control record that this release cannot read
+                (R6). What is below may be flushed; the partition must stop there.
+        """
+        for entry in entries:
+            self._take(entry)
+            self._last = entry
+            self.next_offset = entry.offset + 1
+            self.counts.records += 1
+            at = self._open
+            if len(at.records) >= RECORDS_MAX or at.size >= SIZE_MAX:
+                yield self.flush()
+
+    def flush(self) -> Batch:
+        """Return the batch of what there is, and begin another."""
+        at, self._open = self._open, _Open()
+        return Batch(
+            upto=self.next_offset,
+            records=at.records,
+            quarantined=at.quarantined,
+            state=LogState(
+                log_id=self._log_id,
+                last_id=self.last_id,
+                runs=self._runs.dump(),
+                fences=at.marked,
+                fences_from_ms=max(0, self._runs.newest_ms - self._keep_ms),
+            ),
+            oldest_ms=at.oldest_ms,
+        )
+
+    def skip_to(self, offset: int) -> None:
+        """Go on at an offset above, because what is below is not in the log any more (P7)."""
+        self.next_offset = offset
+        self._last = None
+
+    # -- one entry -------------------------------------------------------------------------------
+
+    def _take(self, entry: Entry) -> None:
+        flags = entry.flags
+        if self._open.oldest_ms < 0:
+            self._open.oldest_ms = entry.time_ms
+        if flags == FOREIGN_FLAGS:
+            self._decode(entry)
+            return
+        # Before R1 notes it: what stops the partition has to count when it is read again.
+        facts = _facts_of(entry) if flags >> KIND_SHIFT else ()
+        if not self._runs.is_new(entry.writer, entry.sequence, entry.time_ms):  # R1
+            self.counts.doubles += 1
+        elif flags >> KIND_SHIFT:
+            self._take_facts(facts, entry.time_ms)
+        elif self._is_wanted(entry.topic, flags):
+            self._take_message(entry)
+
+    def _is_wanted(self, topic: bytes, flags: int) -> bool:
+        takes = self._takes.get(topic)
+        if takes is None:
+            takes = self._decide(topic)
+        return takes >= TAKES_EVERY - (flags & RETAIN == RETAIN)
+
+    def _decide(self, topic: bytes) -> int:
+        try:
+            takes = self._views.takes(topic.decode())
+        except (UnicodeDecodeError, IndexError):
+            # No topic at all: whoever decodes the record will say so.
+            takes = TAKES_EVERY
+        if len(self._takes) >= DECISIONS_MAX:
+            self._takes.clear()
+        self._takes[topic] = takes
+        return takes
+
+    def _take_message(self, entry: Entry) -> None:
+        record = self._decode(entry)
+        if record is None:
+            return
+        if entry.flags & STAMPED and not self._is_admitted(entry, record):
+            return
+        self._open.records.append(record)
+        self._open.size += size_of(record)
+
+    def _is_admitted(self, entry: Entry, record: Record) -> bool:
+        """R3: a stamped publish is fenced by a newer marker of its client."""
+        if not isinstance(record, StampedRecord):
+            self._quarantine(entry, "its header says it is stamped, and it has no epoch")
+            return False
+        if self._fences.admits(record.client_id, record.epoch):
+            return True
+        self.counts.fenced += 1
+        return False
+
+    def _take_facts(self, facts: Sequence[Fact], time_ms: int) -> None:
+        for fact in facts:
+            if isinstance(fact, Marker):
+                self._mark(fact, time_ms)
+
+    def _mark(self, marker: Marker, time_ms: int) -> None:
+        """R3: a marker is fenced by a newer one, and fences what is older."""
+        if self._fences.mark(marker.client_id, marker.epoch, time_ms):
+            self._open.marked[marker.client_id] = marker.epoch, time_ms
+        else:
+            self.counts.fenced += 1
+
+    def _decode(self, entry: Entry) -> Record | None:
+        try:
+            return entry.record()
+        except InvalidRecord as exc:
+            self._quarantine(entry, str(exc))
+            return None
+
+    def _quarantine(self, entry: Entry, reason: str) -> None:
+        self.counts.quarantined += 1
+        record = self._describe(entry, reason)
+        self._open.quarantined.append(record)
+        self._open.size += len(record.key) + len(record.value)
+
+
+def _facts_of(entry: Entry) -> Sequence[Fact]:
+    """Return what a control record says that views have to know.
+
+    Raises:
+        UnknownFact: That cannot be known (R6).
+    """
+    kind = entry.flags >> KIND_SHIFT
+    if kind == Kind.ACKS:
+        return ()
+    if kind != Kind.CONTROL:
+        raise UnknownFact(f"a record of kind {kind}, which this release does not know in this log")
+    try:
+        return decode_facts(entry.record().payload)
+    except InvalidRecord as exc:
+        # It may have been a cut: to pass it over would be a guess.
+        raise UnknownFact(f"a control record that cannot be read: {exc}") from exc
+
+
+def id_of(entry: Entry) -> str:
+    """Return what tells an entry from another that might stand at its offset one day (P1)."""
+    if entry.foreign:
+        return f"{entry.time_ms}::"
+    return f"{entry.time_ms}:{entry.writer.hex()}:{entry.sequence}"

@@ -1,0 +1,216 @@
+"""Lanes: views that are committed together; apart, once the store has refused a record of one."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from monstermq_shared.errors import StoreConflict, StoreError
+from monstermq_shared.positions import Partition
+from monstermq_shared.retries import telling_when_late
+from monstermq_shared.stores.changes import Commit, LogState, Quarantined, Tenure
+from monstermq_shared.stores.outages import COMMITS, Outage
+from monstermq_shared.stores.ports import Database
+from monstermq_shared.views.log_fold import Batch, FoldCounts, LogFold, LogSettings
+from monstermq_shared.views.log_loading import Loaded
+from monstermq_shared.views.view_set import ViewSet
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, kw_only=True)
+class CommitCounts:
+    """What was committed; every number only grows.
+
+    Attributes:
+        rows: Rows written.
+        commits: Transactions that succeeded.
+        failures: Those that failed and were repeated.
+    """
+
+    rows: int = 0
+    commits: int = 0
+    failures: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class Lane:
+    """Views that are committed together.
+
+    Attributes:
+        views: They.
+        tenure: The right to.
+        starts: Projection -> the offset it begins at, of those that are ahead of the others.
+        reflected: Up to where their rows reflect the log.
+        stopped: Why nothing is committed any more; None if all is well.
+    """
+
+    views: ViewSet
+    tenure: Tenure
+    starts: Mapping[str, int]
+    reflected: int
+    stopped: str | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Lanes:
+    """All views of one database, in one partition: the ``Work`` of their follower.
+
+    Attributes:
+        views: They.
+        log: What is followed.
+        database: Where they are.
+        partition: Of the log.
+        outage: Told of what fails.
+        counts: What was committed.
+        folds: What was met in the log.
+        lanes: One, until the store refuses a record of a view.
+        kept: What was kept with the last batch.
+    """
+
+    views: ViewSet
+    log: LogSettings
+    database: Database
+    partition: Partition
+    outage: Outage
+    counts: CommitCounts
+    folds: FoldCounts
+    lanes: list[Lane] = field(default_factory=list)
+    kept: LogState | None = None
+
+    @property
+    def projections(self) -> Sequence[str]:
+        """See ``Work``."""
+        return self.views.names
+
+    def begin(self, loaded: Loaded) -> LogFold:
+        """Begin with all views in one lane."""
+        marks, begin = loaded.tenure.marks, loaded.begin
+        starts = {name: at.reflected for name, at in marks.items() if at.reflected > begin}
+        lane = Lane(views=self.views, tenure=loaded.tenure, starts=starts, reflected=begin)
+        self.lanes, self.kept = [lane], None
+        return LogFold(self.log, self.views, begin, loaded.lowest, self.folds)
+
+    @property
+    def stopped(self) -> list[str]:
+        """Why views are not committed any more."""
+        return [lane.stopped for lane in self.lanes if lane.stopped is not None]
+
+    @property
+    def all_stopped(self) -> bool:
+        """Whether no view is committed any more."""
+        return all(lane.stopped is not None for lane in self.lanes)
+
+    def reflected(self) -> dict[str, int]:
+        """Return projection -> up to where its rows reflect the log."""
+        return {
+            name: max(lane.reflected, lane.starts.get(name, 0))
+            for lane in self.lanes
+            for name in lane.views.names
+        }
+
+    goes_on_behind_gaps = True
+
+    async def at_end(self, elapsed_s: float) -> None:
+        """Do nothing: no view waits for time to pass."""
+
+    async def commit(self, batch: Batch) -> None:
+        """Commit a batch in every lane, again and again while the database is unavailable.
+
+        A view whose record the store refuses is stopped; the others go on.
+
+        Raises:
+            StoreConflict: The tenure is over.
+        """
+        quarantined = batch.quarantined
+        for lane in list(self.lanes):
+            if lane.stopped is None:
+                await self._commit_lane(lane, batch, quarantined)
+                quarantined = ()
+        self.kept = batch.state
+
+    async def _commit_lane(
+        self, lane: Lane, batch: Batch, quarantined: Sequence[Quarantined]
+    ) -> None:
+        commit = lane.views.fold(batch.records, batch.upto, lane.starts)
+        commit.log, commit.quarantined = batch.state, quarantined
+        try:
+            await self._write(lane, commit)
+        except StoreConflict:
+            raise
+        except StoreError as exc:
+            await self._refused(lane, batch, quarantined, exc)
+
+    async def _write(self, lane: Lane, commit: Commit) -> None:
+        await self.outage.repeat(COMMITS, partial(self._try, lane, commit), self._count_failure)
+        lane.reflected = commit.upto
+        lane.starts = {name: at for name, at in lane.starts.items() if at > commit.upto}
+        self.counts.commits += 1
+        self.counts.rows += commit.rows
+
+    async def _try(self, lane: Lane, commit: Commit) -> None:
+        with telling_when_late(partial(self.outage.late, COMMITS)):
+            await self.database.commit(lane.tenure, commit)
+
+    def _count_failure(self) -> None:
+        self.counts.failures += 1
+
+    # -- what the store refuses ------------------------------------------------------------------
+
+    async def _refused(
+        self, lane: Lane, batch: Batch, quarantined: Sequence[Quarantined], error: StoreError
+    ) -> None:
+        """Part the views, so that only the one whose record is refused stops (V1)."""
+        views = lane.views.each()
+        if len(views) == 1:
+            await self._stop(lane, batch, error)
+            return
+        logger.warning(
+            "partition %d: the database refuses a commit; its views (%s) are committed one by one "
+            "from now on: %s",
+            self.partition.number,
+            ", ".join(lane.views.names),
+            error,
+        )
+        self.lanes.remove(lane)
+        for view in views:
+            tenure = await self._begin(view)
+            starts = {name: at for name, at in lane.starts.items() if name in view.names}
+            single = Lane(views=view, tenure=tenure, starts=starts, reflected=lane.reflected)
+            self.lanes.append(single)
+            await self._commit_lane(single, batch, quarantined)
+            quarantined = () if single.stopped is None else quarantined
+
+    async def _begin(self, views: ViewSet) -> Tenure:
+        async def attempt() -> Tenure:
+            return await self.database.begin(self.partition, views.names)
+
+        return await self.outage.repeat(COMMITS, attempt, self._count_failure)
+
+    async def _stop(self, lane: Lane, batch: Batch, error: StoreError) -> None:
+        """Commit what is below the refused record, and name that."""
+        (name,) = lane.views.names
+        records = batch.records
+        done, refused = 0, len(records)
+        while refused - done > 1:
+            middle = (done + refused) // 2
+            commit = lane.views.fold(records[done:middle], records[middle].offset, lane.starts)
+            # What R1 knew before the batch: it must not take the rest of it for doubles.
+            kept = self.kept
+            commit.log = None if kept is None else replace(kept, last_id=None, fences={})
+            try:
+                await self._write(lane, commit)
+            except StoreConflict:
+                raise
+            except StoreError as exc:
+                refused, error = middle, exc
+            else:
+                done = middle
+        where = (
+            f"position {self.partition.number}:{records[done].offset} "
+            f"(topic {records[done].topic!r:.200})"
+            if records
+            else f"the marks at {self.partition.number}:{batch.upto}"
+        )
+        lane.stopped = f"{name} is stopped: the database refuses {where}: {error}"
+        logger.error("%s", lane.stopped)

@@ -1,0 +1,136 @@
+"""P1: where the views of a database go on in one partition of a log, and whether it is that log."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from monstermq_shared.errors import StartupError
+from monstermq_shared.exit_codes import ExitCode
+from monstermq_shared.positions import Partition
+from monstermq_shared.stores.changes import StoredLogState, Tenure
+from monstermq_shared.stores.ports import Database, KeepsLogState
+
+logger = logging.getLogger(__name__)
+
+
+class Bounds(NamedTuple):
+    """What a partition has.
+
+    Attributes:
+        first: The first offset that can be read.
+        end: The offset that the next record gets.
+    """
+
+    first: int
+    end: int
+
+
+class LogSource(Protocol):
+    """A log, as whoever follows it may ask it and direct the reading."""
+
+    async def bounds(self, partition: int) -> Bounds:
+        """Return what there is now.
+
+        Raises:
+            BusUnavailable: Nobody answers.
+        """
+        ...
+
+    async def read_from(self, partition: int, offset: int) -> None:
+        """Let what is delivered next begin at an offset.
+
+        Raises:
+            BusUnavailable: Nobody answers.
+        """
+        ...
+
+    def hold(self, partition: int) -> None:
+        """Deliver nothing more of a partition."""
+        ...
+
+
+class SharedDatabase(Database, KeepsLogState, Protocol):
+    """A database that several processes commit to."""
+
+
+class Loaded(NamedTuple):
+    """Where a partition's views stand.
+
+    Attributes:
+        tenure: The right to commit all of them; its ``marks`` say where each stands.
+        lowest: What is kept with the lowest of the marks, from which on is read.
+    """
+
+    tenure: Tenure
+    lowest: StoredLogState
+
+    @property
+    def begin(self) -> int:
+        """Where reading begins."""
+        return self.lowest.mark.restart
+
+
+async def begin_views(
+    database: SharedDatabase,
+    log_id: str,
+    partition: Partition,
+    projections: Sequence[str],
+    end: int,
+) -> Loaded:
+    """Begin a tenure; a view that has no mark yet begins at the log's end.
+
+    Args:
+        database: Where the views are.
+        log_id: Which log it is.
+        partition: Of it.
+        projections: The views.
+        end: The partition's end.
+
+    Raises:
+        StoreUnavailable: The database cannot be reached now.
+        StartupError: The marks are of another log.
+        StoreError: It refuses.
+    """
+    await database.begin_marks(log_id, {partition: dict.fromkeys(projections, end)})
+    tenure = await database.begin(partition, projections)
+    # From here on nobody else commits what they say.
+    kept = await database.log_states(partition)
+    states = {name: kept[name] for name in projections}
+    _refuse_other_log(log_id, partition, states)
+    return Loaded(tenure, min(states.values(), key=_restart))
+
+
+def refuse_shorter_log(partition: Partition, bounds: Bounds, tenure: Tenure) -> None:
+    """Refuse a log that ends below what the views reflect of it (P1).
+
+    Raises:
+        StartupError: It has been made again, or has lost records.
+    """
+    highest = max(mark.reflected for mark in tenure.marks.values())
+    if bounds.end < highest:
+        raise another_log(
+            partition, f"it ends at {bounds.end}, and the views reflect it up to {highest}"
+        )
+
+
+def another_log(partition: Partition, why: str) -> StartupError:
+    """Return the error for a log that is not the one the rows come from."""
+    return StartupError(
+        f"partition {partition.number} of {partition.generation} is not the log that the views "
+        f"come from: {why}. The topic was deleted and made again, or has lost records. Give the "
+        "bus another topic (Kafka.Bus.Topic) and the database to it (monstermq db adopt), or use "
+        "another database",
+        exit_code=ExitCode.STORE_OF_ANOTHER_LOG,
+    )
+
+
+def _refuse_other_log(
+    log_id: str, partition: Partition, states: Mapping[str, StoredLogState]
+) -> None:
+    for name, state in states.items():
+        if state.log_id not in {None, log_id}:
+            raise another_log(partition, f"{name} is of {state.log_id}")
+
+
+def _restart(state: StoredLogState) -> int:
+    return state.mark.restart
