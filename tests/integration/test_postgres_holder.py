@@ -169,10 +169,10 @@ async def test_a_connection_that_the_server_still_holds_for_ours_is_ended(
     """We have lost it, and the server has not noticed: it holds our lock, and locks on rows."""
     database = await open_database(postgres_schema)
     tenure = await database.begin(PARTITION, ["sessions"])
-    async with database._writer.connection() as lost:
+    async with database._writers[0].connection() as lost:
         await lost.execute("BEGIN")
         await lost.execute("UPDATE watermarks SET version = version + 1")
-        database._writer._connection = None
+        database._writers[0]._connection = None
     async with asyncio.timeout(BOUND_S):
         await database.commit(tenure, full_commit(1))
     assert lost.is_closed()
@@ -186,8 +186,8 @@ async def test_the_lock_is_taken_again_without_a_commit(postgres_schema: str, pr
         assert await connection.fetchval(LOCKS) == 1
         proxy.cut()
         with suppress(StoreUnavailable):  # it may not know yet
-            await database._writer.ping()
-        await database._writer.ping()
+            await database._writers[0].ping()
+        await database._writers[0].ping()
         assert await connection.fetchval(LOCKS) == 1
     await database.close()
 

@@ -332,7 +332,7 @@ async def test_no_temporary_table_stays_for_months(
     await check_many_messages(database)
     assert await sql.fetchval(temporary) == 1
     monkeypatch.setattr(writer, "CLEAR_S", 0.0)
-    await database._writer.ping()
+    await database._writers[0].ping()
     assert await sql.fetchval(temporary) == 0
     await commit_messages(database, *(make_record(50_000 + i, f"c/{i}") for i in range(600)))
     assert len(await database.message_store(RETAINED).find("c/#", after="", limit=700)) == 600

@@ -39,6 +39,11 @@ from monstermq_shared.stores.sql import load_queries, table_names
 STATEMENT_TIMEOUT_S = 60.0
 """How long the server may work on one statement."""
 
+WRITERS_SHARED = 2
+"""Connections that commit for a log of several partitions, each for its share of them. One keeps a
+core of the server busy, and while it does the process makes what the other one sends: measured on
+two cores, 1.5 times the rows of one connection, and no more with three or four."""
+
 _QUERIES = load_queries(__package__, "database.sql")
 
 
@@ -67,7 +72,8 @@ class PostgresDatabase:
         self._holder = Holder(where) if exclusive else None
         self._tenures = Tenures(where)
         self._readers = Readers(self._connect_reader, where)
-        self._writer = Writer(self._connect_writer, self._holder, where)
+        count = 1 if exclusive else WRITERS_SHARED
+        self._writers = [Writer(self._connect_writer, self._holder, where) for _ in range(count)]
         self.sessions = PostgresSessionStore(self._readers, self._tenures)
         self._messages = {
             name: PostgresMessageStore(name, tables[name], self._readers) for name in message_stores
@@ -135,7 +141,7 @@ class PostgresDatabase:
             StoreConflict: Another broker holds the database now.
             StoreError: The server refuses.
         """
-        async with self._writer.transaction() as connection:
+        async with self._writer_of(partition).transaction() as connection:
             return await self._tenures.begin(connection, partition, projections)
 
     async def commit(self, tenure: Tenure, commit: Commit) -> CommitResult:
@@ -151,22 +157,23 @@ class PostgresDatabase:
                 lost commits.
             StoreDamaged: The server's data is corrupt, or somebody has changed a table: stop.
         """
-        async with self._writer.connection() as connection:
+        writer = self._writer_of(tenure.partition)
+        async with writer.connection() as connection:
             try:
-                return await self._commit(connection, tenure, commit, careful=False)
+                return await self._commit(writer, connection, tenure, commit)
             except asyncpg.UniqueViolationError:
                 # Some of its rows are there already.
-                await self._writer.roll_back(connection)
-                return await self._commit(connection, tenure, commit, careful=True)
+                await writer.roll_back(connection)
+                return await self._commit(writer, connection, tenure, commit, careful=True)
             except asyncpg.PostgresError as exc:
                 if may_be_altered(exc):
-                    await self._writer.roll_back(connection)
+                    await writer.roll_back(connection)
                     await opening.check(connection, self._where, self._tables)
                 raise
 
     async def begin_marks(self, log_id: str, starts: Mapping[Partition, Mapping[str, int]]) -> None:
         """Say where projections begin that have no mark yet; those that have one keep it."""
-        async with self._writer.transaction() as connection:
+        async with self._writers[0].transaction() as connection:
             await self._tenures.begin_marks(connection, log_id, starts)
 
     async def log_states(self, partition: Partition) -> Mapping[str, StoredLogState]:
@@ -201,12 +208,12 @@ class PostgresDatabase:
         Raises:
             StartupError: It belongs to another.
         """
-        async with self._writer.transaction() as connection:
+        async with self._writers[0].transaction() as connection:
             await log_states.belong_to(connection, self._where, generation)
 
     async def adopt(self, generation: str | None) -> str | None:
         """Make it another log's, or nobody's; return whose it was. Rows stay as they are."""
-        async with self._writer.transaction() as connection:
+        async with self._writers[0].transaction() as connection:
             owner = await log_states.read_owner(connection)
             if owner != generation:
                 await connection.execute(log_states.QUERIES["set_owner"], generation)
@@ -228,7 +235,7 @@ class PostgresDatabase:
 
     async def begin_boot(self, log: Log) -> None:
         """Remember that a run with this boot number begins, before any of its offsets is used."""
-        async with self._writer.transaction() as connection:
+        async with self._writers[0].transaction() as connection:
             await connection.execute(_QUERIES["begin_boot"], log.generation, log.boot)
 
     async def size(self) -> int:
@@ -251,7 +258,8 @@ class PostgresDatabase:
             self._pinging.cancel()
             await asyncio.wait([self._pinging])
             self._pinging = None
-        await self._writer.close()
+        for writer in self._writers:
+            await writer.close()
         await self._readers.close()
 
     async def _start(self, kinds: Mapping[str, TableKind]) -> None:
@@ -267,27 +275,36 @@ class PostgresDatabase:
         forget_lost_waits(asyncio.get_running_loop())
         try:
             with translated_at_start(self._where):
-                await self._writer.start(prepare)
+                await self._writers[0].start(prepare)
         except StoreConflict as exc:
             raise StartupError(str(exc), exit_code=ExitCode.STORE_IN_USE) from exc
         self._keeps_sessions = kinds.keys() >= session_tables.TABLES.keys()
         self._pinging = asyncio.create_task(self._ping())
 
+    def _writer_of(self, partition: Partition) -> Writer:
+        return self._writers[partition.number % len(self._writers)]
+
     async def _commit(
-        self, connection: Connection, tenure: Tenure, commit: Commit, *, careful: bool
+        self,
+        writer: Writer,
+        connection: Connection,
+        tenure: Tenure,
+        commit: Commit,
+        *,
+        careful: bool = False,
     ) -> CommitResult:
         while True:
             await connection.execute("BEGIN")
             if await self._tenures.claim(connection, tenure, commit):
                 break
             earlier, earlier_result = await self._tenures.earlier(connection, tenure)
-            await self._writer.commit(connection)
+            await writer.commit(connection)
             self._tenures.settle(tenure)
             if earlier == commit:
                 return earlier_result
         result = await self._apply(connection, tenure, commit, careful=careful)
         self._tenures.suspect(tenure, commit, result)
-        await self._writer.commit(connection)
+        await writer.commit(connection)
         self._tenures.settle(tenure)
         return result
 
@@ -316,7 +333,7 @@ class PostgresDatabase:
             await asyncio.sleep(PING_S)
             # Whoever commits next is told.
             with suppress(StoreError):
-                await self._writer.ping()
+                await self._writers[0].ping()
 
     async def _connect_reader(self) -> Connection:
         return await connect(self._settings, statement_timeout_s=STATEMENT_TIMEOUT_S, durable=False)
