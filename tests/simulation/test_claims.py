@@ -106,8 +106,7 @@ class Worker:
         """Fold some records; return the wills to append, and what to commit after them."""
         stop = min(len(self.world.facts), self.position + self.world.chance.randrange(1, 6))
         for offset in range(self.position, stop):
-            for index, fact in enumerate(self.world.facts[offset]):
-                self.claims.take(fact, offset, index, NOON_MS + offset)
+            self.claims.take(self.world.facts[offset], offset, NOON_MS + offset)
         self.position = stop
         changes, wills = self.claims.flush()
         published = (

@@ -150,11 +150,12 @@ class LogFollower(Generic[B]):
         begin = partial(
             begin_views, desk.database, desk.log_id, self.partition, self._work.projections
         )
-        end = (await self._ask_log()).end
-        loaded = await desk.outage.repeat("loads", partial(begin, end), _nothing)
+        found = await self._ask_log()
+        start = found.end if self._work.begins_at_end else found.first
+        loaded = await desk.outage.repeat("loads", partial(begin, start), _nothing)
         bounds = await self._ask_log()
         refuse_shorter_log(self.partition, bounds, loaded.tenure)
-        fold = self._fold = self._work.begin(loaded)
+        fold = self._fold = await self._work.begin(loaded)
         if bounds.first > fold.next_offset:
             self._skip_gap(fold, bounds.first)
             await self._work.commit(fold.flush())
@@ -207,13 +208,16 @@ class LogFollower(Generic[B]):
                 raise _Stopped("; ".join(self._work.stopped))
 
     async def _look_at_the_end(self, fold: Fold[B]) -> None:
-        """Tell the work how long nothing has come, as far as the log answered."""
+        """Tell the work how long there was nothing more to fold, as far as the log answered.
+
+        Also while something is committed: with many clients that come and go that is always.
+        """
         loop = asyncio.get_running_loop()
         seen_s = None
         while True:
             await asyncio.sleep(LOOK_S)
             end = self._desk.ends.get(self.partition.number)
-            if end is None or end > fold.next_offset or self.is_busy or fold.holds_rows:
+            if end is None or end > fold.next_offset or not self._inbox.empty():
                 seen_s = None
                 continue
             now_s = loop.time()

@@ -83,7 +83,7 @@ class Lanes:
         """See ``Work``."""
         return self.views.names
 
-    def begin(self, loaded: Loaded) -> LogFold:
+    async def begin(self, loaded: Loaded) -> LogFold:
         """Begin with all views in one lane."""
         marks, begin = loaded.tenure.marks, loaded.begin
         starts = {name: at.reflected for name, at in marks.items() if at.reflected > begin}
@@ -110,6 +110,7 @@ class Lanes:
         }
 
     goes_on_behind_gaps = True
+    begins_at_end = True
 
     async def at_end(self, elapsed_s: float) -> None:
         """Do nothing: no view waits for time to pass."""

@@ -75,23 +75,23 @@ async def begin_views(
     log_id: str,
     partition: Partition,
     projections: Sequence[str],
-    end: int,
+    start: int,
 ) -> Loaded:
-    """Begin a tenure; a view that has no mark yet begins at the log's end.
+    """Begin a tenure, and what has no mark yet where it is to start.
 
     Args:
         database: Where the views are.
         log_id: Which log it is.
         partition: Of it.
         projections: The views.
-        end: The partition's end.
+        start: The partition's end for views, its first offset for sessions.
 
     Raises:
         StoreUnavailable: The database cannot be reached now.
         StartupError: The marks are of another log.
         StoreError: It refuses.
     """
-    await database.begin_marks(log_id, {partition: dict.fromkeys(projections, end)})
+    await database.begin_marks(log_id, {partition: dict.fromkeys(projections, start)})
     tenure = await database.begin(partition, projections)
     # From here on nobody else commits what they say.
     kept = await database.log_states(partition)

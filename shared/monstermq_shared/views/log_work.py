@@ -85,17 +85,24 @@ class Work(Protocol[B]):
 
     Attributes:
         goes_on_behind_gaps: Whether it goes on where retention has overtaken it; else it stops.
+        begins_at_end: Whether it begins at the log's end where it has no mark; else at its first
+            offset (P1).
     """
 
     goes_on_behind_gaps: bool
+    begins_at_end: bool
 
     @property
     def projections(self) -> Sequence[str]:
         """Whose marks are moved."""
         ...
 
-    def begin(self, loaded: Loaded) -> Fold[B]:
-        """Forget everything, and return the fold that begins where the marks stand."""
+    async def begin(self, loaded: Loaded) -> Fold[B]:
+        """Forget everything, and return the fold that begins where the marks stand.
+
+        Raises:
+            StoreConflict: Somebody else does the work now.
+        """
         ...
 
     async def commit(self, batch: B) -> None:
@@ -107,7 +114,7 @@ class Work(Protocol[B]):
         ...
 
     async def at_end(self, elapsed_s: float) -> None:
-        """Nothing has come, and all there is was committed, for so long; called now and then.
+        """For so long there was no more in the log than was folded; called now and then.
 
         Only time in which the log answered counts.
         """

@@ -8,7 +8,7 @@ detached here as the protocol says, but nobody owes it anything yet: facts that 
 has stop the partition, because to pass them over would lose it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from monstermq_shared.bus.facts import Claim, Detach, Fact, Gap, Lease, Subs
@@ -145,36 +145,33 @@ class Claims:
         """Return run, in hex -> how many clients its edge has."""
         return {run.hex(): len(clients) for run, clients in self._clients.items()}
 
-    def take(self, fact: Fact, offset: int, index: int, time_ms: int) -> None:
-        """Take a fact.
+    def take(self, facts: Sequence[Fact], offset: int, time_ms: int) -> None:
+        """Take the facts of one record: all of them, or none.
 
         Args:
-            fact: The next one.
-            offset: Of its record.
-            index: Its place among the facts of that record.
-            time_ms: Of the record.
+            facts: In order.
+            offset: Of their record.
+            time_ms: The same.
 
         Raises:
-            UnknownFact: Nobody can say here what it means (R6), or no edge can have written it.
+            UnknownFact: Nobody can say here what one means (R6), or no edge can have written it.
         """
-        match fact:
-            case Claim():
-                _check(fact, index)
-                self._claim(fact, offset, index, time_ms)
-            case Detach():
-                self._detach(fact, offset * FACTS_MAX + index, time_ms)
-            case Lease():
-                self._lease(fact)
-            case Subs():
-                self._subscribe(fact)
-            case Gap():
-                # Clean connections are owed nothing by rows, so they miss nothing.
-                pass
-            case _:
-                raise UnknownFact(
-                    f"a fact {type(fact).__name__.lower()} of client {fact.client_id!r:.100} in "
-                    "the sessions log, which this release cannot keep"
-                )
+        for index, fact in enumerate(facts):
+            _check(fact, index)
+        for index, fact in enumerate(facts):
+            sequence = offset * FACTS_MAX + index
+            match fact:
+                case Claim():
+                    self._claim(fact, offset, sequence, time_ms)
+                case Detach():
+                    self._detach(fact, sequence, time_ms)
+                case Lease():
+                    self._lease(fact)
+                case Subs():
+                    self._subscribe(fact)
+                case _:
+                    # A gap: clean connections are owed nothing by rows, so they miss nothing.
+                    pass
 
     def flush(self) -> tuple[SessionChanges, list[WillDue]]:
         """Return what has changed since, and the wills that became due, in order of the facts."""
@@ -187,7 +184,7 @@ class Claims:
 
     # -- facts -----------------------------------------------------------------------------------
 
-    def _claim(self, claim: Claim, offset: int, index: int, time_ms: int) -> None:
+    def _claim(self, claim: Claim, offset: int, sequence: int, time_ms: int) -> None:
         client_id = claim.client_id
         before = self._sessions.get(client_id)
         is_end = claim.only_if is not None
@@ -196,7 +193,7 @@ class Claims:
             return
         if before is not None and before.attached:
             self._let_go(client_id, before)
-            self._due(client_id, before, offset * FACTS_MAX + index)
+            self._due(client_id, before, sequence)
         is_new = claim.clean or before is None or not before.expiry_s
         if is_new and before is not None and before.expiry_s:
             self._ended(client_id)
@@ -293,8 +290,20 @@ class Claims:
         return Detach(client_id=client_id, epoch=epoch, will=True, reason=REASON_LEASE)
 
 
-def _check(claim: Claim, index: int) -> None:
-    """Refuse what no edge writes, and no row or record could say."""
+def _check(fact: Fact, index: int) -> None:
+    """Refuse what no edge of this release writes, and no row or record could say."""
+    if index >= FACTS_MAX:
+        raise UnknownFact(f"more than {FACTS_MAX} facts in one record")
+    if isinstance(fact, Claim):
+        _check_claim(fact)
+    elif not isinstance(fact, Detach | Lease | Subs | Gap):
+        raise UnknownFact(
+            f"a fact {type(fact).__name__.lower()} of client {fact.client_id!r:.100} in the "
+            "sessions log, which this release cannot keep"
+        )
+
+
+def _check_claim(claim: Claim) -> None:
     texts = [claim.client_id]
     will = claim.will
     if will is not None:
@@ -303,5 +312,5 @@ def _check(claim: Claim, index: int) -> None:
             raise UnknownFact(f"a claim whose will has QoS {will.qos}")
     if any("\0" in text for text in texts):
         raise UnknownFact("a claim with a NUL in a text")
-    if claim.expiry_s > EXPIRY_S_MAX or index >= FACTS_MAX:
-        raise UnknownFact(f"a claim that is out of bounds: {claim!r:.200}")
+    if claim.expiry_s > EXPIRY_S_MAX:
+        raise UnknownFact(f"a claim that expires after {claim.expiry_s} s")
