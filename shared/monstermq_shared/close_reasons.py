@@ -26,3 +26,7 @@ class CloseReason(IntEnum):
     """The peer closed the connection, or the network did."""
     CLIENT_DISCONNECTED = 10
     """The client said DISCONNECT: the one graceful end."""
+    DETACHED = 11
+    """Another process ended it in the log: an operator, or because this edge missed its lease."""
+    APPEND_REFUSED = 12
+    """The log refused for good what it published: whether that is there is not known."""

@@ -52,6 +52,8 @@ class Refusal(IntEnum):
     """The WebSocket handshake was wrong: path, subprotocol, origin or version."""
     SESSIONS_MAX = 7
     """As many sessions as ``Limits`` allows are kept already (CONNACK 3)."""
+    KEPT_SESSION = 8
+    """A session that outlives its connection, which this bus does not keep (CONNACK 3)."""
 
 
 class DropReason(IntEnum):
@@ -71,6 +73,8 @@ class DropReason(IntEnum):
     """It was in flight or waiting for a clean session that was closed as a slow consumer."""
     TOPIC_NOT_WRITABLE = 6
     """A client published to ``$SYS``: acknowledged and ignored."""
+    LOG_FULL = 7
+    """A QoS 0 message for a partition of the log that takes no more for now."""
 
 
 class Counters:

@@ -7,6 +7,7 @@ message (a packet id, a payload a store wants) is paid per message, and lazily.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 
@@ -82,6 +83,21 @@ class MessageRun:
         """Make a run of one message that did not come from a read chunk: a row, a will, $SYS."""
         run = cls(topic, qos, False, payload, (0,), (len(payload),))
         run.retained_copy = retained_copy
+        return run
+
+    @classmethod
+    def of(cls, topic: bytes, payloads: list[bytes], qos: int) -> "MessageRun":
+        """Make a run of messages that did not come from one read chunk."""
+        stops = list(accumulate(map(len, payloads)))
+        run = cls(topic, qos, False, b"".join(payloads), (0, *stops[:-1]), stops)
+        run._payloads = payloads
+        return run
+
+    def part(self, first: int, stop: int) -> "MessageRun":
+        """Return a run of the messages ``first`` <= index < ``stop``."""
+        run = MessageRun.of(self.topic, self.payloads[first:stop], self.qos)
+        run.retain = self.retain
+        run.packet_ids = self.packet_ids[first:stop]
         return run
 
     @property

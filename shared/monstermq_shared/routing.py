@@ -92,6 +92,7 @@ class Route(Generic[S]):
         durable_retained: See ``Interest``.
         followers: See ``Interest``.
         followers_retained: See ``Interest``.
+        partition: Which partition of the log has its messages; -1 until somebody has asked.
         reserved: The topic is the broker's own (``$SYS``): what clients publish there is
             acknowledged and ignored.
         era: In which the targets were matched; when it is over they may be others.
@@ -103,6 +104,7 @@ class Route(Generic[S]):
         "era",
         "followers",
         "followers_retained",
+        "partition",
         "reserved",
         "targets",
         "topic",
@@ -118,6 +120,7 @@ class Route(Generic[S]):
         self.durable_retained = interest.durable_retained
         self.followers = interest.followers
         self.followers_retained = interest.followers_retained
+        self.partition = -1
         self.reserved = topic[0] == "$" and is_system_topic(topic)
 
 
@@ -214,6 +217,7 @@ class Router(Generic[S]):
         if route.targets == old.targets:
             old.era = route.era
             return old
+        route.partition = old.partition
         self._cache.drop(topic)
         self._cache.put(topic, route)
         return route

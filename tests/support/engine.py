@@ -64,8 +64,9 @@ def run_of(
 
 def session_of(link: RecordingLink) -> Session:
     """Return the session a link is attached to."""
-    assert link.session is not None
-    return link.session
+    session = link.session
+    assert isinstance(session, Session)
+    return session
 
 
 def subscribe_to(

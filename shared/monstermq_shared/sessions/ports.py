@@ -12,6 +12,7 @@ from enum import IntEnum
 from typing import Protocol, TypeVar
 
 from monstermq_shared.close_reasons import CloseReason
+from monstermq_shared.counters import Refusal
 from monstermq_shared.messages import MessageRun, Will
 
 SUBSCRIPTION_REFUSED = 0x80
@@ -193,17 +194,12 @@ class SessionPort(Protocol[S]):
         """Whether something that the client is to be told waits for a commit."""
         ...
 
-    def is_overloaded(self) -> bool:
-        """Whether so much waits for the database that nobody new is to be let in.
+    def refusal(self, client_id: str, *, clean: bool) -> tuple[Refusal, str] | None:
+        """Return why a connection is not to be let in now, for CONNACK 3, if it is not.
 
-        A connection that comes and goes adds rows and a will, and cannot be held for it.
-        """
-        ...
-
-    def is_full(self, client_id: str) -> bool:
-        """Whether a session that outlives its connection may not begin under this client id.
-
-        Sessions that nobody comes back to would grow without a bound, in memory and on disk.
+        Where too much waits for what makes it durable nobody is: a connection that comes and goes
+        adds to that, and cannot be held for it. A session that outlives its connection needs room:
+        those that nobody comes back to would grow without a bound, in memory and on disk.
         """
         ...
 

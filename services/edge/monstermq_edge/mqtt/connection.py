@@ -253,17 +253,10 @@ class Connection(Outbox):
                 )
                 return
             client_id = context.new_client_id()
-        if context.port.is_overloaded():
-            self._refuse(
-                ConnectCode.SERVER_UNAVAILABLE, "too much waits for the database to take anybody in"
-            )
-            return
-        if not packet.clean and context.port.is_full(client_id):
-            self._refuse(
-                ConnectCode.SERVER_UNAVAILABLE,
-                "as many sessions as Limits.Sessions allows are kept",
-                Refusal.SESSIONS_MAX,
-            )
+        refused = context.port.refusal(client_id, clean=packet.clean)
+        if refused is not None:
+            refusal, why = refused
+            self._refuse(ConnectCode.SERVER_UNAVAILABLE, why, refusal)
             return
         if not context.admit(client_id, now):
             self._refuse(

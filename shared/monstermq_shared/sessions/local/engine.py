@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 
 from monstermq_shared.close_reasons import CloseReason
-from monstermq_shared.counters import DropReason
+from monstermq_shared.counters import DropReason, Refusal
 from monstermq_shared.messages import MessageRun
 from monstermq_shared.records import Record
 from monstermq_shared.sessions.local.lifecycle import SessionLifecycle
@@ -113,14 +113,6 @@ class LocalEngine(SessionLifecycle):
             session.answer(Answer.PUBREC, run.packet_ids, durable=durable)
             self._bound(session)
 
-    def publish_system(self, run: MessageRun) -> int:
-        """Publish a ``$SYS`` message without a position; return how many subscribe to it."""
-        targets = self.router.route(run.topic).targets
-        for session, _ in targets:
-            if session.link is not None:
-                session.link.forward(run)
-        return len(targets)
-
     # -- subscriptions ---------------------------------------------------------------------------
 
     def subscribe(
@@ -163,12 +155,6 @@ class LocalEngine(SessionLifecycle):
 
     # -- acknowledgements ------------------------------------------------------------------------
 
-    def acknowledge(self, session: Session, packet_ids: Sequence[int]) -> None:
-        """See ``SessionPort.acknowledge``."""
-        session.acknowledge(packet_ids)
-        self.budget.left -= len(packet_ids)
-        self._advance(session)
-
     def receive(self, session: Session, packet_ids: Sequence[int]) -> None:
         """See ``SessionPort.receive``."""
         session.receive(packet_ids)
@@ -187,12 +173,6 @@ class LocalEngine(SessionLifecycle):
         if session.link is link:
             self._close(session, CloseReason.QUOTA_EXCEEDED)
 
-    def complete(self, session: Session, packet_ids: Sequence[int]) -> None:
-        """See ``SessionPort.complete``."""
-        session.complete(packet_ids)
-        self.budget.left -= len(packet_ids)
-        self._advance(session)
-
     def drained(self, session: Session) -> None:
         """See ``SessionPort.drained``."""
         if not self.is_postponed(self.drained, session) and session.link is not None:
@@ -202,21 +182,23 @@ class LocalEngine(SessionLifecycle):
         """See ``SessionPort.owes_answers``."""
         return self.is_busy or session.owes_answers
 
+    def refusal(self, client_id: str, *, clean: bool) -> tuple[Refusal, str] | None:
+        """See ``SessionPort.refusal``."""
+        if self.is_overloaded():
+            why = "too much waits for the database to take anybody in"
+            return Refusal.SERVER_UNAVAILABLE, why
+        sessions = self.sessions
+        if not clean and len(sessions) >= self.settings.sessions_max and client_id not in sessions:
+            return Refusal.SESSIONS_MAX, "as many sessions as Limits.Sessions allows are kept"
+        return None
+
     def is_overloaded(self) -> bool:
-        """See ``SessionPort.is_overloaded``."""
+        """Whether so much waits for the database that nobody new is to be let in."""
         return (
             self.backpressure.is_overloaded(self.journal.backlog_size)
             or any(backlog.is_overfull for backlog in self.views.backlogs)
             or self.subscriptions.is_overloaded
         )
-
-    def _advance(self, session: Session) -> None:
-        if session.pending_count:
-            session.fill_window()
-        if session.waiters is not None:
-            self.backpressure.release_waiters(session)
-        if self.retained.replays:
-            self.retained.advance(session)
 
     # -- the driver's half -----------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from monstermq_shared.records import Record
 from monstermq_shared.routing import Router
 from monstermq_shared.sessions.backpressure import Backpressure
 from monstermq_shared.sessions.chores import Chores
+from monstermq_shared.sessions.core import EngineCore
 from monstermq_shared.sessions.local.expiry import SessionExpiry
 from monstermq_shared.sessions.local.persistent import PersistentSession, Phase
 from monstermq_shared.sessions.local.publishing import Publisher
@@ -37,7 +38,7 @@ _ATTACH_WORK = 40
 _DETACH_WORK = 20
 
 
-class SessionLifecycle:
+class SessionLifecycle(EngineCore[Session]):
     """All sessions of this process, and the parts that they share.
 
     Attributes:
@@ -271,10 +272,6 @@ class SessionLifecycle:
         """See ``SessionPort.is_connected``."""
         session = self.sessions.get(client_id)
         return session is not None and session.link is not None
-
-    def is_full(self, client_id: str) -> bool:
-        """See ``SessionPort.is_full``."""
-        return len(self.sessions) >= self.settings.sessions_max and client_id not in self.sessions
 
     # -- start and time --------------------------------------------------------------------------
 

@@ -1,0 +1,293 @@
+"""Connections come and go on a bus: claims, takeovers, and ends.
+
+Who has a client is decided by the sessions log alone: the newest claim there, wherever it was made
+(E2, E12).
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from monstermq_shared.bus.control import decode_facts
+from monstermq_shared.bus.facts import Claim, Detach
+from monstermq_shared.bus.header import Kind
+from monstermq_shared.bus.ports import Entry, RecordBatch
+from monstermq_shared.close_reasons import CloseReason
+from monstermq_shared.counters import Counters
+from monstermq_shared.errors import InvalidRecord, UnknownFact
+from monstermq_shared.sessions.distributed.ports import FactWriter
+from monstermq_shared.sessions.distributed.session import CleanSession
+from monstermq_shared.sessions.ports import AttachRequest, Link
+
+PIECE_RECORDS = 100
+"""Records of facts that are handled at once: one to two milliseconds."""
+
+
+class _ClaimTicket:
+    """Of a claim: that it is appended means nothing before it is read back (R4)."""
+
+    def __init__(self, session: CleanSession) -> None:
+        self._session = session
+
+    def appended(self) -> None:
+        """See ``Ticket``."""
+
+    def refused(self) -> None:
+        """See ``Ticket``."""
+        self._session.append_refused()
+
+
+class _DetachTicket:
+    """Of a detach, which is appended again until the log has it (R1)."""
+
+    def __init__(self, again: Callable[[], None]) -> None:
+        self._again = again
+
+    def appended(self) -> None:
+        """See ``Ticket``."""
+
+    def refused(self) -> None:
+        """See ``Ticket``."""
+        self._again()
+
+
+class _Waiter:
+    """A claim of ours that has not been read back.
+
+    Attributes:
+        place: The sequence of its record, and which fact of it.
+        session: Whose it is.
+    """
+
+    __slots__ = ("place", "session")
+
+    def __init__(self, place: tuple[int, int], session: CleanSession) -> None:
+        self.place = place
+        self.session = session
+
+
+class Connections:
+    """All connections of this edge, by what the sessions log says of them.
+
+    Attributes:
+        sessions: Client id -> the session whose claim is the newest.
+        positions: Partition of the sessions log -> the next offset to handle.
+        stopped: Partition -> why it is read no more (R6).
+        hands_over: The edge stops, and its clients find another one: no will is due (E11).
+        others: Writers of leases beside this edge -> when the newest was read.
+        now_s: Monotonic seconds, as the last tick brought them.
+        wall_ms: The same for milliseconds UTC.
+
+    Args:
+        facts: The sessions log.
+        positions: See above.
+        left: Called when a connection has gone, before anything else may ask for it.
+        begun: Called when a claim was read back and its connection is there.
+        counters: What is counted.
+    """
+
+    def __init__(
+        self,
+        facts: FactWriter,
+        positions: Mapping[int, int],
+        left: Callable[[CleanSession, Link], None],
+        begun: Callable[[CleanSession, Link], None],
+        counters: Counters,
+    ) -> None:
+        self.sessions: dict[str, CleanSession] = {}
+        self.positions = dict(positions)
+        self.stopped: dict[int, str] = {}
+        self.hands_over = False
+        self.others: dict[bytes, float] = {}
+        self.now_s = 0.0
+        self.wall_ms = 0
+        self._facts = facts
+        self._left = left
+        self._begun = begun
+        self._counters = counters
+        # Per partition, in order (R4); and client id -> how many of them are its.
+        self._waiters: list[deque[_Waiter]] = [deque() for _ in range(facts.partitions)]
+        self._claiming: dict[str, int] = {}
+        self._batches: deque[RecordBatch] = deque()
+        self._index = 0
+
+    # -- what connections ask --------------------------------------------------------------------
+
+    def attach(self, session: CleanSession, link: Link, request: AttachRequest) -> None:
+        """Claim a client (E2); its packets wait until the claim is read back."""
+        session.link = link
+        session.will = request.will
+        link.hold()
+        protocol = request.information.get("ProtocolVersion", 0)
+        claim = Claim(
+            client_id=request.client_id,
+            clean=True,
+            expiry_s=0,
+            will=request.will,
+            run=self._facts.run,
+            protocol=int(protocol),
+        )
+        place = self._append(session.partition, claim, _ClaimTicket(session))
+        self._waiters[session.partition].append(_Waiter(place, session))
+        self._claiming[session.client_id] = self._claiming.get(session.client_id, 0) + 1
+
+    def _append(
+        self, partition: int, fact: Claim | Detach, ticket: _ClaimTicket | _DetachTicket
+    ) -> tuple[int, int]:
+        return self._facts.append_facts(partition, [fact], self.wall_ms, ticket)
+
+    def detach(self, session: CleanSession, reason: CloseReason) -> None:
+        """A connection has ended (E11)."""
+        link = session.link
+        if link is None:
+            return
+        will = session.will is not None and self._is_will_due(reason)
+        self._leave(session, link)
+        if session.epoch is None:
+            session.will_is_due = will
+        else:
+            self._append_detach(session, session.epoch, will, reason.name.lower())
+
+    def _is_will_due(self, reason: CloseReason) -> bool:
+        if reason is CloseReason.SHUTTING_DOWN:
+            return not self.hands_over
+        return reason is not CloseReason.CLIENT_DISCONNECTED
+
+    def _leave(self, session: CleanSession, link: Link) -> None:
+        if self.sessions.get(session.client_id) is session:
+            del self.sessions[session.client_id]
+        session.link = None
+        session.owed.clear()
+        self._left(session, link)
+
+    def _append_detach(self, session: CleanSession, epoch: int, will: bool, reason: str) -> None:
+        fact = Detach(client_id=session.client_id, epoch=epoch, will=will, reason=reason)
+        again = partial(self._append_detach, session, epoch, will, reason)
+        self._append(session.partition, fact, _DetachTicket(again))
+
+    def is_connected(self, client_id: str) -> bool:
+        """Whether a connection has the client, or is about to."""
+        return client_id in self.sessions or client_id in self._claiming
+
+    @property
+    def claiming(self) -> int:
+        """Claims that have not been read back."""
+        return sum(map(len, self._waiters))
+
+    # -- what is read ----------------------------------------------------------------------------
+
+    def add(self, batch: RecordBatch) -> None:
+        """Take what was read of the sessions log."""
+        self._batches.append(batch)
+
+    @property
+    def waiting(self) -> int:
+        """Entries that are not handled yet."""
+        return sum(len(batch.entries) for batch in self._batches) - self._index
+
+    def work(self) -> bool:
+        """Handle some of what was read; return whether there is more."""
+        left = PIECE_RECORDS
+        while self._batches and left:
+            batch = self._batches[0]
+            entries = batch.entries[self._index : self._index + left]
+            for entry in entries:
+                if batch.partition not in self.stopped:
+                    self._handle(batch.partition, entry)
+            left -= len(entries)
+            self._index += len(entries)
+            if self._index >= len(batch.entries):
+                self._index = 0
+                self._batches.popleft()
+                if batch.partition not in self.stopped:
+                    self.positions[batch.partition] = batch.upto
+        return bool(self._batches)
+
+    def _handle(self, partition: int, entry: Entry) -> None:
+        if entry.foreign:
+            self._counters.records_unreadable += 1
+        elif entry.kind == Kind.LEASE:
+            # Who wrote it says all that is needed here.
+            if entry.writer != self._facts.run:
+                self.others[entry.writer] = self.now_s
+        elif entry.kind == Kind.FACTS:
+            self._facts_of(partition, entry)
+        else:
+            why = f"a record of kind {entry.kind}, which has no place here"
+            self._stop(partition, entry, why)
+
+    def _facts_of(self, partition: int, entry: Entry) -> None:
+        try:
+            facts = decode_facts(entry.record().payload)
+        except (InvalidRecord, UnknownFact) as exc:
+            self._stop(partition, entry, str(exc))
+            return
+        for index, fact in enumerate(facts):
+            if isinstance(fact, Claim):
+                self._claimed(partition, entry, index, fact)
+            elif isinstance(fact, Detach):
+                self._detached(fact)
+
+    def _stop(self, partition: int, entry: Entry, why: str) -> None:
+        """Read a partition no more (R6)."""
+        self.stopped[partition] = f"stopped at offset {entry.offset}: {why}"
+        self.positions[partition] = entry.offset
+
+    def _claimed(self, partition: int, entry: Entry, index: int, fact: Claim) -> None:
+        """The client is whose claim this is, unless it is conditional on another one (R2)."""
+        newest = self.sessions.get(fact.client_id)
+        if fact.only_if is not None and newest is not None and newest.epoch != fact.only_if:
+            return
+        session = None
+        if entry.writer == self._facts.run:
+            session = self._read_back(partition, (entry.sequence, index))
+        if newest is not None:
+            self._counters.takeovers += 1
+            self._end(newest, CloseReason.TAKEN_OVER)
+        if session is not None:
+            self._begin(session, entry.offset)
+
+    def _read_back(self, partition: int, place: tuple[int, int]) -> CleanSession | None:
+        """Return whose claim this is; what was to come before it was refused (R1)."""
+        waiters = self._waiters[partition]
+        while waiters and waiters[0].place <= place:
+            waiter = waiters.popleft()
+            client_id = waiter.session.client_id
+            self._claiming[client_id] -= 1
+            if not self._claiming[client_id]:
+                del self._claiming[client_id]
+            if waiter.place == place:
+                return waiter.session
+        return None
+
+    def _begin(self, session: CleanSession, epoch: int) -> None:
+        session.epoch = epoch
+        link = session.link
+        if link is None:
+            # It has gone meanwhile (E11).
+            self._append_detach(session, epoch, session.will_is_due, "gone before its claim")
+            return
+        self.sessions[session.client_id] = session
+        self._counters.clients_maximum = max(self._counters.clients_maximum, len(self.sessions))
+        self._begun(session, link)
+        link.attached(False)
+        link.resume()
+
+    def _detached(self, fact: Detach) -> None:
+        """Another process has ended a connection of ours: an operator, or a missed lease (E12)."""
+        session = self.sessions.get(fact.client_id)
+        if session is not None and session.epoch == fact.epoch:
+            self._end(session, CloseReason.DETACHED)
+
+    def _end(self, session: CleanSession, reason: CloseReason) -> None:
+        """Close a connection of which the log says already that it has ended."""
+        link = session.link
+        assert link is not None
+        self._leave(session, link)
+        link.close(reason)
+
+    def others_live(self, within_s: float) -> bool:
+        """Whether another edge has written a lease that recently."""
+        now = self.now_s
+        self.others = {run: at for run, at in self.others.items() if now - at < within_s}
+        return bool(self.others)

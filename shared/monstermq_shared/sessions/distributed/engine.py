@@ -1,0 +1,443 @@
+"""The distributed engine: implements the session port on a bus (``ARCHITECTURE.md`` 5)."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from monstermq_shared.budget import Budget
+from monstermq_shared.bus.ports import RecordBatch
+from monstermq_shared.close_reasons import CloseReason
+from monstermq_shared.counters import Counters, DropReason, Refusal
+from monstermq_shared.messages import MessageRun
+from monstermq_shared.records import Record
+from monstermq_shared.routing import Interest, Route, Router
+from monstermq_shared.sessions.backpressure import OVERLOAD, Backpressure
+from monstermq_shared.sessions.chores import Chores
+from monstermq_shared.sessions.core import EngineCore
+from monstermq_shared.sessions.distributed.connections import Connections
+from monstermq_shared.sessions.distributed.leases import Leases
+from monstermq_shared.sessions.distributed.overlay import BusOverlay
+from monstermq_shared.sessions.distributed.own_runs import OwnRuns
+from monstermq_shared.sessions.distributed.ports import FactWriter, MessageWriter, Ticket
+from monstermq_shared.sessions.distributed.reading import MessageReading
+from monstermq_shared.sessions.distributed.retained import BusRetainedLog
+from monstermq_shared.sessions.distributed.session import CleanSession, Owed
+from monstermq_shared.sessions.distributed.settings import DistributedSettings, LogBegin
+from monstermq_shared.sessions.distributed.stalls import Stalls
+from monstermq_shared.sessions.fan_out import Deliverer
+from monstermq_shared.sessions.open_ids import OpenIdLimit
+from monstermq_shared.sessions.ports import Answer, AttachRequest, Link
+from monstermq_shared.sessions.retained import (
+    RetainedMessages,
+    RetainedRead,
+    SystemValues,
+    page_size,
+)
+from monstermq_shared.sessions.subscriptions import Subscriptions
+
+KEPT_SESSIONS = (
+    "sessions that outlive their connection (clean session 0) are not kept on Kafka yet: they come "
+    "with the next release"
+)
+
+_ATTACH_WORK = 40
+_DETACH_WORK = 20
+
+
+class _Room:
+    """One partition of the log, as what publishers are held for while it is full (E14)."""
+
+    def __init__(self, messages: MessageWriter, partition: int) -> None:
+        self._messages = messages
+        self._partition = partition
+
+    @property
+    def is_full(self) -> bool:
+        """See ``routing.Follower``."""
+        return self._messages.is_full(self._partition)
+
+
+class DistributedEngine(EngineCore[CleanSession]):
+    """Sessions and routing of one edge.
+
+    The host's half: ``messages_read`` and ``facts_read`` bring what was read, ``appended``,
+    ``refused`` and ``room`` what became of appends, ``ends`` and ``reflected`` what was asked;
+    ``tick`` brings time, and ``work`` is called once per turn of the event loop. The connection's
+    half is ``sessions.ports.SessionPort``.
+
+    Attributes:
+        settings: What it was told.
+        counters: What it raises.
+        connections: Who is connected.
+        reading: What was read of the log of messages.
+        own: What was published here and not read back.
+        overlay: What is retained and not in the table yet.
+        stalls: Whose clients wait for a lease (E13); at first, all.
+        subscriptions: All of them, with what hangs on them.
+        system_watchers: Whether somebody subscribes to ``$SYS``.
+        chores: What is left of sessions that have ended.
+    """
+
+    def __init__(  # noqa: PLR0913 - built in one place, by the host
+        self,
+        messages: MessageWriter,
+        facts: FactWriter,
+        begin: LogBegin,
+        settings: DistributedSettings,
+        counters: Counters,
+        *,
+        system_values: SystemValues,
+        budget: Budget,
+    ) -> None:
+        self.settings = settings
+        self.counters = counters
+        self.budget = budget
+        self.chores = Chores()
+        self._messages = messages
+        self._facts = facts
+        nobody = Interest(wanted=False, durable=False, durable_retained=False)
+        self.router = Router(
+            lambda _: nobody,
+            levels_max=settings.topic_levels_max,
+            cache_max=settings.route_cache_max,
+            budget=budget,
+        )
+        self.backpressure = Backpressure(settings.hold, counters)
+        self.own = OwnRuns(messages.run, messages.partitions)
+        self.overlay = BusOverlay(begin.messages, settings.overlay_size_max, counters)
+        self._open_id_limit = OpenIdLimit[CleanSession](settings.open_ids_max)
+        self._rooms = [_Room(messages, p) for p in range(messages.partitions)]
+        # Reads that are asked for, and those that have to wait for the table.
+        self._reads: list[RetainedRead] = []
+        self._early: list[RetainedRead] = []
+        self._page_max = page_size(settings.hold.pending_max)
+        self._build_reading(begin, system_values)
+        self.stalls = Stalls(facts.partitions, self._stall)
+        self.leases = Leases(facts, settings.lease_s, self.stalls.renewed)
+        self.connections = Connections(facts, begin.sessions, self._left, self._begun, counters)
+
+    def _build_reading(self, begin: LogBegin, system_values: SystemValues) -> None:
+        positions = dict(begin.messages)
+        self.retained = RetainedMessages(
+            BusRetainedLog(self._messages, positions, self.overlay),
+            self._reads.append,
+            system_values,
+            self._close,
+            self.chores.add,
+            self._page_max,
+        )
+        self.subscriptions = Subscriptions(
+            self.router,
+            self.retained,
+            self.chores,
+            self.counters,
+            budget=self.budget,
+            per_client_max=self.settings.subscriptions_max,
+        )
+        self.system_watchers = self.subscriptions.watchers
+        self.reading = MessageReading(
+            positions,
+            begin.fences,
+            run=self._messages.run,
+            own=self.own,
+            deliverer=Deliverer(self.backpressure, self.budget),
+            router=self.router,
+            overlay=self.overlay,
+            retained=self.retained,
+            counters=self.counters,
+            budget=self.budget,
+        )
+
+    # -- coming and going ------------------------------------------------------------------------
+
+    def refusal(self, client_id: str, *, clean: bool) -> tuple[Refusal, str] | None:
+        """See ``SessionPort.refusal``."""
+        if not clean:
+            return Refusal.KEPT_SESSION, KEPT_SESSIONS
+        partition = self._facts.partition_of(client_id)
+        if (
+            self.own.size > OVERLOAD * self.settings.hold.backlog_size_max
+            or self._facts.is_full(partition)
+            or self.subscriptions.is_overloaded
+        ):
+            return Refusal.SERVER_UNAVAILABLE, "too much waits for the log to take anybody in"
+        return None
+
+    def attach(self, link: Link, request: AttachRequest, wall_ms: int) -> CleanSession:
+        """See ``SessionPort.attach``."""
+        self.budget.left -= _ATTACH_WORK
+        session = CleanSession(
+            request.client_id,
+            self.settings.in_flight_max,
+            self._facts.partition_of(request.client_id),
+            self._refused,
+        )
+        self.connections.wall_ms = wall_ms
+        self.connections.attach(session, link, request)
+        return session
+
+    def detach(self, session: CleanSession, reason: CloseReason, wall_ms: int) -> None:
+        """See ``SessionPort.detach``."""
+        self.budget.left -= _DETACH_WORK
+        self.connections.wall_ms = wall_ms
+        self.connections.detach(session, reason)
+
+    def _begun(self, session: CleanSession, _: Link) -> None:
+        """A claim was read back: CONNACK follows (E4)."""
+        self._open_id_limit.attached(session)
+        self.system_watchers.attached(session)
+        if session.partition in self.stalls:
+            session.stall()
+
+    def _left(self, session: CleanSession, link: Link) -> None:
+        """A connection has gone, and with it its session."""
+        self.backpressure.forget(session, link)
+        self._open_id_limit.detached(session)
+        self.system_watchers.detached(session)
+        self.retained.forget(session)
+        session.end()
+        self.subscriptions.end(session)
+
+    def _close(self, session: CleanSession, reason: CloseReason) -> None:
+        """End a session's connection from our side."""
+        link = session.link
+        if link is not None:
+            self.connections.detach(session, reason)
+            link.close(reason)
+
+    def _refused(self, session: CleanSession) -> None:
+        self._close(session, CloseReason.APPEND_REFUSED)
+
+    def is_connected(self, client_id: str) -> bool:
+        """See ``SessionPort.is_connected``."""
+        return self.connections.is_connected(client_id)
+
+    # -- publishing ------------------------------------------------------------------------------
+
+    def publish(self, session: CleanSession, run: MessageRun, wall_ms: int) -> None:
+        """See ``SessionPort.publish``: append; who is to receive it is known when it is read."""
+        route = self.router.route(run.topic)
+        if run.qos == 2:
+            self._publish_exactly_once(session, route, run, wall_ms)
+        elif route.reserved:
+            self._ignore(run)
+            session.answer(Answer.PUBACK, run.packet_ids, durable=True)
+        elif run.qos:
+            self._append(session, route, run, wall_ms, session.owe(Answer.PUBACK, run.packet_ids))
+        else:
+            self._append(session, route, run, wall_ms, None)
+
+    def _ignore(self, run: MessageRun) -> None:
+        """Nobody publishes to the broker's own topics: that is acknowledged and ignored."""
+        self.counters.dropped[DropReason.TOPIC_NOT_WRITABLE] += run.count
+
+    def _publish_exactly_once(
+        self, session: CleanSession, route: Route[CleanSession], run: MessageRun, wall_ms: int
+    ) -> None:
+        """Append what is not open already; PUBREC after the append (E4)."""
+        fitting = self._open_id_limit.fitting(session, run.packet_ids)
+        if fitting < run.count:
+            if not fitting:
+                return
+            run = run.only(range(fitting))
+        new = session.open_new(run, 0)
+        self.counters.duplicates_ignored += run.count - len(new)
+        if not new or route.reserved:
+            if route.reserved:
+                self._ignore(run)
+            session.answer(Answer.PUBREC, run.packet_ids, durable=True)
+            return
+        owed = session.owe(Answer.PUBREC, run.packet_ids)
+        fresh = run if len(new) == run.count else run.only(new)
+        self._append(session, route, fresh, wall_ms, owed)
+
+    def _append(
+        self,
+        session: CleanSession,
+        route: Route[CleanSession],
+        run: MessageRun,
+        wall_ms: int,
+        owed: Owed | None,
+    ) -> None:
+        messages, own = self._messages, self.own
+        partition = route.partition
+        if partition < 0:
+            partition = route.partition = messages.partition_of(route.topic)
+        backlog_max = self.backpressure.backlog_max
+        if not run.qos and own.sizes[partition] > backlog_max:
+            self.counters.dropped[DropReason.LOG_FULL] += run.count
+            return
+        first = messages.append_run(partition, run.topic, run, session.client_id, wall_ms, owed)
+        if partition not in self.reading.stopped:
+            own.keep(partition, first, run, session)
+        if messages.is_full(partition):
+            self.backpressure.hold_for_followers((self._rooms[partition],), session.link)
+        if own.size > backlog_max:
+            self.backpressure.hold_for_backlog(session.link)
+
+    def release(self, session: CleanSession, packet_ids: Sequence[int]) -> None:
+        """See ``SessionPort.release``."""
+        session.release(packet_ids)
+        self.budget.left -= len(packet_ids)
+        if self._open_id_limit.released(session):
+            self._close(session, CloseReason.QUOTA_EXCEEDED)
+
+    def receive(self, session: CleanSession, packet_ids: Sequence[int]) -> None:
+        """See ``SessionPort.receive``."""
+        session.receive(packet_ids)
+        self.budget.left -= len(packet_ids)
+
+    def owes_answers(self, session: CleanSession) -> bool:
+        """See ``SessionPort.owes_answers``."""
+        return session.owes_answers
+
+    # -- subscriptions ---------------------------------------------------------------------------
+
+    def subscribe(
+        self, session: CleanSession, filters: Sequence[tuple[str, int]]
+    ) -> tuple[list[int], str]:
+        """See ``SessionPort.subscribe``: routes at once (E4)."""
+        codes, refused, _ = self.subscriptions.add(session, filters)
+        return codes, refused
+
+    def subscribed(self, session: CleanSession, packet_id: int, codes: Sequence[int]) -> None:
+        """See ``SessionPort.subscribed``: SUBACK waits for nothing."""
+        link = session.link
+        assert link is not None
+        link.subscribed(packet_id, codes)
+        self.retained.advance(session)
+
+    def unsubscribe(self, session: CleanSession, filters: Sequence[str]) -> None:
+        """See ``SessionPort.unsubscribe``."""
+        self.subscriptions.remove(session, filters)
+
+    def unsubscribed(self, session: CleanSession, packet_id: int) -> None:
+        """See ``SessionPort.unsubscribed``."""
+        link = session.link
+        assert link is not None
+        link.unsubscribed(packet_id)
+
+    def drained(self, session: CleanSession) -> None:
+        """See ``SessionPort.drained``."""
+        if session.link is not None:
+            self.retained.advance(session)
+
+    # -- the host's half -------------------------------------------------------------------------
+
+    def appended(self, tickets: Iterable[Ticket]) -> None:
+        """The log has what these tickets went with."""
+        for ticket in tickets:
+            ticket.appended()
+
+    def refused(self, tickets: Iterable[Ticket]) -> None:
+        """What these tickets went with stays refused (R1)."""
+        for ticket in tickets:
+            ticket.refused()
+
+    def room(self, partition: int) -> None:
+        """A partition of the log of messages is not full any more (E14)."""
+        self.backpressure.release_follower(self._rooms[partition])
+
+    def messages_read(self, batch: RecordBatch) -> None:
+        """Bring what was read of the log of messages."""
+        self.reading.add(batch)
+
+    def facts_read(self, batch: RecordBatch) -> None:
+        """Bring what was read of the sessions log."""
+        self.connections.add(batch)
+
+    def work(self) -> bool:
+        """Do a piece of what there is to do; return whether there is more. Once per turn."""
+        more = bool(self.chores.waiting) and self.chores.work()
+        more |= self.connections.work()
+        reading, stalls = self.reading, self.stalls
+        if len(stalls):
+            reading.is_paused = stalls.is_deaf(self.connections.positions)
+        more |= reading.work()
+        if self.backpressure.overflowing:
+            overflowing, self.backpressure.overflowing = self.backpressure.overflowing, {}
+            self._give_up_on(overflowing)
+        self.backpressure.release_backlog(self.own.size)
+        if len(stalls):
+            stalls.look(reading.positions, self.connections.positions)
+        return more | self.overlay.forget() | bool(self.chores.waiting)
+
+    def tick(self, now_s: float, wall_ms: int) -> None:
+        """Do what time causes: call it once a second, and more often for short leases."""
+        connections = self.connections
+        connections.now_s, connections.wall_ms = now_s, wall_ms
+        self.leases.tick(now_s, wall_ms)
+        for partition in self.leases.missed(now_s):
+            self.stalls.missed(partition)
+        for session in self._open_id_limit.overdue(now_s):
+            self._close(session, CloseReason.QUOTA_EXCEEDED)
+        self._give_up_on(self.backpressure.overdue(now_s))
+
+    def _give_up_on(self, sessions: Iterable[CleanSession]) -> None:
+        """A subscriber is too slow: its connection ends (E6)."""
+        for session in sessions:
+            if session.link is not None:
+                lost = session.pending_count + len(session.in_flight)
+                self.counters.dropped[DropReason.SLOW_CONSUMER] += lost
+                self._close(session, CloseReason.SLOW_CONSUMER)
+
+    def _stall(self, partition: int, waits: bool) -> None:
+        """Let the clients of a partition wait, or go on, bit by bit (E13)."""
+        sessions = [s for s in self.connections.sessions.values() if s.partition == partition]
+        self.chores.add(self._stall_each(partition, waits, sessions), len(sessions))
+
+    def _stall_each(
+        self, partition: int, waits: bool, sessions: Sequence[CleanSession]
+    ) -> Iterator[int]:
+        for session in sessions:
+            if (partition in self.stalls) is waits:
+                if waits:
+                    session.stall()
+                else:
+                    session.go_on()
+            yield 1
+
+    def ends(self, messages: Mapping[int, int], sessions: Mapping[int, int]) -> None:
+        """Bring the ends of both logs, asked after ``stalls.wants_ends``."""
+        self.stalls.ends(messages, sessions)
+
+    def unready(self) -> list[str]:
+        """Return why clients should not be sent here now."""
+        reasons = [f"bus partition {p} {why}" for p, why in self.reading.stopped.items()]
+        reasons += [f"sessions partition {p} {why}" for p, why in self.connections.stopped.items()]
+        if len(self.stalls) == self._facts.partitions:
+            reasons.append("no lease is in the log, or it has not been read to its end since")
+        elif len(self.stalls):
+            count, all_of_them = len(self.stalls), self._facts.partitions
+            reasons.append(f"no lease in {count} of {all_of_them} sessions partitions")
+        full = [p for p, room in enumerate(self._rooms) if room.is_full]
+        if full:
+            reasons.append(f"Kafka takes nothing in partition {', '.join(map(str, full))}")
+        return reasons
+
+    # -- what is retained ------------------------------------------------------------------------
+
+    def reflected(self, positions: Mapping[int, int]) -> None:
+        """The table of retained messages shows the partitions up to here."""
+        self.overlay.reflected(positions)
+        if self.overlay.is_complete():
+            early, self._early = self._early, []
+            self._reads += early
+
+    def take_reads(self) -> list[RetainedRead]:
+        """Return what has to be read; each read is answered by a page, once."""
+        reads = self._reads[:]
+        self._reads.clear()
+        return reads
+
+    def needs(self, read: RetainedRead) -> bool:
+        """Whether the page that was asked for is still of use: connections come and go."""
+        return self.retained.awaits(read)
+
+    def retained_page(
+        self, read: RetainedRead, records: Sequence[Record], reflected: Mapping[int, int]
+    ) -> None:
+        """Bring a page, with up to where each partition was in it (V2)."""
+        if self.needs(read) and not self.overlay.is_shown_by(reflected):
+            # What is missing in between is kept nowhere: wait for the table.
+            self._early.append(read)
+        else:
+            self.retained.page(read, records)

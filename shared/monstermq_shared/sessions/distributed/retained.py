@@ -1,0 +1,47 @@
+"""What is retained, as a log with partitions has it: see ``sessions.retained``."""
+
+from collections.abc import Mapping
+
+from monstermq_shared.messages import MessageRun
+from monstermq_shared.records import Record
+from monstermq_shared.sessions.distributed.overlay import BusOverlay
+from monstermq_shared.sessions.distributed.ports import MessageWriter
+from monstermq_shared.sessions.distributed.session import CleanSession
+from monstermq_shared.sessions.retained import IsOlder
+
+
+class BusRetainedLog:
+    """Implements ``RetainedLog``.
+
+    Args:
+        messages: Says in which partition a topic is.
+        positions: Partition -> the next offset that is delivered live.
+        overlay: What the table does not show yet.
+    """
+
+    def __init__(
+        self, messages: MessageWriter, positions: Mapping[int, int], overlay: BusOverlay
+    ) -> None:
+        self._messages = messages
+        self._positions = positions
+        self._overlay = overlay
+        self.scan = overlay.scan
+        self.fold = overlay.fold
+
+    def older_than_now(self) -> IsOlder:
+        """See ``RetainedLog``: each partition has its own position."""
+        begun_at = dict(self._positions)
+        lowest = min(begun_at.values())
+        partition_of = self._messages.partition_of
+
+        def is_older(record: Record) -> bool:
+            # To find the partition costs more than most records need.
+            offset = record.offset
+            return offset < lowest or offset < begun_at[partition_of(record.topic)]
+
+        return is_older
+
+    def copy(self, session: CleanSession, record: Record, qos: int) -> None:
+        """See ``RetainedLog``: a retained copy has no position."""
+        run = MessageRun.single(record.topic.encode(), record.payload, qos, retained_copy=True)
+        session.offer(run, qos)

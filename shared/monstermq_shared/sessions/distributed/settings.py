@@ -1,0 +1,50 @@
+"""What the distributed engine is told once, as the edge takes it from the configuration."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from monstermq_shared.bus.fences import Fences
+from monstermq_shared.sessions.backpressure import HoldLimits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DistributedSettings:
+    """What the engine is told once.
+
+    Attributes:
+        in_flight_max: Unacknowledged QoS 1 and 2 messages per client.
+        open_ids_max: Open inbound QoS 2 ids per client, see ``open_ids``.
+        subscriptions_max: Subscriptions per client; more are refused with 0x80.
+        topic_levels_max: Levels of a topic name.
+        route_cache_max: Routes kept.
+        hold: When publishers are held. Its backlog is what was published here and has not been
+            read back.
+        overlay_size_max: Bytes of retained messages kept until the table shows them.
+        lease_s: How long this edge is alive to others after each lease (E13).
+        lateness_ms: How late an append can land (R7).
+    """
+
+    in_flight_max: int
+    open_ids_max: int
+    subscriptions_max: int
+    topic_levels_max: int
+    route_cache_max: int
+    hold: HoldLimits
+    overlay_size_max: int
+    lease_s: float
+    lateness_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogBegin:
+    """Where reading begins.
+
+    Attributes:
+        messages: Partition -> up to where the table of retained messages is (E1).
+        sessions: Partition of the sessions log -> up to where its rows are.
+        fences: Partition -> what is fenced there (R3).
+    """
+
+    messages: Mapping[int, int]
+    sessions: Mapping[int, int]
+    fences: Mapping[int, Fences]

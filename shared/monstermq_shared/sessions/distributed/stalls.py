@@ -1,0 +1,93 @@
+"""What a missed lease means: others may have taken our clients, so they wait until we know (E13).
+
+A start is the same thing: nobody is served before the first leases are appended and both logs are
+read to the ends seen then (E1).
+"""
+
+from collections.abc import Callable, Mapping
+
+
+class _Stall:
+    """One partition of the sessions log without a lease, or catching up after it.
+
+    Attributes:
+        is_renewed: A lease is appended, and the ends of both logs are to be asked.
+        sessions_end: The end of the partition seen then; None while it is not known.
+        message_ends: The same of the log of messages.
+    """
+
+    def __init__(self) -> None:
+        self.is_renewed = False
+        self.sessions_end: int | None = None
+        self.message_ends: Mapping[int, int] = {}
+
+    def missed(self) -> None:
+        """There is no lease, or again none."""
+        self.is_renewed = False
+        self.sessions_end = None
+
+
+class Stalls:
+    """Which partitions' clients wait.
+
+    Args:
+        partitions: Of the sessions log.
+        changed: Told of a partition whose clients are to wait (True) or go on.
+    """
+
+    def __init__(self, partitions: int, changed: Callable[[int, bool], None]) -> None:
+        self._partitions = partitions
+        self._changed = changed
+        self._stalls = {partition: _Stall() for partition in range(partitions)}
+
+    def __contains__(self, partition: int) -> bool:
+        """Whether the clients of a partition wait."""
+        return partition in self._stalls
+
+    def __len__(self) -> int:
+        """Return of how many partitions the clients wait."""
+        return len(self._stalls)
+
+    def missed(self, partition: int) -> None:
+        """No lease holds in a partition."""
+        stall = self._stalls.get(partition)
+        if stall is not None:
+            stall.missed()
+            return
+        self._stalls[partition] = _Stall()
+        self._changed(partition, True)
+
+    def renewed(self, partition: int) -> None:
+        """A lease was appended in a partition."""
+        stall = self._stalls.get(partition)
+        if stall is not None and stall.sessions_end is None:
+            stall.is_renewed = True
+
+    def wants_ends(self) -> bool:
+        """Whether the ends of both logs are to be asked, and brought by ``ends``."""
+        return any(stall.is_renewed for stall in self._stalls.values())
+
+    def ends(self, messages: Mapping[int, int], sessions: Mapping[int, int]) -> None:
+        """Bring the ends of both logs, asked after ``wants_ends``."""
+        for partition, stall in self._stalls.items():
+            if stall.is_renewed:
+                stall.is_renewed = False
+                stall.sessions_end = sessions[partition]
+                stall.message_ends = messages
+
+    def is_deaf(self, sessions_at: Mapping[int, int]) -> bool:
+        """Whether nothing may be delivered: nobody's takeovers are known."""
+        return len(self._stalls) == self._partitions and not any(
+            stall.sessions_end is not None and sessions_at[partition] >= stall.sessions_end
+            for partition, stall in self._stalls.items()
+        )
+
+    def look(self, messages_at: Mapping[int, int], sessions_at: Mapping[int, int]) -> None:
+        """Let the clients go on of which both logs are read to the ends."""
+        for partition, stall in list(self._stalls.items()):
+            end = stall.sessions_end
+            if end is None or sessions_at[partition] < end:
+                continue
+            if all(messages_at[p] >= upto for p, upto in stall.message_ends.items()):
+                del self._stalls[partition]
+                self._changed(partition, False)

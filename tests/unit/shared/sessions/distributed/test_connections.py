@@ -1,0 +1,270 @@
+"""Claims, takeovers and ends on a bus of many edges (E2, E4, E11, E12)."""
+
+from tests.support.edges import Bus, Edge, two_edges
+from tests.support.links import Closed, Connack, Publish, RecordingLink, Suback
+
+from monstermq_shared.bus.control import decode_facts, encode_facts
+from monstermq_shared.bus.facts import Claim, Detach, Fact
+from monstermq_shared.bus.header import Kind
+from monstermq_shared.close_reasons import CloseReason
+from monstermq_shared.counters import Refusal
+from monstermq_shared.messages import Will
+from monstermq_shared.records import SESSION_TOPIC, ControlRecord, Record
+from monstermq_shared.sessions.distributed.engine import KEPT_SESSIONS
+
+WILL = Will(topic="w", payload=b"gone", qos=1, retain=False)
+
+
+def facts_of(bus: Bus, client_id: str) -> list[Fact]:
+    """Return what the sessions log says of a client."""
+    return [
+        fact
+        for entries in bus.sessions.entries
+        for entry in entries
+        if entry.kind == Kind.FACTS
+        for fact in decode_facts(entry.record().payload)
+        if getattr(fact, "client_id", None) == client_id
+    ]
+
+
+def append(bus: Bus, edge: Edge, fact: Claim | Detach, *, text: bytes | None = None) -> None:
+    """Append a fact as another process does."""
+    payload = encode_facts([fact]).encode() if text is None else text
+    record = ControlRecord(SESSION_TOPIC, payload, edge.wall_ms, 0, Kind.FACTS)
+    partition = edge.facts.partition_of(fact.client_id)
+    bus.sessions.write(partition, [record], b"operator", len(bus.sessions.entries[partition]))
+
+
+def detach(client_id: str, epoch: int) -> Detach:
+    return Detach(client_id=client_id, epoch=epoch, will=False, reason="kick")
+
+
+def test_connack_follows_when_the_claim_is_read_back() -> None:
+    edge = Edge(Bus()).start()
+    link = edge.attach("c")
+    assert link.holds == 1
+    edge.land()
+    edge.work()
+    assert not link.take(), "that it is appended says nothing"
+    edge.settle()
+    assert link.take() == [Connack(False)]
+    assert link.holds == 0
+    assert edge.session("c").epoch is not None
+
+
+def test_a_claim_says_who_has_the_client_and_its_will() -> None:
+    edge = Edge(bus := Bus()).start()
+    edge.connect("c", will=WILL)
+    (claim,) = facts_of(bus, "c")
+    assert isinstance(claim, Claim)
+    assert (claim.clean, claim.expiry_s, claim.will, claim.run) == (True, 0, WILL, edge.facts.run)
+
+
+def test_an_end_is_told_with_what_becomes_of_the_will() -> None:
+    bus, edge, _ = two_edges()
+    for client_id, reason in (
+        ("crashed", CloseReason.TRANSPORT_CLOSED),
+        ("said so", CloseReason.CLIENT_DISCONNECTED),
+        ("stopped", CloseReason.SHUTTING_DOWN),
+    ):
+        edge.drop(edge.connect(client_id, will=WILL), reason)
+    edge.engine.connections.hands_over = True
+    edge.drop(edge.connect("handed over", will=WILL), CloseReason.SHUTTING_DOWN)
+    edge.settle()
+    due = {}
+    for client_id in ("crashed", "said so", "stopped", "handed over"):
+        _, end = facts_of(bus, client_id)
+        assert isinstance(end, Detach)
+        due[client_id] = end.will
+    assert due == {"crashed": True, "said so": False, "stopped": True, "handed over": False}
+    assert not edge.engine.connections.sessions
+
+
+def test_a_connection_that_goes_before_its_claim_is_read_back_is_detached() -> None:
+    edge = Edge(bus := Bus()).start()
+    link = edge.attach("c", will=WILL)
+    edge.drop(link)
+    edge.settle()
+    _, end = facts_of(bus, "c")
+    assert isinstance(end, Detach)
+    assert end.will
+    assert not link.take()
+    assert not edge.engine.is_connected("c")
+
+
+def test_a_newer_claim_takes_over_on_the_same_edge() -> None:
+    edge = Edge(Bus()).start()
+    first = edge.connect("c", ("t", 0))
+    second = edge.attach("c")
+    assert not first.take(), "the claim decides, and it is not read back yet"
+    edge.settle()
+    assert first.take() == [Closed(CloseReason.TAKEN_OVER)]
+    assert second.take() == [Connack(False)]
+    assert edge.counters.takeovers == 1
+
+
+def test_a_newer_claim_takes_over_from_another_edge() -> None:
+    bus, here, there = two_edges()
+    old = here.connect("c", ("t", 1), will=WILL)
+    new = there.connect("c")
+    assert not new.take()
+    here.settle()
+    assert old.take() == [Closed(CloseReason.TAKEN_OVER)]
+    here.settle()
+    assert [type(fact) for fact in facts_of(bus, "c")] == [Claim, Claim], "the claim says it all"
+    publisher = there.connect("p")
+    there.publish(publisher, "t", b"x")
+    there.settle()
+    here.settle()
+    assert not old.take()
+
+
+def test_two_claims_at_once_end_the_older_one_whoever_reads_first() -> None:
+    _, here, there = two_edges()
+    old, new = here.attach("c"), there.attach("c")
+    here.land()
+    there.land()
+    there.settle()
+    here.settle()
+    assert new.take() == [Connack(False)]
+    assert old.take() == [Connack(False), Closed(CloseReason.TAKEN_OVER)]
+    there.settle()
+    assert not new.take()
+
+
+def test_a_detach_by_another_closes_the_connection_of_its_epoch() -> None:
+    edge = Edge(bus := Bus()).start()
+    link = edge.connect("c")
+    epoch = edge.session("c").epoch
+    assert epoch is not None
+    append(bus, edge, detach("c", epoch + 1))
+    append(bus, edge, detach("c", epoch - 1))
+    edge.settle()
+    assert not link.take()
+    append(bus, edge, detach("c", epoch))
+    edge.settle()
+    assert link.take() == [Closed(CloseReason.DETACHED)]
+    assert len(facts_of(bus, "c")) == 4, "the end is in the log already"
+
+
+def test_a_conditional_claim_counts_only_over_the_claim_it_names() -> None:
+    edge = Edge(bus := Bus()).start()
+    link = edge.connect("c")
+    epoch = edge.session("c").epoch
+    assert epoch is not None
+    for only_if, closed in ((epoch + 5, False), (epoch, True)):
+        claim = Claim(
+            client_id="c",
+            clean=True,
+            expiry_s=0,
+            will=None,
+            run=b"operator",
+            protocol=4,
+            only_if=only_if,
+        )
+        append(bus, edge, claim)
+        edge.settle()
+        assert bool(link.take()) is closed
+
+
+def test_a_refused_claim_closes_its_connection_and_the_next_one_is_served() -> None:
+    edge = Edge(Bus()).start()
+    link = edge.attach("c")
+    partition = edge.facts.partition_of("c")
+    edge.engine.refused(edge.facts.refuse(partition))
+    assert link.take() == [Closed(CloseReason.APPEND_REFUSED)]
+    again = edge.attach("c")
+    edge.settle()
+    assert again.take() == [Connack(False)]
+    assert edge.engine.is_connected("c")
+    edge.drop(again)
+    assert not edge.engine.is_connected("c"), "the refused claim waits for nothing"
+
+
+def test_a_refused_claim_that_stands_all_the_same_is_detached() -> None:
+    edge = Edge(bus := Bus()).start()
+    edge.attach("c")
+    edge.engine.refused(edge.facts.refuse(edge.facts.partition_of("c"), stands=True))
+    edge.settle()
+    assert [type(fact) for fact in facts_of(bus, "c")] == [Claim, Detach]
+
+
+def test_a_refused_detach_is_appended_again() -> None:
+    edge = Edge(bus := Bus()).start()
+    edge.drop(edge.connect("c", will=WILL))
+    edge.engine.refused(edge.facts.refuse(edge.facts.partition_of("c")))
+    edge.settle()
+    _, end = facts_of(bus, "c")
+    assert isinstance(end, Detach)
+    assert end.will
+
+
+def test_kept_sessions_are_refused_and_told_when_they_come() -> None:
+    edge = Edge(Bus()).start()
+    assert edge.engine.refusal("c", clean=False) == (Refusal.KEPT_SESSION, KEPT_SESSIONS)
+    assert edge.engine.refusal("c", clean=True) is None
+
+
+def test_nobody_is_let_in_where_claims_do_not_get_through() -> None:
+    edge = Edge(Bus()).start()
+    edge.facts.full.add(edge.facts.partition_of("c"))
+    refused = edge.engine.refusal("c", clean=True)
+    assert refused is not None
+    assert refused[0] is Refusal.SERVER_UNAVAILABLE
+
+
+def test_what_a_later_release_wrote_stops_its_partition_and_says_where() -> None:
+    edge = Edge(bus := Bus()).start()
+    link = edge.connect("c")
+    epoch = edge.session("c").epoch
+    assert epoch is not None
+    append(bus, edge, detach("c", epoch), text=b'{"v":2,"facts":[]}')
+    append(bus, edge, detach("c", epoch))
+    edge.settle()
+    assert not link.take()
+    (reason,) = edge.engine.unready()
+    partition = edge.facts.partition_of("c")
+    assert reason.startswith(f"sessions partition {partition} stopped at offset {epoch + 1}: ")
+    assert "version 2" in reason
+
+
+def test_a_message_in_the_sessions_log_stops_its_partition() -> None:
+    edge = Edge(bus := Bus()).start()
+    record = Record("stray", b"", 0, False, "", edge.wall_ms, 0)
+    bus.sessions.write(0, [record], b"stranger", 0)
+    edge.settle()
+    (reason,) = edge.engine.unready()
+    assert "which has no place here" in reason
+
+
+def test_other_edges_are_known_by_their_leases() -> None:
+    _, here, there = two_edges()
+    here.settle()
+    assert here.engine.connections.others_live(10.0)
+    assert not there.engine.connections.others_live(-1.0)
+    here.tick(20)
+    assert not here.engine.connections.others_live(10.0)
+
+
+def test_suback_waits_for_nothing_and_routes_hold_at_once() -> None:
+    edge = Edge(Bus()).start()
+    link = edge.connect("c")
+    edge.subscribe(link, 7, ("t", 0))
+    assert link.take() == [Suback(7, (0,))]
+    publisher = edge.connect("p")
+    edge.publish(publisher, "t", b"x", qos=0)
+    edge.settle()
+    assert link.take() == [Publish("t", b"x")]
+
+
+def test_a_bridge_does_not_hear_itself() -> None:
+    edge = Edge(Bus()).start()
+    bridge = edge.attach("bridge", link=RecordingLink(is_bridge=True))
+    other = edge.connect("other", ("t", 0))
+    edge.settle()
+    edge.subscribe(bridge, 1, ("t", 0))
+    bridge.take()
+    edge.publish(bridge, "t", b"x", qos=0)
+    edge.settle()
+    assert not bridge.publishes()
+    assert other.payloads() == [b"x"]

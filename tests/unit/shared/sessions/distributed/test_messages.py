@@ -1,0 +1,355 @@
+"""The way of a message over a bus of many edges (E7, E14, R4, R6)."""
+
+from dataclasses import replace
+
+import pytest
+from tests.support.edges import Bus, Edge, topic_in, two_edges, with_hold
+from tests.support.links import Closed, Publish, Told
+
+from monstermq_shared.bus import ring
+from monstermq_shared.bus.control import encode_facts
+from monstermq_shared.bus.facts import Marker
+from monstermq_shared.bus.header import Kind
+from monstermq_shared.close_reasons import CloseReason
+from monstermq_shared.counters import DropReason
+from monstermq_shared.messages import MessageRun
+from monstermq_shared.records import CONTROL_TOPIC, ControlRecord, Record, StampedRecord
+from monstermq_shared.sessions.distributed import reading
+from monstermq_shared.sessions.ports import Answer
+
+
+def acks(*packet_ids: int) -> list[Told]:
+    return [Told(Answer.PUBACK, packet_id) for packet_id in packet_ids]
+
+
+@pytest.fixture
+def edge() -> Edge:
+    return Edge(Bus()).start()
+
+
+def write(edge: Edge, topic: str, *records: Record) -> None:
+    """Let another process append records to a topic's partition."""
+    log = edge.bus.messages
+    partition = edge.messages.partition_of(topic)
+    log.write(partition, records, b"stranger", len(log.entries[partition]))
+
+
+def message(topic: str, payload: bytes, qos: int = 1) -> Record:
+    return Record(topic, payload, qos, False, "stranger", 1_000_000, 0)
+
+
+# -- publishing ----------------------------------------------------------------------------------
+
+
+def test_puback_follows_the_append_and_nothing_is_delivered_before_it_is_read(edge: Edge) -> None:
+    subscriber, publisher = edge.connect("s", ("t", 1)), edge.connect("p")
+    edge.publish(publisher, "t", b"a", b"b")
+    assert edge.engine.owes_answers(publisher.session)
+    edge.work()
+    assert not publisher.take()
+    edge.land()
+    assert publisher.take() == acks(1, 2)
+    assert not edge.engine.owes_answers(publisher.session)
+    edge.work()
+    assert not subscriber.take()
+    edge.settle()
+    assert subscriber.take() == [Publish("t", b"a", 1, 1), Publish("t", b"b", 1, 2)]
+
+
+def test_pubacks_keep_the_order_of_publishes_over_all_partitions(edge: Edge) -> None:
+    publisher = edge.connect("p")
+    topics = [topic_in(edge.messages, partition) for partition in range(3)]
+    for packet_id, topic in enumerate(topics, 1):
+        edge.publish(publisher, topic, b"x", first_id=packet_id)
+    edge.engine.appended(edge.messages.land(2))
+    edge.engine.appended(edge.messages.land(1))
+    assert not publisher.take(), "partition 0 holds the others back"
+    edge.engine.appended(edge.messages.land(0))
+    assert publisher.take() == acks(1, 2, 3)
+
+
+def test_own_runs_are_delivered_as_they_came(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+    subscriber, publisher = edge.connect("s", ("t", 0)), edge.connect("p")
+    forwarded: list[MessageRun] = []
+    monkeypatch.setattr(subscriber, "forward", forwarded.append)
+    monkeypatch.delattr(ring.RingEntry, "record")  # nothing is decoded
+    run = MessageRun(b"t", 0, False, b"abc", (0, 1, 2), (1, 2, 3))
+    edge.engine.publish(publisher.session, run, edge.wall_ms)
+    edge.settle()
+    assert forwarded == [run]
+    assert edge.engine.own.size == 0
+
+
+def test_own_runs_that_are_read_in_parts_come_whole_and_in_order(edge: Edge) -> None:
+    subscriber, publisher = edge.connect("s", ("t", 1)), edge.connect("p")
+    edge.publish(publisher, "t", b"a", b"b", b"c", b"d")
+    edge.land()
+    partition = edge.messages.partition_of("t")
+    got: list[bytes] = []
+    for limit in (1, 2, 1):
+        edge.read_some("messages", partition, limit)
+        edge.work()
+        got += subscriber.payloads()
+    assert got == [b"a", b"b", b"c", b"d"]
+    assert edge.engine.own.size == 0
+
+
+def test_messages_of_others_between_own_ones_keep_the_order_of_the_log(edge: Edge) -> None:
+    subscriber, publisher = edge.connect("s", ("t", 0)), edge.connect("p")
+    for number in range(3):
+        edge.publish(publisher, "t", b"own %d" % number, qos=0)
+        edge.land()
+        write(edge, "t", message("t", b"other %d" % number))
+    edge.settle()
+    assert subscriber.payloads() == [
+        b"own 0", b"other 0", b"own 1", b"other 1", b"own 2", b"other 2",
+    ]  # fmt: skip
+
+
+def test_what_nobody_here_wants_is_not_decoded(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+    subscriber = edge.connect("s", ("other", 0))
+    monkeypatch.delattr(ring.RingEntry, "record")
+    write(edge, "t", message("t", b"x"))
+    edge.settle()
+    edge.engine.unsubscribe(subscriber.session, ["other"])
+    write(edge, "other", message("other", b"y"))
+    edge.settle()
+
+
+def test_neighbours_on_one_topic_from_another_edge_are_one_run(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subscriber = edge.connect("s", ("t", 0))
+    forwarded: list[MessageRun] = []
+    monkeypatch.setattr(subscriber, "forward", forwarded.append)
+    write(edge, "t", *(message("t", payload) for payload in (b"a", b"b", b"c")))
+    write(edge, "t", message("t", b"d", qos=0))
+    edge.settle()
+    assert [run.payloads for run in forwarded] == [[b"a", b"b", b"c"], [b"d"]]
+
+
+def test_a_message_reaches_subscribers_of_all_edges_once() -> None:
+    _, here, there = two_edges()
+    near, far = here.connect("near", ("t/#", 2)), there.connect("far", ("+", 1), ("t", 0))
+    publisher = here.connect("p")
+    here.publish(publisher, "t", b"x", qos=2)
+    here.settle()
+    there.settle()
+    assert near.take() == [Publish("t", b"x", 2, 1)]
+    assert far.take() == [Publish("t", b"x", 1, 1)]
+
+
+def test_a_doubled_append_is_delivered_once(edge: Edge) -> None:
+    subscriber, publisher = edge.connect("s", ("t", 0)), edge.connect("p")
+    edge.publish(publisher, "t", b"a", b"b", qos=0)
+    edge.engine.appended(edge.messages.land(edge.messages.partition_of("t"), doubled=True))
+    edge.settle()
+    assert subscriber.payloads() == [b"a", b"b"]
+
+
+def test_a_refused_run_closes_its_publisher_and_is_not_waited_for(edge: Edge) -> None:
+    subscriber = edge.connect("s", ("t", 0))
+    first, second = edge.connect("p1"), edge.connect("p2")
+    edge.publish(first, "t", b"lost")
+    edge.engine.refused(edge.messages.refuse(edge.messages.partition_of("t")))
+    assert first.take() == [Closed(CloseReason.APPEND_REFUSED)]
+    edge.publish(second, "t", b"next")
+    edge.settle()
+    assert subscriber.payloads() == [b"next"]
+    assert edge.engine.own.size == 0
+
+
+def test_qos_2_is_answered_after_the_append_and_entered_once(edge: Edge) -> None:
+    subscriber, publisher = edge.connect("s", ("t", 0)), edge.connect("p")
+    edge.publish(publisher, "t", b"x", qos=2, first_id=7)
+    edge.publish(publisher, "t", b"x", qos=2, first_id=7)
+    assert not publisher.take()
+    edge.settle()
+    assert publisher.take() == [Told(Answer.PUBREC, 7), Told(Answer.PUBREC, 7)]
+    edge.engine.release(publisher.session, [7])
+    assert publisher.take() == [Told(Answer.PUBCOMP, 7)]
+    edge.publish(publisher, "t", b"y", qos=2, first_id=7)
+    edge.settle()
+    assert subscriber.payloads() == [b"x", b"y"]
+    assert edge.counters.duplicates_ignored == 1
+
+
+@pytest.mark.parametrize("qos", [0, 1, 2])
+def test_the_brokers_own_topics_are_acknowledged_and_ignored(edge: Edge, qos: int) -> None:
+    subscriber, publisher = edge.connect("s", ("$SYS/#", 0)), edge.connect("p")
+    edge.publish(publisher, "$SYS/x", b"mine", qos=qos)
+    edge.settle()
+    assert not subscriber.publishes()
+    assert edge.counters.dropped[DropReason.TOPIC_NOT_WRITABLE] == 1
+    assert len(publisher.take()) == (qos > 0)
+
+
+def test_what_another_process_wrote_to_our_own_topics_reaches_nobody(edge: Edge) -> None:
+    subscriber = edge.connect("s", ("$SYS/#", 0))
+    write(edge, "$SYS/x", message("$SYS/x", b"theirs"))
+    edge.settle()
+    assert not subscriber.publishes()
+    assert edge.counters.records_unreadable == 1
+
+
+def test_system_messages_go_to_subscribers_here_alone() -> None:
+    _, here, there = two_edges()
+    near, far = here.connect("near", ("$SYS/#", 0)), there.connect("far", ("$SYS/#", 0))
+    assert here.engine.publish_system(MessageRun.single(b"$SYS/x", b"1", 0)) == 1
+    here.settle()
+    there.settle()
+    assert near.payloads() == [b"1"]
+    assert not far.publishes()
+
+
+# -- bounds --------------------------------------------------------------------------------------
+
+
+def test_a_full_partition_holds_those_who_publish_to_it(edge: Edge) -> None:
+    full, free = (topic_in(edge.messages, partition) for partition in (0, 1))
+    owed, other = edge.connect("owed"), edge.connect("other")
+    edge.messages.full.add(0)
+    edge.publish(owed, full, b"x")
+    edge.publish(other, free, b"x")
+    assert (owed.holds, other.holds) == (1, 0)
+    assert edge.engine.unready() == ["Kafka takes nothing in partition 0"]
+    edge.messages.full.clear()
+    edge.engine.room(0)
+    assert owed.holds == 0
+    edge.settle()
+    assert owed.take() == acks(1)
+
+
+def test_publishers_are_held_while_much_of_theirs_is_not_read_back() -> None:
+    edge = Edge(Bus(), with_hold(backlog_size_max=3_000)).start()
+    publisher, latecomer = edge.connect("p"), edge.connect("late")
+    edge.publish(publisher, "t", bytes(4_000))
+    assert publisher.holds == 1
+    edge.publish(latecomer, "t", b"x", qos=0)
+    assert edge.counters.dropped[DropReason.LOG_FULL] == 1, "QoS 0 is dropped, and counted"
+    edge.publish(latecomer, "t", bytes(3_000))
+    assert edge.engine.refusal("c", clean=True) is not None
+    edge.settle()
+    assert (publisher.holds, latecomer.holds) == (0, 0)
+    assert edge.engine.refusal("c", clean=True) is None
+
+
+def test_a_slow_subscriber_holds_publishers_here_and_is_closed_at_last() -> None:
+    edge = Edge(Bus(), replace(with_hold(pending_max=5), in_flight_max=1)).start()
+    subscriber, publisher = edge.connect("s", ("t", 1)), edge.connect("p")
+    edge.publish(publisher, "t", *[b"x"] * 10)
+    edge.settle()
+    assert publisher.holds == 1
+    edge.tick()
+    edge.tick(3)
+    edge.settle()
+    assert not [said for said in subscriber.take() if isinstance(said, Closed)]
+    edge.tick(3)
+    assert subscriber.take() == [Closed(CloseReason.SLOW_CONSUMER)]
+    assert publisher.holds == 0
+    assert edge.counters.dropped[DropReason.SLOW_CONSUMER] == 10
+
+
+def test_a_subscriber_that_another_edge_floods_is_closed_at_once() -> None:
+    edge = Edge(Bus(), replace(with_hold(pending_max=5), in_flight_max=1)).start()
+    subscriber = edge.connect("s", ("t", 1))
+    write(edge, "t", *[message("t", b"x")] * 100)
+    edge.settle()
+    assert subscriber.take()[-1] == Closed(CloseReason.SLOW_CONSUMER)
+
+
+def test_a_message_to_many_goes_out_in_pieces_and_those_behind_it_wait(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    links = [edge.connect(f"s{number}", ("t", 0)) for number in range(5)]
+    deliverer = edge.engine.reading._deliverer
+    monkeypatch.setattr(deliverer, "deliveries_max", 2)
+    publisher, late = edge.connect("p"), edge.connect("late")
+    edge.publish(publisher, "t", b"a", qos=0)
+    edge.publish(publisher, "t", b"b", qos=0)
+    edge.land()
+    edge.read()
+    assert edge.engine.work()
+    got = [link.payloads() for link in links]
+    assert sorted(got) == [[], [], [], [b"a"], [b"a"]]
+    edge.subscribe(late, 1, ("t", 0))
+    late.take()
+    edge.settle()
+    assert [before + link.payloads() for before, link in zip(got, links, strict=True)] == [
+        [b"a", b"b"]
+    ] * 5
+    assert late.payloads() == [b"b"], "the first was read before it subscribed"
+
+
+def test_reading_is_done_in_pieces(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+    subscriber = edge.connect("s", ("#", 0))
+    monkeypatch.setattr(reading, "PIECE", 20)
+    write(edge, "t", *(message(f"t/{number}", b"x") for number in range(50)))
+    edge.read()
+    seen = []
+    while edge.engine.work():
+        seen.append(len(subscriber.publishes()))
+    assert len(seen) > 5
+    assert max(seen) < 10
+
+
+# -- what is not a message -----------------------------------------------------------------------
+
+
+def marker(edge: Edge, epoch: int, *, text: bytes | None = None) -> ControlRecord:
+    fact = Marker(client_id="kept", epoch=epoch, incarnation=0)
+    payload = encode_facts([fact]).encode() if text is None else text
+    return ControlRecord(CONTROL_TOPIC, payload, edge.wall_ms, 0, Kind.CONTROL)
+
+
+def test_what_a_newer_marker_fences_reaches_nobody(edge: Edge) -> None:
+    subscriber = edge.connect("s", ("t", 0))
+
+    def stamped(payload: bytes, epoch: int) -> StampedRecord:
+        return StampedRecord(Record("t", payload, 2, False, "kept", edge.wall_ms, 0), 1, epoch)
+
+    write(edge, "t", stamped(b"a", 5), marker(edge, 7), stamped(b"late", 6), stamped(b"b", 7))
+    edge.settle()
+    assert subscriber.payloads() == [b"a", b"b"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b'{"v":2,"facts":[]}', "version 2"),
+        (b'{"v":1,"facts":[{"f":"new"}]}', "'new'"),
+        (b"no json", "not a control text"),
+    ],
+)
+def test_unknown_control_stops_its_partition_and_no_other(
+    edge: Edge, text: bytes, said: str
+) -> None:
+    subscriber, publisher = edge.connect("s", ("#", 0)), edge.connect("p")
+    topic, other = (topic_in(edge.messages, partition) for partition in (0, 1))
+    write(edge, topic, message(topic, b"before"), marker(edge, 1, text=text))
+    write(edge, topic, message(topic, b"after"))
+    write(edge, other, message(other, b"other"))
+    edge.publish(publisher, topic, b"mine")
+    edge.settle()
+    assert sorted(subscriber.payloads()) == [b"before", b"other"]
+    assert publisher.take() == acks(1), "the log has it, for those who can read on"
+    (reason,) = edge.engine.unready()
+    assert reason.startswith("bus partition 0 stopped at offset 1: ")
+    assert said in reason
+    assert edge.engine.own.size == 0
+
+
+def test_acknowledgements_are_passed_over(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = ControlRecord(CONTROL_TOPIC, b"whatever it is", edge.wall_ms, 0, Kind.ACKS)
+    write(edge, "t", record)
+    monkeypatch.delattr(ring.RingEntry, "record")
+    edge.settle()
+    assert not edge.engine.unready()
+
+
+def test_topics_that_are_none_are_counted(edge: Edge) -> None:
+    subscriber = edge.connect("s", ("#", 0))
+    write(edge, "t", message("a/+", b"x"), message("t", b"y"))
+    edge.settle()
+    assert subscriber.payloads() == [b"y"]
+    assert edge.counters.records_unreadable == 1
