@@ -20,11 +20,14 @@ from monstermq_shared.operation.process import (
     start_or_stop,
 )
 from monstermq_shared.operation.signals import Signals
+from monstermq_shared.supervisor.supervised import Supervised
 
 logger = logging.getLogger(__name__)
 
 
-def run_broker(loaded: LoadedConfig, log_level: int, signals: Signals) -> int:
+def run_broker(
+    loaded: LoadedConfig, log_level: int, signals: Signals, supervised: Supervised | None = None
+) -> int:
     """Run a broker until it is told to stop; return the exit status.
 
     SIGTERM and SIGINT stop it gracefully, a second one at once. SIGHUP reads certificates again.
@@ -33,8 +36,10 @@ def run_broker(loaded: LoadedConfig, log_level: int, signals: Signals) -> int:
         loaded: What to run.
         log_level: As of the ``logging`` module.
         signals: Who takes them, started.
+        supervised: What a supervisor says, if one has started it.
     """
-    configure_logging(log_level, loaded.config.log.format)
+    name = "" if supervised is None else supervised.name
+    configure_logging(log_level, loaded.config.log.format, name)
     logger.info("MonsterMQ %s, configuration: %s", version("monstermq"), loaded.source)
     for warning in loaded.warnings:
         logger.warning("%s", warning)
@@ -44,11 +49,12 @@ def run_broker(loaded: LoadedConfig, log_level: int, signals: Signals) -> int:
     except MonsterError as exc:
         logger.critical("%s", exc)
         return exit_status(exc)
-    return run_process(loaded, partial(_run, loaded, signals))
+    return run_process(loaded, partial(_run, loaded, signals, supervised))
 
 
-async def _run(loaded: LoadedConfig, signals: Signals) -> int:
-    broker = Broker(loaded.config, version("monstermq"))
+async def _run(loaded: LoadedConfig, signals: Signals, supervised: Supervised | None) -> int:
+    listeners = () if supervised is None else (supervised.listener(),)
+    broker = Broker(loaded.config, version("monstermq"), operation_listeners=listeners)
     stopping = asyncio.Event()
     soon = asyncio.get_running_loop().call_soon_threadsafe
     signals.listen(

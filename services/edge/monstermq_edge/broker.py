@@ -5,6 +5,8 @@ import contextlib
 import logging
 import re
 import secrets
+import socket
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 
@@ -33,7 +35,7 @@ from monstermq_shared.config import KIB, BrokerConfig
 from monstermq_shared.counters import Counters
 from monstermq_shared.errors import MonsterError
 from monstermq_shared.operation.binding import url_host
-from monstermq_shared.operation.health import OperationServer
+from monstermq_shared.operation.health import OperationServer, Place
 from monstermq_shared.operation.limited_log import LimitedLog
 from monstermq_shared.sessions.ports import AttachRequest
 
@@ -52,13 +54,25 @@ CLOSE_S = 2.0
 class Broker:
     """A running edge.
 
+    Args:
+        config: What it is to do.
+        version: Its own.
+        operation_listeners: Where the operation port is, if somebody else has opened it.
+
     Attributes:
         failed: Set, with an error as its result, when the process must end.
         host: What stands behind the session port.
     """
 
-    def __init__(self, config: BrokerConfig, version: str) -> None:
+    def __init__(
+        self,
+        config: BrokerConfig,
+        version: str,
+        *,
+        operation_listeners: Sequence[socket.socket] = (),
+    ) -> None:
         self._config = config
+        self._operation_listeners = operation_listeners
         self._version = version
         self._clock = SystemClock()
         self._history = WallHistory(self._clock)
@@ -200,11 +214,11 @@ class Broker:
 
     async def _start_operation(self) -> None:
         metrics = self._config.metrics
-        if metrics.enabled and metrics.port:
+        listeners = self._operation_listeners
+        if (metrics.enabled and metrics.port) or listeners:
             registry = build_registry(self.counters, self.status.gauges(), version=self._version)
             self._operation = OperationServer(
-                metrics.bind_address,
-                metrics.port,
+                Place(host=metrics.bind_address, port=metrics.port, listeners=listeners),
                 registry,
                 self.readiness,
                 page=settings.page(self._config),
@@ -218,7 +232,8 @@ class Broker:
     def urls(self) -> list[str]:
         """Return what clients can connect to, and where the operation port's page is."""
         urls = self._listeners.urls()
-        if self._operation is not None:
+        # A supervisor answers for what is behind a port of its own.
+        if self._operation is not None and not self._operation_listeners:
             host = url_host(self._config.metrics.bind_address)
             urls.append(f"http://{host}:{self._operation.port}/")
         return urls

@@ -1,13 +1,11 @@
 """The command line: the original's spelling, with one dash or two, and nothing else in silence."""
 
-import argparse
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import TextIO
 
 from monstermq.databases import BackUp, Recover, Restore
 from monstermq_edge.network.tls import build_ssl_context, certificate_warnings
@@ -18,13 +16,12 @@ from monstermq_shared.config import (
     StoreType,
     check_runnable,
     load_config,
-    parse_log_level,
 )
 from monstermq_shared.config.checks import postgres_connection, stores_of
-from monstermq_shared.config.fields import check_file_name
 from monstermq_shared.config.postgres_urls import describe
 from monstermq_shared.errors import ConfigError
 from monstermq_shared.exit_codes import ExitCode
+from monstermq_shared.operation.command_line import CommandLine, file_name, level_of
 
 HELP = """\
 usage: monstermq [-config FILE] [-log LEVEL] [-cluster] [--check]
@@ -162,50 +159,14 @@ def summary(loaded: LoadedConfig) -> list[str]:
     return lines
 
 
-class _Parser(argparse.ArgumentParser):
-    """An argparse parser without abbreviations that raises instead of ending the process."""
-
-    def __init__(self) -> None:
-        super().__init__(prog="monstermq", add_help=False, allow_abbrev=False)
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message}; see monstermq -help")
-
-    def option(self, name: str, **settings: object) -> None:
-        """Add an option that may be written with one dash or two."""
-        self.add_argument(f"-{name}", f"--{name}", dest=name, **settings)  # type: ignore[arg-type]  # argparse's own overloads check them
-
-    def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
-        """Parse, and refuse what is left over with the nearest option there is."""
-        parsed, unknown = self.parse_known_args(list(arguments))
-        if unknown:
-            self.error(f"unknown argument {unknown[0]}{self._hint(unknown[0])}")
-        return parsed
-
-    def _get_option_tuples(self, _option_string: str) -> list[Any]:
-        # What allow_abbrev leaves in place for one dash: -c would be "ambiguous".
-        return []
-
-    def _hint(self, word: str) -> str:
-        if word == "-c":  # as mosquitto spells it
-            return "; did you mean -config FILE?"
-        if word == "db":
-            return "; db comes first: monstermq db backup FILE -config FILE"
-        if word.endswith((".yaml", ".yml")):
-            return f"; did you mean -config {word}?"
-        options = [option for option in self._option_string_actions if option.startswith("-")]
-        near = difflib.get_close_matches(word.partition("=")[0], options, n=1)
-        return f"; did you mean {near[0]}?" if near else ""
-
-
 def _parse_run(arguments: Sequence[str]) -> Run | Check:
-    parser = _Parser()
-    parser.option("config", type=_file_name, metavar="FILE")
+    parser = CommandLine("monstermq")
+    parser.option("config", type=file_name, metavar="FILE")
     parser.option("log", metavar="LEVEL")
     parser.option("cluster", action="store_true")
     parser.option("check", action="store_true")
     parsed = parser.parse(arguments)
-    log_level = None if parsed.log is None else _log_level(parsed.log)
+    log_level = level_of(parsed.log)
     if parsed.check:
         return Check(config=parsed.config, cluster=parsed.cluster)
     return Run(config=parsed.config, log_level=log_level, cluster=parsed.cluster)
@@ -213,37 +174,23 @@ def _parse_run(arguments: Sequence[str]) -> Run | Check:
 
 def _parse_database_command(arguments: Sequence[str]) -> BackUp | Restore | Recover:
     command = arguments[0] if arguments else None
-    parser = _Parser()
+    parser = CommandLine("monstermq")
     if command == "recover":
-        parser.add_argument("source", type=_file_name, metavar="FILE")
-        parser.add_argument("target", type=_file_name, metavar="NEWFILE")
+        parser.add_argument("source", type=file_name, metavar="FILE")
+        parser.add_argument("target", type=file_name, metavar="NEWFILE")
         parsed = parser.parse(arguments[1:])
         return Recover(source=parsed.source, target=parsed.target)
-    parser.option("config", type=_file_name, metavar="FILE")
+    parser.option("config", type=file_name, metavar="FILE")
     if command == "backup":
-        parser.add_argument("target", type=_file_name, metavar="FILE")
+        parser.add_argument("target", type=file_name, metavar="FILE")
         parser.option("force", action="store_true")
         parsed = parser.parse(arguments[1:])
         return BackUp(config=parsed.config, target=parsed.target, force=parsed.force)
     if command == "restore":
-        parser.add_argument("backup", type=_file_name, metavar="BACKUP")
+        parser.add_argument("backup", type=file_name, metavar="BACKUP")
         parsed = parser.parse(arguments[1:])
         return Restore(config=parsed.config, backup=parsed.backup)
     raise ConfigError(
         "the commands for databases are: monstermq db backup FILE, monstermq db restore BACKUP, "
         "monstermq db recover FILE NEWFILE"
     )
-
-
-def _file_name(text: str) -> Path:
-    try:
-        return Path(check_file_name(text))
-    except ValueError as exc:
-        raise argparse.ArgumentTypeError(str(exc)) from exc
-
-
-def _log_level(text: str) -> int:
-    try:
-        return parse_log_level(text)
-    except ValueError as exc:
-        raise ConfigError(f"-log {exc}") from exc

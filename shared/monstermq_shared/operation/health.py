@@ -13,7 +13,9 @@ name. Scrapers may come under any name that leads here, so none can be required.
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+import socket
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import orjson
@@ -75,34 +77,52 @@ class Page(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where the server listens.
+
+    Attributes:
+        host: The address.
+        port: The port; 0 takes a free one.
+        key: The port's configuration key, for errors.
+        listeners: What somebody else has opened, instead of all that.
+    """
+
+    host: str
+    port: int
+    key: str = "Metrics.Port"
+    listeners: Sequence[socket.socket] = ()
+
+
 class OperationServer:
     """Serves health, readiness and metrics on one port, from ``start`` to ``stop``."""
 
     def __init__(
         self,
-        host: str,
-        port: int,
+        place: Place,
         registry: CollectorRegistry,
         readiness: Callable[[], list[str]],
         *,
         page: Page,
         counters: Counters,
+        refresh: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """Prepare the server; nothing is opened yet.
 
         Args:
-            host: The address to listen on.
-            port: ``Metrics.Port``; 0 takes a free one, see ``port`` after ``start``.
+            place: Where it listens; see ``port`` after ``start``.
             registry: What ``/metrics`` shows.
             readiness: Returns why clients should not be sent here now, one reason a line, in words
                 an operator understands; an empty list means ready.
             page: What is at ``/``.
             counters: Where connections that made room are counted.
+            refresh: Brings up to date what ``readiness`` and the registry show; bounded in time.
         """
-        self._host = host
+        self._place = place
         self._registry = registry
         self._readiness = readiness
-        self._port = port
+        self._port = place.port
+        self._refresh = refresh
         self._page = page
         self._open = _Connections(counters)
         self._expositions: dict[str, bytes] = {}
@@ -128,7 +148,8 @@ class OperationServer:
         def accept() -> _OneRequest:
             return _OneRequest(self._open, config, self._state)
 
-        listeners = listen("Metrics.Port", self._host, self._port, backlog=BACKLOG)
+        at = self._place
+        listeners = [*at.listeners] or listen(at.key, at.host, at.port, backlog=BACKLOG)
         self._port = listeners[0].getsockname()[1]
         loop = asyncio.get_running_loop()
         self._servers = [
@@ -178,12 +199,16 @@ class OperationServer:
         return _json(200, {"status": "alive"})
 
     async def _ready(self, _request: Request) -> Response:
+        if self._refresh is not None:
+            await self._refresh()
         reasons = self._readiness()
         if reasons:
             return _json(503, {"status": "not ready", "reasons": reasons})
         return _json(200, {"status": "ready", "reasons": []})
 
     async def _metrics(self, request: Request) -> Response:
+        if self._refresh is not None:
+            await self._refresh()
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         exposition = self._expositions.get(content_type)
         if exposition is None:

@@ -20,7 +20,7 @@ from monstermq_shared.counters import Counters
 from monstermq_shared.errors import StartupError
 from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.operation import health
-from monstermq_shared.operation.health import OperationServer
+from monstermq_shared.operation.health import OperationServer, Place
 
 WITHIN_S = 5
 
@@ -43,7 +43,11 @@ class Broker:
         """Return a server that is not started."""
         page = Page(ws=9000, path="/mqtt")
         return OperationServer(
-            host, port, self.registry, readiness, page=page, counters=self.counters
+            Place(host=host, port=port),
+            self.registry,
+            readiness,
+            page=page,
+            counters=self.counters,
         )
 
     def readiness(self) -> list[str]:

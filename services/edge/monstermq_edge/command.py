@@ -1,0 +1,58 @@
+"""The ``monstermq-edge`` command: one edge, for those who start each service by itself."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+
+from monstermq_edge.app import run_broker
+from monstermq_shared.config import load_config
+from monstermq_shared.errors import MonsterError
+from monstermq_shared.exit_codes import ExitCode
+from monstermq_shared.operation.command_line import CommandLine, file_name, level_of
+from monstermq_shared.operation.held import release
+from monstermq_shared.operation.process import exit_status
+from monstermq_shared.operation.signals import Signals
+from monstermq_shared.supervisor.supervised import OPTION, Supervised
+
+HELP = """\
+usage: monstermq-edge [-config FILE] [-log LEVEL] [-cluster]
+       monstermq-edge -help | --version
+
+One edge: MQTT over TCP, TLS and WebSocket. On the Kafka bus any number of them serve
+the clients, and monstermq-projector makes the rows. Configuration, log levels and
+environment variables are those of monstermq, see monstermq -help.
+"""
+
+
+def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Do what the command line asks; return the exit status. Signals are held when it is called."""
+    try:
+        return _execute(arguments, environ)
+    except MonsterError as exc:
+        sys.stderr.write(f"monstermq-edge: {exc}\n")
+        return exit_status(exc)
+
+
+def _execute(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
+    parser = CommandLine("monstermq-edge")
+    parser.option("config", type=file_name, metavar="FILE")
+    parser.option("log", metavar="LEVEL")
+    parser.option("cluster", action="store_true")
+    parser.option(OPTION)
+    parser.option("help", action="store_true")
+    parser.option("h", action="store_true")
+    parser.option("version", action="store_true")
+    parsed = parser.parse(arguments)
+    if parsed.help or parsed.h or parsed.version:
+        release()
+        sys.stdout.write(f"{version('monstermq')}\n" if parsed.version else HELP)
+        return ExitCode.OK
+    level = level_of(parsed.log)
+    supervised = Supervised.parse(parsed.supervised)
+    signals = Signals()
+    signals.start()
+    if supervised is not None:
+        supervised.stop_with_supervisor()
+    loaded = load_config(parsed.config, environ, cluster=parsed.cluster)
+    level = loaded.config.log.level if level is None else level
+    return run_broker(loaded, level, signals, supervised)
