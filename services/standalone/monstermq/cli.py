@@ -21,6 +21,7 @@ from monstermq_shared.config.checks import postgres_connection, stores_of
 from monstermq_shared.config.postgres_urls import describe
 from monstermq_shared.errors import ConfigError
 from monstermq_shared.exit_codes import ExitCode
+from monstermq_shared.kafka.settings import KafkaSettings
 from monstermq_shared.operation.command_line import CommandLine, file_name, level_of
 
 HELP = """\
@@ -105,7 +106,7 @@ def parse_arguments(arguments: Sequence[str]) -> Invocation:
 def check(invocation: Check, environ: Mapping[str, str], output: TextIO) -> ExitCode:
     """Say whether the broker would start with this configuration, and what it would warn of.
 
-    Certificates are loaded; no port and no database is opened.
+    Certificates are loaded; no port and no database is opened, and no server is asked.
 
     Raises:
         ConfigError: It would not.
@@ -119,6 +120,8 @@ def check(invocation: Check, environ: Mapping[str, str], output: TextIO) -> Exit
             f"{loaded.source} is well-formed, but the broker would not start:\n{exc}"
         ) from exc
     warnings += _certificate_warnings(loaded.config)
+    if _uses_kafka(loaded.config):
+        KafkaSettings.from_config(loaded.config).client_options()  # reads its certificates
     output.write(f"OK: {loaded.source}\n")
     output.writelines(f"  {line}\n" for line in summary(loaded))
     output.writelines(f"warning: {warning}\n" for warning in warnings)
@@ -134,8 +137,12 @@ def _certificate_warnings(config: BrokerConfig) -> list[str]:
     return certificate_warnings(tls, now=datetime.now(UTC))
 
 
+def _uses_kafka(config: BrokerConfig) -> bool:
+    return config.kafka.bus.enabled or StoreType.KAFKA in {store for _, store in stores_of(config)}
+
+
 def summary(loaded: LoadedConfig) -> list[str]:
-    """Describe a configuration in a few lines: ports, stores, archive groups, databases."""
+    """Describe a configuration in a few lines: ports, stores, archive groups, servers."""
     config = loaded.config
     ports = {"TCP": config.tcp, "TCPS": config.tcps, "WS": config.ws, "WSS": config.wss}
     listening = ", ".join(f"{name} {port}" for name, port in ports.items() if port)
@@ -156,6 +163,10 @@ def summary(loaded: LoadedConfig) -> list[str]:
     if StoreType.POSTGRES in used:
         postgres = postgres_connection(config)
         lines.append(f"PostgreSQL at {describe(postgres)}, as {postgres.user}")
+    if _uses_kafka(config):
+        bus = config.kafka.bus
+        all_of_it = f", every message through topic {bus.topic}" if bus.enabled else ""
+        lines.append(f"Kafka at {config.kafka.servers}{all_of_it}")
     return lines
 
 

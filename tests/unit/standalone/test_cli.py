@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.certificates import CertificateAuthority, Identity
 
-from monstermq.cli import Check, Run, Show, check, parse_arguments
+from monstermq.cli import Check, Run, Show, check, parse_arguments, summary
 from monstermq.databases import BackUp, Recover, Restore
+from monstermq_shared.config import load_config
 from monstermq_shared.errors import ConfigError, StartupError
 from monstermq_shared.exit_codes import ExitCode
 
@@ -174,6 +175,20 @@ def test_the_check_tells_where_postgresql_is_and_never_the_password() -> None:
         "  PostgreSQL at db1:5432,[::1]:5433/m, as me",
     ]
     assert "s3cret" not in said
+
+
+def test_the_summary_tells_where_kafka_is_and_what_goes_through_it() -> None:
+    def last_line(text: str) -> str:
+        stores = "SessionStoreType: POSTGRES\nRetainedStoreType: POSTGRES\n"
+        Path("c.yaml").write_text(stores + text)
+        return summary(load_config(Path("c.yaml"), {}))[-1]
+
+    servers = "Servers: 'k1,k2:9093'"
+    assert last_line(f"Kafka: {{{servers}}}\n").startswith("PostgreSQL at ")
+    bus = f"Kafka: {{{servers}, Bus: {{Enabled: true}}}}\n"
+    assert last_line(bus) == "Kafka at k1,k2:9093, every message through topic monster"
+    archive = f"Kafka: {{{servers}}}\nArchiveGroups: [{{Name: a, ArchiveType: KAFKA}}]\n"
+    assert last_line(archive) == "Kafka at k1,k2:9093"
 
 
 def test_without_a_file_the_embedded_default_is_checked() -> None:
