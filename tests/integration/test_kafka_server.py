@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
+from aiokafka.errors import ClusterAuthorizationFailedError, KafkaError
 from tests.support.broker import free_ports
 from tests.support.certificates import CertificateAuthority
 from tests.support.kafka import (
@@ -25,7 +25,7 @@ from tests.support.kafka import (
     KafkaServer,
     Security,
 )
-from tests.support.kafka_tools import create_topic
+from tests.support.kafka_tools import VERSIONS, create_topic
 from tests.support.repository import ROOT
 from tests.support.try_kafka import TOPIC
 
@@ -178,6 +178,26 @@ async def test_clients_log_in_with_each_mechanism(
     await send(address, kafka_topic, "1", **options, sasl_plain_password=PASSWORD)
     with pytest.raises(KafkaError):
         await send(address, kafka_topic, "2", **options, sasl_plain_password="wrong")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_a_user_without_rights_may_do_what_is_allowed_and_nothing_else(version: str) -> None:
+    server = KafkaServer(version=version, security=Security(sasl=True, authorize=True))
+    options = {
+        "security_protocol": "SASL_PLAINTEXT",
+        "sasl_plain_username": USER,
+        "sasl_plain_password": PASSWORD,
+    }
+    try:
+        await asyncio.to_thread(server.start)
+        await create_topic(server.address(), "kept")
+        address = server.address("SASL_PLAINTEXT")
+        with pytest.raises(ClusterAuthorizationFailedError):
+            await send(address, "kept", "1", **options)
+        await asyncio.to_thread(server.allow, "Write", "--topic", "kept")
+        await send(address, "kept", "2", **options)
+    finally:
+        server.close()
 
 
 async def test_clients_of_tls_need_a_certificate(

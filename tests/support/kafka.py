@@ -84,11 +84,13 @@ class Security:
         sasl: SASL_PLAINTEXT, for ``USER``; with an identity also SASL_SSL.
         identity: The server's certificate; with it, SSL.
         client_authority: PEM file of those whose certificates clients of SSL must have.
+        authorize: ``USER`` may do nothing that ``KafkaServer.allow`` has not allowed.
     """
 
     sasl: bool = False
     identity: Identity | None = None
     client_authority: Path | None = None
+    authorize: bool = False
 
     def protocols(self) -> list[str]:
         """Return the names of the protocols."""
@@ -112,6 +114,11 @@ class Security:
                 "ssl.truststore.type": "PEM",
                 "ssl.truststore.location": str(self.client_authority),
                 "listener.name.ssl.ssl.client.auth": "required",
+            }
+        if self.authorize:
+            settings |= {
+                "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+                "super.users": "User:ANONYMOUS",  # who comes by PLAINTEXT
             }
         return settings
 
@@ -293,6 +300,17 @@ class KafkaServer:
             KafkaFailed: It failed.
         """
         return run_tool(self.version, name, "--bootstrap-server", self.address(), *arguments)
+
+    def allow(self, operation: str, *resource: str) -> None:
+        """Give ``USER`` a right, where clients are authorized.
+
+        Args:
+            operation: Such as ``Read``, ``Write``, ``Describe``, ``Create`` or ``All``.
+            resource: The tool's options, such as ``--topic NAME`` or ``--cluster``.
+        """
+        package = "kafka.admin" if self.version.startswith("3.") else "org.apache.kafka.tools"
+        right = ["--allow-principal", f"User:{USER}", "--operation", operation]
+        self.tool(f"{package}.AclCommand", "--add", *right, *resource)
 
     def consume(self, topic: str, count: int, *arguments: str) -> list[str]:
         """Return the first records of a topic as the console consumer prints them.
