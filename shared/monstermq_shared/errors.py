@@ -9,6 +9,8 @@
     ├── InvalidRecord        bytes that are not a bus record
     ├── BusError             the log said no
     │   ├── BusUnavailable   worth repeating: too much on its way, closed, or not reached
+    │   ├── BusRefused       the log will not take this record, now or later
+    │   ├── BusLost          the log is not the one it was
     │   ├── BusGap           what should be read next is not there; never passed over in silence
     │   └── UnknownFact      a later release wrote it; the partition stops, loudly (R6)
     └── StoreError           a database said no; the driver's error is the ``__cause__``
@@ -88,6 +90,18 @@ class BusGap(BusError):
         self.expected = expected
         self.found = found
         self.lost = lost
+
+
+class BusRefused(BusError):
+    """The log will not take a record: it is too old, too new or too large.
+
+    Whether it stands there all the same is not known, because an earlier try may have reached the
+    log: its sequence is never used again (R1).
+    """
+
+
+class BusLost(BusError):
+    """The log is gone, or has other partitions: positions in it mean nothing any more."""
 
 
 class UnknownFact(BusError):

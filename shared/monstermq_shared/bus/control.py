@@ -222,6 +222,9 @@ def _envelope(members: Sequence[bytes]) -> bytes:
     return b'{"v":%d,"facts":[%b]}' % (VERSION, b",".join(members))
 
 
+_EMPTY_SIZE = len(orjson.dumps(_envelope([]).decode()))
+
+
 def _encode(fact: Fact) -> bytes:
     name = _NAMES[type(fact)]
     members: dict[str, object] = {"f": name}
@@ -235,53 +238,75 @@ def _encode(fact: Fact) -> bytes:
 def control_texts(facts: Iterable[Fact]) -> list[tuple[Kind, bytes]]:
     """Write facts of one partition and loop turn as few texts as may be, in order.
 
-    One text has facts of kinds that a reader skips together, is at most ``TEXT_SIZE_MAX`` as the
-    record's JSON has it, and has no two claims of one client.
+    What may stand in one text: see ``ControlText.add``.
     """
     texts: list[tuple[Kind, bytes]] = []
-    part = _Part()
+    text = ControlText()
     for fact in facts:
-        encoded = _encode(fact)
-        if not part.takes(fact, encoded):
-            texts.append(part.text())
-            part = _Part()
-        part.add(fact, encoded)
-    if part.members:
-        texts.append(part.text())
+        if not text.add(fact):
+            texts.append((text.kind, text.close()))
+            text = ControlText()
+            text.add(fact)
+    if text.count:
+        texts.append((text.kind, text.close()))
     return texts
 
 
-class _Part:
-    """The facts of one record that is being filled."""
+class ControlText:
+    """The text of one record, while facts are added to it.
+
+    Attributes:
+        kind: Of the record.
+        count: How many facts it has.
+        size: Bytes of the text as the record's JSON has it.
+    """
+
+    __slots__ = ("_claimed", "_members", "kind", "size")
 
     def __init__(self) -> None:
-        self.members: list[bytes] = []
-        self._kind = Kind.ACKS
-        self._size = len(orjson.dumps(_envelope([]).decode()))
+        self.kind = Kind.ACKS
+        self.size = _EMPTY_SIZE
+        self._members: list[bytes] = []
         self._claimed: set[str] = set()
 
-    def takes(self, fact: Fact, encoded: bytes) -> bool:
-        """Whether one more fact may stand in it."""
-        if not self.members:
-            return True
-        if self._size + _escaped_size(encoded) > TEXT_SIZE_MAX:
-            return False
-        if (kind_of(fact) == Kind.LEASE) != (self._kind == Kind.LEASE):
-            return False
-        return not (isinstance(fact, Claim) and fact.client_id in self._claimed)
+    @property
+    def count(self) -> int:
+        """How many facts it has."""
+        return len(self._members)
 
-    def add(self, fact: Fact, encoded: bytes) -> None:
-        """Add a fact."""
-        if not self.members or kind_of(fact) != Kind.ACKS:
-            self._kind = kind_of(fact)
-        self.members.append(encoded)
-        self._size += _escaped_size(encoded)
-        if isinstance(fact, Claim):
-            self._claimed.add(fact.client_id)
+    def add(self, *facts: Fact) -> bool:
+        """Add facts, all of them or none: those that do not belong or fit to what is there.
 
-    def text(self) -> tuple[Kind, bytes]:
-        """Return its kind and its text."""
-        return self._kind, _envelope(self.members)
+        One text has facts of kinds that a reader skips together, is at most ``TEXT_SIZE_MAX``, and
+        has no two claims of one client. Into an empty one goes whatever is added together.
+        """
+        encoded = [_encode(fact) for fact in facts]
+        size = sum(map(_escaped_size, encoded))
+        if self._members and not self._takes(facts, size):
+            return False
+        for fact in facts:
+            kind = kind_of(fact)
+            if kind != Kind.ACKS:
+                self.kind = kind
+            if isinstance(fact, Claim):
+                self._claimed.add(fact.client_id)
+        self._members += encoded
+        self.size += size
+        return True
+
+    def _takes(self, facts: Sequence[Fact], size: int) -> bool:
+        if self.size + size > TEXT_SIZE_MAX:
+            return False
+        for fact in facts:
+            if (kind_of(fact) == Kind.LEASE) != (self.kind == Kind.LEASE):
+                return False
+            if isinstance(fact, Claim) and fact.client_id in self._claimed:
+                return False
+        return True
+
+    def close(self) -> bytes:
+        """Return the text."""
+        return _envelope(self._members)
 
 
 def _escaped_size(encoded: bytes) -> int:

@@ -131,6 +131,7 @@ class LogReader(Protocol):
         Raises:
             BusGap: What it would have to read next is not there. The reader stays where it is;
                 to go on, log what is missed and open another one at ``BusGap.found``.
+            BusLost: The log is not the one it was: there is nothing to go on with.
         """
         ...
 
@@ -176,6 +177,7 @@ class LogPort(Protocol):
             BusUnavailable: Too much is on its way already: nothing was appended, and ``room``
                 says when to try again. From the future: the bus was closed before it was known to
                 have the batch.
+            BusRefused: From the future: the log takes one of the records neither now nor later.
             ValueError: There is no such partition, or no record.
         """
         ...

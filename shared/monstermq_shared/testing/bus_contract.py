@@ -53,6 +53,15 @@ async def read_from(log: LogPort, positions: Mapping[int, int], count: int) -> l
     return [entry for partition in sorted(entries) for entry in entries[partition]]
 
 
+async def gap_of(reader: LogReader) -> BusGap:
+    """Return the gap that a reader meets; what it has fetched already may come first."""
+    while True:
+        try:
+            await next_batch(reader)
+        except BusGap as gap:
+            return gap
+
+
 async def begun(call: Coroutine[object, object, T]) -> "asyncio.Task[T]":
     """Return a task that makes the call, once it has begun to."""
     at_it = asyncio.Event()
@@ -441,10 +450,10 @@ class BusContract:
             await next_batch(slow)
             await log.append(partition, [a_record("a")], Stamp(WRITER, 2))
             await self.forget_oldest(log, partition)
-            for _ in range(2):  # asking again does not help
-                with pytest.raises(BusGap) as gap:
-                    await next_batch(slow)
-                assert gap.value.lost
+            gap = await gap_of(slow)
+            assert gap.lost
+            with pytest.raises(BusGap):  # asking again does not help
+                await next_batch(slow)
 
     async def test_a_reader_above_the_end_is_told(self, log: LogPort) -> None:
         """Its position is one of another log."""

@@ -1,0 +1,68 @@
+"""Where the partitions of a topic begin and end."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from monstermq_shared.bus.kafka import consuming
+from monstermq_shared.errors import BusUnavailable
+from monstermq_shared.kafka.errors import CLIENT_ERRORS, meaning_of
+from monstermq_shared.kafka.settings import KafkaSettings
+
+ANSWER_S = 10.0
+"""How long an answer may take: whoever asks more often may try again."""
+
+
+class Positions:
+    """Asks by a connection of its own, which is kept.
+
+    Args:
+        topic: The topic.
+        partitions: How many it has.
+        settings: Of the cluster.
+    """
+
+    def __init__(self, topic: str, partitions: int, settings: KafkaSettings) -> None:
+        self._partitions = [TopicPartition(topic, number) for number in range(partitions)]
+        self._settings = settings
+        self._consumer: AIOKafkaConsumer | None = None
+        self._asking = asyncio.Lock()
+
+    async def firsts(self) -> Mapping[int, int]:
+        """Return the first offset of each partition.
+
+        Raises:
+            BusUnavailable: Kafka does not answer.
+        """
+        return await self._ask(lambda consumer: consumer.beginning_offsets(self._partitions))
+
+    async def ends(self) -> Mapping[int, int]:
+        """Return the offset that each partition's next record gets.
+
+        Raises:
+            BusUnavailable: Kafka does not answer.
+        """
+        return await self._ask(lambda consumer: consumer.end_offsets(self._partitions))
+
+    async def _ask(
+        self, question: Callable[[AIOKafkaConsumer], Awaitable[Mapping[TopicPartition, int]]]
+    ) -> Mapping[int, int]:
+        try:
+            async with self._asking, asyncio.timeout(ANSWER_S):
+                answer = await question(await self._connected())
+        except CLIENT_ERRORS as exc:
+            raise BusUnavailable(f"Kafka does not tell its positions: {meaning_of(exc)}") from exc
+        return {at.partition: offset for at, offset in answer.items()}
+
+    async def _connected(self) -> AIOKafkaConsumer:
+        if self._consumer is None:
+            consumer = AIOKafkaConsumer(**self._settings.consumer_options())
+            await consuming.start(consumer)
+            self._consumer = consumer
+        return self._consumer
+
+    async def close(self) -> None:
+        """Close the connection."""
+        if self._consumer is not None:
+            await consuming.stop(self._consumer)

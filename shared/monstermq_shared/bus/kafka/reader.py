@@ -1,0 +1,210 @@
+"""Reads partitions of a log: those it was given, from positions it was given, in no group.
+
+Nothing is passed over: offsets are dense, because the topics are not compacted and have no
+transactions, so a jump is a loss, and an offset that is out of range never becomes another one.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Protocol, Self
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import ConsumerStoppedError, OffsetOutOfRangeError
+
+from monstermq_shared.bus.kafka import consuming
+from monstermq_shared.bus.kafka.entries import KafkaRecord, entries_of, new_entries
+from monstermq_shared.bus.ports import RecordBatch
+from monstermq_shared.bus.runs import Runs
+from monstermq_shared.errors import BusGap, BusLost
+from monstermq_shared.kafka.errors import CLIENT_ERRORS, meaning_of
+from monstermq_shared.kafka.settings import KafkaSettings
+from monstermq_shared.retries import pause
+
+logger = logging.getLogger(__name__)
+
+POLL_MS = 1_000
+"""How long a fetch may take that finds nothing; then it is looked whether the topic is there."""
+
+MISSING_S = 15.0
+"""A topic that the servers do not know for so long is gone; a server that starts knows none."""
+
+
+class ReadLog(Protocol):
+    """What a reader has to know of its log."""
+
+    topic: str
+    partitions: int
+    lateness_ms: int
+
+    def drop(self, reader: "KafkaReader") -> None:
+        """Forget a reader that was closed."""
+        ...
+
+
+class KafkaReader:
+    """See ``ports.LogReader``.
+
+    Attributes:
+        positions: Partition -> the offset it reads next.
+        is_open: It was not closed.
+        doubled: Records that had been there before and were dropped (R1).
+
+    Args:
+        log: The log.
+        positions: See above.
+        known: Partition -> what was read below that (R1).
+        settings: Of the cluster.
+    """
+
+    def __init__(
+        self,
+        log: ReadLog,
+        positions: Mapping[int, int],
+        known: Mapping[int, Runs],
+        settings: KafkaSettings,
+    ) -> None:
+        self.positions = dict(positions)
+        self.is_open = True
+        self.doubled = 0
+        self._log = log
+        self._settings = settings
+        self._runs = {
+            partition: known[partition].copy() if partition in known else Runs(log.lateness_ms)
+            for partition in positions
+        }
+        self._consumer: AIOKafkaConsumer | None = None
+        # What one fetch has brought: aiokafka fetches again only when all of it has been taken.
+        self._fetched: deque[tuple[int, Sequence[KafkaRecord]]] = deque()
+        self._gap: tuple[int, int, int, int | None] | None = None
+        self._missing_s: float | None = None
+        self._trouble = False
+
+    def __aiter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    async def __anext__(self) -> RecordBatch:
+        """See ``LogReader.__anext__``."""
+        # A reader that always finds something must not keep the loop from those who write it.
+        await asyncio.sleep(0)
+        while self.is_open:
+            if self._gap is not None:
+                raise _gap(self._gap)
+            if self._fetched:
+                return self._take(*self._fetched.popleft())
+            await self._fetch()
+        raise StopAsyncIteration
+
+    def _take(self, partition: int, records: Sequence[KafkaRecord]) -> RecordBatch:
+        first = self.positions[partition]
+        count = len(records)
+        if records[0].offset != first or records[-1].offset != first + count - 1:
+            records = self._before_hole(partition, first, records)
+        entries = entries_of(records)
+        counting = new_entries(entries, self._runs[partition])
+        self.doubled += len(entries) - len(counting)
+        upto = self.positions[partition] = first + len(records)
+        return RecordBatch(partition, first, upto, counting)
+
+    def _before_hole(
+        self, partition: int, first: int, records: Sequence[KafkaRecord]
+    ) -> Sequence[KafkaRecord]:
+        """Return the records before a jump, which is told when they have been taken."""
+        count = next(n for n, record in enumerate(records) if record.offset != first + n)
+        expected, found = first + count, records[count].offset
+        self._gap = (partition, expected, found, found - expected if found > expected else None)
+        if not count:
+            raise _gap(self._gap)
+        return records[:count]
+
+    async def _fetch(self) -> None:
+        """Bring what there is, or nothing after a while, or find out why there is nothing."""
+        try:
+            consumer = await self._connected()
+            fetched = await consumer.getmany(timeout_ms=POLL_MS)
+        except OffsetOutOfRangeError as exc:
+            await self._out_of_range(exc)
+        except ConsumerStoppedError:
+            self.is_open = False
+        except CLIENT_ERRORS as exc:
+            await self._failed(exc)
+        else:
+            self._trouble = False
+            for at, records in fetched.items():
+                self._fetched.append((at.partition, records))
+            if not fetched:
+                self._look_for_topic(consumer)
+
+    async def _connected(self) -> AIOKafkaConsumer:
+        if self._consumer is None:
+            consumer = AIOKafkaConsumer(
+                **self._settings.consumer_options(),
+                group_id=None,
+                enable_auto_commit=False,
+                auto_offset_reset="none",
+            )
+            await consuming.start(consumer)
+            if not self.is_open:  # closed while it was starting
+                await consuming.stop(consumer)
+                raise ConsumerStoppedError
+            at = {TopicPartition(self._log.topic, p): o for p, o in self.positions.items()}
+            consumer.assign(list(at))
+            for partition, offset in at.items():
+                consumer.seek(partition, offset)
+            self._consumer = consumer
+        return self._consumer
+
+    async def _failed(self, exc: BaseException) -> None:
+        if not self._trouble:
+            self._trouble = True
+            logger.warning("Kafka does not let us read %s: %s", self._log.topic, meaning_of(exc))
+        await pause(len(self.positions))
+
+    async def _out_of_range(self, exc: OffsetOutOfRangeError) -> None:
+        """Find out on which side an offset is out of range."""
+        assert self._consumer is not None
+        try:
+            for at, offset in exc.args[0].items():
+                first = (await self._consumer.beginning_offsets([at]))[at]
+                end = (await self._consumer.end_offsets([at]))[at]
+                if offset < first:
+                    self._gap = (at.partition, offset, first, first - offset)
+                elif offset > end:
+                    self._gap = (at.partition, offset, end, None)
+        except CLIENT_ERRORS as failure:
+            await self._failed(failure)
+        if self._gap is None:
+            # A replica that is behind the one we read from before.
+            await pause(0)
+
+    def _look_for_topic(self, consumer: AIOKafkaConsumer) -> None:
+        """Notice that the topic is not there any more, or is another one."""
+        known = consumer.partitions_for_topic(self._log.topic)
+        if known is not None and len(known) == self._log.partitions:
+            self._missing_s = None
+            return
+        now_s = asyncio.get_running_loop().time()
+        if self._missing_s is None:
+            self._missing_s = now_s
+        if known is None and now_s - self._missing_s < MISSING_S:
+            return
+        has = "is gone" if known is None else f"has {len(known)} partitions"
+        raise BusLost(
+            f"Kafka.Bus.Topic: the topic {self._log.topic} {has}, and this process was started "
+            f"with {self._log.partitions}: its positions mean nothing any more"
+        )
+
+    async def aclose(self) -> None:
+        """See ``LogReader.aclose``."""
+        self.is_open = False
+        self._log.drop(self)
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            await consuming.stop(consumer)
+
+
+def _gap(what: tuple[int, int, int, int | None]) -> BusGap:
+    partition, expected, found, lost = what
+    return BusGap(partition, expected, found, lost=lost)

@@ -1,0 +1,59 @@
+"""The Kafka bus keeps the bus contract, on the real server."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.structs import TopicPartition
+from tests.support.kafka import KafkaServer
+from tests.support.kafka_tools import new_topic_name
+
+from monstermq_shared.bus.kafka.bus import KafkaBus, open_kafka_bus
+from monstermq_shared.bus.kafka.log import KafkaLog
+from monstermq_shared.bus.ports import BusPort, LogPort, Stamp
+from monstermq_shared.config import Kafka
+from monstermq_shared.config.kafka import KafkaBus as Section
+from monstermq_shared.kafka.settings import KafkaSettings
+from monstermq_shared.testing.bus_records import a_record
+from monstermq_shared.testing.partitioned_bus_contract import PartitionedBusContract
+
+pytestmark = pytest.mark.integration
+
+FLOOD = 40
+"""Records of 100 kB: more than a reader has fetched before it is asked."""
+
+
+class TestKafkaBus(PartitionedBusContract):
+    @pytest.fixture
+    async def bus(self, each_kafka: KafkaServer) -> AsyncIterator[KafkaBus]:
+        self._server = each_kafka
+        section = Section(topic=new_topic_name(), partitions=3, in_flight_kb_per_partition=64)
+        settings = KafkaSettings(
+            section=Kafka(servers=each_kafka.address(), bus=section), record_size_max=2_000_000
+        )
+        bus = await open_kafka_bus(settings)
+        yield bus
+        await bus.close()
+
+    async def forget_oldest(self, log: LogPort, partition: int) -> None:
+        assert isinstance(log, KafkaLog)
+        for sequence in range(FLOOD):
+            batch = [a_record("flood", b"x" * 100_000)]
+            await log.append(partition, batch, Stamp(b"flooding", sequence))
+        end = (await log.end_positions())[partition]
+        admin = AIOKafkaAdminClient(bootstrap_servers=self._server.address())
+        await admin.start()
+        try:
+            at = TopicPartition(log.topic, partition)
+            await admin.delete_records({at: RecordsToDelete(before_offset=end)})
+        finally:
+            await admin.close()
+
+    @contextmanager
+    def standstill(self, bus: BusPort) -> Iterator[None]:
+        self._server.freeze()
+        try:
+            yield
+        finally:
+            self._server.thaw()
