@@ -264,12 +264,38 @@ GROUP = st.fixed_dictionaries(
         "LastValRetention": st.sampled_from(["7d", "7x"]),
     },
 )
+KAFKA = st.fixed_dictionaries(
+    {},
+    optional={
+        "Servers": st.sampled_from(["k", "k:9092,[::1]:1", "k:x", ","]),
+        "Security": st.dictionaries(
+            st.sampled_from(["Protocol", "User", "Pass", "CaFile"]),
+            st.sampled_from(["SSL", "SASL_SSL", "a.jks", "x"]),
+        ),
+        "Bus": st.fixed_dictionaries(
+            {"Enabled": st.booleans()},
+            optional={
+                "Topic": st.sampled_from(["a", "a-sessions", "a.b", "", "__x"]),
+                "LatenessS": st.integers(0, 10**5),
+                "RetentionHours": st.integers(-1, 50),
+                "Replication": st.integers(0, 4),
+                "MinInsyncReplicas": st.integers(0, 4),
+                "ProducerConfig": st.dictionaries(
+                    st.sampled_from(["acks", "batch.size", "max.request.size", "retries", "x"]),
+                    st.sampled_from(["all", 0, 1, "1024", 10**9, True, 1.5, "lz4", [], None]),
+                    max_size=2,
+                ),
+            },
+        ),
+    },
+)
 NEARLY = st.fixed_dictionaries(
     {"SessionStoreType": st.sampled_from(["SQLITE", "POSTGRES", "x"])},
     optional={
         "TCP": st.sampled_from([0, 1, 1883, 9464, "x"]),
         "TCPS": st.sampled_from([0, 1, 8883]),
-        "RetainedStoreType": st.sampled_from(["MEMORY", "SQLITE"]),
+        "RetainedStoreType": st.sampled_from(["MEMORY", "SQLITE", "POSTGRES"]),
+        "Kafka": KAFKA,
         "MaxMessageSizeKb": st.integers(0, 10**6),
         "ArchiveGroups": st.lists(GROUP, max_size=3),
         "Limits": st.dictionaries(
