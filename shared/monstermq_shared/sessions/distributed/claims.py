@@ -145,19 +145,26 @@ class Claims:
         """Return run, in hex -> how many clients its edge has."""
         return {run.hex(): len(clients) for run, clients in self._clients.items()}
 
+    @staticmethod
+    def check(facts: Sequence[Fact]) -> None:
+        """Refuse facts of which one cannot be taken: then none of its record may be.
+
+        Raises:
+            UnknownFact: Nobody can say here what it means (R6), or no edge can have written it.
+        """
+        if len(facts) > FACTS_MAX:
+            raise UnknownFact(f"{len(facts)} facts in one record")
+        for fact in facts:
+            _check(fact)
+
     def take(self, facts: Sequence[Fact], offset: int, time_ms: int) -> None:
-        """Take the facts of one record: all of them, or none.
+        """Take the facts of one record, which were checked.
 
         Args:
             facts: In order.
             offset: Of their record.
             time_ms: The same.
-
-        Raises:
-            UnknownFact: Nobody can say here what one means (R6), or no edge can have written it.
         """
-        for index, fact in enumerate(facts):
-            _check(fact, index)
         for index, fact in enumerate(facts):
             sequence = offset * FACTS_MAX + index
             match fact:
@@ -290,10 +297,8 @@ class Claims:
         return Detach(client_id=client_id, epoch=epoch, will=True, reason=REASON_LEASE)
 
 
-def _check(fact: Fact, index: int) -> None:
+def _check(fact: Fact) -> None:
     """Refuse what no edge of this release writes, and no row or record could say."""
-    if index >= FACTS_MAX:
-        raise UnknownFact(f"more than {FACTS_MAX} facts in one record")
     if isinstance(fact, Claim):
         _check_claim(fact)
     elif not isinstance(fact, Detach | Lease | Subs | Gap):

@@ -1,0 +1,125 @@
+"""The worker of the sessions log: what is done with one partition of it (S1 to S3)."""
+
+import logging
+from collections.abc import Sequence
+from functools import partial
+
+from monstermq_projector.sessions_appends import SessionsAppends
+from monstermq_projector.sessions_fold import SessionsBatch, SessionsFold
+from monstermq_shared.positions import Partition
+from monstermq_shared.retries import telling_when_late
+from monstermq_shared.sessions.distributed.claims import Claims
+from monstermq_shared.stores.changes import Commit, StoredSession, Tenure
+from monstermq_shared.stores.outages import COMMITS
+from monstermq_shared.views.catalogue import SESSIONS
+from monstermq_shared.views.log_fold import FoldCounts, LogSettings
+from monstermq_shared.views.log_lanes import CommitCounts
+from monstermq_shared.views.log_loading import Loaded
+from monstermq_shared.views.log_work import Desk
+
+logger = logging.getLogger(__name__)
+
+ELAPSED_S_MAX = 2.0
+"""What counts at most as time in which the log was read, from one look to the next: a process that
+was stopped for an hour has not heard whether edges live."""
+
+
+class SessionsWork:
+    """Does the work of one partition; see ``log_work.Work``.
+
+    Args:
+        log: What is followed.
+        partition: Of it.
+        desk: What all partitions share.
+        appends: Where wills and detaches go.
+        lease_s: How long an edge may be silent that has said nothing yet.
+
+    Attributes:
+        folds: What was met in the log.
+        counts: What was committed.
+    """
+
+    goes_on_behind_gaps = False
+    begins_at_end = False
+    projections: Sequence[str] = (SESSIONS,)
+    all_stopped = False
+
+    def __init__(
+        self,
+        log: LogSettings,
+        partition: Partition,
+        desk: Desk,
+        appends: SessionsAppends,
+        lease_s: float,
+    ) -> None:
+        self.folds = FoldCounts()
+        self.counts = CommitCounts()
+        self.stopped: list[str] = []
+        self._log = log
+        self._partition = partition
+        self._desk = desk
+        self._appends = appends
+        self._lease_ms = int(lease_s * 1000)
+        self._claims: Claims | None = None
+        self._tenure: Tenure | None = None
+        self._reflected: dict[str, int] = {}
+
+    async def begin(self, loaded: Loaded) -> SessionsFold:
+        """Load the sessions, and return the fold that begins where the mark stands."""
+        stored = await self._desk.outage.repeat("loads", self._load, self._count_failure)
+        claims = self._claims = Claims(stored, self._lease_ms)
+        self._tenure = loaded.tenure
+        self._reflected = {SESSIONS: loaded.begin}
+        logger.info(
+            "%s: partition %d has %d sessions", self._desk.name, self._partition.number, len(claims)
+        )
+        return SessionsFold(self._log, claims, loaded.begin, loaded.lowest, self.folds)
+
+    async def _load(self) -> list[StoredSession]:
+        # Nobody else commits any more, so all pages are as of one moment with the mark.
+        async with self._desk.database.sessions.load(self._partition) as snapshot:
+            return [session async for page in snapshot.pages() for session in page]
+
+    async def commit(self, batch: SessionsBatch) -> None:
+        """Append the wills, then commit: what is not committed is appended again, and counts once.
+
+        Raises:
+            StoreConflict: Somebody else does the work now.
+            BusUnavailable: The bus was closed.
+        """
+        await self._appends.publish(self._partition.number, batch.wills)
+        commit = Commit(
+            upto=batch.upto,
+            sessions=batch.changes,
+            log=batch.state,
+            quarantined=batch.quarantined,
+        )
+        attempt = partial(self._try, commit)
+        await self._desk.outage.repeat(COMMITS, attempt, self._count_failure)
+        self.counts.commits += 1
+        self.counts.rows += commit.rows
+        self._reflected = {SESSIONS: batch.upto}
+
+    async def _try(self, commit: Commit) -> None:
+        assert self._tenure is not None, "it has begun"
+        with telling_when_late(partial(self._desk.outage.late, COMMITS)):
+            await self._desk.database.commit(self._tenure, commit)
+
+    def _count_failure(self) -> None:
+        self.counts.failures += 1
+
+    async def at_end(self, elapsed_s: float) -> None:
+        """Detach the clients of edges that have been silent for a whole lease (S3)."""
+        if self._claims is None:
+            return
+        detaches = self._claims.at_end(int(min(elapsed_s, ELAPSED_S_MAX) * 1000))
+        if detaches:
+            logger.warning(
+                "%s: %d clients of edges that are silent are detached in partition %d",
+                *(self._desk.name, len(detaches), self._partition.number),
+            )
+            self._appends.detach(self._partition.number, detaches)
+
+    def reflected(self) -> dict[str, int]:
+        """Return projection -> up to where its rows reflect the partition."""
+        return self._reflected

@@ -1,0 +1,400 @@
+"""The worker of the sessions log: rows, wills and detaches, whatever goes wrong."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+from tests.support.followed_log import LATENESS_MS, FollowedLog, Reader, describe, running
+
+from monstermq_projector import sessions_work
+from monstermq_projector.sessions_appends import SessionsAppends
+from monstermq_projector.sessions_fold import SessionsBatch
+from monstermq_projector.sessions_work import SessionsWork
+from monstermq_shared import retries
+from monstermq_shared.bus.control import decode_facts, encode_facts
+from monstermq_shared.bus.facts import Claim, Detach, Fact, Lease
+from monstermq_shared.bus.header import Kind
+from monstermq_shared.bus.ports import Stamp
+from monstermq_shared.bus.runs import Runs
+from monstermq_shared.clock import SystemClock
+from monstermq_shared.errors import (
+    BusError,
+    BusUnavailable,
+    MonsterError,
+    StoreConflict,
+    StoreUnavailable,
+)
+from monstermq_shared.messages import Will
+from monstermq_shared.positions import Mark, Partition, Position
+from monstermq_shared.records import SESSION_TOPIC, ControlRecord, Record
+from monstermq_shared.stores.changes import Commit, CommitResult, Tenure
+from monstermq_shared.stores.memory import MemoryDatabase
+from monstermq_shared.stores.outages import Outage
+from monstermq_shared.testing.memory_bus import MemoryLog
+from monstermq_shared.views import log_follower
+from monstermq_shared.views.log_fold import LogSettings
+from monstermq_shared.views.log_follower import LogFollower, Phase
+from monstermq_shared.views.log_work import Desk
+
+PATIENCE_S = 10.0
+PLACE = Partition("kafka:cluster:monster-sessions", 3)
+SETTINGS = LogSettings(log_id="kafka:cluster:monster", lateness_ms=LATENESS_MS, describe=describe)
+EDGE = b"edge-one"
+WILL_RUN = b"will\0\0\0\3"
+WILL = Will(topic="gone", payload=b"away", qos=1, retain=True)
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retries, "PAUSES_S", (0.0, 0.0))
+    monkeypatch.setattr(log_follower, "MARKS_S", 0.0)
+    monkeypatch.setattr(log_follower, "REREAD_S", 0.0)
+    monkeypatch.setattr(log_follower, "LOOK_S", 0.0)
+
+
+class Unsteady(MemoryDatabase):
+    """A database that takes no commit while ``errors`` has some."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.errors: list[MonsterError] = []
+
+    async def commit(self, tenure: Tenure, commit: Commit) -> CommitResult:
+        if self.errors:
+            raise self.errors.pop()
+        return await super().commit(tenure, commit)
+
+
+class SessionsLog(MemoryLog):
+    """The partition that the worker follows, as it appends to it."""
+
+    def __init__(self, log: FollowedLog) -> None:
+        super().__init__(12, 1_000_000, 1_000_000)
+        self._log = log
+        self.is_full = False
+
+    def append(
+        self, partition: int, records: Sequence[Record], stamp: Stamp
+    ) -> "asyncio.Future[Position | None]":
+        assert partition == PLACE.number
+        if self.is_full:
+            raise BusUnavailable("full")
+        for sequence, record in enumerate(records, stamp.sequence):
+            self._log.append(record, stamp.writer, sequence)
+        future: asyncio.Future[Position | None] = asyncio.get_running_loop().create_future()
+        future.set_result(None)
+        return future
+
+
+class Messages(MemoryLog):
+    """The bus, which may refuse what is appended.
+
+    Attributes:
+        refused: How many appends are refused from now on.
+        appended: (writer, sequence, record) of all others.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(3, 10_000_000, 10_000_000)
+        self.refused = 0
+        self.appended: list[tuple[bytes, int, Record]] = []
+
+    def append(
+        self, partition: int, records: Sequence[Record], stamp: Stamp
+    ) -> "asyncio.Future[Position | None]":
+        future = super().append(partition, records, stamp)
+        if self.refused:
+            self.refused -= 1
+            failed: asyncio.Future[Position | None] = asyncio.get_running_loop().create_future()
+            failed.set_exception(BusError("too late"))
+            return failed
+        self.appended.append((stamp.writer, stamp.sequence, records[0]))
+        return future
+
+    def counted(self) -> list[tuple[str, bytes]]:
+        """Return (client, payload) of what readers do not take for a double (R1)."""
+        runs = [Runs(LATENESS_MS) for _ in range(self.partitions)]
+        return [
+            (record.client_id, record.payload)
+            for writer, sequence, record in self.appended
+            if runs[self.partition_of(record.topic)].is_new(writer, sequence, record.timestamp_ms)
+        ]
+
+
+class Stage:
+    """A partition of the sessions log, the bus, a database, and workers."""
+
+    def __init__(self) -> None:
+        self.log = FollowedLog()
+        self.messages = Messages()
+        self.sessions = SessionsLog(self.log)
+        self.database = Unsteady()
+        self.failed: list[MonsterError] = []
+        self.appends = SessionsAppends(self.messages, self.sessions, SystemClock())
+
+    def append(self, *facts: Fact, sequence: int | None = None, text: str | None = None) -> int:
+        """Append a record of an edge; return its offset."""
+        kind = Kind.LEASE if isinstance(facts[0], Lease) else Kind.FACTS
+        payload = (encode_facts(facts) if text is None else text).encode()
+        record = ControlRecord(SESSION_TOPIC, payload, SystemClock().wall_ms(), 0, kind)
+        return self.log.append(record, EDGE, sequence).offset
+
+    @asynccontextmanager
+    async def working(self) -> AsyncIterator[LogFollower[SessionsBatch]]:
+        """Let another worker follow, which reads for itself."""
+        log = FollowedLog()
+        log.entries, log.first = self.log.entries, self.log.first
+        desk = Desk(
+            name="sessions",
+            log_id=SETTINGS.log_id,
+            database=self.database,
+            source=log,
+            fail=self.failed.append,
+            outage=Outage("database"),
+            log_outage=Outage("log", MonsterError),
+            retry_s=0.0,
+        )
+        self.work = SessionsWork(SETTINGS, PLACE, desk, self.appends, lease_s=10.0)
+        follower = LogFollower(desk, PLACE, self.work)
+        async with running(follower.run, Reader(log, follower).run):
+            yield follower
+        follower.close()
+
+    async def caught_up(self) -> None:
+        """Wait until all there is was committed."""
+        entries = self.log.entries
+        await until(lambda: self.work.reflected().get("sessions") == len(entries))
+
+    def rows(self) -> dict[str, int | None]:
+        """Return client -> epoch of its row."""
+        return {at.row.client_id: at.row.epoch for at in self.database.sessions.stored(PLACE)}
+
+    def last_facts(self) -> list[Fact]:
+        """Return what stands in the last record of the log."""
+        return list(decode_facts(self.log.entries[-1].record().payload))
+
+
+@pytest.fixture
+def stage() -> Stage:
+    return Stage()
+
+
+async def until(holds: Callable[[], object]) -> None:
+    """Let the loop turn until something holds."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not holds():  # noqa: ASYNC110 - every turn is looked at, not an event of the product
+            await asyncio.sleep(0)
+
+
+def claim(client_id: str = "a", will: Will | None = WILL) -> Claim:
+    return Claim(client_id=client_id, clean=True, expiry_s=0, will=will, run=EDGE, protocol=4)
+
+
+def detach(epoch: int, client_id: str = "a") -> Detach:
+    return Detach(client_id=client_id, epoch=epoch, will=True)
+
+
+async def test_claims_become_rows_from_the_first_offset_on(stage: Stage) -> None:
+    """P1: sessions begin at the log's first offset."""
+    stage.append(claim("a"), claim("b"))
+    async with stage.working():
+        await stage.caught_up()
+        assert stage.rows() == {"a": 0, "b": 0}
+        stage.append(detach(0, "b"))
+        await stage.caught_up()
+    assert stage.rows() == {"a": 0}
+    states = await stage.database.log_states(PLACE)
+    assert states["sessions"].mark == Mark(2, 2)
+    assert states["sessions"].log_id == SETTINGS.log_id
+
+
+async def test_a_will_is_appended_before_the_commit_and_once(stage: Stage) -> None:
+    """S2."""
+    async with stage.working():
+        stage.append(detach(stage.append(claim())))
+        await stage.caught_up()
+    ((writer, sequence, record),) = stage.messages.appended
+    assert (writer, sequence) == (WILL_RUN, 65_536)
+    assert (record.topic, record.payload, record.qos, record.retained) == ("gone", b"away", 1, True)
+    assert record.client_id == "a"
+    assert stage.rows() == {}
+
+
+async def test_a_commit_that_comes_to_nothing_has_its_wills_appended_again(stage: Stage) -> None:
+    stage.database.errors = [StoreConflict("another began"), StoreUnavailable("away")]
+    async with stage.working():
+        stage.append(detach(stage.append(claim())))
+        await stage.caught_up()
+    assert len(stage.messages.appended) >= 2
+    assert stage.messages.counted() == [("a", b"away")]
+
+
+async def test_two_workers_at_once_publish_a_will_once(stage: Stage) -> None:
+    async with stage.working(), stage.working():
+        for number in range(20):
+            stage.append(claim(f"{number}"))
+        for number in range(20):
+            stage.append(detach(number, f"{number}"))
+            await asyncio.sleep(0)
+        await stage.caught_up()
+    wills = stage.messages.counted()
+    assert sorted(wills) == sorted((f"{number}", b"away") for number in range(20))
+    assert stage.rows() == {}
+
+
+async def test_a_commit_waits_for_the_appends(stage: Stage) -> None:
+    """N is committed when the appends are resolved."""
+    stage.messages.pause()
+    async with stage.working():
+        stage.append(detach(stage.append(claim())))
+        await until(lambda: stage.messages.appended)
+        assert stage.work.reflected() == {"sessions": 0}
+        stage.messages.go_on()
+        await stage.caught_up()
+    assert stage.messages.counted() == [("a", b"away")]
+
+
+async def test_a_will_that_is_refused_is_appended_as_of_now(stage: Stage) -> None:
+    stage.messages.refused = 2
+    async with stage.working():
+        stage.append(detach(stage.append(claim())))
+        await stage.caught_up()
+    assert stage.messages.counted() == [("a", b"away")]
+    assert stage.appends.counts.wills == 1
+
+
+async def test_a_will_that_stays_refused_is_told(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage.messages.refused = 3
+    async with stage.working():
+        stage.append(detach(stage.append(claim())))
+        await stage.caught_up()
+    assert stage.messages.counted() == []
+    assert stage.appends.counts.wills_lost == 1
+    assert "the will of client 'a' to topic 'gone' is lost: too late" in caplog.text
+
+
+async def test_a_will_below_one_that_stands_is_not_appended_again(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    """R1: whoever reads it would take it for a double."""
+    stage.messages.refused = 1
+    stage.append(claim("a"), claim("b"))
+    stage.append(detach(0, "a"), detach(0, "b"))
+    async with stage.working():
+        await stage.caught_up()
+    assert stage.messages.counted() == [("b", b"away")]
+    assert "the will of client 'a'" in caplog.text
+
+
+async def test_a_doubled_record_counts_once(stage: Stage) -> None:
+    """R1."""
+    async with stage.working():
+        stage.append(claim(), sequence=7)
+        stage.append(claim(), sequence=7)
+        await stage.caught_up()
+    assert stage.rows() == {"a": 0}
+    assert stage.messages.appended == []
+    assert stage.work.folds.doubles == 1
+
+
+async def test_clients_of_a_silent_edge_are_detached_and_their_wills_published(
+    stage: Stage,
+) -> None:
+    """S3."""
+    async with stage.working():
+        stage.append(claim())
+        await stage.caught_up()
+        for _ in range(4):
+            await stage.work.at_end(100.0)
+        assert len(stage.log.entries) == 1
+        await stage.work.at_end(100.0)
+        assert [type(fact) for fact in stage.last_facts()] == [Detach]
+        await stage.caught_up()
+    assert stage.rows() == {}
+    assert stage.messages.counted() == [("a", b"away")]
+    assert stage.appends.counts.detached == 1
+
+
+async def test_time_counts_only_as_far_as_the_log_was_read(stage: Stage) -> None:
+    """A process that was stopped for an hour knows of no lease in it."""
+    async with stage.working():
+        stage.append(claim())
+        await stage.caught_up()
+        await stage.work.at_end(3_600.0)
+        stage.append(Lease(run=EDGE, for_ms=10_000))
+        await stage.caught_up()
+        for _ in range(4):
+            await stage.work.at_end(sessions_work.ELAPSED_S_MAX)
+    assert len(stage.log.entries) == 2
+
+
+async def test_detaches_that_find_no_room_are_asked_for_again(stage: Stage) -> None:
+    stage.sessions.is_full = True
+    async with stage.working():
+        stage.append(claim())
+        await stage.caught_up()
+        for _ in range(5):
+            await stage.work.at_end(2.0)
+        assert len(stage.log.entries) == 1
+        stage.sessions.is_full = False
+        for _ in range(5):
+            await stage.work.at_end(2.0)
+        assert len(stage.log.entries) == 2
+
+
+@pytest.mark.parametrize(
+    "text", ['{"v":1,"facts":[{"f":"riddle"}]}', '{"v":9,"facts":[]}', "no JSON"]
+)
+async def test_what_it_does_not_know_stops_the_partition(stage: Stage, text: str) -> None:
+    """R6; what is below is committed."""
+    async with stage.working() as follower:
+        stage.append(claim())
+        stage.append(claim("b"), text=text)
+        await until(lambda: follower.phase is Phase.STOPPED)
+        assert "position 3:1" in follower.stopped[0]
+    assert stage.rows() == {"a": 0}
+    assert stage.failed == []
+
+
+async def test_a_record_of_another_kind_stops_the_partition(stage: Stage) -> None:
+    async with stage.working() as follower:
+        stage.log.append(Record("a", b"", 1, False, "a", SystemClock().wall_ms(), 0), EDGE)
+        await until(lambda: follower.phase is Phase.STOPPED)
+    assert "kind 0" in follower.stopped[0]
+
+
+async def test_what_is_foreign_is_quarantined(stage: Stage) -> None:
+    async with stage.working():
+        stage.log.append(None)
+        stage.append(claim())
+        await stage.caught_up()
+    assert stage.rows() == {"a": 1}
+    assert await stage.database.quarantined_at(PLACE, 0) is not None
+
+
+async def test_a_gap_stops_it_loudly(stage: Stage) -> None:
+    """P7: facts are lost, not only messages."""
+    for _ in range(3):
+        stage.append(claim())
+    async with stage.working():
+        await stage.caught_up()
+    for _ in range(3):
+        stage.append(claim())
+    stage.log.first = 5
+    async with stage.working() as follower:
+        await until(lambda: follower.phase is Phase.STOPPED)
+    assert "from 3 to 4 are missing" in follower.stopped[0]
+
+
+async def test_the_next_worker_goes_on_from_the_rows(stage: Stage) -> None:
+    async with stage.working():
+        epoch = stage.append(claim())
+        await stage.caught_up()
+    async with stage.working():
+        stage.append(detach(epoch))
+        await stage.caught_up()
+    assert stage.rows() == {}
+    assert stage.messages.counted() == [("a", b"away")]
