@@ -1,0 +1,136 @@
+"""What runs become on Kafka: the record's JSON, written in pieces that are made once."""
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monstermq_shared.bus.control import decode_facts
+from monstermq_shared.bus.facts import Ack, Gap
+from monstermq_shared.bus.header import Kind, unpack_header
+from monstermq_shared.bus.kafka.encoding import encode_run
+from monstermq_shared.bus.kafka.pieces import (
+    FactsPiece,
+    Part,
+    RecordPiece,
+    RunPiece,
+    count_of,
+    halves,
+)
+from monstermq_shared.messages import MessageRun
+from monstermq_shared.records import (
+    SESSION_TOPIC,
+    ControlRecord,
+    Record,
+    decode_record,
+    encode_record,
+)
+
+SCHEMA = json.loads((Path(__file__).parents[3] / "schemas/bus-record.v1.json").read_text())
+VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
+NOW_MS = 1_768_473_000_123
+RUN = b"the run."
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=300)
+TOPICS = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="+#\0"), min_size=1, max_size=300
+)
+PAYLOADS = st.binary(max_size=40) | TEXTS.map(str.encode)
+
+
+def a_run(topic: str, payloads: list[bytes], *, qos: int = 0, retain: bool = False) -> MessageRun:
+    stops = [sum(map(len, payloads[: i + 1])) for i in range(len(payloads))]
+    return MessageRun(topic.encode(), qos, retain, b"".join(payloads), [0, *stops[:-1]], stops)
+
+
+@given(TOPICS, st.lists(PAYLOADS, min_size=1, max_size=5), st.integers(0, 2), st.booleans(), TEXTS)
+def test_each_message_becomes_the_record_that_the_schema_describes(
+    topic: str, payloads: list[bytes], qos: int, retain: bool, client_id: str
+) -> None:
+    run = a_run(topic, payloads, qos=qos, retain=retain)
+    values = encode_run(topic.encode(), run, client_id, NOW_MS)
+    assert len(values) == len(payloads)
+    for value, payload in zip(values, payloads, strict=True):
+        VALIDATOR.validate(json.loads(value))
+        record = decode_record(value, offset=0)
+        assert record == Record(topic, payload, qos, retain, client_id, NOW_MS, 0)
+        # Byte for byte what is written of the same record anywhere else.
+        assert value == encode_record(record)
+
+
+def test_ids_of_a_run_differ_and_grow() -> None:
+    ids = [
+        decode_record(value, offset=0).id
+        for _ in range(3)
+        for value in encode_run(b"a", a_run("a", [b""] * 1000), "c", NOW_MS)
+    ]
+    assert len(set(ids)) == 3000
+    assert ids[:1000] == sorted(ids[:1000])
+
+
+# -- pieces ------------------------------------------------------------------------------------
+
+
+def test_headers_of_a_run_count_its_sequences() -> None:
+    run = a_run("a/b", [b"1", b"2"], qos=1, retain=True)
+    piece = RunPiece(b"a/b", run, "c", NOW_MS, RUN, 7, "ticket")
+    fields = piece.fields()
+    assert [(time_ms, key) for time_ms, key, _, _ in fields] == [(NOW_MS, b"a/b")] * 2
+    for number, (_, _, _, headers) in enumerate(fields, 7):
+        ((name, header),) = headers
+        assert name == "m"
+        assert unpack_header(header) == (0b101, RUN, number)
+    assert piece.tickets == ["ticket"]
+
+
+def test_what_a_piece_is_for_kafka_never_changes() -> None:
+    piece = RunPiece(b"a", a_run("a", [b"1"]), "c", NOW_MS, RUN, 0, None)
+    assert piece.fields() is piece.fields()
+
+
+def test_facts_stand_in_a_record_that_takes_more_of_them() -> None:
+    piece = FactsPiece(SESSION_TOPIC, NOW_MS, RUN, 3)
+    before = piece.size
+    assert piece.text.add(Gap(partition=1, to=2))
+    assert piece.grow() > 0
+    assert piece.text.add(Gap(partition=2, to=3))
+    piece.grow()
+    assert piece.size > before
+    ((time_ms, key, value, headers),) = piece.fields()
+    assert (time_ms, key) == (NOW_MS, SESSION_TOPIC.encode())
+    assert headers[1:] == [("monstermq-control", b"")]
+    assert unpack_header(headers[0][1]) == (Kind.LEASE << 4, RUN, 3)
+    VALIDATOR.validate(json.loads(value))
+    record = decode_record(value, offset=0, kind=Kind.LEASE)
+    assert decode_facts(record.payload) == [Gap(partition=1, to=2), Gap(partition=2, to=3)]
+
+
+def test_a_control_record_has_its_second_header() -> None:
+    text = b'{"v":1,"facts":[]}'
+    piece = RecordPiece(ControlRecord(SESSION_TOPIC, text, NOW_MS, 0, Kind.FACTS), RUN, 0, None)
+    (_, _, _, headers), *_ = piece.fields()
+    assert [name for name, _ in headers] == ["m", "monstermq-control"]
+
+
+def test_acknowledgements_alone_are_of_their_own_kind() -> None:
+    piece = FactsPiece("$SYS/bus/control", NOW_MS, RUN, 0)
+    assert piece.text.add(Ack(client_id="c", offsets=(1,)))
+    assert piece.flags() == Kind.ACKS << 4
+
+
+@pytest.mark.parametrize("sizes", [[2], [1, 1], [5], [1, 4], [4, 1], [2, 3, 2], [1] * 9])
+def test_a_batch_is_halved_between_any_two_records(sizes: list[int]) -> None:
+    batch = []
+    for number, size in enumerate(sizes):
+        payloads = [b"%d.%d" % (number, at) for at in range(size)]
+        piece = RunPiece(b"a", a_run("a", payloads), "c", NOW_MS, RUN, 10 * number, None)
+        batch.append(Part(piece, piece.fields()))
+    first, second = halves(batch)
+    assert count_of(first) == sum(sizes) // 2
+    assert count_of(first) + count_of(second) == sum(sizes)
+    together = [field for part in (*first, *second) for field in part.fields]
+    assert together == [field for part in batch for field in part.fields]
+    assert all(part.fields for part in (*first, *second))
