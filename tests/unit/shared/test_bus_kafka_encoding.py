@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from monstermq_shared.bus.control import decode_facts
 from monstermq_shared.bus.facts import Ack, Gap
 from monstermq_shared.bus.header import Kind, unpack_header
-from monstermq_shared.bus.kafka.encoding import encode_run
+from monstermq_shared.bus.kafka.encoding import RunEncoder
 from monstermq_shared.bus.kafka.pieces import (
     FactsPiece,
     Part,
@@ -51,7 +51,7 @@ def test_each_message_becomes_the_record_that_the_schema_describes(
     topic: str, payloads: list[bytes], qos: int, retain: bool, client_id: str
 ) -> None:
     run = a_run(topic, payloads, qos=qos, retain=retain)
-    values = encode_run(topic.encode(), run, client_id, NOW_MS)
+    values = RunEncoder().encode(topic.encode(), run, client_id, NOW_MS)
     assert len(values) == len(payloads)
     for value, payload in zip(values, payloads, strict=True):
         VALIDATOR.validate(json.loads(value))
@@ -61,14 +61,25 @@ def test_each_message_becomes_the_record_that_the_schema_describes(
         assert value == encode_record(record)
 
 
-def test_ids_of_a_run_differ_and_grow() -> None:
+def test_ids_differ_and_grow_as_messages_are_published() -> None:
+    encoder = RunEncoder()
+    times_ms = [NOW_MS, NOW_MS, NOW_MS, NOW_MS + 1, NOW_MS + 2, NOW_MS + 2]
     ids = [
         decode_record(value, offset=0).id
-        for _ in range(3)
-        for value in encode_run(b"a", a_run("a", [b""] * 1000), "c", NOW_MS)
+        for time_ms in times_ms
+        for value in encoder.encode(b"a", a_run("a", [b""] * 1000), "c", time_ms)
     ]
-    assert len(set(ids)) == 3000
-    assert ids[:1000] == sorted(ids[:1000])
+    assert ids == sorted(set(ids))
+
+
+def test_a_clock_that_was_set_back_makes_no_id_twice() -> None:
+    encoder = RunEncoder()
+    ids = {
+        decode_record(value, offset=0).id
+        for time_ms in [NOW_MS, NOW_MS + 1] * 50
+        for value in encoder.encode(b"a", a_run("a", [b""]), "c", time_ms)
+    }
+    assert len(ids) == 100
 
 
 # -- pieces ------------------------------------------------------------------------------------
@@ -76,18 +87,18 @@ def test_ids_of_a_run_differ_and_grow() -> None:
 
 def test_headers_of_a_run_count_its_sequences() -> None:
     run = a_run("a/b", [b"1", b"2"], qos=1, retain=True)
-    piece = RunPiece(b"a/b", run, "c", NOW_MS, RUN, 7, "ticket")
+    piece = RunPiece(b"a/b", run, "c", NOW_MS, RUN, 7, "ticket", RunEncoder())
     fields = piece.fields()
     assert [(time_ms, key) for time_ms, key, _, _ in fields] == [(NOW_MS, b"a/b")] * 2
     for number, (_, _, _, headers) in enumerate(fields, 7):
         ((name, header),) = headers
         assert name == "m"
         assert unpack_header(header) == (0b101, RUN, number)
-    assert piece.tickets == ["ticket"]
+    assert piece.tickets == ("ticket",)
 
 
 def test_what_a_piece_is_for_kafka_never_changes() -> None:
-    piece = RunPiece(b"a", a_run("a", [b"1"]), "c", NOW_MS, RUN, 0, None)
+    piece = RunPiece(b"a", a_run("a", [b"1"]), "c", NOW_MS, RUN, 0, None, RunEncoder())
     assert piece.fields() is piece.fields()
 
 
@@ -126,7 +137,9 @@ def test_a_batch_is_halved_between_any_two_records(sizes: list[int]) -> None:
     batch = []
     for number, size in enumerate(sizes):
         payloads = [b"%d.%d" % (number, at) for at in range(size)]
-        piece = RunPiece(b"a", a_run("a", payloads), "c", NOW_MS, RUN, 10 * number, None)
+        piece = RunPiece(
+            b"a", a_run("a", payloads), "c", NOW_MS, RUN, 10 * number, None, RunEncoder()
+        )
         batch.append(Part(piece, piece.fields()))
     first, second = halves(batch)
     assert count_of(first) == sum(sizes) // 2

@@ -11,11 +11,12 @@ from random import Random
 
 import orjson
 
+from monstermq_shared.bus.header import QOS, RETAIN
 from monstermq_shared.messages import MessageRun
 from monstermq_shared.records import base64_size, format_timestamp, uuid7
 
 _COUNTER_BITS = 47
-"""The ids of a run have their last 48 bits from a counter that begins below 2**47."""
+"""Ids have their last 48 bits from a counter that begins below 2**47."""
 
 _KEPT_MAX = 8192
 """How many topics and client ids are kept as JSON."""
@@ -45,28 +46,57 @@ def _begin(topic: bytes) -> bytes:
     return b'{"topic":%b,"payload' % _json_text(topic.decode())
 
 
-def encode_run(topic: bytes, run: MessageRun, client_id: str, time_ms: int) -> list[bytes]:
-    """Return the value of each message of a run.
+# What the flags of a message (QoS, retain) make of the members between time and client id.
+_BETWEEN = [
+    b'%d,"retained":%b,"clientId":' % (flags & QOS, b"true" if flags & RETAIN else b"false")
+    for flags in range(8)
+]
 
-    Ids are UUIDs of version 7 whose order is that of the messages: below the millisecond, random
-    bits stand still and a counter goes on (RFC 9562, 6.2, method 2).
 
-    Args:
-        topic: The topic name, valid.
-        run: The messages.
-        client_id: Who published them.
-        time_ms: The time of all of them.
+class RunEncoder:
+    """Writes runs. What messages of one millisecond have in common is kept from run to run.
+
+    Ids are UUIDs of version 7 whose order within a millisecond is that of the messages: below it
+    some random bits stand still, and a counter that began at random goes on (RFC 9562, 6.2,
+    method 1).
     """
-    head = _short_beginning(topic) if len(topic) <= _SHORT_MAX else _begin(topic)
-    tail = b',"timestamp":"%b","qos":%d,"retained":%b,"clientId":%b,"id":"%b' % (
-        format_timestamp(time_ms).encode(),
-        run.qos,
-        b"true" if run.retain else b"false",
-        _json_text(client_id),
-        # All of an id but its last group.
-        uuid7(time_ms)[:24].encode(),
-    )
-    return _values(head, tail, run.payloads, _random_bits(_COUNTER_BITS))
+
+    __slots__ = ("_id", "_number", "_time", "_time_ms")
+
+    def __init__(self) -> None:
+        self._time_ms = -1
+        self._time = b""
+        self._id = b""
+        self._number = 0
+
+    def encode(self, topic: bytes, run: MessageRun, client_id: str, time_ms: int) -> list[bytes]:
+        """Return the value of each message of a run.
+
+        Args:
+            topic: The topic name, valid.
+            run: The messages.
+            client_id: Who published them.
+            time_ms: The time of all of them.
+        """
+        if time_ms != self._time_ms:
+            self._begin(time_ms)
+        head = _short_beginning(topic) if len(topic) <= _SHORT_MAX else _begin(topic)
+        tail = b"%b%b%b%b" % (
+            self._time,
+            _BETWEEN[run.qos | run.retain << 2],
+            _json_text(client_id),
+            self._id,
+        )
+        number = self._number
+        self._number = number + run.count
+        return _values(head, tail, run.payloads, number)
+
+    def _begin(self, time_ms: int) -> None:
+        self._time_ms = time_ms
+        self._time = b',"timestamp":"%b","qos":' % format_timestamp(time_ms).encode()
+        # All of an id but its last group, which is the counter.
+        self._id = b',"id":"%b' % uuid7(time_ms)[:24].encode()
+        self._number = _random_bits(_COUNTER_BITS)
 
 
 def _values(head: bytes, tail: bytes, payloads: Sequence[bytes], number: int) -> list[bytes]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 
 from monstermq_shared.bus.facts import Fact
+from monstermq_shared.bus.kafka.encoding import RunEncoder
 from monstermq_shared.bus.kafka.outbox import Outbox
 from monstermq_shared.bus.kafka.pieces import FactsPiece, Piece, RecordPiece, RunPiece
 from monstermq_shared.bus.kafka.positions import Positions
@@ -90,6 +91,7 @@ class KafkaLog:
         self.batch_size_max: int = options["max_batch_size"]
         self._size_max = settings.section.bus.in_flight_kb_per_partition * KIB
         self._control_topic = control_topic
+        self._encoder = RunEncoder()
         self._settings = settings
         self._producers = Producers(settings.producer_options)
         self._outboxes = [
@@ -191,7 +193,9 @@ class KafkaLog:
         outbox = self._outboxes[partition]
         sequence = outbox.next_sequence
         outbox.next_sequence = sequence + run.count
-        outbox.put(RunPiece(topic, run, client_id, wall_ms, self.run, sequence, ticket))
+        outbox.put(
+            RunPiece(topic, run, client_id, wall_ms, self.run, sequence, ticket, self._encoder)
+        )
         self._touched[outbox] = None
         self._note_size(outbox)
         return sequence
@@ -219,7 +223,7 @@ class KafkaLog:
             outbox.open_facts(piece)
         outbox.size += piece.grow()
         if ticket is not None:
-            piece.tickets.append(ticket)
+            piece.waiting.append(ticket)
         self._touched[outbox] = None
         self._note_size(outbox)
         return piece.sequence, piece.text.count - len(facts)

@@ -8,10 +8,9 @@ from monstermq_shared.bus.header import (
     CONTROL_HEADER,
     HEADER,
     KIND_SHIFT,
-    RUN_SIZE,
     flags_of,
 )
-from monstermq_shared.bus.kafka.encoding import encode_run
+from monstermq_shared.bus.kafka.encoding import RunEncoder
 from monstermq_shared.errors import BusRefused
 from monstermq_shared.messages import MessageRun
 from monstermq_shared.records import ControlRecord, Record, encode_record, size_of
@@ -22,6 +21,9 @@ RECORD_OVERHEAD = 300
 Headers = list[tuple[str, bytes]]
 KafkaFields = tuple[int, bytes, bytes, Headers]
 """Time in milliseconds, key, value, headers: what aiokafka's batch takes."""
+
+
+_FLAGS = [bytes([flags]) for flags in range(256)]
 
 
 class Piece:
@@ -52,7 +54,18 @@ class Piece:
         "writer",
     )
 
-    def __init__(  # noqa: PLR0913, PLR0917 - positional, because one is made per run and chunk
+    time_ms: int
+    key: bytes
+    writer: bytes
+    sequence: int
+    count: int
+    size: int
+    tickets: Sequence[object]
+    left: int
+    error: BusRefused | None
+    _fields: list[KafkaFields] | None
+
+    def __init__(  # noqa: PLR0913, PLR0917 - positional, because one is made per record
         self,
         time_ms: int,
         key: bytes,
@@ -68,18 +81,18 @@ class Piece:
         self.sequence = sequence
         self.count = count
         self.size = size
-        self.tickets: list[object] = [] if ticket is None else [ticket]
+        self.tickets = () if ticket is None else (ticket,)
         self.left = count
-        self.error: BusRefused | None = None
-        self._fields: list[KafkaFields] | None = None
+        self.error = None
+        self._fields = None
 
     def fields(self) -> list[KafkaFields]:
         """Return what each record is for Kafka: always the same, because R1 repeats it."""
         fields = self._fields
         if fields is None:
-            time_ms, key, head = self.time_ms, self.key, bytes([self.flags()]) + self.writer
-            more: Headers = [(CONTROL_HEADER, b"")] if head[0] >> KIND_SHIFT else []
-            assert len(head) == 1 + RUN_SIZE
+            time_ms, key, flags = self.time_ms, self.key, self.flags()
+            head = _FLAGS[flags] + self.writer
+            more: Headers = [(CONTROL_HEADER, b"")] if flags >> KIND_SHIFT else []
             fields = self._fields = [
                 (time_ms, key, value, [(HEADER, head + number.to_bytes(8, "big")), *more])
                 for number, value in enumerate(self.values(), self.sequence)
@@ -96,9 +109,9 @@ class Piece:
 
 
 class RunPiece(Piece):
-    """A run of messages."""
+    """A run of messages. One is made per run and chunk, so it does all by itself."""
 
-    __slots__ = ("_client_id", "_run")
+    __slots__ = ("_client_id", "_encoder", "_run")
 
     def __init__(  # noqa: PLR0913, PLR0917 - as above
         self,
@@ -109,12 +122,21 @@ class RunPiece(Piece):
         writer: bytes,
         sequence: int,
         ticket: object | None,
+        encoder: RunEncoder,
     ) -> None:
         count = run.count
-        size = run.size + count * (RECORD_OVERHEAD + 2 * len(topic))
-        super().__init__(time_ms, topic, writer, sequence, count, size, ticket)
+        self.time_ms = time_ms
+        self.key = topic
+        self.writer = writer
+        self.sequence = sequence
+        self.count = self.left = count
+        self.size = run.size + count * (RECORD_OVERHEAD + 2 * len(topic))
+        self.tickets = () if ticket is None else (ticket,)
+        self.error = None
+        self._fields = None
         self._run = run
         self._client_id = client_id
+        self._encoder = encoder
 
     def flags(self) -> int:
         """See ``Piece.flags``."""
@@ -123,7 +145,7 @@ class RunPiece(Piece):
 
     def values(self) -> Sequence[bytes]:
         """See ``Piece.values``."""
-        return encode_run(self.key, self._run, self._client_id, self.time_ms)
+        return self._encoder.encode(self.key, self._run, self._client_id, self.time_ms)
 
 
 class RecordPiece(Piece):
@@ -147,14 +169,22 @@ class RecordPiece(Piece):
 
 
 class FactsPiece(Piece):
-    """A control record that takes facts until its turn ends."""
+    """A control record that takes facts until its turn ends.
 
-    __slots__ = ("_topic", "text")
+    Attributes:
+        text: Takes the facts.
+        waiting: Takes their tickets.
+    """
+
+    __slots__ = ("_topic", "text", "waiting")
+
+    waiting: list[object]
 
     def __init__(self, topic: str, time_ms: int, writer: bytes, sequence: int) -> None:
         super().__init__(time_ms, topic.encode(), writer, sequence, 1, RECORD_OVERHEAD, None)
         self._topic = topic
         self.text = ControlText()
+        self.tickets = self.waiting = []
 
     def grow(self) -> int:
         """Take the size of the text, and return by how much the piece has become larger."""
