@@ -101,6 +101,12 @@ class BrokerProcess(ABC):
         Raises:
             BrokerFailed: It ended, or nothing listened within ``START_S``.
         """
+        self.launch(config_yaml, env)
+        self.wait_until_listening()
+        return self
+
+    def launch(self, config_yaml: str | None = None, env: Mapping[str, str] | None = None) -> None:
+        """Start the process, see ``start``, and wait for nothing."""
         assert self._process is None, "it is running"
         command = self._prepare(config_yaml)
         with self._log_path.open("ab") as log:
@@ -112,11 +118,34 @@ class BrokerProcess(ABC):
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
-        self._wait_until_listening()
-        return self
 
-    def run_to_end(self, config_yaml: str | None = None) -> tuple[int, str]:
-        """Start it where it must refuse to run; return its exit status and what it said.
+    def wait_until_listening(self) -> None:
+        """Return once its port accepts.
+
+        Raises:
+            BrokerFailed: It ended, or nothing listened within ``START_S``.
+        """
+        process = self._running()
+        for _ in range(int(START_S / TICK_S)):
+            try:
+                socket.create_connection((LOOPBACK, self._main_port), timeout=1).close()
+            except OSError:
+                pass
+            else:
+                return
+            try:
+                status = process.wait(TICK_S)
+            except subprocess.TimeoutExpired:
+                continue
+            self._process = None
+            raise BrokerFailed(f"it ended with status {status}:\n{self.log_text()}")
+        self.kill()
+        raise BrokerFailed(f"nothing listens on {self._main_port}:\n{self.log_text()}")
+
+    def run_to_end(
+        self, config_yaml: str | None = None, env: Mapping[str, str] | None = None
+    ) -> tuple[int, str]:
+        """Start it where it must refuse to run, see ``start``; return exit status and its words.
 
         Raises:
             subprocess.TimeoutExpired: It did not end within ``START_S``; it has been killed.
@@ -124,6 +153,7 @@ class BrokerProcess(ABC):
         completed = subprocess.run(
             self._prepare(config_yaml),
             cwd=self.directory,
+            env={**_environment(), **(env or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -188,6 +218,11 @@ class BrokerProcess(ABC):
         """All it has written to standard output and standard error, over all its starts."""
         return self._log_path.read_text(encoding="utf-8", errors="replace")
 
+    @property
+    def _main_port(self) -> int:
+        """The port that is open once it has started."""
+        return self.tcp_port
+
     def _running(self) -> subprocess.Popen[bytes]:
         assert self._process is not None, "it is not running"
         return self._process
@@ -196,24 +231,6 @@ class BrokerProcess(ABC):
         status = self._running().wait(STOP_S)
         self._process = None
         return status
-
-    def _wait_until_listening(self) -> None:
-        process = self._running()
-        for _ in range(int(START_S / TICK_S)):
-            try:
-                socket.create_connection((LOOPBACK, self.tcp_port), timeout=1).close()
-            except OSError:
-                pass
-            else:
-                return
-            try:
-                status = process.wait(TICK_S)
-            except subprocess.TimeoutExpired:
-                continue
-            self._process = None
-            raise BrokerFailed(f"it ended with status {status}:\n{self.log_text()}")
-        self.kill()
-        raise BrokerFailed(f"nothing listens on {self.tcp_port}:\n{self.log_text()}")
 
 
 class RunningBroker(BrokerProcess):

@@ -63,6 +63,10 @@ class Ledger:
         if message.retain:
             self.retained.setdefault(message.topic, []).append(message.payload)
 
+    def number_of(self, payload: bytes) -> int:
+        """Return how many messages were sent before this one."""
+        return self._numbers[payload]
+
     def acknowledge(self, message: Message) -> None:
         """Its PUBACK or PUBREC came."""
         payload = message.payload

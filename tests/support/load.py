@@ -61,7 +61,7 @@ def retained_maker(name: str, qos: int) -> Callable[[int], Message]:
 class _Line(asyncio.Protocol):
     """One network connection of a client."""
 
-    def __init__(self, client: "PersistentClient") -> None:
+    def __init__(self, client: "Client") -> None:
         self._client = client
         self._buffer = bytearray()
         self._transport: asyncio.Transport | None = None
@@ -95,18 +95,16 @@ class _Line(asyncio.Protocol):
             self._transport.abort()
 
 
-class PersistentClient(ABC):
-    """A client whose session outlives its connections.
+class Client(ABC):
+    """A client that can be connected again and again.
 
     Attributes:
         client_id: Who it is.
         ledger: What it tells.
-        has_session: The broker has said CONNACK once, so that the session must be there.
     """
 
     def __init__(self, client_id: str, ledger: Ledger) -> None:
         self.client_id = client_id
-        self.has_session = False
         self.ledger = ledger
         self._line: _Line | None = None
 
@@ -140,24 +138,25 @@ class PersistentClient(ABC):
     def connected(self, line: _Line) -> None:
         """TCP is there: say CONNECT."""
         self._line = line
-        self._send(connect_packet(self.client_id, ConnectOptions(clean=False)))
+        self._send(connect_packet(self.client_id, self._options()))
 
     def packet_received(self, packet: Packet) -> None:
         """Handle a packet; the ledger counts it when it has been handled."""
         if isinstance(packet, Connack):
-            assert packet.code == 0, f"{self.client_id} was refused: {packet}"
-            if self.has_session and not packet.session_present:
-                self.ledger.violation(f"{self.client_id}: its session is gone")
-            self.has_session = True
-            self._resume()
+            self._welcome(packet)
         else:
             self._handle(packet)
         self.ledger.count_packet()
 
     def connection_lost(self, line: _Line) -> None:
-        """The connection is gone."""
+        """The connection is gone; one that another has replaced ended before."""
         if self._line is line:
             self._line = None
+            self._gone()
+
+    @abstractmethod
+    def _gone(self) -> None:
+        """There is no connection any more."""
 
     def _send(self, data: bytes) -> None:
         if self._line is not None:
@@ -165,12 +164,45 @@ class PersistentClient(ABC):
             self._line.write(data)
 
     @abstractmethod
-    def _resume(self) -> None:
-        """CONNACK came: repeat what is unfinished."""
+    def _options(self) -> ConnectOptions:
+        """Return what the next CONNECT says."""
+
+    @abstractmethod
+    def _welcome(self, connack: Connack) -> None:
+        """CONNACK came."""
 
     @abstractmethod
     def _handle(self, packet: Packet) -> None:
         """Answer any other packet."""
+
+
+class PersistentClient(Client):
+    """A client whose session outlives its connections.
+
+    Attributes:
+        has_session: The broker has said CONNACK once, so that the session must be there.
+    """
+
+    def __init__(self, client_id: str, ledger: Ledger) -> None:
+        super().__init__(client_id, ledger)
+        self.has_session = False
+
+    def _options(self) -> ConnectOptions:
+        return ConnectOptions(clean=False)
+
+    def _welcome(self, connack: Connack) -> None:
+        assert connack.code == 0, f"{self.client_id} was refused: {connack}"
+        if self.has_session and not connack.session_present:
+            self.ledger.violation(f"{self.client_id}: its session is gone")
+        self.has_session = True
+        self._resume()
+
+    def _gone(self) -> None:
+        """Nothing ends with a connection."""
+
+    @abstractmethod
+    def _resume(self) -> None:
+        """The session is there: repeat what is unfinished."""
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""A TCP proxy before PostgreSQL that delays, stalls and cuts, and loses the answer to a COMMIT."""
+"""TCP proxies that delay, stall and cut; the one before PostgreSQL loses the answer to a COMMIT."""
 
 import asyncio
 from contextlib import suppress
@@ -21,10 +21,8 @@ class CommitLoss(Enum):
     REQUEST = "the COMMIT never reaches the server, which rolls back"
 
 
-class Proxy:
+class TcpProxy:
     """Forwards connections on a port of its own to a server; use it as a context.
-
-    It reads PostgreSQL's protocol to find a COMMIT, so connections must be without TLS.
 
     Args:
         port: The server's, on loopback.
@@ -32,17 +30,13 @@ class Proxy:
     Attributes:
         port: The proxy's.
         delay_s: How long each chunk waits, in both directions.
-        commits_lost: How many COMMITs were lost.
     """
 
     def __init__(self, port: int) -> None:
         self.port = 0
         self.delay_s = 0.0
-        self.commits_lost = 0
         self._server_port = port
         self._links: set[_Link] = set()
-        self._loss: CommitLoss | None = None
-        self._lost = asyncio.Event()
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._listener: asyncio.Server | None = None
@@ -82,16 +76,6 @@ class Proxy:
         """Go on with what was held back."""
         self._flowing.set()
 
-    def lose_next_commit(self, loss: CommitLoss) -> asyncio.Event:
-        """Lose the next COMMIT of any connection, and cut that connection.
-
-        Returns:
-            What is set once it has happened.
-        """
-        self._loss = loss
-        self._lost = asyncio.Event()
-        return self._lost
-
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             to_server = await asyncio.open_connection(LOOPBACK, self._server_port)
@@ -117,32 +101,74 @@ class Proxy:
         with suppress(OSError):
             while data := await link.client[0].read(_CHUNK):
                 await self._wait()
-                if link.statements.find_commit(data) and self._loss is not None:
-                    link.loss, self._loss = self._loss, None
-                    if link.loss is CommitLoss.REQUEST:
-                        self._count_loss(link)
-                        return
+                if not self._passes_up(link, data):
+                    return
                 link.server[1].write(data)
                 await link.server[1].drain()
 
     async def _pump_down(self, link: "_Link") -> None:
-        swallowed = b""
         with suppress(OSError):
             while data := await link.server[0].read(_CHUNK):
                 await self._wait()
-                if link.loss is None:
-                    link.client[1].write(data)
-                    await link.client[1].drain()
+                if not self._passes_down(link, data):
                     continue
-                swallowed += data
-                if any(end in swallowed for end in _ENDS):
-                    self._count_loss(link)
-                    return
+                link.client[1].write(data)
+                await link.client[1].drain()
+
+    def _passes_up(self, link: "_Link", data: bytes) -> bool:
+        """Whether what a client sends goes on; if not, its connection ends."""
+        return True
+
+    def _passes_down(self, link: "_Link", data: bytes) -> bool:
+        """Whether what a server answers goes on; if not, it is swallowed."""
+        return True
 
     async def _wait(self) -> None:
         if self.delay_s:
             await asyncio.sleep(self.delay_s)
         await self._flowing.wait()
+
+
+class Proxy(TcpProxy):
+    """The proxy before PostgreSQL, which reads its protocol to find a COMMIT.
+
+    So connections must be without TLS.
+
+    Attributes:
+        commits_lost: How many COMMITs were lost.
+    """
+
+    def __init__(self, port: int) -> None:
+        super().__init__(port)
+        self.commits_lost = 0
+        self._loss: CommitLoss | None = None
+        self._lost = asyncio.Event()
+
+    def lose_next_commit(self, loss: CommitLoss) -> asyncio.Event:
+        """Lose the next COMMIT of any connection, and cut that connection.
+
+        Returns:
+            What is set once it has happened.
+        """
+        self._loss = loss
+        self._lost = asyncio.Event()
+        return self._lost
+
+    def _passes_up(self, link: "_Link", data: bytes) -> bool:
+        if link.statements.find_commit(data) and self._loss is not None:
+            link.loss, self._loss = self._loss, None
+            if link.loss is CommitLoss.REQUEST:
+                self._count_loss(link)
+                return False
+        return True
+
+    def _passes_down(self, link: "_Link", data: bytes) -> bool:
+        if link.loss is None:
+            return True
+        link.swallowed += data
+        if any(end in link.swallowed for end in _ENDS):
+            self._count_loss(link)
+        return False
 
     def _count_loss(self, link: "_Link") -> None:
         link.cut()
@@ -192,6 +218,7 @@ class _Link:
     task: asyncio.Task[None]
     statements: _Statements = field(default_factory=_Statements)
     loss: CommitLoss | None = None
+    swallowed: bytes = b""
 
     def cut(self) -> None:
         for _, writer in (self.client, self.server):

@@ -10,7 +10,13 @@ from typing import Any
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.conn import create_conn
-from aiokafka.errors import KafkaConnectionError, NoError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    KafkaConnectionError,
+    NoError,
+    TopicAlreadyExistsError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
 from aiokafka.protocol.metadata import MetadataRequest
 
 from monstermq_shared.errors import StartupError
@@ -114,18 +120,29 @@ class Admin:
             sorted(f"{at['host']}:{at['port']}" for at in cluster["brokers"])
         )
 
-    async def topics(self, names: Collection[str]) -> Mapping[str, TopicFacts]:
+    async def topics(
+        self, names: Collection[str], made: Collection[str] = ()
+    ) -> Mapping[str, TopicFacts]:
         """Return those of the topics that are there.
+
+        Args:
+            names: Which.
+            made: Those of them that have just been made: any server may answer, and each learns of
+                a topic in its own time, so these are waited for.
 
         Raises:
             StartupError: There is no answer, or no right to ask.
         """
         with self._answering("the topics"):
             async with asyncio.timeout(ANSWER_S):
-                # Not by name: a server that makes topics by itself would make those.
-                listed = await self._client.describe_topics()
-                found = {at["topic"]: at for at in listed if at["topic"] in names}
-                configs = await self._configs(found)
+                while True:
+                    # Not by name: a server that makes topics by itself would make those.
+                    listed = await self._client.describe_topics()
+                    found = {at["topic"]: at for at in listed if at["topic"] in names}
+                    configs = await self._configs(found)
+                    if configs is not None and found.keys() >= set(made):
+                        break
+                    await asyncio.sleep(READY_PAUSE_S)
         return {
             name: TopicFacts(
                 name=name,
@@ -136,16 +153,23 @@ class Admin:
             for name, at in found.items()
         }
 
-    async def _configs(self, names: Collection[str]) -> Mapping[str, Mapping[str, str]]:
+    async def _configs(self, names: Collection[str]) -> Mapping[str, Mapping[str, str]] | None:
+        """Return what we may see; None if the server that was asked has not heard of a topic."""
         if not names:
             return {}
         resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
         answers = await self._client.describe_configs(resources)
-        return {
-            name: {entry[0]: entry[1] for entry in entries if entry[1] is not None}
+        told = [
+            (for_code(code), name, entries)
             for answer in answers
             for code, _, _, name, entries in answer.resources
-            if for_code(code) is NoError
+        ]
+        if any(kind is UnknownTopicOrPartitionError for kind, _, _ in told):
+            return None
+        return {
+            name: {entry[0]: entry[1] for entry in entries if entry[1] is not None}
+            for kind, name, entries in told
+            if kind is NoError
         }
 
     async def create(self, specs: Sequence[NewTopicSpec]) -> None:

@@ -45,7 +45,7 @@ async def ensure_topics(admin: Admin, settings: KafkaSettings) -> None:
     if missing:
         await _create(admin, missing, bus)
         # Somebody else may have made them otherwise, or the service changed what we asked for.
-        there = await admin.topics(partitions)
+        there = await admin.topics(partitions, made=partitions)
     problems = [
         f"topic {name}: {problem}"
         for name, count in partitions.items()
