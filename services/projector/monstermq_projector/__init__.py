@@ -1,1 +1,1 @@
-"""The projector: folds the Kafka bus into the stores. Not in this release."""
+"""The projector: folds the Kafka bus into the stores."""

@@ -192,6 +192,8 @@ class Projector(Section):
     """The port of its /health, /ready and /metrics; 0 is off."""
     bind_address: Address = LOCALHOST
     """The interface it listens on; `localhost` is 127.0.0.1 and ::1."""
+    session_timeout_s: Annotated[int, Field(strict=True, ge=1, le=300)] = 6
+    """Seconds of silence after which others take its partitions; Kafka allows 6 and more."""
 
 
 class Metrics(Section):

@@ -366,7 +366,7 @@ class LogFollower(Generic[B]):
 
     async def _stop(self, error: MonsterError) -> None:
         """Go on no more, loudly, until somebody has acted and the process is started again."""
-        self.phase, self.reason = Phase.STOPPED, str(error)
+        self.phase, self.reason, self.position = Phase.STOPPED, str(error), None
         if isinstance(error, _Stopped):
             logger.error("%s", error)
         self._desk.source.hold(self.partition.number)

@@ -1,0 +1,119 @@
+"""The projector's metrics, read when a scrape asks. ``docs/operation.md`` lists every name."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from monstermq_projector.following import Following
+from monstermq_projector.lags import Lags
+from monstermq_projector.sessions_appends import AppendCounts
+from monstermq_shared.operation.files import resident_bytes
+from monstermq_shared.views.log_fold import FoldCounts
+from monstermq_shared.views.log_follower import Phase
+from monstermq_shared.views.log_lanes import CommitCounts
+from monstermq_shared.views.log_work import GapCounts
+
+
+@dataclass(slots=True, kw_only=True)
+class Measures:
+    """What is counted and seen.
+
+    Attributes:
+        folds: What was met in the log.
+        commits: What was committed.
+        gaps: What was missing.
+        appends: What was appended because of the sessions log.
+        lags: How far the rows are behind.
+    """
+
+    folds: FoldCounts = field(default_factory=FoldCounts)
+    commits: CommitCounts = field(default_factory=CommitCounts)
+    gaps: GapCounts = field(default_factory=GapCounts)
+    appends: AppendCounts = field(default_factory=AppendCounts)
+    lags: Lags = field(default_factory=Lags)
+
+
+_COUNTERS: tuple[tuple[str, str, Callable[[Measures], float]], ...] = (
+    ("records_read", "Records read of the log.", lambda m: m.folds.records),
+    ("records_doubled", "Records that had been there before.", lambda m: m.folds.doubles),
+    ("records_fenced", "Records of dead connections that came late.", lambda m: m.folds.fenced),
+    ("records_quarantined", "What is no record of ours.", lambda m: m.folds.quarantined),
+    ("commits", "Transactions that succeeded.", lambda m: m.commits.commits),
+    ("commit_failures", "Those that failed and were repeated.", lambda m: m.commits.failures),
+    ("rows_written", "Rows inserted, replaced or deleted.", lambda m: m.commits.rows),
+    ("log_gaps", "Times retention had overtaken a partition.", lambda m: m.gaps.gaps),
+    ("log_records_missed", "Records that may be missing so.", lambda m: m.gaps.missed),
+    ("wills_published", "Wills of connections that ended.", lambda m: m.appends.wills),
+    ("wills_lost", "Wills that the log refused.", lambda m: m.appends.wills_lost),
+    ("clients_detached", "Clients of silent edges.", lambda m: m.appends.detached),
+    ("log_rereads", "Times a part of the log was read again.", lambda m: m.gaps.reread),
+)
+
+
+class ProjectorCollector(Collector):
+    """Reads everything when it is asked to."""
+
+    def __init__(self, measures: Measures, following: Following, version: str) -> None:
+        self._measures = measures
+        self._following = following
+        self._version = version
+
+    def describe(self) -> Iterable[Metric]:
+        """Return nothing, so that registering reads nothing."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every metric family with its present value."""
+        build = GaugeMetricFamily("monstermq_build_info", "The version.", labels=["version"])
+        build.add_metric([self._version], 1)
+        yield build
+        for name, text, counted in _COUNTERS:
+            yield CounterMetricFamily(f"monstermq_{name}", text, value=counted(self._measures))
+        yield CounterMetricFamily(
+            "monstermq_assignments",
+            "Times partitions were assigned.",
+            value=self._following.assignments,
+        )
+        yield self._partitions()
+        yield from self._lags()
+        yield GaugeMetricFamily(
+            "monstermq_resident_bytes", "Physical memory.", value=resident_bytes()
+        )
+
+    def _partitions(self) -> Metric:
+        family = GaugeMetricFamily(
+            "monstermq_partitions", "Partitions that are ours, by what they do.", labels=["phase"]
+        )
+        phases = [follower.phase for follower in self._following.followers.values()]
+        for phase in Phase:
+            family.add_metric([phase.name.lower()], phases.count(phase))
+        return family
+
+    def _lags(self) -> Iterator[Metric]:
+        records = GaugeMetricFamily(
+            "monstermq_projection_lag_records",
+            "Records a projection has not committed, in the partitions that are ours.",
+            labels=["projection"],
+        )
+        seconds = GaugeMetricFamily(
+            "monstermq_projection_lag_seconds",
+            "Age of the oldest of them.",
+            labels=["projection"],
+        )
+        for name, count in self._measures.lags.records.items():
+            records.add_metric([name], count)
+        for name, age_s in self._measures.lags.seconds.items():
+            seconds.add_metric([name], age_s)
+        yield from (records, seconds)
+
+
+def registry_of(measures: Measures, following: Following, version: str) -> CollectorRegistry:
+    """Return a registry with our metrics, the process's and the garbage collector's."""
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    GCCollector(registry=registry)
+    registry.register(ProjectorCollector(measures, following, version))
+    return registry

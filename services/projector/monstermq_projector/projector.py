@@ -1,0 +1,269 @@
+"""One part of a projector: everything is built here, started in order, and stopped again."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from aiokafka.errors import KafkaError
+
+from monstermq_projector.application import ChunkApp
+from monstermq_projector.following import Following
+from monstermq_projector.groups import consumer_arguments, group_of
+from monstermq_projector.lags import Watchdog
+from monstermq_projector.measures import Measures, registry_of
+from monstermq_projector.page import PlainPage
+from monstermq_projector.parts import Part
+from monstermq_projector.works import MakeWork, works_of
+from monstermq_shared.bus.kafka.bus import KafkaBus, open_kafka_bus
+from monstermq_shared.bus.kafka.log import KafkaLog
+from monstermq_shared.config import BrokerConfig
+from monstermq_shared.config.fields import ProjectorKind
+from monstermq_shared.counters import Counters
+from monstermq_shared.errors import BusUnavailable, ConfigError, MonsterError
+from monstermq_shared.kafka.settings import KafkaSettings
+from monstermq_shared.operation.health import OperationServer, Place
+from monstermq_shared.stores.outages import Outage
+from monstermq_shared.stores.ports import Database, KeepsLogState, OwnedByLog, Summarized
+from monstermq_shared.stores.registry import open_database
+from monstermq_shared.views.catalogue import Catalogue
+from monstermq_shared.views.log_follower import LogFollower
+from monstermq_shared.views.log_loading import SharedDatabase
+from monstermq_shared.views.log_work import Desk
+
+logger = logging.getLogger(__name__)
+
+LOOK_S = 1.0
+"""Between looks at the log's ends."""
+
+TELL_S = 5.0
+"""Between commits to Kafka of how far we are, for tools that watch a group's lag."""
+
+REBALANCE_S_MAX = 120.0
+"""How long a group may take to deal out the partitions, before the process gives up."""
+
+STOP_S = 10.0
+"""How long a stop waits for Faust."""
+
+REST_S = 2.0
+"""How much longer a partition that was given up rests than a group needs to find out who lives."""
+
+
+class Projector:
+    """A running part.
+
+    Attributes:
+        failed: Set, with an error as its result, when the process must end.
+    """
+
+    def __init__(self, config: BrokerConfig, part: Part, version: str) -> None:
+        self.failed: asyncio.Future[MonsterError] = asyncio.get_running_loop().create_future()
+        self._config = config
+        self._part = part
+        self._version = version
+        self._settings = KafkaSettings.from_config(config)
+        self._measures = Measures()
+        self._outage = Outage(str(part.store_type))
+        self._log_outage = Outage("Kafka", BusUnavailable)
+        self._unready: str | None = "the projector is starting"
+        self._watchdog = Watchdog()
+        self._settled_s = 0.0
+        self._ending = contextlib.AsyncExitStack()
+
+    @property
+    def port(self) -> int:
+        """Where /health, /ready and /metrics are; 0: nowhere."""
+        return 0 if self._operation is None else self._operation.port
+
+    async def start(self, place: Place | None, instance: str | None) -> None:
+        """Open Kafka and the database, and begin to read.
+
+        Args:
+            place: Where it is answered for; None: nowhere.
+            instance: See ``groups.instance_of``.
+
+        Raises:
+            StartupError, ConfigError, StoreError: It cannot; nothing is left open or running.
+        """
+        try:
+            await self._start(place, instance)
+        except BaseException:
+            await self._ending.aclose()
+            raise
+        self._unready = None
+
+    async def _start(self, place: Place | None, instance: str | None) -> None:
+        ending = self._ending
+        bus = await open_kafka_bus(self._settings)
+        ending.push_async_callback(bus.close)
+        database = await self._open_database(bus.generation)
+        log = self._log_of(bus)
+        self.following = Following(log, self._fail)
+        await self._start_operation(place)
+        self._desk = self._new_desk(bus, database)
+        make_work = works_of(self._config, self._part, bus, self._desk, self._measures)
+        self.following.make_follower = partial(_new_follower, self._desk, make_work)
+        ending.push_async_callback(self.following.close)
+        group = group_of(self._part, bus.generation, await _place_of(database))
+        arguments = consumer_arguments(self._config, self._part, instance)
+        self._app = ChunkApp(group, log.topic, self.following, arguments)
+        logger.info("the group is %s, this is %s", group, arguments.get("group_instance_id", "new"))
+        ending.push_async_callback(self._stop_app)
+        await self._app.start()
+        self._settled_s = asyncio.get_running_loop().time()
+        looking = asyncio.create_task(self._look(log), name="looks")
+        looking.add_done_callback(self._background_ended)
+        crashing = asyncio.create_task(self._await_crash(), name="Faust")
+        crashing.add_done_callback(self._background_ended)
+        ending.push_async_callback(_cancel, looking, crashing)
+
+    async def _open_database(self, generation: str) -> SharedDatabase:
+        store_type = self._part.store_type
+        needed = Catalogue(self._config).needed(store_type)
+        database: Database = await open_database(store_type, self._config, needed)
+        self._ending.push_async_callback(database.close)
+        if isinstance(database, OwnedByLog):
+            await database.belong_to(generation)
+        if not isinstance(database, KeepsLogState):
+            raise ConfigError(f"{store_type} cannot be shared by processes: use POSTGRES")
+        return database
+
+    def _log_of(self, bus: KafkaBus) -> KafkaLog:
+        return bus.messages if self._part.kind is ProjectorKind.VIEWS else bus.sessions
+
+    def _new_desk(self, bus: KafkaBus, database: SharedDatabase) -> Desk:
+        return Desk(
+            name=f"{self._part.kind.value.lower()} in {self._part.store_type}",
+            log_id=bus.generation,
+            database=database,
+            source=self.following,
+            fail=self._fail,
+            outage=self._outage,
+            log_outage=self._log_outage,
+            retry_s=self._config.projector.session_timeout_s + REST_S,
+            gaps=self._measures.gaps,
+        )
+
+    async def _start_operation(self, place: Place | None) -> None:
+        self._operation: OperationServer | None = None
+        if place is not None:
+            self._operation = OperationServer(
+                place,
+                registry_of(self._measures, self.following, self._version),
+                self.readiness,
+                page=PlainPage(),
+                counters=Counters(),
+            )
+            self._ending.push_async_callback(self._operation.stop)
+            await self._operation.start()
+
+    # -- while it runs ---------------------------------------------------------------------------
+
+    def readiness(self) -> list[str]:
+        """Return what does not work, and why."""
+        reasons = [] if self._unready is None else [self._unready]
+        if self._unready is None and not self.following.assignments:
+            reasons.append("the group has not dealt out the partitions yet")
+        if self._outage.reason is not None:
+            reasons.append(f"{self._outage.told}{self._told_lag()}")
+        if self._log_outage.reason is not None:
+            reasons.append(self._log_outage.told)
+        return reasons + sorted(set(self.following.stopped()))
+
+    def _told_lag(self) -> str:
+        lags = self._measures.lags
+        count = max(lags.records.values(), default=0)
+        age_s = max(lags.seconds.values(), default=0.0)
+        return f"; {count} records ({age_s:.0f} s) behind" if count else ""
+
+    async def _look(self, log: KafkaLog) -> None:
+        """Look at the log's ends every ``LOOK_S``: for lags, for the watchdog, for leases."""
+        loop = asyncio.get_running_loop()
+        told_s = loop.time()
+        while True:
+            await asyncio.sleep(LOOK_S)
+            ends = self._desk.ends
+            try:
+                found = await log.end_positions()
+            except BusUnavailable as exc:
+                self._log_outage.failed("questions", exc)
+                ends.clear()
+                self._settled_s = loop.time()
+                continue
+            self._log_outage.passed("questions")
+            ends.update(found)
+            now_s = loop.time()
+            followers = self.following.followers
+            self._measures.lags.look(followers, ends, now_s)
+            self._watch(self._watchdog.stuck(followers, ends, now_s), now_s)
+            if now_s - told_s >= TELL_S:
+                told_s = now_s
+                await self._tell_tools()
+
+    def _watch(self, stuck: Sequence[int], now_s: float) -> None:
+        if stuck:
+            numbers = ", ".join(map(str, stuck))
+            self._fail(MonsterError(f"nothing comes of partitions {numbers}, and there is more"))
+        if self.following.followers or not self._app.rebalancing:
+            self._settled_s = now_s
+        elif now_s - self._settled_s >= REBALANCE_S_MAX:
+            self._fail(MonsterError("the consumer group does not come to an end of its rebalance"))
+
+    async def _tell_tools(self) -> None:
+        offsets = {
+            number: min(marks.values())
+            for number, marks in self.following.reflected().items()
+            if marks
+        }
+        # Nothing depends on it.
+        with contextlib.suppress(KafkaError, TimeoutError):
+            await self._app.reading.commit_for_tools(offsets)
+
+    async def _await_crash(self) -> None:
+        """Faust's services end when one of them fails."""
+        await self._app.wait_until_stopped()
+        reason = self._app.crash_reason
+        raise MonsterError(f"Faust has stopped: {reason or 'without a reason'}")
+
+    def _background_ended(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, MonsterError):
+            self._fail(error)
+        elif error is not None:
+            logger.critical("%s failed", task.get_name(), exc_info=error)
+            self._fail(MonsterError(f"a fault in the projector ended its {task.get_name()}"))
+
+    def _fail(self, error: MonsterError) -> None:
+        if not self.failed.done():
+            self.failed.set_result(error)
+
+    # -- the end ---------------------------------------------------------------------------------
+
+    async def stop(self) -> None:
+        """Read no more, and close. What was not committed is read again by whoever is next."""
+        self._unready = "the projector is stopping"
+        await self._ending.aclose()
+
+    async def _stop_app(self) -> None:
+        try:
+            async with asyncio.timeout(STOP_S):
+                await self._app.stop()
+        except TimeoutError:
+            logger.warning("Faust has not stopped within %g s, and is left alone", STOP_S)
+
+
+def _new_follower(desk: Desk, make_work: MakeWork, number: int) -> LogFollower[Any]:
+    partition, work = make_work(number)
+    return LogFollower(desk, partition, work)
+
+
+async def _place_of(database: Database) -> str:
+    return (await database.summary()).place if isinstance(database, Summarized) else ""
+
+
+async def _cancel(*tasks: asyncio.Task[None]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,88 @@
+"""What is done with a partition, by the part of the projector that does it."""
+
+from collections.abc import Callable
+from typing import Any
+
+from monstermq_projector.measures import Measures
+from monstermq_projector.parts import Part
+from monstermq_projector.sessions_appends import SessionsAppends
+from monstermq_projector.sessions_work import SessionsWork
+from monstermq_shared.bus.kafka.bus import KafkaBus
+from monstermq_shared.bus.kafka.entries import KafkaEntry
+from monstermq_shared.bus.ports import Entry
+from monstermq_shared.clock import SystemClock
+from monstermq_shared.config import BrokerConfig
+from monstermq_shared.config.fields import ProjectorKind
+from monstermq_shared.config.kafka import SESSIONS_SUFFIX
+from monstermq_shared.positions import Partition
+from monstermq_shared.stores.changes import Quarantined
+from monstermq_shared.views.catalogue import Catalogue
+from monstermq_shared.views.log_fold import LogSettings
+from monstermq_shared.views.log_lanes import Lanes
+from monstermq_shared.views.log_work import Desk, Work
+from monstermq_shared.views.view_set import ViewSet
+
+MakeWork = Callable[[int], tuple[Partition, Work[Any]]]
+"""A partition's number -> how stores know it, and its work, begun afresh."""
+
+
+def works_of(
+    config: BrokerConfig, part: Part, bus: KafkaBus, desk: Desk, measures: Measures
+) -> MakeWork:
+    """Return what makes the work of a part.
+
+    Args:
+        config: The configuration.
+        part: The part.
+        bus: Where facts and wills are appended.
+        desk: What all partitions share.
+        measures: Where it is counted.
+    """
+    log = LogSettings(
+        log_id=desk.log_id,
+        lateness_ms=config.kafka.bus.lateness_s * 1000,
+        describe=describe,
+    )
+    if part.kind is ProjectorKind.VIEWS:
+        views = ViewSet.of(Catalogue(config), part.store_type)
+        return lambda number: _views(log, views, desk, measures, number)
+    appends = SessionsAppends(bus.messages, bus.sessions, SystemClock())
+    measures.appends = appends.counts
+    lease_s = float(config.kafka.bus.lease_s)
+
+    def make(number: int) -> tuple[Partition, Work[Any]]:
+        partition = Partition(desk.log_id + SESSIONS_SUFFIX, number)
+        work = SessionsWork(log, partition, desk, appends, lease_s)
+        work.folds, work.counts = measures.folds, measures.commits
+        return partition, work
+
+    return make
+
+
+def _views(
+    log: LogSettings, views: ViewSet, desk: Desk, measures: Measures, number: int
+) -> tuple[Partition, Lanes]:
+    partition = Partition(desk.log_id, number)
+    lanes = Lanes(
+        views=views,
+        log=log,
+        database=desk.database,
+        partition=partition,
+        outage=desk.outage,
+        counts=measures.commits,
+        folds=measures.folds,
+    )
+    return partition, lanes
+
+
+def describe(entry: Entry, reason: str) -> Quarantined:
+    """Return what is kept of an entry that is no record."""
+    assert isinstance(entry, KafkaEntry)
+    return Quarantined(
+        offset=entry.offset,
+        time_ms=entry.time_ms,
+        reason=reason,
+        key=entry.raw_key,
+        value=entry.value,
+        headers=entry.headers,
+    )
