@@ -9,6 +9,7 @@ from prometheus_client.registry import Collector
 
 from monstermq_projector.following import Following
 from monstermq_projector.lags import Lags
+from monstermq_projector.retention import Retention
 from monstermq_projector.sessions_appends import AppendCounts
 from monstermq_shared.operation.files import resident_bytes
 from monstermq_shared.views.log_fold import FoldCounts
@@ -26,6 +27,7 @@ class Measures:
         commits: What was committed.
         gaps: What was missing.
         appends: What was appended because of the sessions log.
+        retention: What is deleted; None in a part that has nothing to delete.
         lags: How far the rows are behind.
     """
 
@@ -33,6 +35,7 @@ class Measures:
     commits: CommitCounts = field(default_factory=CommitCounts)
     gaps: GapCounts = field(default_factory=GapCounts)
     appends: AppendCounts = field(default_factory=AppendCounts)
+    retention: Retention | None = None
     lags: Lags = field(default_factory=Lags)
 
 
@@ -44,6 +47,7 @@ _COUNTERS: tuple[tuple[str, str, Callable[[Measures], float]], ...] = (
     ("commits", "Transactions that succeeded.", lambda m: m.commits.commits),
     ("commit_failures", "Those that failed and were repeated.", lambda m: m.commits.failures),
     ("rows_written", "Rows inserted, replaced or deleted.", lambda m: m.commits.rows),
+    ("rows_purged", "Rows deleted by retention.", lambda m: m.retention.rows if m.retention else 0),
     ("log_gaps", "Times retention had overtaken a partition.", lambda m: m.gaps.gaps),
     ("log_records_missed", "Records that may be missing so.", lambda m: m.gaps.missed),
     ("wills_published", "Wills of connections that ended.", lambda m: m.appends.wills),

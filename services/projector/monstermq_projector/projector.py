@@ -16,6 +16,7 @@ from monstermq_projector.lags import Watchdog
 from monstermq_projector.measures import Measures, registry_of
 from monstermq_projector.page import PlainPage
 from monstermq_projector.parts import Part
+from monstermq_projector.retention import Retention, purges_of
 from monstermq_projector.works import MakeWork, works_of
 from monstermq_shared.bus.kafka.bus import KafkaBus, open_kafka_bus
 from monstermq_shared.bus.kafka.log import KafkaLog
@@ -113,11 +114,21 @@ class Projector:
         ending.push_async_callback(self._stop_app)
         await self._app.start()
         self._settled_s = asyncio.get_running_loop().time()
+        self._begin_background(log, database)
+
+    def _begin_background(self, log: KafkaLog, database: SharedDatabase) -> None:
         looking = asyncio.create_task(self._look(log), name="looks")
         looking.add_done_callback(self._background_ended)
         crashing = asyncio.create_task(self._await_crash(), name="Faust")
         crashing.add_done_callback(self._background_ended)
-        ending.push_async_callback(_cancel, looking, crashing)
+        tasks = [looking, crashing]
+        if self._part.kind is ProjectorKind.VIEWS:
+            purges = purges_of(Catalogue(self._config), database, self._part.store_type)
+            self._measures.retention = Retention(purges, lambda: 0 in self.following.followers)
+            purging = asyncio.create_task(self._measures.retention.run(), name="purges")
+            purging.add_done_callback(self._background_ended)
+            tasks.append(purging)
+        self._ending.push_async_callback(_cancel, *tasks)
 
     async def _open_database(self, generation: str) -> SharedDatabase:
         store_type = self._part.store_type

@@ -1,7 +1,7 @@
 """The command line: the original's spelling, with one dash or two, and nothing else in silence."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -60,11 +60,17 @@ override the configuration, two underscores before a section's key: MONSTERMQ_SQ
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """Start the broker. ``log_level`` is Python's, None if the configuration decides."""
+    """Start the broker.
+
+    Attributes:
+        log_level: Python's, None if the configuration decides.
+        log_text: The same as it was written.
+    """
 
     config: Path | None
     log_level: int | None
     cluster: bool
+    log_text: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,7 +186,9 @@ def _parse_run(arguments: Sequence[str]) -> Run | Check:
     log_level = level_of(parsed.log)
     if parsed.check:
         return Check(config=parsed.config, cluster=parsed.cluster)
-    return Run(config=parsed.config, log_level=log_level, cluster=parsed.cluster)
+    return Run(
+        config=parsed.config, log_level=log_level, cluster=parsed.cluster, log_text=parsed.log
+    )
 
 
 def _parse_database_command(arguments: Sequence[str]) -> BackUp | Restore | Recover:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from monstermq.cli import Check, Run, Show, check, parse_arguments
 from monstermq.databases import BackUp, Recover, Restore, back_up, recover, restore
+from monstermq.stack import run_stack
 from monstermq_edge.app import run_broker
 from monstermq_shared.config import load_config
 from monstermq_shared.errors import MonsterError
@@ -49,5 +50,10 @@ def _run(invocation: Run, environ: Mapping[str, str]) -> int:
     signals = Signals()
     signals.start()
     loaded = load_config(invocation.config, environ, cluster=invocation.cluster)
-    level = invocation.log_level
-    return run_broker(loaded, loaded.config.log.level if level is None else level, signals)
+    given = invocation.log_level
+    level = loaded.config.log.level if given is None else given
+    if not loaded.config.kafka.bus.enabled:
+        return run_broker(loaded, level, signals)
+    options = [] if invocation.config is None else ["-config", str(invocation.config)]
+    options += [] if invocation.log_text is None else ["-log", invocation.log_text]
+    return run_stack(loaded, level, options, signals)
