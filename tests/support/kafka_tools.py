@@ -1,6 +1,6 @@
 """Kafka's own programs, run by Java, from jars that ``scripts/install-test-tools kafka`` fetches.
 
-Beside them what a test asks of a server before it begins: a topic.
+Beside them what a test asks of a server before and after: a topic, and what stands in it.
 """
 
 import os
@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import Path
 
+from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import for_code
 from tests.support.machine import program
@@ -102,3 +103,24 @@ async def create_topic(
                 raise KafkaFailed(f"{name}: {for_code(code).__name__} {message}")
     finally:
         await admin.close()
+
+
+async def read_topic(address: str, name: str) -> list[ConsumerRecord]:
+    """Return all that stands in a topic now, each partition in order.
+
+    Args:
+        address: The server's, or several.
+        name: The topic's.
+    """
+    consumer = AIOKafkaConsumer(name, bootstrap_servers=address, auto_offset_reset="earliest")
+    try:
+        await consumer.start()
+        partitions = sorted(consumer.assignment())
+        ends = await consumer.end_offsets(partitions)
+        found: list[ConsumerRecord] = []
+        while any([await consumer.position(at) < end for at, end in ends.items()]):
+            for records in (await consumer.getmany(timeout_ms=1_000)).values():
+                found += records
+    finally:
+        await consumer.stop()
+    return found

@@ -22,6 +22,7 @@ from monstermq_shared.sessions.local.session import Session
 from monstermq_shared.sessions.ports import AttachRequest
 from monstermq_shared.stores.changes import Commit, CommitResult, Tenure
 from monstermq_shared.stores.needed import StoresNeeded
+from monstermq_shared.stores.ports import Database
 from monstermq_shared.stores.sqlite import SqliteDatabase
 
 ARCHIVE_ELSEWHERE = {"Name": "G", "TopicFilter": ["a/#"], "ArchiveType": "POSTGRES"}
@@ -73,8 +74,14 @@ class TwoDatabases:
         monkeypatch.setattr(databases, "open_database", self._open)
 
     async def _open(
-        self, store_type: StoreType, _: BrokerConfig, needed: StoresNeeded
+        self,
+        store_type: StoreType,
+        _: BrokerConfig,
+        needed: StoresNeeded,
+        *,
+        marks: Database | None,
     ) -> AwayDatabase:
+        del marks
         opened = await AwayDatabase.open(
             str(self._directory / f"{store_type}.db"),
             session_store=needed.session_store,

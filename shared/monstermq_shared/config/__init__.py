@@ -43,6 +43,7 @@ from monstermq_shared.config.sections import (
     Sys,
     Tls,
     WebSocket,
+    enabled_groups,
 )
 
 __all__ = [
@@ -79,6 +80,7 @@ __all__ = [
     "WebSocket",
     "check_runnable",
     "embedded_default",
+    "enabled_groups",
     "format_duration",
     "format_log_level",
     "load_config",

@@ -6,7 +6,13 @@ from monstermq_shared.config.loading import LoadedConfig
 from monstermq_shared.config.sections import BrokerConfig
 from monstermq_shared.config.validation import refuse
 
-_RUNNABLE_STORES = {StoreType.NONE, StoreType.MEMORY, StoreType.SQLITE, StoreType.POSTGRES}
+_RUNNABLE_STORES = {
+    StoreType.NONE,
+    StoreType.MEMORY,
+    StoreType.SQLITE,
+    StoreType.POSTGRES,
+    StoreType.KAFKA,
+}
 
 
 def unsupported(loaded: LoadedConfig) -> list[str]:

@@ -22,13 +22,16 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 _INT64_MAX = 2**63 - 1
 
 # At debug level these write what they are given, and that would be payloads and passwords.
-_TALKATIVE = ("aiokafka", "aiosqlite", "asyncio", "faust", "mode", "uvicorn", "websockets")
+_TALKATIVE = ("aiosqlite", "asyncio", "faust", "mode", "uvicorn", "websockets")
+
+# While no server answers it says so forty times a second; who uses it tells of it once.
+_REPETITIVE = "aiokafka"
 
 
 def configure_logging(level: int, fmt: LogFormat, process: str = "") -> None:
     """Send every log record at or above ``level`` to standard error, one line each.
 
-    It may be called again; the last call counts. Libraries are kept at warnings, see above.
+    It may be called again; the last call counts. Libraries are kept at warnings or less, see above.
 
     Args:
         level: As of the ``logging`` module.
@@ -43,6 +46,7 @@ def configure_logging(level: int, fmt: LogFormat, process: str = "") -> None:
     root.setLevel(level)
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
+    logging.getLogger(_REPETITIVE).setLevel(logging.CRITICAL)
 
 
 class TextFormatter(logging.Formatter):

@@ -1,6 +1,8 @@
-"""What is asked of a database when it is opened."""
+"""What is asked of a database when it is opened, and what its stores are called."""
 
 from dataclasses import dataclass
+
+from monstermq_shared.config import ArchiveGroup
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,3 +18,13 @@ class StoresNeeded:
     session_store: bool
     message_stores: tuple[str, ...]
     archive_stores: tuple[str, ...]
+
+
+def last_value_name(group: ArchiveGroup) -> str:
+    """Return the logical name of a group's last values, as the original calls it."""
+    return f"{group.name}Lastval"
+
+
+def archive_name(group: ArchiveGroup) -> str:
+    """Return the logical name of a group's archive, as the original calls it."""
+    return f"{group.name}Archive"

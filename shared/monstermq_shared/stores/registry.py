@@ -18,6 +18,9 @@ _PACKAGES = {
 }
 """Where each type's ``open_configured`` is."""
 
+_BESIDE = {StoreType.KAFKA: "monstermq_shared.stores.kafka.configured"}
+"""Where the ``open_beside`` of those types is that keep their marks in another database."""
+
 
 class _Configured(Protocol):
     """A module that opens the database of one type."""
@@ -27,15 +30,39 @@ class _Configured(Protocol):
         ...
 
 
+class _ConfiguredBeside(Protocol):
+    """A module that opens what keeps its marks in another database."""
+
+    async def open_beside(
+        self, config: BrokerConfig, needed: StoresNeeded, marks: Database
+    ) -> Database:
+        """See ``open_database``."""
+        ...
+
+
 async def open_database(
-    store_type: StoreType, config: BrokerConfig, needed: StoresNeeded
+    store_type: StoreType,
+    config: BrokerConfig,
+    needed: StoresNeeded,
+    *,
+    marks: Database | None = None,
 ) -> Database:
     """Open the database of a store type with what is needed of it; nobody else may have it then.
+
+    Args:
+        store_type: Which.
+        config: Where it is.
+        needed: What it is opened with.
+        marks: The session store's database, where KAFKA keeps its marks. It must outlive the new
+            one.
 
     Raises:
         ConfigError: There is no such database in this release, or its section is wrong.
         StartupError, StoreError: It cannot be opened; the message says what to do.
     """
+    if store_type in _BESIDE and marks is not None:
+        beside = cast("_ConfiguredBeside", import_module(_BESIDE[store_type]))
+        return await beside.open_beside(config, needed, marks)
     package = _PACKAGES.get(store_type)
     if package is None:
         raise ConfigError(f"stores of type {store_type} are not available in this release")

@@ -10,7 +10,7 @@ from monstermq_shared.projections.ports import Projection
 from monstermq_shared.projections.retained import RetainedProjection
 from monstermq_shared.projections.selection import GroupSelection
 from monstermq_shared.stores.changes import ArchiveChanges, MessageChanges
-from monstermq_shared.stores.needed import StoresNeeded
+from monstermq_shared.stores.needed import StoresNeeded, archive_name, last_value_name
 
 RETAINED = "RetainedMessages"
 """The retained store's logical name; tables are called after it in lower case."""
@@ -113,13 +113,3 @@ class Catalogue:
             message_stores=tuple(at.store for at in self.messages if at.store_type is store_type),
             archive_stores=tuple(at.store for at in self.archives if at.store_type is store_type),
         )
-
-
-def last_value_name(group: ArchiveGroup) -> str:
-    """Return the logical name of a group's last values, as the original calls it."""
-    return f"{group.name}Lastval"
-
-
-def archive_name(group: ArchiveGroup) -> str:
-    """Return the logical name of a group's archive, as the original calls it."""
-    return f"{group.name}Archive"

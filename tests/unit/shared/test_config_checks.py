@@ -199,7 +199,10 @@ def test_the_embedded_default_runs() -> None:
             "ArchiveGroups: [{Name: a, LastValType: CRATEDB}]\n",
             "ArchiveGroups[0].LastValType: CRATEDB",
         ),
-        ("ArchiveGroups: [{Name: a, ArchiveType: KAFKA}]\n", "ArchiveGroups[0].ArchiveType: KAFKA"),
+        (
+            "ArchiveGroups: [{Name: a, ArchiveType: MONGODB}]\n",
+            "ArchiveGroups[0].ArchiveType: MONGODB",
+        ),
     ],
 )
 def test_what_this_release_cannot_run_loads_and_is_refused_at_start(text: str, key: str) -> None:

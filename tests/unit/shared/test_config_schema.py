@@ -173,21 +173,10 @@ def refusal(path: Path) -> list[str]:
 
 
 REFUSED = {
-    "config-kafka.yaml": [
-        "ArchiveGroups[0].ArchiveType: KAFKA is not available",
-        "ArchiveGroups[1].ArchiveType: KAFKA is not available",
-    ],
     "config-kafka-bus.yaml": ["Kafka.Bus.Enabled: the Kafka bus is not available"],
     "original/config.yaml": ["TCPS and WSS: a TLS port needs a certificate"],
     "original/config-hazelcast.yaml": ["RetainedStoreType: HAZELCAST is not available"],
-    "original/config-kafka.yaml": [
-        "ArchiveGroups[0].ArchiveType: KAFKA is not available",
-        "ArchiveGroups[1].ArchiveType: KAFKA is not available",
-    ],
-    "original/config-kafka-bus.yaml": [
-        "ArchiveGroups[0].ArchiveType: KAFKA is not available",
-        "Kafka.Bus.Enabled: the Kafka bus is not available",
-    ],
+    "original/config-kafka-bus.yaml": ["Kafka.Bus.Enabled: the Kafka bus is not available"],
 }
 
 

@@ -115,7 +115,9 @@ async def open_databases(config: BrokerConfig, catalogue: Catalogue) -> Database
     try:
         for store_type in catalogue.store_types:
             needed = catalogue.needed(store_type)
-            opened[store_type] = await open_database(store_type, config, needed)
+            # The session store's is the first, and is closed last.
+            marks = opened.get(catalogue.session_store_type)
+            opened[store_type] = await open_database(store_type, config, needed, marks=marks)
     except BaseException:
         await databases.close()
         raise

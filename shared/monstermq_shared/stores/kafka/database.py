@@ -1,0 +1,162 @@
+"""Archives in Kafka as a database: records to topics first, then the marks to another database."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from monstermq_shared.errors import StoreError
+from monstermq_shared.kafka.producing import BatchProducer
+from monstermq_shared.positions import Partition
+from monstermq_shared.stores.changes import Commit, CommitResult, StoredLogState, Tenure
+from monstermq_shared.stores.kafka.archives import KafkaArchive
+from monstermq_shared.stores.kafka.marks import Marks
+from monstermq_shared.stores.kafka.production import Production
+from monstermq_shared.stores.ports import (
+    ArchiveStore,
+    Database,
+    DatabaseSummary,
+    KeepsLogState,
+    MessageStore,
+    SessionStore,
+)
+
+
+class KafkaDatabase:
+    """The archives of groups of type KAFKA; see ``ports.Database``.
+
+    A commit is not one transaction: its records are in Kafka before its marks are moved, so after a
+    crash those between come again. Each has its ``id``, by which a reader knows it. Within a
+    partition, and so within an MQTT topic, they stand in the order of their offsets.
+
+    Args:
+        producer: Brings them there.
+        archives: By logical name.
+        marks: The database that keeps tenures and marks; it is not closed with this one.
+        where: The servers, as messages name them.
+    """
+
+    def __init__(
+        self,
+        producer: BatchProducer,
+        archives: Mapping[str, KafkaArchive],
+        marks: Database,
+        where: str,
+    ) -> None:
+        self._producer = producer
+        self._archives = archives
+        self._marks_database = marks
+        self._where = where
+        self._marks: dict[str, Marks] = {}
+        self._under_way: dict[str, tuple[Commit, Production]] = {}
+
+    # -- stores ----------------------------------------------------------------------------------
+
+    @property
+    def sessions(self) -> SessionStore:
+        """There are none.
+
+        Raises:
+            StoreError: Always.
+        """
+        raise StoreError("sessions cannot be kept in Kafka")
+
+    def message_store(self, name: str) -> MessageStore:
+        """There are none.
+
+        Raises:
+            StoreError: Always.
+        """
+        raise StoreError(f"{name} cannot be kept in Kafka")
+
+    def archive_store(self, name: str) -> ArchiveStore:
+        """Return the archive of that name; the database was opened with it."""
+        return self._archives[name]
+
+    # -- commits ---------------------------------------------------------------------------------
+
+    @property
+    def lost(self) -> str | None:
+        """Why nothing is committed any more: what the database of the marks says."""
+        return self._marks_database.lost
+
+    async def begin(self, partition: Partition, projections: Sequence[str]) -> Tenure:
+        """Begin a tenure in the database of the marks; see ``Database.begin``."""
+        tenure = await self._marks_database.begin(partition, projections)
+        self._marks[tenure.token] = Marks(self._marks_database, tenure)
+        return tenure
+
+    async def commit(self, tenure: Tenure, commit: Commit) -> CommitResult:
+        """Bring the records to Kafka, then the marks where they belong; see ``Database.commit``.
+
+        The marks of a log that is kept elsewhere and read again are moved at once. Others only tell
+        the next start what may be missing, and follow within a second or so.
+
+        Raises:
+            StoreUnavailable: Kafka does not take them, or the other database the marks: repeat.
+            StoreError: The tenure is over, or the other database refuses.
+        """
+        marks = self._marks[tenure.token]
+        if commit.archives:
+            await self._produce(tenure, commit)
+        if commit.archives and commit.log is None:
+            marks.later(commit.upto)
+            result = CommitResult({})
+        else:
+            result = await marks.commit(replace(commit, archives={}))
+        self._under_way.pop(tenure.token, None)
+        return result
+
+    async def _produce(self, tenure: Tenure, commit: Commit) -> None:
+        known, production = self._under_way.get(tenure.token, (None, None))
+        if production is None or not (known is commit or known == commit):
+            production = await Production.of(commit.archives, self._archives, self._where)
+            self._under_way[tenure.token] = (commit, production)
+        await production.run(self._producer)
+
+    async def close(self) -> None:
+        """Move the marks, and close the connections; nothing is under way any more."""
+        for marks in self._marks.values():
+            await marks.close()
+        self._marks.clear()
+        await self._producer.close()
+
+    async def summary(self) -> DatabaseSummary:
+        """Return what there is now, for the log of a start."""
+        topics = ", ".join(archive.topic.name for archive in self._archives.values())
+        place = f"Kafka at {self._where}, topics {topics}"
+        return DatabaseSummary(place=place, sessions=None, ended_cleanly=None)
+
+
+class SharedKafkaDatabase(KafkaDatabase):
+    """The same for a log that several processes read; see ``ports.KeepsLogState``.
+
+    What is kept with the marks is kept where they are.
+
+    Args:
+        producer, archives, where: See above.
+        marks: See above.
+        log_states: The same database.
+    """
+
+    def __init__(
+        self,
+        producer: BatchProducer,
+        archives: Mapping[str, KafkaArchive],
+        marks: Database,
+        where: str,
+        *,
+        log_states: KeepsLogState,
+    ) -> None:
+        super().__init__(producer, archives, marks, where)
+        self._log_states = log_states
+
+    async def begin_marks(self, log_id: str, starts: Mapping[Partition, Mapping[str, int]]) -> None:
+        """See ``KeepsLogState.begin_marks``."""
+        await self._log_states.begin_marks(log_id, starts)
+
+    async def log_states(self, partition: Partition) -> Mapping[str, StoredLogState]:
+        """See ``KeepsLogState.log_states``."""
+        return await self._log_states.log_states(partition)
+
+    async def positions(self, generation: str) -> Mapping[tuple[str, int], int]:
+        """See ``KeepsLogState.positions``."""
+        return await self._log_states.positions(generation)

@@ -1,0 +1,102 @@
+"""What one commit brings to Kafka, and how much of it is there."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Self
+
+from aiokafka.errors import MessageSizeTooLargeError, RecordListTooLargeError
+
+from monstermq_shared.errors import StoreUnavailable
+from monstermq_shared.kafka.errors import CLIENT_ERRORS, meaning_of, worst_of
+from monstermq_shared.kafka.producing import BatchProducer, Entry
+from monstermq_shared.records import Record
+from monstermq_shared.stores.kafka.archives import KafkaArchive
+
+SORTED_AT_ONCE = 500
+"""Records that are encoded in one go, about a millisecond; then others have their turn."""
+
+_TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
+
+
+class _Lane:
+    """What goes to one partition.
+
+    Attributes:
+        entries: All of it, in order.
+        first: The first one that Kafka may not have.
+    """
+
+    def __init__(self, archive: KafkaArchive, partition: int, entries: Sequence[Entry]) -> None:
+        self.archive = archive
+        self.partition = partition
+        self.entries = entries
+        self.first = 0
+
+    async def run(self, producer: BatchProducer) -> None:
+        """Send what is left, a batch at a time."""
+        archive = self.archive
+        while self.first < len(self.entries):
+            try:
+                self.first = await producer.send(
+                    archive.topic.name,
+                    self.partition,
+                    self.entries,
+                    first=self.first,
+                    size_max=archive.batch_size_max,
+                )
+            except _TOO_LARGE:
+                # The topic takes less than it did: smaller batches, down to a record each.
+                archive.batch_size_max //= 2
+                raise
+
+
+class Production:
+    """The records of one commit, by partition.
+
+    A repetition sends only what is not known to be there, so a record comes twice only if nobody
+    knew.
+    """
+
+    def __init__(self, lanes: Sequence[_Lane], where: str) -> None:
+        self._lanes = lanes
+        self._where = where
+
+    @classmethod
+    async def of(
+        cls,
+        changes: Mapping[str, Sequence[Record]],
+        archives: Mapping[str, KafkaArchive],
+        where: str,
+    ) -> Self:
+        """Sort the records of some archives by partition, as JSON."""
+        lanes: list[_Lane] = []
+        for name, records in changes.items():
+            archive, entries = archives[name], dict[int, list[Entry]]()
+            for start in range(0, len(records), SORTED_AT_ONCE):
+                archive.sort(records[start : start + SORTED_AT_ONCE], entries)
+                await asyncio.sleep(0)
+            lanes += [_Lane(archive, partition, of) for partition, of in entries.items()]
+        return cls(lanes, where)
+
+    async def run(self, producer: BatchProducer) -> None:
+        """Bring to Kafka what is not there.
+
+        Raises:
+            StoreUnavailable: Kafka has not taken all of it; run it again.
+        """
+        lanes = [lane for lane in self._lanes if lane.first < len(lane.entries)]
+        outcomes = await asyncio.gather(
+            *(lane.run(producer) for lane in lanes), return_exceptions=True
+        )
+        failures: dict[str, BaseException] = {}
+        for lane, outcome in zip(lanes, outcomes, strict=True):
+            if isinstance(outcome, CLIENT_ERRORS):
+                failures[lane.archive.topic.name] = outcome
+            elif outcome is not None:
+                raise outcome
+        if failures:
+            worst = worst_of(failures.values())
+            topics = ", ".join(name for name, exc in failures.items() if type(exc) is type(worst))
+            raise StoreUnavailable(
+                f"Kafka at {self._where}: topic {topics}: {meaning_of(worst)}"
+            ) from worst

@@ -1,0 +1,134 @@
+"""Archives in Kafka: whoever dies, every record is there, and each topic in order."""
+
+import asyncio
+import signal
+
+import pytest
+from tests.integration.archive_scene import ArchiveScene
+from tests.integration.observing import Neighbours, until_metric
+from tests.support.broker import LOOPBACK, RunningBroker, free_ports
+from tests.support.kafka import KafkaServer
+from tests.support.load import Cast
+
+from monstermq_shared.exit_codes import ExitCode
+
+pytestmark = pytest.mark.integration
+
+HELD = "publishers that they want are held"
+SMALL = {"MaxMessageSizeKb": 16, "Limits": {"ViewBacklogKb": 64}}
+
+
+async def test_a_stop_leaves_nothing_behind(
+    broker: RunningBroker, cast: Cast, own_kafka: KafkaServer
+) -> None:
+    scene = ArchiveScene(broker, cast, own_kafka.address())
+    await scene.begin()
+    for _ in range(3):
+        await scene.some_load(1_000)
+        assert await asyncio.to_thread(broker.stop) == ExitCode.OK
+        await scene.restart_broker()
+    assert await scene.finish() == 0
+    assert "may be missing" not in broker.log_text()
+
+
+async def test_kafka_is_killed_under_load(
+    broker: RunningBroker, cast: Cast, own_kafka: KafkaServer
+) -> None:
+    scene = ArchiveScene(broker, cast, own_kafka.address())
+    await scene.begin()
+    for _ in range(3):
+        await scene.some_load(1_000)
+        await asyncio.to_thread(own_kafka.kill)
+        await scene.some_load(1_000)
+        await asyncio.to_thread(own_kafka.start)
+        await scene.over()
+    # An idempotent producer goes on where it was.
+    assert await scene.finish() == 0
+
+
+async def test_beyond_the_bound_only_those_are_held_whose_messages_are_archived(
+    broker: RunningBroker, cast: Cast, own_kafka: KafkaServer
+) -> None:
+    scene = ArchiveScene(broker, cast, own_kafka.address(), **SMALL)
+    await scene.begin()
+    neighbours = await Neighbours.settle_in(broker)
+    await asyncio.to_thread(own_kafka.stop)
+    await scene.until_told("the views in KAFKA (loadArchive) are", HELD, "no answer")
+    await until_metric(broker, "monstermq_held_connections", len(cast.publishers))
+    acknowledged = len(cast.ledger.acknowledged)
+    for _ in range(5):
+        await neighbours.exchange()
+    assert len(cast.ledger.acknowledged) == acknowledged
+    neighbours.move_out()
+    await asyncio.to_thread(own_kafka.start)
+    await scene.over()
+    await scene.finish()
+    complaints = [line for line in broker.log_text().splitlines() if " WARNING " in line]
+    assert ["KAFKA: commits hang" in complaints[0], "KAFKA: works again" in complaints[1]], (
+        complaints
+    )
+    assert len(complaints) == 2, complaints
+
+
+async def test_a_frozen_kafka_is_told_and_gets_everything_in_the_end(
+    broker: RunningBroker, cast: Cast, own_kafka: KafkaServer
+) -> None:
+    scene = ArchiveScene(broker, cast, own_kafka.address())
+    await scene.begin()
+    own_kafka.freeze()
+    await scene.until_told("the views in KAFKA (loadArchive) are", "no answer")
+    own_kafka.thaw()
+    await scene.over()
+    await scene.finish()
+
+
+async def test_a_killed_broker_names_what_may_be_missing(
+    broker: RunningBroker, cast: Cast, own_kafka: KafkaServer
+) -> None:
+    scene = ArchiveScene(broker, cast, own_kafka.address())
+    await scene.begin()
+    for _ in range(5):
+        await scene.some_load(1_000)
+        broker.kill()
+        await scene.restart_broker()
+    await scene.finish()
+
+
+async def test_a_broker_is_killed_while_kafka_is_away(
+    broker: RunningBroker, cast: Cast, own_kafka: KafkaServer
+) -> None:
+    scene = ArchiveScene(broker, cast, own_kafka.address())
+    await scene.begin()
+    await asyncio.to_thread(own_kafka.kill)
+    await scene.some_load(1_000)
+    broker.kill()
+    await asyncio.to_thread(own_kafka.start)
+    await scene.restart_broker()
+    assert "view loadArchive in KAFKA: what came between" in broker.log_text()
+    await scene.over()
+    await scene.finish()
+
+
+async def test_a_stop_while_kafka_is_away_ends_in_time(
+    broker: RunningBroker, cast: Cast, own_kafka: KafkaServer
+) -> None:
+    scene = ArchiveScene(broker, cast, own_kafka.address())
+    await scene.begin()
+    await asyncio.to_thread(own_kafka.stop)
+    await scene.some_load(1_000)
+    broker.send_signal(signal.SIGTERM)
+    assert await asyncio.to_thread(broker.has_ended, within_s=45.0), broker.log_text()
+    broker.wait()
+    assert "before everything was committed" in broker.log_text()
+    assert "Traceback" not in broker.log_text()
+    await asyncio.to_thread(own_kafka.start)
+    await scene.restart_broker()
+    await scene.finish()
+
+
+async def test_no_start_without_kafka(broker: RunningBroker, cast: Cast) -> None:
+    (port,) = free_ports(1)
+    scene = ArchiveScene(broker, cast, f"{LOOPBACK}:{port}")
+    status, said = broker.run_to_end(scene.config)
+    assert status == ExitCode.STORE_UNREACHABLE
+    assert f"Kafka.Servers: Kafka at {LOOPBACK}:{port} cannot be reached" in said

@@ -1,0 +1,117 @@
+"""Topics of archives: how they are made, what is said of those that are there, who goes where."""
+
+import pytest
+
+from monstermq_shared.config import Kafka, KafkaArchive
+from monstermq_shared.errors import StoreError
+from monstermq_shared.kafka.admin import TopicFacts
+from monstermq_shared.kafka.murmur2 import partition_of
+from monstermq_shared.kafka.producing import Entry
+from monstermq_shared.kafka.settings import KafkaSettings
+from monstermq_shared.records import Record
+from monstermq_shared.stores.kafka import archives
+from monstermq_shared.stores.kafka.archives import KafkaArchive as Archive
+from monstermq_shared.stores.kafka.topics import FOR_EVER_MS, GroupTopic
+
+DAY_MS = 86_400_000
+SIZE_MAX = 1_000_000
+
+
+def a_topic(retention_ms: int | None = None) -> GroupTopic:
+    return GroupTopic(
+        name="sensors",
+        store="sensorsArchive",
+        retention_ms=retention_ms,
+        record_size_max=SIZE_MAX,
+    )
+
+
+def configs_of(topic: GroupTopic) -> dict[str, str]:
+    section = Kafka(archive=KafkaArchive(partitions=5, replication=2))
+    spec = topic.spec(KafkaSettings(section=section, record_size_max=SIZE_MAX))
+    assert (spec.name, spec.partitions, spec.replication) == ("sensors", 5, 2)
+    return dict(spec.configs)
+
+
+def warnings_of(topic: GroupTopic, **changed: str) -> list[str]:
+    configs = {**configs_of(topic), **{k.replace("_", "."): v for k, v in changed.items()}}
+    facts = TopicFacts(name="sensors", partitions=5, replication=2, configs=configs)
+    return list(topic.warnings(facts))
+
+
+def test_a_topic_keeps_records_for_ever_or_as_long_as_the_group_does() -> None:
+    assert configs_of(a_topic())["retention.ms"] == "-1"
+    kept = configs_of(a_topic(10 * DAY_MS))
+    assert (kept["retention.ms"], kept["segment.ms"]) == (str(10 * DAY_MS), str(DAY_MS))
+    assert configs_of(a_topic(60_000))["segment.ms"] == "600000"
+
+
+def test_a_topic_refuses_no_record_for_its_time_or_size() -> None:
+    configs = configs_of(a_topic())
+    assert configs["message.timestamp.before.max.ms"] == str(FOR_EVER_MS)
+    assert configs["message.timestamp.after.max.ms"] == str(FOR_EVER_MS)
+    assert int(configs["max.message.bytes"]) > SIZE_MAX
+
+
+def test_nothing_is_said_of_a_topic_that_we_made() -> None:
+    assert warnings_of(a_topic()) == []
+    assert warnings_of(a_topic(DAY_MS)) == []
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("max.message.bytes", "1000"),
+        ("message.timestamp.before.max.ms", "900000"),
+        ("min.insync.replicas", "3"),
+        ("cleanup.policy", "compact,delete"),
+        ("message.timestamp.type", "LogAppendTime"),
+        ("retention.ms", "1"),
+        ("retention.ms", "-1"),
+        ("retention.bytes", "1000"),
+    ],
+)
+def test_what_loses_or_refuses_records_is_told(setting: str, value: str) -> None:
+    (warning,) = warnings_of(a_topic(DAY_MS), **{setting: value})
+    assert setting in warning
+
+
+def test_a_topic_whose_settings_are_hidden_is_told() -> None:
+    facts = TopicFacts(name="sensors", partitions=1, replication=1)
+    (warning,) = a_topic().warnings(facts)
+    assert "DescribeConfigs" in warning
+
+
+def test_values_that_are_no_numbers_are_passed_over() -> None:
+    assert warnings_of(a_topic(), **{"retention.bytes": "many"}) == []
+
+
+def a_record(topic: str, payload: bytes = b"") -> Record:
+    return Record(topic, payload, 0, False, "c", 1_000, 0)
+
+
+def test_a_topic_has_one_partition_and_keeps_its_order() -> None:
+    archive, entries = Archive(a_topic(), 5), dict[int, list[Entry]]()
+    archive.sort([a_record(f"t/{n % 3}", str(n).encode()) for n in range(30)], entries)
+    for partition, of in entries.items():
+        for time_ms, key, _ in of:
+            assert time_ms == 1_000
+            assert partition == partition_of(key, 5)
+    payloads = [value for of in entries.values() for _, key, value in of if key == b"t/0"]
+    expected = [b'"payload":"%d"' % n for n in range(0, 30, 3)]
+    assert all(text in value for text, value in zip(expected, payloads, strict=True))
+
+
+def test_topics_are_not_remembered_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "PLACES_SIZE_MAX", 10_000)
+    archive, entries = Archive(a_topic(), 5), dict[int, list[Entry]]()
+    archive.sort([a_record(f"t/{n}") for n in range(1_000)], entries)
+    assert len(archive._places) < 30
+    assert sum(map(len, entries.values())) == 1_000
+
+
+async def test_history_is_refused_and_nothing_is_purged() -> None:
+    archive = Archive(a_topic(), 5)
+    with pytest.raises(StoreError, match="read the Kafka topic sensors"):
+        await archive.history("t")
+    assert await archive.purge(before_ms=0, limit=10) == 0
