@@ -186,7 +186,9 @@ class Admin:
                 async with asyncio.timeout(ANSWER_S):
                     answer = await self._client.create_topics([topic])
                 _check_created(answer)
-        with self._answering("waiting for the leaders of new topics"):
+        with self._answering(
+            "waiting for new topics, which Kafka.Security.User has to be allowed to Describe"
+        ):
             async with asyncio.timeout(ANSWER_S):
                 await self._until_led([spec.name for spec in specs])
 
