@@ -94,6 +94,13 @@ class Service:
         """Where it writes what need not last."""
         return {PurePosixPath(path) for path in self.values.get("tmpfs", [])}
 
+    @property
+    def program(self) -> str:
+        """The command that it runs, such as ``monstermq-edge``."""
+        path = PurePosixPath(self.command[0])
+        assert path.parent == PurePosixPath("/opt/monstermq/bin")
+        return path.name
+
     def file(self, path: str) -> Path:
         """Return the file of this repository that it sees at a path: mounted, or in the image."""
         for mount in self.mounts:
@@ -128,4 +135,4 @@ class Stack:
 
 def stacks() -> list[Stack]:
     """Return all Compose files."""
-    return [Stack(path) for path in sorted(COMPOSE.glob("*.yml"))]
+    return [Stack(path) for path in sorted(COMPOSE.glob("docker-compose*.y*ml"))]

@@ -238,6 +238,21 @@ def test_the_check_refuses_certificates_the_broker_would_not_start_with(tmp_path
     checked(text.replace("TCPS: 8883", "WS: 9000"))
 
 
+def test_the_check_loads_the_certificates_that_lead_to_kafka(tmp_path: Path) -> None:
+    authority = CertificateAuthority(tmp_path)
+    text = (
+        "BindAddress: 127.0.0.1\nSessionStoreType: SQLITE\nRetainedStoreType: SQLITE\n"
+        "SQLite: {Path: x.db}\nArchiveGroups: [{Name: a, ArchiveType: KAFKA}]\n"
+        f"Kafka: {{Servers: k, Security: {{Protocol: SSL, CaFile: {authority.cert_file}}}}}\n"
+    )
+    assert "warning" not in checked(text)
+    authority.cert_file.unlink()
+    with pytest.raises(StartupError, match=r"Kafka\.Security\.CaFile: .* cannot be used") as caught:
+        checked(text)
+    assert caught.value.exit_code == ExitCode.TLS
+    checked(text.replace("KAFKA", "SQLITE"))
+
+
 # The process
 
 
