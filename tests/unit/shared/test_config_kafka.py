@@ -1,12 +1,14 @@
 """What a configuration says of Kafka: servers, login, Java's names, topics, contradictions."""
 
 import inspect
+import re
 from pathlib import Path
 
 import hypothesis
 import hypothesis.strategies as st
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from tests.support.repository import ROOT
 
 from monstermq_shared.config import (
     CONSUMER,
@@ -224,6 +226,14 @@ def test_the_projector_has_a_port_of_its_own_and_says_each_kind_once() -> None:
 
 
 # Login and certificates
+
+
+def test_the_connection_in_the_document_loads_without_a_warning() -> None:
+    text = (ROOT / "docs/kafka.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    assert blocks
+    for block in blocks:
+        assert load(STORES + block).warnings == ()
 
 
 def test_a_login_over_tls_loads() -> None:
