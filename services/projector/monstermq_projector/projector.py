@@ -20,12 +20,13 @@ from monstermq_projector.retention import Retention, purges_of
 from monstermq_projector.works import MakeWork, works_of
 from monstermq_shared.bus.kafka.bus import KafkaBus, open_kafka_bus
 from monstermq_shared.bus.kafka.log import KafkaLog
-from monstermq_shared.config import BrokerConfig
+from monstermq_shared.config import BrokerConfig, StoreType
 from monstermq_shared.config.fields import ProjectorKind
 from monstermq_shared.counters import Counters
 from monstermq_shared.errors import BusUnavailable, ConfigError, MonsterError
 from monstermq_shared.kafka.settings import KafkaSettings
 from monstermq_shared.operation.health import OperationServer, Place
+from monstermq_shared.stores.needed import NOTHING, StoresNeeded
 from monstermq_shared.stores.outages import Outage
 from monstermq_shared.stores.ports import Database, KeepsLogState, OwnedByLog, Summarized
 from monstermq_shared.stores.registry import open_database
@@ -131,14 +132,28 @@ class Projector:
         self._ending.push_async_callback(_cancel, *tasks)
 
     async def _open_database(self, generation: str) -> SharedDatabase:
-        store_type = self._part.store_type
-        needed = Catalogue(self._config).needed(store_type)
-        database: Database = await open_database(store_type, self._config, needed)
+        store_type, catalogue = self._part.store_type, Catalogue(self._config)
+        marks: Database | None = None
+        if store_type is StoreType.KAFKA:
+            marks = await self._open_one(catalogue.session_store_type, NOTHING, generation)
+        needed = catalogue.needed(store_type)
+        database = await self._open_one(store_type, needed, generation, marks=marks)
+        if not isinstance(database, KeepsLogState):
+            raise ConfigError(f"{store_type} cannot be shared by processes: use POSTGRES")
+        return database
+
+    async def _open_one(
+        self,
+        store_type: StoreType,
+        needed: StoresNeeded,
+        generation: str,
+        *,
+        marks: Database | None = None,
+    ) -> Database:
+        database = await open_database(store_type, self._config, needed, marks=marks)
         self._ending.push_async_callback(database.close)
         if isinstance(database, OwnedByLog):
             await database.belong_to(generation)
-        if not isinstance(database, KeepsLogState):
-            raise ConfigError(f"{store_type} cannot be shared by processes: use POSTGRES")
         return database
 
     def _log_of(self, bus: KafkaBus) -> KafkaLog:

@@ -20,6 +20,10 @@ class StoresNeeded:
     archive_stores: tuple[str, ...]
 
 
+NOTHING = StoresNeeded(session_store=False, message_stores=(), archive_stores=())
+"""For a database that only keeps marks."""
+
+
 def last_value_name(group: ArchiveGroup) -> str:
     """Return the logical name of a group's last values, as the original calls it."""
     return f"{group.name}Lastval"

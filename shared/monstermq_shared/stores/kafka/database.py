@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from monstermq_shared.errors import StoreError
+from monstermq_shared.errors import StoreConflict, StoreError
 from monstermq_shared.kafka.producing import BatchProducer
 from monstermq_shared.positions import Partition
 from monstermq_shared.stores.changes import Commit, CommitResult, StoredLogState, Tenure
@@ -81,6 +81,11 @@ class KafkaDatabase:
     async def begin(self, partition: Partition, projections: Sequence[str]) -> Tenure:
         """Begin a tenure in the database of the marks; see ``Database.begin``."""
         tenure = await self._marks_database.begin(partition, projections)
+        for token, marks in [*self._marks.items()]:
+            if marks.are_taken_by(tenure):
+                marks.stop()
+                del self._marks[token]
+                self._under_way.pop(token, None)
         self._marks[tenure.token] = Marks(self._marks_database, tenure)
         return tenure
 
@@ -92,9 +97,12 @@ class KafkaDatabase:
 
         Raises:
             StoreUnavailable: Kafka does not take them, or the other database the marks: repeat.
-            StoreError: The tenure is over, or the other database refuses.
+            StoreConflict: The tenure is over.
+            StoreError: The other database refuses.
         """
-        marks = self._marks[tenure.token]
+        marks = self._marks.get(tenure.token)
+        if marks is None:
+            raise StoreConflict("the archives in Kafka: another tenure has begun")
         if commit.archives:
             await self._produce(tenure, commit)
         if commit.archives and commit.log is None:
@@ -121,9 +129,7 @@ class KafkaDatabase:
 
     async def summary(self) -> DatabaseSummary:
         """Return what there is now, for the log of a start."""
-        topics = ", ".join(archive.topic.name for archive in self._archives.values())
-        place = f"Kafka at {self._where}, topics {topics}"
-        return DatabaseSummary(place=place, sessions=None, ended_cleanly=None)
+        return DatabaseSummary(place=f"Kafka at {self._where}", sessions=None, ended_cleanly=None)
 
 
 class SharedKafkaDatabase(KafkaDatabase):

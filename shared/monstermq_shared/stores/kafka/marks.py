@@ -65,10 +65,22 @@ class Marks:
             self._written = max(self._written, commit.upto)
             return result
 
-    async def close(self) -> None:
-        """Move them to where they should be, if that takes no longer than ``CLOSE_S``."""
+    def are_taken_by(self, tenure: Tenure) -> bool:
+        """Whether another tenure ends this one."""
+        mine = self._tenure
+        return mine.partition == tenure.partition and not set(mine.projections).isdisjoint(
+            tenure.projections
+        )
+
+    def stop(self) -> None:
+        """Move them no more."""
         if self._task is not None:
             self._task.cancel()
+
+    async def close(self) -> None:
+        """Move them to where they should be, if that takes no longer than ``CLOSE_S``."""
+        self.stop()
+        if self._task is not None:
             await asyncio.wait([self._task])
         if self._upto > self._written and self._error is None:
             with suppress(StoreError, TimeoutError):

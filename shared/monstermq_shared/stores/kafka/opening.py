@@ -53,8 +53,9 @@ async def _prepare(
 ) -> Mapping[str, TopicFacts]:
     names = [topic.name for topic in topics]
     found = await admin.topics(names)
-    await admin.create([topic.spec(settings) for topic in topics if topic.name not in found])
-    facts = await admin.topics(names)
+    missing = [topic for topic in topics if topic.name not in found]
+    await admin.create([topic.spec(settings) for topic in missing])
+    facts = await admin.topics(names, made=[topic.name for topic in missing])
     for topic in topics:
         if topic.name not in facts:
             raise StartupError(
