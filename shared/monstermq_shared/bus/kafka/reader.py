@@ -17,7 +17,9 @@ from monstermq_shared.bus.kafka import consuming
 from monstermq_shared.bus.kafka.entries import KafkaRecord, entries_of, new_entries
 from monstermq_shared.bus.ports import RecordBatch
 from monstermq_shared.bus.runs import Runs
-from monstermq_shared.errors import BusGap, BusLost
+from monstermq_shared.errors import BusGap, BusLost, StartupError
+from monstermq_shared.exit_codes import ExitCode
+from monstermq_shared.kafka.admin import Admin
 from monstermq_shared.kafka.errors import CLIENT_ERRORS, meaning_of
 from monstermq_shared.kafka.settings import KafkaSettings
 from monstermq_shared.retries import pause
@@ -78,7 +80,6 @@ class KafkaReader:
         # What one fetch has brought: aiokafka fetches again only when all of it has been taken.
         self._fetched: deque[tuple[int, Sequence[KafkaRecord]]] = deque()
         self._gap: tuple[int, int, int, int | None] | None = None
-        self._missing_s: float | None = None
         self._trouble = False
 
     def __aiter__(self) -> Self:
@@ -135,7 +136,7 @@ class KafkaReader:
             for at, records in fetched.items():
                 self._fetched.append((at.partition, records))
             if not fetched:
-                self._look_for_topic(consumer)
+                await self._look_for_topic(consumer)
 
     async def _connected(self) -> AIOKafkaConsumer:
         if self._consumer is None:
@@ -179,30 +180,55 @@ class KafkaReader:
             # A replica that is behind the one we read from before.
             await pause(0)
 
-    def _look_for_topic(self, consumer: AIOKafkaConsumer) -> None:
-        """Notice that the topic is not there any more, or is another one."""
+    async def _look_for_topic(self, consumer: AIOKafkaConsumer) -> None:
+        """Notice that the topic is not there any more, or is another one.
+
+        Raises:
+            BusLost: So it is.
+        """
         known = consumer.partitions_for_topic(self._log.topic)
         if known is not None and len(known) == self._log.partitions:
-            self._missing_s = None
             return
-        now_s = asyncio.get_running_loop().time()
-        if self._missing_s is None:
-            self._missing_s = now_s
-        if known is None and now_s - self._missing_s < MISSING_S:
-            return
-        has = "is gone" if known is None else f"has {len(known)} partitions"
-        raise BusLost(
+        # It would ask for the topic again and again, without a pause.
+        await self._disconnect()
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + MISSING_S
+        attempt = 0
+        while self.is_open:
+            try:
+                found = await self._partitions_now()
+            except StartupError:
+                return  # we do not know, and go on as while Kafka is away
+            if found == self._log.partitions:
+                return
+            if found is not None or loop.time() > deadline_s:
+                raise self._lost(found)
+            await pause(attempt)
+            attempt += 1
+
+    async def _partitions_now(self) -> int | None:
+        topic = self._log.topic
+        async with Admin.opened(self._settings, ExitCode.BUS_UNREACHABLE) as admin:
+            facts = (await admin.topics([topic])).get(topic)
+        return None if facts is None else facts.partitions
+
+    def _lost(self, found: int | None) -> BusLost:
+        has = "is gone" if found is None else f"has {found} partitions"
+        return BusLost(
             f"Kafka.Bus.Topic: the topic {self._log.topic} {has}, and this process was started "
             f"with {self._log.partitions}: its positions mean nothing any more"
         )
+
+    async def _disconnect(self) -> None:
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            await consuming.stop(consumer)
 
     async def aclose(self) -> None:
         """See ``LogReader.aclose``."""
         self.is_open = False
         self._log.drop(self)
-        consumer, self._consumer = self._consumer, None
-        if consumer is not None:
-            await consuming.stop(consumer)
+        await self._disconnect()
 
 
 def _gap(what: tuple[int, int, int, int | None]) -> BusGap:
