@@ -1,11 +1,16 @@
-"""A broker and clients for one test."""
+"""Brokers and clients for one test."""
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from tests.integration.kafka_scenes import FragileScene, KafkaScene
 from tests.support.broker import RunningBroker
+from tests.support.chance import drawn_random
+from tests.support.kafka import KafkaServer
+from tests.support.kafka_stack import KafkaStack
 from tests.support.load import Cast
+from tests.support.postgres import PostgresServer
 
 
 @pytest.fixture
@@ -22,3 +27,37 @@ async def cast(broker: RunningBroker) -> AsyncIterator[Cast]:
     cast = Cast()
     yield cast
     await cast.close()
+
+
+@pytest.fixture
+def hasty_postgres() -> Iterator[PostgresServer]:
+    """A server of this test alone, as ``own_postgres``, that never syncs and is faster for it."""
+    server = PostgresServer(fsync=False)
+    try:
+        yield server.start()
+    finally:
+        server.close()
+
+
+@pytest.fixture
+async def kafka_scene(
+    tmp_path: Path, kafka_server: KafkaServer, kafka_topic: str, postgres_server: PostgresServer
+) -> AsyncIterator[KafkaScene]:
+    """Edges and projectors, not yet started, on servers that all tests share."""
+    stack = KafkaStack(tmp_path, kafka_server.address(), kafka_topic, postgres_server)
+    scene = KafkaScene(stack, kafka_server.cluster_id, drawn_random())
+    yield scene
+    await scene.close()
+    stack.close()
+
+
+@pytest.fixture
+async def fragile_scene(
+    tmp_path: Path, own_kafka: KafkaServer, hasty_postgres: PostgresServer
+) -> AsyncIterator[FragileScene]:
+    """Edges and projectors, not yet started, on servers of this test alone."""
+    stack = KafkaStack(tmp_path, own_kafka.address(), "bus", hasty_postgres)
+    scene = FragileScene(stack, own_kafka, hasty_postgres, drawn_random())
+    yield scene
+    await scene.close()
+    stack.close()

@@ -19,10 +19,12 @@ from tests.support.clean_load import (
     CleanSubscriber,
     assert_wills,
 )
+from tests.support.kafka import KafkaServer
 from tests.support.kafka_stack import EdgeProcess, KafkaStack
 from tests.support.ledger import Ledger, Message
 from tests.support.load import message_maker, retained_maker
 from tests.support.log_reading import Fold, LogReader, Row
+from tests.support.postgres import PostgresServer
 
 READY_S = 60.0
 LOAD_S = 60.0
@@ -53,7 +55,7 @@ class KafkaScene:
         ledger: What was sent and acknowledged.
         publishers: Of each QoS.
         subscribers: Of each QoS.
-        foreign: Topic prefixes of what others than the load have written.
+        rng: As above.
     """
 
     def __init__(self, stack: KafkaStack, cluster_id: str, rng: random.Random) -> None:
@@ -61,9 +63,8 @@ class KafkaScene:
         self.ledger = Ledger()
         self.publishers: list[CleanPublisher] = []
         self.subscribers: list[CleanSubscriber] = []
-        self.departed: list[CleanClient] = []
         self._generation = f"kafka:{cluster_id}:{stack.topic}"
-        self._rng = rng
+        self.rng = rng
         for qos in range(3):
             for name in (f"pub{qos}-a", f"pub{qos}-b"):
                 self._add_publisher(name, message_maker(name, qos))
@@ -112,7 +113,7 @@ class KafkaScene:
     async def _connect(self, clients: Sequence[CleanClient]) -> None:
         edges = self.serving
         await asyncio.gather(
-            *(client.connect(self._rng.choice(edges).tcp_port) for client in clients)
+            *(client.connect(self.rng.choice(edges).tcp_port) for client in clients)
         )
 
     async def all_served(self) -> None:
@@ -252,6 +253,22 @@ class KafkaScene:
     async def _open_database(self) -> "asyncpg.Connection[asyncpg.Record]":
         stack = self.stack
         return await asyncpg.connect(stack.postgres.url(stack.database))
+
+
+class FragileScene(KafkaScene):
+    """A scene whose servers are its own, so that they may be hurt.
+
+    Attributes:
+        kafka: Where the bus is.
+        postgres: Where the tables are.
+    """
+
+    def __init__(
+        self, stack: KafkaStack, kafka: KafkaServer, postgres: PostgresServer, rng: random.Random
+    ) -> None:
+        super().__init__(stack, kafka.cluster_id, rng)
+        self.kafka = kafka
+        self.postgres = postgres
 
 
 def _assert_equal(what: str, found: dict[Any, Row], expected: dict[Any, Row]) -> None:

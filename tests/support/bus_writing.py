@@ -15,8 +15,11 @@ from monstermq_shared.bus.kafka.log import KafkaLog
 from monstermq_shared.messages import MessageRun
 
 TOPICS = 12
-WINDOW = 8
+WINDOW = 4
 """Runs of one topic that are on their way."""
+
+PACE_S = 0.02
+"""Between an acknowledgement and the next run: tables should not become larger than needed."""
 
 RUN_MAX = 5
 """A topic's runs have 1, 2, ... so many messages in turn."""
@@ -55,7 +58,6 @@ class BusWriter:
         self._goes_on = True
         for topic in self.appended:
             self._fill(topic)
-        self._log.flush()
         yield
         self._goes_on = False
 
@@ -111,26 +113,29 @@ class BusWriter:
     def _fill(self, topic: str) -> None:
         while self._goes_on and self._on_the_way[topic] < WINDOW:
             if self._log.is_full(self.partition_of(topic)):
+                self._soon(topic)
                 return
             here = len(self.appended[topic])
             count = self._runs % RUN_MAX + 1
             payloads = [f"{topic} {number}".encode() for number in range(here, here + count)]
             self.append(topic, payloads, time.time_ns() // 1_000_000)
+            self._log.flush()
 
     def _on_appended(self, tickets: list[object]) -> None:
         for topic, payloads in self._settled(tickets):
             self.acknowledged.update(payloads)
-            self._fill(topic)
-        self._log.flush()
+            self._soon(topic)
         self._changed.set()
 
     def _on_refused(self, tickets: list[object], error: Exception) -> None:
         self.reasons.append(error)
         for topic, payloads in self._settled(tickets):
             self.refused.update(payloads)
-            self._fill(topic)
-        self._log.flush()
+            self._soon(topic)
         self._changed.set()
+
+    def _soon(self, topic: str) -> None:
+        asyncio.get_running_loop().call_later(PACE_S, self._fill, topic)
 
     def _settled(self, tickets: list[object]) -> Iterator[tuple[str, Sequence[bytes]]]:
         for ticket in tickets:

@@ -18,6 +18,10 @@ PARTITIONS = 4
 """Of the bus topic; enough that topics of one publisher are apart."""
 
 LEASE_S = 2
+"""Seconds of silence after which an edge is dead."""
+
+SESSION_TIMEOUT_S = 1
+"""Seconds of silence after which a projector's partitions are dealt to others."""
 
 
 class StackProcess(BrokerProcess):
@@ -190,6 +194,7 @@ def _settings(stack: KafkaStack, bus: Mapping[str, Any]) -> dict[str, Any]:
         "SessionStoreType": "POSTGRES",
         "RetainedStoreType": "POSTGRES",
         "Postgres": {"Url": stack.postgres.url(stack.database)},
+        "Projector": {"SessionTimeoutS": SESSION_TIMEOUT_S},
         "Kafka": {
             "Servers": stack.servers,
             "Bus": {

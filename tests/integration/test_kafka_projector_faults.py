@@ -1,0 +1,230 @@
+"""Projectors that die, freeze, lag and meet what is no record: every table is a fold of the log."""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import psutil
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.structs import TopicPartition
+from tests.integration.kafka_scenes import KafkaScene
+from tests.integration.observing import MIB, metric, until_metric, until_ready
+from tests.support.bus_writing import BusWriter
+from tests.support.kafka_stack import KafkaStack, ProjectorProcess
+from tests.support.log_reading import LogReader
+from tests.support.postgres import PostgresServer
+from tests.support.proxy import CommitLoss, Proxy
+
+from monstermq_shared.bus.kafka.bus import KafkaBus, open_kafka_bus
+from monstermq_shared.config import load_config
+from monstermq_shared.kafka.settings import KafkaSettings
+
+pytestmark = pytest.mark.integration
+
+LOAD = 500
+BOUND_S = 60.0
+KILLS = 3
+LOSSES = 6
+
+MUCH = 1024 if int(os.environ.get("MONSTERMQ_FAULT_ROUNDS", "20")) > 20 else 64
+"""MiB that a projector has to catch up with; a gigabyte in ``make test-faults``."""
+
+LARGE = 100_000
+"""Bytes of each of these messages."""
+
+GROWTH_MIB = 250
+"""By how much a projector may grow over them: some chunks, and some commits on their way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """A stack without edges: the test itself writes the log.
+
+    Attributes:
+        scene: Whose tables are checked.
+        bus: The test's own.
+        writer: On it.
+    """
+
+    scene: KafkaScene
+    bus: KafkaBus
+    writer: BusWriter
+
+    @property
+    def views(self) -> ProjectorProcess:
+        """The projector of the tables."""
+        return self.scene.stack.views
+
+    async def check(self) -> LogReader:
+        """Assert that the log is what was written, and the tables what follows from it."""
+        stack = self.scene.stack
+        await self.writer.idle(BOUND_S)
+        async with LogReader(stack.servers, stack.topic) as log:
+            ends = await log.read_to_end()
+        rows = log.rows()
+        await self.scene.until_reflected(ends)
+        await self.scene.check_tables(rows)
+        self.writer.check(rows)
+        return log
+
+
+@asynccontextmanager
+async def writing(scene: KafkaScene) -> AsyncIterator[Writing]:
+    """Give a writer on the stack's log, whose views have begun."""
+    stack = scene.stack
+    await asyncio.to_thread(stack.views.start)
+    await until_ready(stack.views, 200, BOUND_S)
+    config = load_config(stack.config_path, {}).config
+    bus = await open_kafka_bus(KafkaSettings.from_config(config))
+    try:
+        yield Writing(scene, bus, BusWriter(bus.messages))
+    finally:
+        await bus.close()
+
+
+async def test_kills_leave_no_hole_and_no_double(kafka_scene: KafkaScene) -> None:
+    async with writing(kafka_scene) as at:
+        with at.writer.load():
+            for _ in range(KILLS):
+                await at.writer.more(kafka_scene.rng.randint(1, LOAD), BOUND_S)
+                at.views.kill()
+                await at.writer.more(LOAD, BOUND_S)
+                await asyncio.to_thread(at.views.start)
+        await at.check()
+
+
+async def test_a_frozen_one_commits_nothing_once_another_has_taken_over(
+    kafka_scene: KafkaScene, tmp_path: Path
+) -> None:
+    """P5: awake, it delivers what it had read before, and its tenure is over."""
+    stack = kafka_scene.stack
+    async with writing(kafka_scene) as at:
+        other = stack.projector(tmp_path / "other", "VIEWS")
+        try:
+            with at.writer.load():
+                await at.writer.more(LOAD, BOUND_S)
+                at.views.freeze()
+                await asyncio.to_thread(other.start)
+                await until_metric(other, "monstermq_rows_written_total", LOAD, BOUND_S)
+                at.views.thaw()
+                await at.writer.more(LOAD, BOUND_S)
+                await until_ready(at.views, 200, BOUND_S)
+            await at.check()
+        finally:
+            other.close()
+
+
+async def test_commits_of_unknown_outcome_count_once(
+    kafka_scene: KafkaScene, postgres_server: PostgresServer
+) -> None:
+    """P5: version and token tell whether it was applied."""
+    stack = kafka_scene.stack
+    async with Proxy(postgres_server.port) as proxy:
+        url = postgres_server.url(stack.database)
+        through = url.replace(f":{postgres_server.port}/", f":{proxy.port}/")
+        stack.settings["Postgres"] = {"Url": through}
+        stack.write()
+        async with writing(kafka_scene) as at:
+            with at.writer.load():
+                for number in range(LOSSES):
+                    lost = proxy.lose_next_commit(list(CommitLoss)[number % 2])
+                    async with asyncio.timeout(BOUND_S):
+                        await lost.wait()
+                    await at.writer.more(LOAD // 10, BOUND_S)
+            await at.check()
+        assert proxy.commits_lost == LOSSES
+
+
+async def test_one_that_was_away_for_long_catches_up_within_its_memory(
+    kafka_scene: KafkaScene,
+) -> None:
+    async with writing(kafka_scene) as at:
+        before = psutil.Process(at.views.pid).memory_info().rss
+        at.views.freeze()
+        await write_much(at, MUCH)
+        at.views.thaw()
+        peak = await watch_memory(at, before)
+        await at.check()
+    print(f"{MUCH} MiB, grown by at most {peak} MiB")
+    assert peak < GROWTH_MIB
+
+
+async def write_much(at: Writing, mib: int) -> None:
+    """Append so much, with a bounded part on its way."""
+    filling = "x" * LARGE
+    topics = list(at.writer.appended)
+    for number in range(mib * MIB // LARGE):
+        topic = topics[number % len(topics)]
+        partition = at.writer.partition_of(topic)
+        await at.writer.until(partial(_has_room, at, partition), BOUND_S)
+        payload = f"{topic} {number} {filling}".encode()
+        at.writer.append(topic, [payload], time.time_ns() // 1_000_000)
+        at.bus.messages.flush()
+    await at.writer.idle(BOUND_S)
+
+
+def _has_room(at: Writing, partition: int) -> bool:
+    return not at.bus.messages.is_full(partition)
+
+
+async def watch_memory(at: Writing, before: int) -> int:
+    """Return by how many MiB the projector grows at most, until it is done."""
+    stack, process = at.scene.stack, psutil.Process(at.views.pid)
+    async with LogReader(stack.servers, stack.topic) as log:
+        ends = await log.read_to_end()
+    peak = before
+    caught_up = asyncio.create_task(at.scene.until_reflected(ends))
+    while not caught_up.done():
+        peak = max(peak, process.memory_info().rss)
+        await metric(at.views, "monstermq_commits_total")
+    await caught_up
+    return (peak - before) // MIB
+
+
+async def test_what_retention_has_taken_is_counted_and_told(kafka_scene: KafkaScene) -> None:
+    """P7."""
+    async with writing(kafka_scene) as at:
+        with at.writer.load():
+            await at.writer.more(LOAD, BOUND_S)
+        await at.check()
+        at.views.kill()
+        with at.writer.load():
+            await at.writer.more(LOAD, BOUND_S)
+        await at.writer.idle(BOUND_S)
+        ends = await at.bus.messages.end_positions()
+        await delete_below(kafka_scene.stack, {0: ends[0] - 3})
+        await asyncio.to_thread(at.views.start)
+        await kafka_scene.until_reflected(ends)
+        assert await metric(at.views, "monstermq_log_gaps_total") == 1
+        missed = await metric(at.views, "monstermq_log_records_missed_total")
+        async with LogReader(kafka_scene.stack.servers, kafka_scene.stack.topic) as log:
+            await log.read_to_end()
+        assert log.records[0][0].offset == ends[0] - 3
+        log_text = at.views.log_text()
+        assert "retention has overtaken partition 0" in log_text
+        assert f"to {ends[0] - 4} are missing in" in log_text
+        archive = await kafka_scene.read_table("mcparchive")
+        there = {row.position for row in archive if row.partition == 0}
+        assert set(range(ends[0] - 3, ends[0])) <= there
+        assert len(there) + missed >= ends[0] - 2  # two records of the start are no messages
+
+
+async def delete_below(stack: KafkaStack, offsets: dict[int, int]) -> None:
+    """Delete records as retention does, below an offset per partition of the bus."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=stack.servers)
+    await admin.start()
+    try:
+        await admin.delete_records(
+            {
+                TopicPartition(stack.topic, partition): RecordsToDelete(before_offset=offset)
+                for partition, offset in offsets.items()
+            }
+        )
+    finally:
+        await admin.close()
