@@ -1,36 +1,32 @@
 """The brokers under load: each a fresh process with its own folder, ports and configuration."""
 
-import datetime as dt
 import importlib.metadata
-import ipaddress
+import os
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
-from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import psutil
 import yaml
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import pkcs12
-from cryptography.x509.oid import NameOID
+from tests.bench.certificates import key_store, pem_files, write_certificate
 from tests.bench.channels import Transport
+from tests.bench.kafka_places import KafkaPlace, kafka_place
 from tests.support.machine import program
 from tests.support.postgres import PostgresServer
 
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 30.0
 LAST_WORDS_SIZE = 2000
+OUTPUT = "output.log"
 REPOSITORY = Path(__file__).parents[2]
 POSTGRES_DATABASE = "bench"
 
@@ -45,11 +41,17 @@ class Profile(Enum):
     WATCHED_MEMORY = "as WATCHED, but retained messages in memory"
     POSTGRES = "as SQLITE, but in PostgreSQL"
     POSTGRES_DEFAULT = "as DEFAULT, but in PostgreSQL"
+    KAFKA = "one edge on the Kafka bus; retained messages in PostgreSQL, without projectors"
 
     @property
     def is_postgres(self) -> bool:
         """Whether everything is in PostgreSQL."""
-        return self in (Profile.POSTGRES, Profile.POSTGRES_DEFAULT)
+        return self in (Profile.POSTGRES, Profile.POSTGRES_DEFAULT, Profile.KAFKA)
+
+    @property
+    def is_kafka(self) -> bool:
+        """Whether every message goes through Kafka."""
+        return self is Profile.KAFKA
 
     @property
     def is_archived(self) -> bool:
@@ -81,6 +83,8 @@ class Running:
     """Where ``/health`` is answered; 0 if the profile does not open it."""
     postgres: PostgresServer | None = None
     """The server with the database ``POSTGRES_DATABASE``, if the profile is in PostgreSQL."""
+    kafka: KafkaPlace | None = None
+    """Where the bus is, if that is Kafka."""
 
     def last_words(self) -> str:
         """The end of what the broker printed."""
@@ -108,6 +112,10 @@ class Running:
                 spent |= _thread_times(child)
         return spent
 
+    def processor_s(self) -> float:
+        """Seconds that all of the broker's threads have computed so far."""
+        return sum(self.thread_times().values())
+
     def wait(self, seconds: float) -> None:
         """Let ``seconds`` pass. Raises ``RuntimeError`` if the broker ends meanwhile."""
         try:
@@ -132,6 +140,8 @@ class Places(NamedTuple):
     folder: Path
     postgres_url: str
     """Empty if the profile is not in PostgreSQL."""
+    kafka: KafkaPlace | None = None
+    """Where the bus is, if that is Kafka."""
 
 
 class Broker(ABC):
@@ -162,26 +172,53 @@ class Broker(ABC):
             folder = Path(tempfile.mkdtemp(prefix=f"bench-{self.name}-"))
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
             postgres = _new_server(stack) if profile.is_postgres else None
+            kafka = stack.enter_context(kafka_place()) if profile.is_kafka else None
             *mqtt, operation = _free_ports(len(Transport) + 1)
             url = postgres.url(POSTGRES_DATABASE) if postgres else ""
-            places = Places(dict(zip(Transport, mqtt, strict=True)), operation, folder, url)
-            output = folder / "output.log"
-            command = self.command(profile, places)
-            with output.open("wb") as log:
-                process = psutil.Popen(
-                    command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-                )
-            stack.callback(_stop, process)
+            ports = dict(zip(Transport, mqtt, strict=True))
+            places = Places(ports, operation, folder, url, kafka)
             running = Running(
-                process,
+                _start(stack, self.command(profile, places), folder / OUTPUT),
                 places.mqtt,
                 folder / "monstermq.db",
-                output,
+                folder / OUTPUT,
                 operation if profile.is_watched else 0,
                 postgres,
+                kafka,
             )
             _wait_for_ports(running)
             yield running
+
+
+def _start(
+    stack: ExitStack, command: Sequence[str], output: Path, env: Mapping[str, str] | None = None
+) -> psutil.Popen:
+    """A process that is gone with the stack, in the folder of its output."""
+    with output.open("wb") as log:
+        process = psutil.Popen(
+            command,
+            cwd=output.parent,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env={**os.environ, **(env or {})},
+        )
+    stack.callback(_stop, process)
+    return process
+
+
+@contextmanager
+def another_edge(running: Running) -> Iterator[Running]:
+    """One more edge of the same configuration, on ports of its own; only TCP is told."""
+    with ExitStack() as stack:
+        ports = dict(zip(Transport, _free_ports(len(Transport)), strict=True))
+        names = {Transport.TCP: "TCP", Transport.TLS: "TCPS", Transport.WEBSOCKET: "WS"}
+        env = {f"MONSTERMQ_{names[transport]}": str(port) for transport, port in ports.items()}
+        output = running.output.with_name("another.log")
+        process = _start(stack, running.process.cmdline(), output, env)
+        another = replace(running, process=process, ports=ports, output=output)
+        _wait_for_ports(another)
+        yield another
 
 
 def _new_server(stack: ExitStack) -> PostgresServer:
@@ -216,20 +253,15 @@ class MonsterMQ(Broker):
             "TCPS": places.mqtt[Transport.TLS],
             "WS": places.mqtt[Transport.WEBSOCKET],
             "BindAddress": "127.0.0.1",
-            "TLS": _key_store(folder) if profile.is_watched else _pem_files(folder),
+            "TLS": key_store(folder) if profile.is_watched else pem_files(folder),
             "Queue": {"MaxMessages": 100_000_000, "MaxBytes": 100_000_000_000},
             "Metrics": {"Enabled": profile.is_watched, "Port": places.operation},
             **_stores(profile, places),
         }
         path = folder / "config.yaml"
         path.write_text(yaml.safe_dump(settings), encoding="utf-8")
-        return [
-            str(self._program),
-            "-config",
-            str(path),
-            "-log",
-            "WARNING",
-        ]
+        program = self._program.with_name("monstermq-edge") if profile.is_kafka else self._program
+        return [str(program), "-config", str(path), "-log", "WARNING"]
 
 
 def _stores(profile: Profile, places: Places) -> dict[str, object]:
@@ -246,6 +278,8 @@ def _stores(profile: Profile, places: Places) -> dict[str, object]:
         on_disk = profile is not Profile.ROUTING
         path = str(places.folder / "monstermq.db") if on_disk else ":memory:"
         stores["SQLite"] = {"Path": path, "MinFreeMb": 0}
+    if places.kafka is not None:
+        stores["Kafka"] = places.kafka.section
     if profile.is_archived:
         stores["ArchiveGroups"] = [
             {
@@ -321,63 +355,6 @@ class NullBroker(Broker):
         listening = [str(port) for port in places.mqtt.values()]
         module = [sys.executable, "-P", "-m", "tests.bench.null_broker"]
         return ["env", f"PYTHONPATH={REPOSITORY}", *module, *listening, str(joined)]
-
-
-def write_certificate(folder: Path) -> tuple[Path, Path]:
-    """A self-signed certificate for 127.0.0.1, good for a day: its PEM file and that of its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    certificate_path, key_path = folder / "certificate.pem", folder / "key.pem"
-    certificate_path.write_bytes(_certificate_for(key).public_bytes(serialization.Encoding.PEM))
-    key_path.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    return certificate_path, key_path
-
-
-def _certificate_for(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> x509.Certificate:
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = dt.datetime.now(dt.UTC)
-    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-    return (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(hours=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-
-
-def _pem_files(folder: Path) -> dict[str, str]:
-    certificate, key = write_certificate(folder)
-    return {"CertFile": str(certificate), "KeyFile": str(key)}
-
-
-def _key_store(folder: Path) -> dict[str, str]:
-    """A certificate with an RSA key in one encrypted file, which takes longest to read."""
-    path, password, key = folder / "monstermq.p12", "bench", _rsa_key()
-    path.write_bytes(
-        pkcs12.serialize_key_and_certificates(
-            name=b"monstermq",
-            key=key,
-            cert=_certificate_for(key),
-            cas=None,
-            encryption_algorithm=serialization.BestAvailableEncryption(password.encode()),
-        )
-    )
-    return {"KeyStore": str(path), "KeyStorePassword": password}
-
-
-@cache
-def _rsa_key() -> rsa.RSAPrivateKey:
-    return rsa.generate_private_key(65_537, 2_048)
 
 
 def _free_ports(count: int) -> list[int]:

@@ -13,6 +13,8 @@ SUBSCRIBE, UNSUBSCRIBE = 0x82, 0xA2
 PINGREQ_FRAME, PINGRESP_FRAME, DISCONNECT_FRAME = b"\xc0\x00", b"\xd0\x00", b"\xe0\x00"
 ANSWER_SIZE = 4
 PAYLOAD_SIZE = 32
+"""Of every message, unless a load says otherwise: one of QoS 2 never does, see ``topic_name``."""
+
 PACKET_ID_AT = 14
 """Where the packet id stands in a PUBLISH of QoS 1 or 2 on one of the topics below."""
 
@@ -96,14 +98,20 @@ def publish_frame(
     return _packet(PUBLISH | qos << 1 | retain, _text(topic) + identity + payload)
 
 
-def frame_size(qos: int) -> int:
+def frame_size(qos: int, payload_size: int = PAYLOAD_SIZE) -> int:
     """Bytes of every PUBLISH on one of the topics of ``topic_name``."""
-    return 48 if qos else 46
+    return payload_size + (16 if qos else 14)
 
 
-def _payload(publisher: int, slot: int) -> bytes:
+_DIGIT, _DIGITS = 0x30, 64
+"""Numbers in payloads are digits of that base from that byte on, so that a payload is text."""
+_NUMBERS = bytes(max(0, byte - _DIGIT) for byte in range(256))
+
+
+def _payload(publisher: int, slot: int, size: int) -> bytes:
     filler = 0x40 | (publisher * 7 + slot) & 0x0F
-    return b"p" + bytes([publisher]) + struct.pack(">H", slot) + bytes([filler]) * 28
+    numbers = (publisher, slot // _DIGITS, slot % _DIGITS)
+    return b"p" + bytes(_DIGIT + one for one in numbers) + bytes([filler]) * (size - 4)
 
 
 class FrameRing:
@@ -115,18 +123,25 @@ class FrameRing:
 
     __slots__ = ("_next", "_size", "_slots", "_wire")
 
-    def __init__(self, publisher: int, qos: int, slots: int, variants: str = ONE_VARIANT) -> None:
+    def __init__(
+        self,
+        publisher: int,
+        qos: int,
+        slots: int,
+        variants: str = ONE_VARIANT,
+        payload_size: int = PAYLOAD_SIZE,
+    ) -> None:
         frames = b"".join(
             publish_frame(
                 topic_name(publisher, variants[slot % len(variants)]),
-                _payload(publisher, slot),
+                _payload(publisher, slot, payload_size),
                 qos=qos,
                 packet_id=slot + 1,
             )
             for slot in range(slots)
         )
         self._wire = memoryview(frames * 2)
-        self._size = frame_size(qos)
+        self._size = frame_size(qos, payload_size)
         self._slots = slots
         self._next = 0
 
@@ -140,19 +155,20 @@ class FrameRing:
 def publisher_numbers(frames: bytes, qos: int) -> bytes:
     """The publisher's number of each of ``frames``, which are whole."""
     size = frame_size(qos)
-    return frames[size - PAYLOAD_SIZE + 1 :: size]
+    return frames[size - PAYLOAD_SIZE + 1 :: size].translate(_NUMBERS)
 
 
-def check_sample(frame: bytes, qos: int) -> None:
+def check_sample(frame: bytes, qos: int, payload_size: int = PAYLOAD_SIZE) -> None:
     """Compare a delivered frame with what its publisher sent.
 
     Raises:
         ValueError: topic or payload are not those of any message of the load.
     """
-    payload = frame[-PAYLOAD_SIZE:]
-    publisher, slot = payload[1], int.from_bytes(payload[2:4], "big")
+    payload = frame[-payload_size:]
+    publisher, high, low = payload[1:4].translate(_NUMBERS)
+    slot = high * _DIGITS + low
     topic = topic_name(publisher, chr(frame[11])).encode()
-    if frame[4:PACKET_ID_AT] != topic or payload != _payload(publisher, slot):
+    if frame[4:PACKET_ID_AT] != topic or payload != _payload(publisher, slot, payload_size):
         raise ValueError(f"a delivered PUBLISH of QoS {qos} is not what was sent: {frame.hex()}")
 
 
@@ -167,9 +183,9 @@ def answers(kind: int, high: bytes, low: bytes) -> bytearray:
     return wire
 
 
-def answer_publishes(kind: int, frames: bytes) -> bytearray:
+def answer_publishes(kind: int, frames: bytes, payload_size: int = PAYLOAD_SIZE) -> bytearray:
     """One acknowledgement of ``kind`` for each of ``frames``, which are whole and not QoS 0."""
-    size = frame_size(1)
+    size = frame_size(1, payload_size)
     return answers(kind, frames[PACKET_ID_AT::size], frames[PACKET_ID_AT + 1 :: size])
 
 

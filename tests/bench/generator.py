@@ -19,6 +19,7 @@ from tests.bench.frames import (
     ANSWER_SIZE,
     EVERY_TOPIC,
     ONE_VARIANT,
+    PAYLOAD_SIZE,
     PUBACK,
     PUBCOMP,
     PUBLISH,
@@ -103,15 +104,32 @@ class Publisher:
 class Subscriber:
     """Counts what arrives and acknowledges it at once."""
 
-    __slots__ = ("_on_frames", "_poller", "_qos", "_size", "_tail", "channel", "received")
+    __slots__ = (
+        "_on_frames",
+        "_payload_size",
+        "_poller",
+        "_qos",
+        "_size",
+        "_tail",
+        "channel",
+        "received",
+    )
 
-    def __init__(self, poller: Poller, opened: Opened, qos: int, on_frames: FramesHandler) -> None:
+    def __init__(
+        self,
+        poller: Poller,
+        opened: Opened,
+        qos: int,
+        on_frames: FramesHandler,
+        payload_size: int = PAYLOAD_SIZE,
+    ) -> None:
         """``on_frames`` gets the whole PUBLISH frames of each read and their number."""
         self.channel = opened.channel
         self.received = 0
         self._poller = poller
         self._qos = qos
-        self._size = frame_size(qos)
+        self._payload_size = payload_size
+        self._size = frame_size(qos, payload_size)
         self._tail = b""
         self._on_frames = on_frames
         poller.add(self.channel, self.read)
@@ -145,7 +163,8 @@ class Subscriber:
         self._on_frames(frames, count)
         if self._qos:
             kind = PUBACK if self._qos == 1 else PUBREC
-            self._poller.answer(self.channel, answer_publishes(kind, frames))
+            answers = answer_publishes(kind, frames, self._payload_size)
+            self._poller.answer(self.channel, answers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +196,7 @@ class Load:
         publishers: Sequence[Opened],
         subscribers: Sequence[Opened],
         variants: str = ONE_VARIANT,
+        payload_size: int = PAYLOAD_SIZE,
     ) -> None:
         """Who gets what follows from the numbers: one subscriber gets everything, one publisher
         reaches everybody, else they are pairs. Without subscribers only acknowledgements count.
@@ -184,6 +204,7 @@ class Load:
         self.poller = Poller()
         self.delivered = 0
         self._qos = qos
+        self._payload_size = payload_size
         self._reads = 0
         self._fan_out = len(subscribers) if len(publishers) == 1 else min(1, len(subscribers))
         self._received = [0] * len(subscribers)
@@ -193,12 +214,12 @@ class Load:
                 self.poller,
                 opened.channel,
                 qos,
-                FrameRing(number, qos, ROUNDS_PER_RING * WINDOWS[qos], variants),
+                FrameRing(number, qos, ROUNDS_PER_RING * WINDOWS[qos], variants, payload_size),
             )
             for number, opened in enumerate(publishers)
         ]
         self.subscribers = [
-            Subscriber(self.poller, opened, qos, self._delivery_counter(number))
+            Subscriber(self.poller, opened, qos, self._delivery_counter(number), payload_size)
             for number, opened in enumerate(subscribers)
         ]
         if not subscribers:
@@ -250,7 +271,8 @@ class Load:
         self.delivered += count
         self._reads += 1
         if not self._reads % SAMPLE_EVERY:
-            check_sample(frames[: frame_size(self._qos)], self._qos)
+            size = frame_size(self._qos, self._payload_size)
+            check_sample(frames[:size], self._qos, self._payload_size)
 
     def _count_pair(self, publisher: Publisher, frames: bytes, count: int) -> None:
         self._note(frames, count)
@@ -327,6 +349,7 @@ class Plan:
     """A publisher has as many topics as this has characters, and never twice the same in a row."""
     window: int | None = None
     """Messages of a publisher under way at a time, if not as many as its QoS usually has."""
+    payload_size: int = PAYLOAD_SIZE
 
     def topic_filter(self, subscriber: int) -> str:
         """What a subscriber subscribes to: the topics of its publisher, or of all."""
@@ -351,7 +374,7 @@ def open_load(ports: Mapping[Transport, int], plan: Plan) -> Load:
         for number in range(plan.subscribers)
     ]
     sending = open_publishers(ports, plan.publishers, plan.transport)
-    load = Load(plan.qos, sending, receiving, plan.variants)
+    load = Load(plan.qos, sending, receiving, plan.variants, plan.payload_size)
     if plan.window is not None:
         for publisher in load.publishers:
             publisher.window = plan.window

@@ -7,8 +7,8 @@ from functools import partial
 from tests.bench.brokers import Profile, Running
 from tests.bench.busy import Stopwatch
 from tests.bench.channels import Client, Transport, open_channel
-from tests.bench.frames import EVERY_TOPIC, ONE_VARIANT, TEN_VARIANTS
-from tests.bench.generator import Load, Plan, measure, open_load, open_publishers
+from tests.bench.frames import EVERY_TOPIC, ONE_VARIANT, PAYLOAD_SIZE, TEN_VARIANTS
+from tests.bench.generator import Load, Measured, Plan, measure, open_load, open_publishers
 from tests.bench.model import SHARE, Bound, Effort, Metric, Outcome, Scenario, times
 from tests.bench.poller import CollectorPaused
 
@@ -26,7 +26,26 @@ def run_load(
     clean: bool = True,
 ) -> Outcome:
     """Pairs, mixed (ten topics in turn), single (one message at a time), to one, or to many."""
-    plan = Plan(
+    plan = plan_of(effort, qos=qos, shape=shape, transport=transport, clean=clean)
+    measured = measure_plan(running, effort, plan)
+    return Outcome(
+        figures={"rate": measured.per_second},
+        busy={"rate": measured.busy},
+        problems=measured.tally.problems(),
+    )
+
+
+def plan_of(
+    effort: Effort,
+    *,
+    qos: int,
+    shape: str = "pairs",
+    transport: Transport = Transport.TCP,
+    clean: bool = True,
+    payload_size: int = PAYLOAD_SIZE,
+) -> Plan:
+    """Who is there in a load of a shape, see ``run_load``."""
+    return Plan(
         qos=qos,
         publishers=1 if shape == "fan-out" else effort.pairs,
         subscribers={"fan-in": 1, "fan-out": effort.fan_out}.get(shape, effort.pairs),
@@ -34,17 +53,17 @@ def run_load(
         clean=clean,
         variants=TEN_VARIANTS if shape == "mixed" else ONE_VARIANT,
         window=1 if shape == "single" else None,
+        payload_size=payload_size,
     )
+
+
+def measure_plan(running: Running, effort: Effort, plan: Plan) -> Measured:
+    """Run a load by itself."""
     load = open_load(running.ports, plan)
     try:
-        measured = measure(load, running, warm_up_s=effort.warm_up_s, seconds=effort.seconds)
+        return measure(load, running, warm_up_s=effort.warm_up_s, seconds=effort.seconds)
     finally:
         load.poller.close()
-    return Outcome(
-        figures={"rate": measured.per_second},
-        busy={"rate": measured.busy},
-        problems=measured.tally.problems(),
-    )
 
 
 def run_share(running: Running, effort: Effort, *, qos: int, transport: Transport) -> Outcome:

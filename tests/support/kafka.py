@@ -285,6 +285,11 @@ class KafkaServer:
         return self._process is not None and self._process.poll() is None
 
     @property
+    def pid(self) -> int:
+        """The process, while it runs."""
+        return self._running().pid
+
+    @property
     def log(self) -> str:
         """What it wrote to its log, over all starts."""
         return self._log_path.read_text(encoding="utf-8", errors="replace")
