@@ -1,6 +1,7 @@
 """The command line: the original's spelling, with one dash or two, and nothing else in silence."""
 
-from collections.abc import Mapping, Sequence
+from argparse import ArgumentTypeError
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import TextIO
 
 from monstermq.databases import BackUp, Recover, Restore
+from monstermq.invocations import LISTED_MAX, Adopt, ListQuarantine, ShowQuarantine, Status
 from monstermq_edge.network.tls import build_ssl_context, certificate_warnings
 from monstermq_edge.settings import tls_settings
 from monstermq_shared.config import (
@@ -29,6 +31,10 @@ usage: monstermq [-config FILE] [-log LEVEL] [-cluster] [--check]
        monstermq db backup FILE [--force] [-config FILE]
        monstermq db restore BACKUP [-config FILE]
        monstermq db recover FILE NEWFILE
+       monstermq db adopt [-config FILE]
+       monstermq status [--json] [-config FILE]
+       monstermq quarantine list [--limit N] [-config FILE]
+       monstermq quarantine show POSITION [-config FILE]
        monstermq -help | --version
 
   -config FILE       the configuration; else the file GATEWAY_CONFIG names, else
@@ -52,10 +58,22 @@ usage: monstermq [-config FILE] [-log LEVEL] [-cluster] [--check]
   db recover FILE NEWFILE
                      copy what can be read of a damaged database into a new one; exit
                      with 0 if that is everything, 1 if something is missing
+  db adopt           give the PostgreSQL database, whose rows are of another log, to the
+                     log of this configuration; tells what that means for the rows
+
+  status             on a Kafka bus: partitions and their ends, how far each table is and
+                     how old what it lacks, the edges that are alive and their clients
+  quarantine list    what stands in the log and is no record, the newest first
+  quarantine show POSITION
+                     what is kept of one, such as 3:17 or sessions/3:17
 
 Every option may be written with one dash or two. Environment variables MONSTERMQ_<KEY>
 override the configuration, two underscores before a section's key: MONSTERMQ_SQLITE__PATH.
 """
+
+
+_LIMIT_MAX = 100_000
+"""As many rows as quarantine can have, and more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +106,9 @@ class Show:
     text: str
 
 
-Invocation = Run | Check | BackUp | Restore | Recover | Show
+Operation = BackUp | Restore | Recover | Adopt | Status | ListQuarantine | ShowQuarantine
+
+Invocation = Run | Check | Operation | Show
 """What a command line asks for."""
 
 
@@ -104,9 +124,8 @@ def parse_arguments(arguments: Sequence[str]) -> Invocation:
         return Show(text=HELP)
     if not {"-version", "--version"}.isdisjoint(arguments):
         return Show(text=f"monstermq {version('monstermq')}\n")
-    if arguments and arguments[0] == "db":
-        return _parse_database_command(arguments[1:])
-    return _parse_run(arguments)
+    command = _COMMANDS.get(arguments[0]) if arguments else None
+    return _parse_run(arguments) if command is None else command(arguments[1:])
 
 
 def check(invocation: Check, environ: Mapping[str, str], output: TextIO) -> ExitCode:
@@ -191,7 +210,39 @@ def _parse_run(arguments: Sequence[str]) -> Run | Check:
     )
 
 
-def _parse_database_command(arguments: Sequence[str]) -> BackUp | Restore | Recover:
+def _parse_status(arguments: Sequence[str]) -> Status:
+    parser = CommandLine("monstermq")
+    parser.option("config", type=file_name, metavar="FILE")
+    parser.option("json", action="store_true")
+    parsed = parser.parse(arguments)
+    return Status(config=parsed.config, as_json=parsed.json)
+
+
+def _parse_quarantine(arguments: Sequence[str]) -> ListQuarantine | ShowQuarantine:
+    command = arguments[0] if arguments else None
+    parser = CommandLine("monstermq")
+    parser.option("config", type=file_name, metavar="FILE")
+    if command == "list":
+        parser.option("limit", type=_limit, metavar="N", default=LISTED_MAX)
+        parsed = parser.parse(arguments[1:])
+        return ListQuarantine(config=parsed.config, limit=parsed.limit)
+    if command == "show":
+        parser.add_argument("position", metavar="POSITION")
+        parsed = parser.parse(arguments[1:])
+        return ShowQuarantine(config=parsed.config, position=parsed.position)
+    raise ConfigError(
+        "the commands for what is no record are: monstermq quarantine list, "
+        "monstermq quarantine show POSITION"
+    )
+
+
+def _limit(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 < int(text[:9]) <= _LIMIT_MAX:
+        raise ArgumentTypeError(f"{text[:80]!r} is not a number from 1 to {_LIMIT_MAX}")
+    return int(text)
+
+
+def _parse_database_command(arguments: Sequence[str]) -> BackUp | Restore | Recover | Adopt:
     command = arguments[0] if arguments else None
     parser = CommandLine("monstermq")
     if command == "recover":
@@ -205,11 +256,21 @@ def _parse_database_command(arguments: Sequence[str]) -> BackUp | Restore | Reco
         parser.option("force", action="store_true")
         parsed = parser.parse(arguments[1:])
         return BackUp(config=parsed.config, target=parsed.target, force=parsed.force)
+    if command == "adopt":
+        return Adopt(config=parser.parse(arguments[1:]).config)
     if command == "restore":
         parser.add_argument("backup", type=file_name, metavar="BACKUP")
         parsed = parser.parse(arguments[1:])
         return Restore(config=parsed.config, backup=parsed.backup)
     raise ConfigError(
         "the commands for databases are: monstermq db backup FILE, monstermq db restore BACKUP, "
-        "monstermq db recover FILE NEWFILE"
+        "monstermq db recover FILE NEWFILE, monstermq db adopt"
     )
+
+
+_COMMANDS: Mapping[str, Callable[[Sequence[str]], Operation]] = {
+    "db": _parse_database_command,
+    "status": _parse_status,
+    "quarantine": _parse_quarantine,
+}
+"""By the first word of the command line."""

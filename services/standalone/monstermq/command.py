@@ -1,10 +1,13 @@
 """What the ``monstermq`` command does, by its command line."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from typing import TextIO, TypeAlias, cast
 
-from monstermq.cli import Check, Run, Show, check, parse_arguments
+from monstermq.cli import Check, Operation, Run, Show, check, parse_arguments
 from monstermq.databases import BackUp, Recover, Restore, back_up, recover, restore
+from monstermq.invocations import Adopt, ListQuarantine, ShowQuarantine, Status
 from monstermq.stack import run_stack
 from monstermq_edge.app import run_broker
 from monstermq_shared.config import load_config
@@ -13,6 +16,16 @@ from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.operation.held import release
 from monstermq_shared.operation.process import exit_status
 from monstermq_shared.operation.signals import Signals
+
+_Operate: TypeAlias = Callable[[Operation, Mapping[str, str], TextIO], ExitCode]
+
+_OPERATIONS: Mapping[type[Operation], tuple[str, str]] = {
+    Adopt: ("monstermq.adopting", "adopt"),
+    Status: ("monstermq.status", "status"),
+    ListQuarantine: ("monstermq.quarantine", "list_quarantine"),
+    ShowQuarantine: ("monstermq.quarantine", "show_quarantine"),
+}
+"""Where each command is, which is loaded when it is asked for: the driver of Kafka takes long."""
 
 
 def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
@@ -38,12 +51,23 @@ def _execute(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
             return ExitCode.OK
         case Check():
             return check(invocation, environ, sys.stdout)
+        case _:
+            return _operate(invocation, environ)
+
+
+def _operate(invocation: Operation, environ: Mapping[str, str]) -> ExitCode:
+    output = sys.stdout
+    match invocation:
         case BackUp():
-            return back_up(invocation, environ, sys.stdout)
+            return back_up(invocation, environ, output)
         case Restore():
-            return restore(invocation, environ, sys.stdout)
+            return restore(invocation, environ, output)
         case Recover():
-            return recover(invocation, sys.stdout)
+            return recover(invocation, output)
+        case _:
+            module, name = _OPERATIONS[type(invocation)]
+            operate = cast("_Operate", getattr(import_module(module), name))
+            return operate(invocation, environ, output)
 
 
 def _run(invocation: Run, environ: Mapping[str, str]) -> int:

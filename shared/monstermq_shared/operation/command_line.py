@@ -10,6 +10,8 @@ from monstermq_shared.config import parse_log_level
 from monstermq_shared.config.fields import check_file_name
 from monstermq_shared.errors import ConfigError
 
+_FIRST_WORDS = {"db": "db backup FILE", "status": "status", "quarantine": "quarantine list"}
+
 
 class CommandLine(argparse.ArgumentParser):
     """An argparse parser without abbreviations that raises instead of ending the process.
@@ -43,8 +45,8 @@ class CommandLine(argparse.ArgumentParser):
     def _hint(self, word: str) -> str:
         if word == "-c":  # as mosquitto spells it
             return "; did you mean -config FILE?"
-        if word == "db":
-            return "; db comes first: monstermq db backup FILE -config FILE"
+        if word in _FIRST_WORDS:
+            return f"; {word} comes first: monstermq {_FIRST_WORDS[word]} -config FILE"
         if word.endswith((".yaml", ".yml")):
             return f"; did you mean -config {word}?"
         options = [option for option in self._option_string_actions if option.startswith("-")]

@@ -290,7 +290,6 @@ class MemoryDatabase(MemoryLogs):
         self.sessions = MemorySessionStore(self)
         self._messages: dict[str, MemoryMessageStore] = {}
         self._archives: dict[str, MemoryArchiveStore] = {}
-        self._holders: dict[tuple[Partition, str], str] = {}
 
     def message_store(self, name: str) -> MemoryMessageStore:
         """Return the message store of that name."""
@@ -301,7 +300,12 @@ class MemoryDatabase(MemoryLogs):
         return self._archives.setdefault(name, MemoryArchiveStore(name))
 
     async def begin(self, partition: Partition, projections: Sequence[str]) -> Tenure:
-        """Begin a tenure; an older one of these projections and partition is over."""
+        """Begin a tenure; an older one of these projections and partition is over.
+
+        Raises:
+            StartupError: The database has been given to another log.
+        """
+        self.check_owner(partition.generation)
         token = secrets.token_hex(8)
         self._holders.update(((partition, name), token) for name in projections)
         marks = {n: mark for n, mark in self.marks(partition).items() if n in projections}

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from monstermq_shared.config.kafka import SESSIONS_SUFFIX
 from monstermq_shared.errors import StartupError
 from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.positions import Mark, Partition
@@ -21,6 +22,7 @@ class MemoryLogs:
         self._quarantined: dict[Partition, dict[int, Quarantined]] = {}
         self._dropped = 0
         self._owner: str | None = None
+        self._holders: dict[tuple[Partition, str], str] = {}
 
     def marks(self, partition: Partition) -> dict[str, Mark]:
         """Return where the projections stand that have committed in a partition."""
@@ -108,13 +110,28 @@ class MemoryLogs:
             StartupError: It belongs to another.
         """
         if self._owner not in {None, generation}:
-            raise StartupError(
-                f"the rows are of the log {self._owner}; see monstermq db adopt",
-                exit_code=ExitCode.STORE_OF_ANOTHER_LOG,
-            )
+            raise self._of_another_log()
         self._owner = generation
+
+    def check_owner(self, generation: str) -> None:
+        """Refuse a log that the database does not belong to.
+
+        Raises:
+            StartupError: It has another.
+        """
+        owner = self._owner
+        if owner is not None and generation not in {owner, owner + SESSIONS_SUFFIX}:
+            raise self._of_another_log()
+
+    def _of_another_log(self) -> StartupError:
+        return StartupError(
+            f"the rows are of the log {self._owner}; see monstermq db adopt",
+            exit_code=ExitCode.STORE_OF_ANOTHER_LOG,
+        )
 
     async def adopt(self, generation: str | None) -> str | None:
         """Make it another log's, or nobody's; return whose it was. Rows stay as they are."""
         owner, self._owner = self._owner, generation
+        if owner != generation:
+            self._holders.clear()
         return owner

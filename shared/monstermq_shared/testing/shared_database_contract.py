@@ -5,7 +5,7 @@ from typing import Protocol
 
 import pytest
 
-from monstermq_shared.errors import StartupError
+from monstermq_shared.errors import StartupError, StoreConflict
 from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.positions import Mark, Partition
 from monstermq_shared.stores.changes import (
@@ -251,6 +251,22 @@ class LogStateContract:
             await database.belong_to(LOG_ID)
         assert await database.adopt(None) == "another"
         await database.belong_to(LOG_ID)
+
+    async def test_whoever_works_for_the_log_before_finds_out(
+        self, database: SharedDatabase
+    ) -> None:
+        await database.belong_to(GENERATION)
+        tenures = [
+            await database.begin(partition, ["a"])
+            for partition in (PARTITION, Partition(f"{GENERATION}-sessions", 3))
+        ]
+        await database.adopt("another")
+        for tenure in tenures:
+            with pytest.raises(StoreConflict):
+                await database.commit(tenure, Commit(upto=1))
+            with pytest.raises(StartupError, match="monstermq db adopt"):
+                await database.begin(tenure.partition, ["a"])
+        await database.begin(Partition("another", 0), ["a"])
 
 
 class QuarantineContract:

@@ -78,6 +78,10 @@ def test_help_comes_before_anything_else_and_names_every_option(help_: str) -> N
         "db backup",
         "db restore",
         "db recover",
+        "db adopt",
+        "status",
+        "quarantine list",
+        "quarantine show",
     ):
         assert option in invocation.text
 
@@ -112,6 +116,13 @@ def test_the_version_is_shown() -> None:
         (["db", "restore", "x", "--force"], "unknown argument --force"),
         (["db", "backup"], "required: FILE"),
         (["db", "backup", "a", "b"], "unknown argument b"),
+        (["db", "adopt", "x"], "unknown argument x"),
+        (["-config", "a", "status"], "status comes first: monstermq status -config FILE"),
+        (["status", "--jsn"], "did you mean --json?"),
+        (["quarantine"], "monstermq quarantine list, monstermq quarantine show POSITION"),
+        (["quarantine", "show"], "required: POSITION"),
+        (["quarantine", "list", "--limit", "0"], "is not a number from 1 to"),
+        (["quarantine", "list", "-limit", "x"], "is not a number from 1 to"),
     ],
 )
 def test_a_wrong_command_line_is_refused_with_the_nearest_right_one(
@@ -122,6 +133,7 @@ def test_a_wrong_command_line_is_refused_with_the_nearest_right_one(
 
 ARGUMENTS = st.sampled_from(
     ["-config", "--log", "-cluster", "db", "backup", "restore", "recover", "INFO", "--", "-", "="]
+    + ["adopt", "status", "quarantine", "list", "show", "--limit", "1:2"]
 )
 
 

@@ -335,6 +335,14 @@ class KafkaLog:
         """
         return await self._positions.firsts()
 
+    async def positions_since(self, time_ms: int) -> Mapping[int, int]:
+        """Return the first offset of that time or later, of the partitions that have one.
+
+        Raises:
+            BusUnavailable: Kafka does not answer.
+        """
+        return await self._positions.since(time_ms)
+
     async def close(self) -> None:
         """See ``BusPort.close``."""
         if self._closed:

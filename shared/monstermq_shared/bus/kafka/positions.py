@@ -45,6 +45,21 @@ class Positions:
         """
         return await self._ask(lambda consumer: consumer.end_offsets(self._partitions))
 
+    async def since(self, time_ms: int) -> Mapping[int, int]:
+        """Return for each partition the first offset whose record is of that time or later.
+
+        A partition that has none is not there.
+
+        Raises:
+            BusUnavailable: Kafka does not answer.
+        """
+
+        async def ask(consumer: AIOKafkaConsumer) -> Mapping[TopicPartition, int]:
+            found = await consumer.offsets_for_times(dict.fromkeys(self._partitions, time_ms))
+            return {at: stamp.offset for at, stamp in found.items() if stamp is not None}
+
+        return await self._ask(ask)
+
     async def _ask(
         self, question: Callable[[AIOKafkaConsumer], Awaitable[Mapping[TopicPartition, int]]]
     ) -> Mapping[int, int]:

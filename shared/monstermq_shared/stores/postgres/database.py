@@ -30,6 +30,7 @@ from monstermq_shared.stores.postgres.errors import (
 from monstermq_shared.stores.postgres.holder import PING_S, Holder
 from monstermq_shared.stores.postgres.messages import PostgresMessageStore
 from monstermq_shared.stores.postgres.readers import Readers
+from monstermq_shared.stores.postgres.session_tables import QUERIES
 from monstermq_shared.stores.postgres.sessions import PostgresSessionStore
 from monstermq_shared.stores.postgres.tables import TableKind
 from monstermq_shared.stores.postgres.tenures import Tenures
@@ -125,6 +126,35 @@ class PostgresDatabase:
             raise
         return database
 
+    @classmethod
+    async def inspect(
+        cls, settings: ConnectionSettings, *, exclusive: bool = False
+    ) -> "PostgresDatabase":
+        """Open what is there, without stores, for an operator's command: nothing is made.
+
+        Args:
+            settings: Where it is.
+            exclusive: Whether what is changed asks for the lock that a single broker has.
+
+        Raises:
+            StartupError: It cannot be reached, or no broker has used it.
+            StoreDamaged: Its schema is of another version.
+        """
+        database = cls(settings, {}, (), (), exclusive=exclusive)
+        try:
+            with translated_at_start(database._where):
+                async with database._readers.connection() as connection:
+                    await opening.check_version(connection, database._where)
+        except BaseException:
+            await database.close()
+            raise
+        return database
+
+    @property
+    def where(self) -> str:
+        """The database, as messages name it."""
+        return self._where
+
     def message_store(self, name: str) -> PostgresMessageStore:
         """Return the message store of that name; it was given to ``open``."""
         return self._messages[name]
@@ -137,6 +167,7 @@ class PostgresDatabase:
         """Begin a tenure; an older one of these projections and partition is over.
 
         Raises:
+            StartupError: The database has been given to another log.
             StoreUnavailable: The server cannot be reached now.
             StoreConflict: Another broker holds the database now.
             StoreError: The server refuses.
@@ -214,10 +245,17 @@ class PostgresDatabase:
     async def adopt(self, generation: str | None) -> str | None:
         """Make it another log's, or nobody's; return whose it was. Rows stay as they are."""
         async with self._writers[0].transaction() as connection:
-            owner = await log_states.read_owner(connection)
-            if owner != generation:
-                await connection.execute(log_states.QUERIES["set_owner"], generation)
-            return owner
+            return await log_states.adopt(connection, generation)
+
+    async def owner(self) -> str | None:
+        """Return the log whose rows it takes, None if it has none yet."""
+        ((owner,),) = await self._readers.fetch(log_states.QUERIES["has_owner"])
+        return None if owner is None else str(owner)
+
+    async def clients_by_run(self, generation: str) -> Mapping[str, int]:
+        """Return run, in hex -> how many clients of a sessions log its edge has."""
+        rows = await self._readers.fetch(QUERIES["clients_by_run"], generation)
+        return {row["run"]: row["clients"] for row in rows}
 
     async def log(self) -> Log | None:
         """Return the newest internal log it has seen, None if it has seen none.

@@ -51,3 +51,9 @@ SELECT generation, boot FROM monstermq_meta FOR UPDATE;
 
 -- set_owner --
 UPDATE monstermq_meta SET generation = $1, boot = NULL;
+
+-- has_owner --
+SELECT generation FROM monstermq_meta;
+
+-- end_tenures --
+UPDATE watermarks SET token = '';

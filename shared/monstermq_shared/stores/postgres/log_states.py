@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import orjson
 
+from monstermq_shared.config.kafka import SESSIONS_SUFFIX
 from monstermq_shared.errors import StartupError
 from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.positions import Mark, Partition
@@ -98,6 +99,29 @@ async def read_owner(connection: Connection) -> str | None:
     """Return the log that the database belongs to, None if it has none."""
     row = await connection.fetchrow(QUERIES["owner"])
     return None if row is None else row["generation"]
+
+
+async def check_owner(connection: Connection, where: str, generation: str) -> None:
+    """Refuse to write rows of a log that the database does not belong to any more.
+
+    Raises:
+        StartupError: It was given to another.
+    """
+    owner: str | None = await connection.fetchval(QUERIES["has_owner"])
+    if owner is not None and generation not in {owner, owner + SESSIONS_SUFFIX}:
+        raise of_another_log(where, owner, generation)
+
+
+async def adopt(connection: Connection, generation: str | None) -> str | None:
+    """Make the database another log's, in a transaction that is open; return whose it was.
+
+    All tenures end, so that whoever still works for the log before finds out.
+    """
+    owner = await read_owner(connection)
+    if owner != generation:
+        await connection.execute(QUERIES["set_owner"], generation)
+        await connection.execute(QUERIES["end_tenures"])
+    return owner
 
 
 def of_another_log(where: str, owner: str, wanted: str) -> StartupError:

@@ -3,7 +3,8 @@
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 
-from monstermq_shared.errors import StoreDamaged
+from monstermq_shared.errors import StartupError, StoreDamaged
+from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.stores.postgres import log_states, quarantine
 from monstermq_shared.stores.postgres.connection import Connection
 from monstermq_shared.stores.postgres.migrations import MIGRATIONS, VERSION, Migration
@@ -91,6 +92,27 @@ async def prepare_schema(
             await connection.execute(_OPENING["add_table"], name, kind.name)
         await check(connection, where, wanted)
     return [*missing]
+
+
+async def check_version(connection: Connection, where: str) -> None:
+    """Refuse a schema that is not this release's, for a command that changes nothing of it.
+
+    Raises:
+        StartupError: There is none.
+        StoreDamaged: It is of another version.
+    """
+    if not await connection.fetch(_OPENING["relations"], [META_TABLE]):
+        await _refuse_another_schema(connection, where)
+        raise StartupError(
+            f"PostgreSQL at {where}: no broker has used this database yet",
+            exit_code=ExitCode.FAILURE,
+        )
+    found = await connection.fetchval(_OPENING["version"])
+    if found != VERSION:
+        raise StoreDamaged(
+            f"PostgreSQL at {where}: the schema is of version {found}, and this release works with "
+            f"{VERSION}; an older one becomes that when a broker of this release is started on it"
+        )
 
 
 async def _refuse_another_schema(connection: Connection, where: str) -> None:

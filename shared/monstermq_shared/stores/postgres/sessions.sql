@@ -354,3 +354,8 @@ CROSS JOIN LATERAL (
     WHERE generation = $2 AND partition = $3 AND queuedmessages.position = page.position OFFSET 0
 ) AS message
 WHERE size_before < $7 ORDER BY position;
+
+-- clients_by_run --
+SELECT run, count(*) AS clients FROM sessions
+JOIN generations ON number = sessions.generation
+WHERE generations.generation = $1 AND connected GROUP BY run;

@@ -9,7 +9,7 @@ from monstermq_shared.positions import Mark, Partition
 from monstermq_shared.stores.changes import Commit, CommitResult, Tenure
 from monstermq_shared.stores.postgres.connection import Connection
 from monstermq_shared.stores.postgres.log_states import QUERIES as LOG_QUERIES
-from monstermq_shared.stores.postgres.log_states import begin_rows, columns_of
+from monstermq_shared.stores.postgres.log_states import begin_rows, check_owner, columns_of
 from monstermq_shared.stores.postgres.readers import changed_rows
 from monstermq_shared.stores.postgres.rows import Place
 from monstermq_shared.stores.sql import load_queries
@@ -66,11 +66,13 @@ class Tenures:
 
         Raises:
             ValueError: There is no projection, so that nothing could tell its commits apart.
+            StartupError: The database has been given to another log.
         """
         if not projections:
             raise ValueError("a tenure is of at least one projection")
         token = secrets.token_hex(8)
         await connection.execute(_QUERIES["lock_watermarks"])
+        await check_owner(connection, self._where, partition.generation)
         number = await self._number(connection, partition.generation)
         rows = await connection.fetch(
             _QUERIES["begin"], [*set(projections)], number, partition.number, token

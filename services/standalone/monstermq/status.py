@@ -1,0 +1,189 @@
+"""``monstermq status``: how far everything is that a bus on Kafka carries."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from time import time
+from typing import TextIO
+
+import orjson
+
+from monstermq.invocations import Status
+from monstermq.reaching import reached_bus, reached_database
+from monstermq.status_report import EdgeStatus, Found, ProjectionStatus, as_json, lines
+from monstermq_shared.bus.control import decode_facts
+from monstermq_shared.bus.facts import Fact, Lease
+from monstermq_shared.bus.header import KIND_SHIFT, Kind
+from monstermq_shared.bus.kafka.bus import KafkaBus
+from monstermq_shared.bus.kafka.log import KafkaLog
+from monstermq_shared.bus.ports import Entry
+from monstermq_shared.config import BrokerConfig, load_config
+from monstermq_shared.config.kafka import SESSIONS_SUFFIX
+from monstermq_shared.errors import BusGap, BusUnavailable, InvalidRecord, StartupError, UnknownFact
+from monstermq_shared.exit_codes import ExitCode
+from monstermq_shared.stores.postgres.database import PostgresDatabase
+
+READ_S = 10.0
+"""How long reading a few records may take."""
+
+LEASES_PARTITION = 0
+"""The partition of the sessions log in which leases are looked for: every edge writes to all."""
+
+LEASES_BACK = 3
+"""Leases are looked for in so many times the time that one lasts."""
+
+
+def status(invocation: Status, environ: Mapping[str, str], output: TextIO) -> ExitCode:
+    """Show partitions, ends, how far each projection is, and the edges.
+
+    Raises:
+        ConfigError: The configuration is wrong, or has no bus on Kafka.
+        StartupError, StoreError: Kafka or PostgreSQL cannot be reached.
+    """
+    config = load_config(invocation.config, environ).config
+    found = asyncio.run(_look(config))
+    if invocation.as_json:
+        output.write(orjson.dumps(as_json(found), option=orjson.OPT_INDENT_2).decode() + "\n")
+    else:
+        output.writelines(f"{line}\n" for line in lines(found))
+    return ExitCode.OK
+
+
+async def _look(config: BrokerConfig) -> Found:
+    async with reached_bus(config) as bus, reached_database(config) as database:
+        try:
+            return await _find(config, bus, database)
+        except BusUnavailable as exc:
+            raise StartupError(str(exc), exit_code=ExitCode.BUS_UNREACHABLE) from exc
+
+
+async def _find(config: BrokerConfig, bus: KafkaBus, database: PostgresDatabase) -> Found:
+    generation = bus.generation
+    logs = {"bus": (bus.messages, generation), "sessions": (bus.sessions, _sessions(generation))}
+    # Positions before ends: what is appended in between is lag, and never less than none.
+    positions = {name: await database.positions(at) for name, (_, at) in logs.items()}
+    found = Found(
+        topic=config.kafka.bus.topic,
+        servers=config.kafka.servers,
+        generation=generation,
+        database=database.where,
+        owner=await database.owner(),
+        ends={name: await log.end_positions() for name, (log, _) in logs.items()},
+    )
+    found.quarantined, found.dropped = await database.quarantine_counts()
+    for name, (log, _) in logs.items():
+        ages = _Ages(log)
+        for projection in sorted({at for at, _ in positions[name]}):
+            reflected = {p: at for (n, p), at in positions[name].items() if n == projection}
+            found.projections.append(await _projection(name, projection, reflected, found, ages))
+    clients = await database.clients_by_run(_sessions(generation))
+    lease_ms = int(config.kafka.bus.lease_s * 1000)
+    found.edges = await _edges(bus.sessions, clients, lease_ms)
+    return found
+
+
+def _sessions(generation: str) -> str:
+    return generation + SESSIONS_SUFFIX
+
+
+async def _projection(
+    log: str, name: str, reflected: dict[int, int], found: Found, ages: "_Ages"
+) -> ProjectionStatus:
+    ends = found.ends[log]
+    lag = {p: max(0, ends[p] - at) for p, at in reflected.items() if p in ends}
+    behind = {p: reflected[p] for p, count in lag.items() if count}
+    return ProjectionStatus(
+        name=name, log=log, reflected=reflected, lag=lag, lag_s=await ages.oldest_s(behind)
+    )
+
+
+class _Ages:
+    """How old records at positions are; each is read once, for projections mostly stand together.
+
+    Args:
+        log: Where.
+    """
+
+    def __init__(self, log: KafkaLog) -> None:
+        self._log = log
+        self._times: dict[tuple[int, int], int | None] = {}
+
+    async def oldest_s(self, positions: Mapping[int, int]) -> float | None:
+        """Return the age of the oldest record at partition -> offset; 0 for none.
+
+        None if one cannot be read any more.
+        """
+        unread = {p: at for p, at in positions.items() if (p, at) not in self._times}
+        for partition, offset in unread.items():
+            entry = await _first_entry(self._log, partition, offset)
+            self._times[partition, offset] = None if entry is None else entry.time_ms
+        times = [self._times[position] for position in positions.items()]
+        if None in times:
+            return None
+        return max((_age_s(at) for at in times if at is not None), default=0.0)
+
+
+def _age_s(time_ms: int) -> float:
+    return max(0.0, time() - time_ms / 1000)
+
+
+async def _first_entry(log: KafkaLog, partition: int, offset: int) -> Entry | None:
+    """Return what stands at an offset or next to it; None if that is gone, or too slow."""
+    reader = log.read({partition: offset})
+    try:
+        async with asyncio.timeout(READ_S):
+            async for batch in reader:
+                if batch.entries:
+                    return batch.entries[0]
+    except (BusGap, TimeoutError):
+        return None
+    finally:
+        await reader.aclose()
+    return None
+
+
+async def _edges(log: KafkaLog, clients: Mapping[str, int], lease_ms: int) -> list[EdgeStatus]:
+    """Return who has written a lease lately, or has clients."""
+    since_ms = int(time() * 1000) - LEASES_BACK * lease_ms
+    begin = (await log.positions_since(since_ms)).get(LEASES_PARTITION)
+    end = (await log.end_positions())[LEASES_PARTITION]
+    leases = {} if begin is None or begin >= end else await _newest_leases(log, begin, end)
+    edges: list[EdgeStatus] = []
+    for run in sorted({*leases, *clients}):
+        edge = EdgeStatus(run=run, lease_s=None, alive=False, clients=clients.get(run, 0))
+        if run in leases:
+            time_ms, for_ms = leases[run]
+            edge.lease_s = _age_s(time_ms)
+            edge.alive = edge.lease_s * 1000 <= for_ms
+        edges.append(edge)
+    return edges
+
+
+async def _newest_leases(log: KafkaLog, begin: int, end: int) -> dict[str, tuple[int, int]]:
+    """Return run -> time and length of its newest lease in a part of the log."""
+    newest: dict[str, tuple[int, int]] = {}
+    reader = log.read({LEASES_PARTITION: begin})
+    try:
+        async with asyncio.timeout(READ_S):
+            async for batch in reader:
+                for entry in batch.entries:
+                    for fact in _facts(entry):
+                        if isinstance(fact, Lease):
+                            newest[fact.run.hex()] = entry.time_ms, fact.for_ms
+                if batch.upto >= end:
+                    break
+    except (BusGap, TimeoutError):
+        # What was read so far is told.
+        pass
+    finally:
+        await reader.aclose()
+    return newest
+
+
+def _facts(entry: Entry) -> Sequence[Fact]:
+    if entry.flags >> KIND_SHIFT != Kind.LEASE:
+        return ()
+    try:
+        return decode_facts(entry.record().payload)
+    except (InvalidRecord, UnknownFact):
+        # Those who have to know what it says stop there and tell.
+        return ()

@@ -1,0 +1,166 @@
+"""What ``monstermq status`` tells, for people and as JSON."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(slots=True, kw_only=True)
+class ProjectionStatus:
+    """How far one projection is.
+
+    Attributes:
+        log: ``bus`` or ``sessions``.
+        reflected: Partition -> up to where its rows reflect it; a partition without a mark is not
+            there.
+        lag: Partition -> records between that and the end.
+        lag_s: The age of the oldest record that its rows do not reflect; None if it cannot be read.
+    """
+
+    name: str
+    log: str
+    reflected: dict[int, int]
+    lag: dict[int, int]
+    lag_s: float | None = 0.0
+
+    @property
+    def lag_records(self) -> int:
+        """Records in all partitions."""
+        return sum(self.lag.values())
+
+
+@dataclass(slots=True, kw_only=True)
+class EdgeStatus:
+    """One edge.
+
+    Attributes:
+        run: What its process calls itself, in hex.
+        lease_s: How long ago its newest lease was written; None if there was none lately.
+        alive: Whether that lease still holds.
+        clients: How many it has, as far as the sessions are reflected.
+    """
+
+    run: str
+    lease_s: float | None
+    alive: bool
+    clients: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Found:
+    """All that is told.
+
+    Attributes:
+        topic: Of the bus.
+        servers: Kafka's, as the configuration has them.
+        generation: The log.
+        database: The database, as messages name it.
+        owner: The log that the database belongs to.
+        ends: ``bus`` and ``sessions`` -> partition -> the offset of its next record.
+        projections: How far each is.
+        edges: Those alive, and those that have clients.
+        quarantined: What stands in the log and is no record, as far as it is kept.
+        dropped: The same, no longer kept.
+    """
+
+    topic: str
+    servers: str
+    generation: str
+    database: str
+    owner: str | None
+    ends: dict[str, Mapping[int, int]]
+    projections: list[ProjectionStatus] = field(default_factory=list)
+    edges: list[EdgeStatus] = field(default_factory=list)
+    quarantined: int = 0
+    dropped: int = 0
+
+
+def as_json(found: Found) -> dict[str, Any]:
+    """Return it for a program."""
+    return {
+        "generation": found.generation,
+        "topic": found.topic,
+        "servers": found.servers,
+        "database": found.database,
+        "databaseBelongsTo": found.owner,
+        "partitions": {
+            log: [{"partition": number, "end": ends[number]} for number in sorted(ends)]
+            for log, ends in found.ends.items()
+        },
+        "projections": [
+            {
+                "name": at.name,
+                "log": at.log,
+                "lagRecords": at.lag_records,
+                "lagSeconds": None if at.lag_s is None else round(at.lag_s, 1),
+                "partitions": [
+                    {"partition": number, "reflected": at.reflected[number], "lag": at.lag[number]}
+                    for number in sorted(at.lag)
+                ],
+            }
+            for at in found.projections
+        ],
+        "edges": [
+            {
+                "run": at.run,
+                "alive": at.alive,
+                "leaseSecondsAgo": None if at.lease_s is None else round(at.lease_s, 1),
+                "clients": at.clients,
+            }
+            for at in found.edges
+        ],
+        "quarantine": {"kept": found.quarantined, "dropped": found.dropped},
+    }
+
+
+def lines(found: Found) -> Iterator[str]:
+    """Return it for people."""
+    yield f"log       {found.generation} at {found.servers}"
+    yield f"database  PostgreSQL at {found.database}"
+    if found.owner not in {None, found.generation}:
+        yield f"          it belongs to another log, {found.owner}: see monstermq db adopt"
+    for log, ends in found.ends.items():
+        yield ""
+        yield f"{log}: {len(ends)} partitions, {sum(ends.values())} records so far"
+        projections = [at for at in found.projections if at.log == log]
+        yield from _table(
+            ["projection", "behind", "oldest", "worst partition"],
+            [_projection_row(at) for at in projections],
+        )
+        yield from _table(
+            ["partition", "end", *(at.name for at in projections)],
+            [
+                [str(number), str(ends[number])]
+                + [str(at.reflected.get(number, "-")) for at in projections]
+                for number in sorted(ends)
+            ],
+        )
+    yield ""
+    alive = sum(at.alive for at in found.edges)
+    yield f"edges: {alive} alive, {sum(at.clients for at in found.edges)} clients"
+    yield from _table(["run", "", "lease", "clients"], [_edge_row(at) for at in found.edges])
+    yield ""
+    yield f"quarantine: {found.quarantined} kept, {found.dropped} dropped"
+
+
+def _projection_row(status: ProjectionStatus) -> list[str]:
+    if not status.lag_records:
+        return [status.name, "0 records", "-", "-"]
+    age = "gone from the log" if status.lag_s is None else f"{status.lag_s:.1f} s"
+    worst = max(status.lag, key=lambda number: status.lag[number])
+    return [status.name, f"{status.lag_records} records", age, f"{worst}: {status.lag[worst]}"]
+
+
+def _edge_row(status: EdgeStatus) -> list[str]:
+    said = "none lately" if status.lease_s is None else f"{status.lease_s:.1f} s ago"
+    return [status.run, "alive" if status.alive else "silent", said, str(status.clients)]
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Yield lines with columns as wide as their widest cell; nothing without rows."""
+    if not rows:
+        return
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    for row in (head, *rows):
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        yield f"  {'  '.join(cells)}".rstrip()

@@ -1,0 +1,374 @@
+"""``status``, ``quarantine`` and ``db adopt``: on real servers, and without them."""
+
+import asyncio
+import io
+import json
+import os
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tests.support.broker import LOOPBACK, free_ports
+from tests.support.kafka import KafkaServer
+from tests.support.postgres_database import open_database
+from tests.support.postgres_version_1 import make_version_1
+
+from monstermq.adopting import adopt
+from monstermq.cli import parse_arguments
+from monstermq.invocations import Adopt, ListQuarantine, ShowQuarantine, Status
+from monstermq.quarantine import list_quarantine, show_quarantine
+from monstermq.status import status
+from monstermq_shared.bus.facts import Lease
+from monstermq_shared.bus.kafka.bus import KafkaBus, open_kafka_bus
+from monstermq_shared.bus.ports import Stamp
+from monstermq_shared.clock import SystemClock
+from monstermq_shared.config import load_config
+from monstermq_shared.errors import (
+    ConfigError,
+    MonsterError,
+    StartupError,
+    StoreConflict,
+    StoreDamaged,
+)
+from monstermq_shared.exit_codes import ExitCode
+from monstermq_shared.kafka.settings import KafkaSettings
+from monstermq_shared.operation.process import exit_status
+from monstermq_shared.positions import Partition
+from monstermq_shared.stores.changes import ClientChanges, Commit, Quarantined
+from monstermq_shared.stores.ports import Log
+from monstermq_shared.testing.builders import NOON_MS, PARTITION, commit_once, make_session
+from monstermq_shared.testing.bus_records import a_record
+
+pytestmark = pytest.mark.integration
+
+ALIVE, DEAD = b"alive-01", b"dead--01"
+
+
+@dataclass
+class Site:
+    """A configuration, and what it is about."""
+
+    path: Path
+    bus: KafkaBus
+    url: str
+
+    def run(self, *arguments: str) -> list[str]:
+        """Run a command in this process; return the lines it wrote."""
+        return run(*arguments, "-config", str(self.path))
+
+
+def run(*arguments: str) -> list[str]:
+    output = io.StringIO()
+    match parse_arguments(arguments):
+        case Status() as invocation:
+            code = status(invocation, {}, output)
+        case Adopt() as invocation:
+            code = adopt(invocation, {}, output)
+        case ListQuarantine() as invocation:
+            code = list_quarantine(invocation, {}, output)
+        case ShowQuarantine() as invocation:
+            code = show_quarantine(invocation, {}, output)
+        case _:
+            pytest.fail("not an operator's command")
+    assert code == ExitCode.OK
+    return output.getvalue().splitlines()
+
+
+def configure(path: Path, servers: str, topic: str, url: str) -> Path:
+    path.write_text(
+        f"Kafka: {{Servers: '{servers}', Bus: {{Enabled: true, Topic: {topic}, Partitions: 3}}}}\n"
+        "SessionStoreType: POSTGRES\nRetainedStoreType: POSTGRES\n"
+        f"Postgres: {{Url: '{url}'}}\n"
+    )
+    return path
+
+
+@pytest.fixture
+async def site(
+    kafka_server: KafkaServer, kafka_topic: str, postgres_schema: str, tmp_path: Path
+) -> AsyncIterator[Site]:
+    path = configure(tmp_path / "c.yaml", kafka_server.address(), kafka_topic, postgres_schema)
+    bus = await open_kafka_bus(KafkaSettings.from_config(load_config(path, {}).config))
+    yield Site(path, bus, postgres_schema)
+    await bus.close()
+
+
+async def in_thread(site: Site, *arguments: str) -> list[str]:
+    return await asyncio.to_thread(site.run, *arguments)
+
+
+def exit_code(error: MonsterError) -> int:
+    return exit_status(error)
+
+
+# -- status --------------------------------------------------------------------------------------
+
+
+async def fill(site: Site) -> None:
+    """Append ten messages to partition 1; let one view have all but three, and two edges lease."""
+    bus = site.bus
+    database = await open_database(site.url, exclusive=False)
+    await database.belong_to(bus.generation)
+    ends = await bus.messages.end_positions()
+    starts = {Partition(bus.generation, p): {"retained": at, "A": at} for p, at in ends.items()}
+    await database.begin_marks(bus.generation, starts)
+    records = [a_record(f"topic/{number}") for number in range(10)]
+    await bus.messages.append(1, records, Stamp(bus.run, 0))
+    place = Partition(bus.generation, 1)
+    await commit_once(database, Commit(upto=ends[1] + 10), "retained", partition=place)
+    await commit_once(database, Commit(upto=ends[1] + 7), "A", partition=place)
+    now_ms = SystemClock().wall_ms()
+    for partition in range(bus.sessions.partitions):
+        for run_, for_ms in ((ALIVE, 60_000), (DEAD, 0)):
+            lease = Lease(run=run_, for_ms=for_ms)
+            bus.sessions.append_facts(partition, [lease], now_ms, None)
+    bus.sessions.flush()
+    await _appended(bus)
+    clients = {}
+    for client_id, run_ in (("a", ALIVE), ("b", ALIVE), ("c", b"nobody--")):
+        row = make_session(client_id)
+        row.run = run_.hex()
+        clients[client_id] = ClientChanges(session=row)
+    sessions = Partition(f"{bus.generation}-sessions", 2)
+    await commit_once(database, Commit(upto=0, sessions=clients), "sessions", partition=sessions)
+    await database.close()
+
+
+async def _appended(bus: KafkaBus) -> None:
+    async with asyncio.timeout(30):
+        while bus.sessions.backlog_size:  # noqa: ASYNC110 - the port has no event for that
+            await asyncio.sleep(0.01)
+
+
+async def test_status_tells_how_far_everything_is(site: Site) -> None:
+    await fill(site)
+    found = json.loads("\n".join(await in_thread(site, "status", "--json")))
+    assert found["generation"] == found["databaseBelongsTo"] == site.bus.generation
+    assert [at["partition"] for at in found["partitions"]["bus"]] == [0, 1, 2]
+    assert len(found["partitions"]["sessions"]) == 12
+    projections = {at["name"]: at for at in found["projections"]}
+    assert projections["retained"]["lagRecords"] == 0
+    assert projections["retained"]["lagSeconds"] == 0
+    assert projections["A"]["lagRecords"] == 3
+    assert 0 <= projections["A"]["lagSeconds"] < 600
+    assert [at["lag"] for at in projections["A"]["partitions"]] == [0, 3, 0]
+    assert projections["sessions"]["log"] == "sessions"
+    edges = {bytes.fromhex(at["run"]): (at["alive"], at["clients"]) for at in found["edges"]}
+    assert edges == {ALIVE: (True, 2), DEAD: (False, 0), b"nobody--": (False, 1)}
+    assert found["quarantine"] == {"kept": 0, "dropped": 0}
+
+
+async def test_status_can_be_read(site: Site) -> None:
+    await fill(site)
+    lines = await in_thread(site, "status")
+    text = "\n".join(" ".join(line.split()) for line in lines)
+    assert f"log {site.bus.generation} at " in text
+    assert "bus: 3 partitions" in text
+    assert "retained 0 records - -" in text
+    assert "A 3 records" in text
+    assert "edges: 1 alive, 3 clients" in text
+    assert f"{DEAD.hex()} silent" in text
+    assert f"{b'nobody--'.hex()} silent none lately 1" in text
+
+
+async def test_status_of_a_system_that_nobody_works_for(site: Site) -> None:
+    await (await open_database(site.url, exclusive=False)).close()
+    text = "\n".join(await in_thread(site, "status"))
+    assert "edges: 0 alive, 0 clients" in text
+    assert "projection" not in text
+
+
+async def test_status_says_that_the_oldest_is_gone(site: Site) -> None:
+    database = await open_database(site.url, exclusive=False)
+    place = Partition(site.bus.generation, 1)
+    await database.begin_marks(site.bus.generation, {place: {"A": 0}})
+    await site.bus.messages.append(1, [a_record("a")], Stamp(site.bus.run, 0))
+    await database.close()
+    found = json.loads("\n".join(await in_thread(site, "status", "--json")))
+    (projection,) = found["projections"]
+    assert projection["lagRecords"] > 0
+
+
+@pytest.mark.parametrize("arguments", [["status"], ["db", "adopt"]])
+def test_a_kafka_that_is_away_is_told(
+    arguments: list[str], postgres_schema: str, tmp_path: Path
+) -> None:
+    (port,) = free_ports(1)
+    path = configure(tmp_path / "c.yaml", f"{LOOPBACK}:{port}", "t", postgres_schema)
+    asyncio.run(_make(postgres_schema))
+    with pytest.raises(StartupError) as refused:
+        run(*arguments, "-config", str(path))
+    assert exit_code(refused.value) == ExitCode.BUS_UNREACHABLE
+    assert "Kafka" in str(refused.value)
+
+
+async def _make(url: str) -> None:
+    await (await open_database(url)).close()
+
+
+def test_topics_that_are_not_there_are_told(
+    kafka_server: KafkaServer, kafka_topic: str, postgres_schema: str, tmp_path: Path
+) -> None:
+    path = configure(tmp_path / "c.yaml", kafka_server.address(), kafka_topic, postgres_schema)
+    with pytest.raises(StartupError, match=f"{kafka_topic} is not there") as refused:
+        run("status", "-config", str(path))
+    assert exit_code(refused.value) == ExitCode.BUS_MISMATCH
+
+
+@pytest.mark.parametrize("arguments", ["status", "db adopt", "quarantine list"])
+async def test_a_postgres_that_is_away_is_told(site: Site, arguments: str) -> None:
+    (port,) = free_ports(1)
+    servers = load_config(site.path, {}).config.kafka.servers
+    url = f"postgresql://system:manager@{LOOPBACK}:{port}/monster"
+    configure(site.path, servers, site.bus.messages.topic, url)
+    with pytest.raises(StartupError) as refused:
+        await in_thread(site, *arguments.split())
+    assert exit_code(refused.value) == ExitCode.STORE_UNREACHABLE
+
+
+@pytest.mark.parametrize("arguments", ["db adopt", "quarantine list", "status"])
+async def test_a_database_that_nobody_has_used_is_left_as_it_is(site: Site, arguments: str) -> None:
+    with pytest.raises(StartupError, match="no broker has used this database"):
+        await in_thread(site, *arguments.split())
+    async with asyncio.timeout(30):
+        database = await open_database(site.url)
+        await database.close()
+
+
+async def test_an_older_schema_is_left_as_it_is(site: Site) -> None:
+    await make_version_1(site.url)
+    with pytest.raises(StoreDamaged, match="the schema is of version 1"):
+        await in_thread(site, "db", "adopt")
+
+
+def test_a_configuration_without_a_bus_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("SessionStoreType: SQLITE\n")
+    with pytest.raises(ConfigError, match=r"Kafka\.Bus\.Enabled is false"):
+        run("status", "-config", str(path))
+    for arguments in (["quarantine", "list"], ["db", "adopt"]):
+        with pytest.raises(ConfigError, match="nothing of this configuration is"):
+            run(*arguments, "-config", str(path))
+
+
+# -- adopt ---------------------------------------------------------------------------------------
+
+
+async def test_a_database_of_the_internal_bus_is_adopted(site: Site) -> None:
+    database = await open_database(site.url)
+    await database.begin_boot(Log(PARTITION.generation, 3))
+    tenure = await database.begin(PARTITION, ["sessions"])
+    await database.close()
+    lines = await in_thread(site, "db", "adopt")
+    assert f"belonged to {PARTITION.generation}, and now to {site.bus.generation}" in lines[0]
+    assert "Its rows stay" in lines[1]
+    (again,) = await in_thread(site, "db", "adopt")
+    assert f"belongs to {site.bus.generation}; nothing was changed" in again
+    database = await open_database(site.url, exclusive=False)
+    await database.belong_to(site.bus.generation)
+    with pytest.raises(StoreConflict):
+        await database.commit(tenure, Commit(upto=1))
+    await database.close()
+
+
+async def test_a_database_is_given_back_to_the_internal_bus(site: Site) -> None:
+    database = await open_database(site.url, exclusive=False)
+    await database.belong_to(site.bus.generation)
+    await database.close()
+    site.path.write_text(
+        "SessionStoreType: POSTGRES\nRetainedStoreType: POSTGRES\n"
+        f"Postgres: {{Url: '{site.url}'}}\n"
+    )
+    lines = await in_thread(site, "db", "adopt")
+    assert f"belonged to {site.bus.generation}, and now to nobody" in lines[0]
+    assert "nothing was changed" in (await in_thread(site, "db", "adopt"))[0]
+    database = await open_database(site.url)
+    assert await database.log() is None
+    await database.close()
+
+
+async def test_a_database_that_a_broker_runs_on_is_not_adopted(site: Site) -> None:
+    database = await open_database(site.url)
+    with pytest.raises(StoreConflict, match=f"process id {os.getpid()}") as refused:
+        await in_thread(site, "db", "adopt")
+    assert exit_code(refused.value) == ExitCode.STORE_IN_USE
+    await database.close()
+
+
+# -- quarantine ----------------------------------------------------------------------------------
+
+
+async def quarantine(site: Site) -> None:
+    database = await open_database(site.url, exclusive=False)
+    await database.belong_to(site.bus.generation)
+    for partition, record in (
+        (
+            Partition(site.bus.generation, 1),
+            Quarantined(
+                offset=17,
+                time_ms=NOON_MS,
+                reason="not a bus record: \x1b[31m",
+                key=b"plant/1",
+                value=b'{"half": ',
+                headers=(("m", b"\x00\x01"),),
+            ),
+        ),
+        (
+            Partition(f"{site.bus.generation}-sessions", 2),
+            Quarantined(
+                offset=5, time_ms=NOON_MS + 1, reason="no header", key=b"\xff", value=b"\x00abc"
+            ),
+        ),
+    ):
+        commit = Commit(upto=record.offset + 1, quarantined=[record])
+        await commit_once(database, commit, "a", partition=partition)
+    await database.adopt("another")
+    await commit_once(
+        database,
+        Commit(
+            upto=2, quarantined=[Quarantined(offset=1, time_ms=0, reason="r", key=b"", value=b"")]
+        ),
+        "a",
+        partition=Partition("another", 0),
+    )
+    await database.adopt(site.bus.generation)
+    await database.close()
+
+
+async def test_what_is_no_record_is_listed_and_shown(site: Site) -> None:
+    await quarantine(site)
+    assert await in_thread(site, "quarantine", "list") == [
+        "sessions/2:5  2026-01-15T12:00:00.001Z  5 bytes  no header",
+        "1:17  2026-01-15T12:00:00.000Z  16 bytes  not a bus record: \\x1b[31m",
+        "another/0:1  1970-01-01T00:00:00.000Z  0 bytes  r",
+        "3 in quarantine; 0 older ones were dropped to make room",
+    ]
+    (_, count) = await in_thread(site, "quarantine", "list", "--limit", "1")
+    assert count.startswith("3 in quarantine, 1 of them listed;")
+    assert await in_thread(site, "quarantine", "show", "1:17") == [
+        f"log      {site.bus.generation}",
+        "position 1:17",
+        "time     2026-01-15T12:00:00.000Z",
+        "reason   not a bus record: \\x1b[31m",
+        "key      plant/1",
+        "header   m: 00 01",
+        "value    9 bytes",
+        '{"half": ',
+    ]
+    lines = await in_thread(site, "quarantine", "show", "sessions/2:5")
+    assert lines[4:] == ["key      ff", "value    4 bytes", f"00000000  {'00 61 62 63':48} .abc"]
+    assert "log      another" in await in_thread(site, "quarantine", "show", "another/0:1")
+
+
+async def test_a_position_without_anything_is_told(site: Site) -> None:
+    await quarantine(site)
+    with pytest.raises(StartupError, match="nothing is in quarantine of position 1:18") as refused:
+        await in_thread(site, "quarantine", "show", "1:18")
+    assert exit_code(refused.value) == ExitCode.FAILURE
+
+
+@pytest.mark.parametrize("text", ["", "1", "1:x", "1:-2", "a b/1:2", "1:2:3", "\u0661:2"])
+def test_what_is_no_position_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="is not a position"):
+        run("quarantine", "show", text)
