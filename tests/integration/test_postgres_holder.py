@@ -13,6 +13,7 @@ from tests.support.proxy import Proxy
 
 from monstermq_shared.errors import StartupError, StoreConflict, StoreUnavailable
 from monstermq_shared.exit_codes import ExitCode
+from monstermq_shared.positions import Partition
 from monstermq_shared.stores.changes import Commit
 from monstermq_shared.stores.ports import Log
 from monstermq_shared.stores.postgres import database as database_module
@@ -196,7 +197,7 @@ async def test_the_log_is_remembered(postgres_schema: str) -> None:
     database = await open_database(postgres_schema)
     assert await database.log() is None
     await database.begin_boot(Log("one", 7))
-    await commit_once(database, Commit(upto=1), "sessions")
+    await commit_once(database, Commit(upto=1), "sessions", partition=Partition("one", 0))
     assert await database.log() == Log("one", 7)
     await database.close()
     database = await open_database(postgres_schema)

@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.certificates import CertificateAuthority, Identity
 
-from monstermq.cli import Check, Run, Show, check, parse_arguments, summary
-from monstermq.databases import BackUp, Recover, Restore
+from monstermq.cli import Check, Invocation, Run, Show, check, parse_arguments, summary
 from monstermq_shared.config import load_config
 from monstermq_shared.errors import ConfigError, StartupError
 from monstermq_shared.exit_codes import ExitCode
@@ -132,8 +131,26 @@ def test_a_wrong_command_line_is_refused_with_the_nearest_right_one(
 
 
 ARGUMENTS = st.sampled_from(
-    ["-config", "--log", "-cluster", "db", "backup", "restore", "recover", "INFO", "--", "-", "="]
-    + ["adopt", "status", "quarantine", "list", "show", "--limit", "1:2"]
+    [
+        "-config",
+        "--log",
+        "-cluster",
+        "db",
+        "backup",
+        "restore",
+        "recover",
+        "INFO",
+        "--",
+        "-",
+        "=",
+        "adopt",
+        "status",
+        "quarantine",
+        "list",
+        "show",
+        "--limit",
+        "1:2",
+    ]
 )
 
 
@@ -145,7 +162,7 @@ def test_any_command_line_is_understood_or_refused_with_a_config_error(
         invocation = parse_arguments(arguments)
     except ConfigError:
         return
-    assert isinstance(invocation, Run | Check | BackUp | Restore | Recover | Show)
+    assert isinstance(invocation, Invocation)
 
 
 # --check
