@@ -243,6 +243,8 @@ class Projector:
             for number, marks in self.following.reflected().items()
             if marks
         }
+        if not offsets:
+            return
         # Nothing depends on it.
         with contextlib.suppress(KafkaError, TimeoutError):
             await self._app.reading.commit_for_tools(offsets)

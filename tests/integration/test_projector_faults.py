@@ -1,0 +1,319 @@
+"""Projectors that are killed, paused, joined, overtaken: nothing is missing, nothing is twice."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from time import time_ns
+
+import pytest
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from tests.support.kafka import KafkaServer
+from tests.support.postgres import PostgresServer
+from tests.support.projectors import PATIENCE_S, ProjectorProcess, Setting, Writer, until
+
+from monstermq_shared.bus.control import encode_facts
+from monstermq_shared.bus.header import CONTROL_HEADER, HEADER, Kind, pack_header
+from monstermq_shared.exit_codes import ExitCode
+from monstermq_shared.records import CONTROL_TOPIC, ControlRecord, encode_record
+
+pytestmark = pytest.mark.integration
+
+ROUNDS = 3
+
+
+@pytest.fixture
+def setting(tmp_path: Path, kafka_server: KafkaServer, postgres_database: str) -> Setting:
+    return Setting(tmp_path, kafka_server.address(), postgres_database)
+
+
+@pytest.fixture
+def two(setting: Setting) -> Iterator[list[ProjectorProcess]]:
+    """Two projectors, to be started."""
+    both = [ProjectorProcess(setting, f"projector-{number}") for number in (1, 2)]
+    yield both
+    for each in both:
+        each.close()
+
+
+class Load:
+    """Publishes without a pause until it is told to stop."""
+
+    def __init__(self, writer: Writer) -> None:
+        self.writer = writer
+        self.stopping = False
+
+    async def run(self) -> None:
+        number = 0
+        while not self.stopping:
+            payloads = [b"%d" % at for at in range(number, number + 20)]
+            await self.writer.publish(f"load/{number // 20 % 16}", *payloads)
+            number += 20
+
+
+@asynccontextmanager
+async def loading(writer: Writer) -> AsyncIterator[Load]:
+    load = Load(writer)
+    task = asyncio.create_task(load.run())
+    try:
+        yield load
+    finally:
+        load.stopping = True
+        await task
+
+
+async def complete(setting: Setting, writer: Writer, *projectors: ProjectorProcess) -> None:
+    """Wait until as much is there as was sent, and check that it is the same."""
+    count = len(writer.expected())
+
+    async def enough() -> bool:
+        return (await setting.rows("SELECT count(*) FROM garchive"))[0][0] >= count
+
+    await until(enough, *projectors)
+    assert await setting.archived() == writer.expected()
+    last = dict(await setting.rows("SELECT topic, payload_blob FROM glastval"))
+    assert last == {topic: payloads[-1] for topic, payloads in writer.sent.items()}
+
+
+async def grows(setting: Setting, *projectors: ProjectorProcess) -> None:
+    """Wait until more is archived than now."""
+    before = (await setting.rows("SELECT count(*) FROM garchive"))[0][0]
+
+    async def more() -> bool:
+        return (await setting.rows("SELECT count(*) FROM garchive"))[0][0] > before
+
+    await until(more, *projectors)
+
+
+async def test_a_worker_that_is_killed_again_and_again_loses_nothing(
+    setting: Setting, two: list[ProjectorProcess]
+) -> None:
+    projector = two[0]
+    await projector.start()
+    async with setting.bus() as writer:
+        async with loading(writer):
+            for _ in range(ROUNDS):
+                await grows(setting, projector)
+                await projector.kill()
+                projector.launch()
+        await complete(setting, writer, projector)
+    assert await projector.stop() == ExitCode.OK
+
+
+async def test_two_workers_share_the_partitions_and_one_takes_over(
+    setting: Setting, two: list[ProjectorProcess]
+) -> None:
+    first, second = two
+    await first.start()
+    async with setting.bus() as writer:
+        async with loading(writer):
+            await grows(setting, first)
+            await second.start()
+            name = 'monstermq_partitions{phase="following"}'
+
+            async def shared() -> bool:
+                return [await each.metric(name) for each in two] == [2.0, 2.0]
+
+            await until(shared, *two)
+            await grows(setting, *two)
+            await first.kill()
+
+            async def taken_over() -> bool:
+                return await second.metric(name) == 4.0
+
+            await until(taken_over, *two)
+            await grows(setting, *two)
+            await first.start()
+            await until(shared, *two)
+        await complete(setting, writer, *two)
+
+
+async def test_a_worker_paused_beyond_its_session_commits_nothing_late(
+    setting: Setting, two: list[ProjectorProcess]
+) -> None:
+    first, second = two
+    await first.start()
+    async with setting.bus() as writer:
+        async with loading(writer):
+            await grows(setting, first)
+            first.signal(signal.SIGSTOP)
+            await second.start()
+            name = 'monstermq_partitions{phase="following"}'
+
+            async def taken_over() -> bool:
+                return await second.metric(name) == 4.0
+
+            await until(taken_over, second)
+            await grows(setting, second)
+            first.signal(signal.SIGCONT)
+
+            async def shared() -> bool:
+                return [await each.metric(name) for each in two] == [2.0, 2.0]
+
+            await until(shared, *two)
+            await grows(setting, *two)
+        await complete(setting, writer, *two)
+
+
+async def test_a_database_that_goes_and_comes_back_is_told_and_loses_nothing(
+    tmp_path: Path, kafka_server: KafkaServer, own_postgres: PostgresServer
+) -> None:
+    url = own_postgres.url(own_postgres.create_database())
+    setting = Setting(tmp_path, kafka_server.address(), url)
+    projector = ProjectorProcess(setting)
+    try:
+        await projector.start()
+        async with setting.bus() as writer:
+            async with loading(writer):
+                await grows(setting, projector)
+                own_postgres.stop("immediate")
+
+                async def told() -> bool:
+                    reasons = await projector.reasons()
+                    return any("POSTGRES: commits fail" in each for each in reasons)
+
+                await until(told, projector)
+                own_postgres.start()
+                await until(projector.is_ready, projector)
+                await grows(setting, projector)
+            await complete(setting, writer, projector)
+        assert await projector.stop() == ExitCode.OK
+    finally:
+        projector.close()
+
+
+async def test_what_is_no_record_is_put_aside_and_nothing_else_suffers(
+    setting: Setting, two: list[ProjectorProcess]
+) -> None:
+    projector = two[0]
+    await projector.start()
+    header = (HEADER, pack_header(Kind.MESSAGE, 0, False, False, b"stranger", 0))
+    async with setting.bus() as writer:
+        await writer.publish("a", b"before")
+        await send(setting, b"k", b"garbage", [])
+        await send(setting, b"a", b'{"topic":"a","payl', [header])
+        await writer.publish("a", b"after")
+        await complete(setting, writer, projector)
+
+        async def counted() -> bool:
+            return await projector.metric("monstermq_records_quarantined_total") == 2
+
+        await until(counted, projector)
+    rows = await setting.rows("SELECT reason FROM quarantine ORDER BY reason")
+    assert len(rows) == 2
+    assert await projector.is_ready()
+
+
+async def test_a_control_record_of_a_later_release_stops_its_partition_alone(
+    setting: Setting, two: list[ProjectorProcess]
+) -> None:
+    projector = two[0]
+    await projector.start()
+    now_ms = time_ns() // 1_000_000
+    text = encode_facts([]).replace('"v":1', '"v":2').encode()
+    value = encode_record(ControlRecord(CONTROL_TOPIC, text, now_ms, 0))
+    header = pack_header(Kind.CONTROL, 0, False, False, b"later---", 0)
+    headers = [(HEADER, header), (CONTROL_HEADER, b"")]
+    async with setting.bus() as writer:
+        await send(setting, CONTROL_TOPIC.encode(), value, headers, partition=0, time_ms=now_ms)
+        topics = {writer.bus.messages.partition_of(f"t/{at}"): f"t/{at}" for at in range(64)}
+        for topic in topics.values():
+            await writer.publish(topic, b"x")
+
+        async def stopped() -> bool:
+            reasons = await projector.reasons()
+            return any("is stopped at position 0:" in each for each in reasons)
+
+        await until(stopped, projector)
+        assert "control text of version 2" in projector.log
+
+        async def others() -> bool:
+            rows = await setting.rows("SELECT topic FROM garchive")
+            return {topic for (topic,) in rows} == {topics[at] for at in topics if at}
+
+        await until(others, projector)
+
+
+async def send(
+    setting: Setting,
+    key: bytes,
+    value: bytes,
+    headers: list[tuple[str, bytes]],
+    *,
+    partition: int | None = None,
+    time_ms: int | None = None,
+) -> None:
+    """Append something that our writer would not."""
+    producer = AIOKafkaProducer(bootstrap_servers=setting.config.kafka.servers)
+    await producer.start()
+    try:
+        await producer.send_and_wait(
+            setting.topic,
+            value,
+            key=key,
+            headers=headers,
+            partition=partition,
+            timestamp_ms=time_ms,
+        )
+    finally:
+        await producer.stop()
+
+
+async def test_retention_that_overtakes_a_stopped_worker_is_counted_and_named(
+    setting: Setting, two: list[ProjectorProcess]
+) -> None:
+    projector = two[0]
+    await projector.start()
+    async with setting.bus() as writer:
+        number = writer.bus.messages.partition_of("a")
+        await writer.publish("a", b"0")
+        await complete(setting, writer, projector)
+        await projector.stop()
+        await writer.publish("a", b"1", b"2")
+        end = (await writer.bus.messages.end_positions())[number]
+        await delete_records(setting, number, end)
+        await writer.publish("a", b"3")
+        await projector.start()
+        writer.sent["a"] = [b"0", b"3"]
+        await complete(setting, writer, projector)
+    assert await projector.metric("monstermq_log_gaps_total") == 1
+    assert await projector.metric("monstermq_log_records_missed_total") == 2
+    assert f"retention has overtaken partition {number}: at most 2 records" in projector.log
+    assert "missing in retained, GLastval, GArchive" in projector.log
+
+
+async def delete_records(setting: Setting, partition: int, before: int) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=setting.config.kafka.servers)
+    await admin.start()
+    try:
+        place = TopicPartition(setting.topic, partition)
+        await admin.delete_records({place: RecordsToDelete(before_offset=before)})
+    finally:
+        await admin.close()
+
+
+async def test_a_topic_that_was_made_again_is_refused(
+    setting: Setting, two: list[ProjectorProcess]
+) -> None:
+    projector = two[0]
+    await projector.start()
+    async with setting.bus() as writer:
+        for number in range(20):
+            await writer.publish(f"t/{number}", b"x")
+        await complete(setting, writer, projector)
+    await projector.stop()
+    admin = AIOKafkaAdminClient(bootstrap_servers=setting.config.kafka.servers)
+    await admin.start()
+    try:
+        await admin.delete_topics([setting.topic])
+    finally:
+        await admin.close()
+    async with asyncio.timeout(PATIENCE_S):
+        async with setting.bus():
+            projector.launch()
+            assert await projector.wait() == ExitCode.STORE_OF_ANOTHER_LOG
+    assert "The topic was deleted and made again" in projector.log
+    assert "Kafka.Bus.Topic" in projector.log
+    assert len(await setting.archived()) == 20
