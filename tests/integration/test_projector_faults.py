@@ -64,12 +64,17 @@ async def loading(writer: Writer) -> AsyncIterator[Load]:
         await task
 
 
+async def archived(setting: Setting) -> int:
+    ((count,),) = await setting.rows("SELECT count(*) FROM garchive")
+    return int(count)
+
+
 async def complete(setting: Setting, writer: Writer, *projectors: ProjectorProcess) -> None:
     """Wait until as much is there as was sent, and check that it is the same."""
     count = len(writer.expected())
 
     async def enough() -> bool:
-        return (await setting.rows("SELECT count(*) FROM garchive"))[0][0] >= count
+        return await archived(setting) >= count
 
     await until(enough, *projectors)
     assert await setting.archived() == writer.expected()
@@ -79,10 +84,10 @@ async def complete(setting: Setting, writer: Writer, *projectors: ProjectorProce
 
 async def grows(setting: Setting, *projectors: ProjectorProcess) -> None:
     """Wait until more is archived than now."""
-    before = (await setting.rows("SELECT count(*) FROM garchive"))[0][0]
+    before = await archived(setting)
 
     async def more() -> bool:
-        return (await setting.rows("SELECT count(*) FROM garchive"))[0][0] > before
+        return await archived(setting) > before
 
     await until(more, *projectors)
 

@@ -9,7 +9,7 @@ from faust.types import StreamT
 from yarl import URL
 
 from monstermq_projector.chunks import Chunk, ChunkScheduler, ChunkSchema, ChunkTarget
-from monstermq_projector.transport import ChunkConsumer, ChunkTransport
+from monstermq_projector.transport import ChunkConsumer, ChunkTransport, faust_log
 
 STREAM_CHUNKS_MAX = 16
 """Chunks that wait between the fetcher and the agent; beyond that a partition is not fetched."""
@@ -32,6 +32,7 @@ class ChunkApp(faust.App):
     """
 
     BootStrategy = ChunkBootStrategy
+    logger = faust_log
 
     def __init__(
         self,

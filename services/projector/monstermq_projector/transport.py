@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, cast
 
 import aiokafka
+import uvloop
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from faust.transport.drivers.aiokafka import (
     AIOKafkaConsumerThread,
@@ -24,11 +25,14 @@ from faust.types.tuples import ConsumerMessage
 
 from monstermq_projector.chunks import ChunkSettings, ChunkTarget, message_of
 
-logger = logging.getLogger(__name__)
+faust_log = logging.getLogger("faust.monstermq")
+"""Where Faust's own services write; kept at warnings, as libraries are."""
 
 
 class ChunkConsumerThread(AIOKafkaConsumerThread):
     """Makes the aiokafka consumer, with the arguments of the application."""
+
+    logger = faust_log
 
     def _create_worker_consumer(self, transport: Transport) -> aiokafka.AIOKafkaConsumer:
         arguments = cast("ChunkSettings", self.app).consumer_arguments
@@ -54,12 +58,16 @@ class ChunkConsumerThread(AIOKafkaConsumerThread):
 class ChunkConsumer(Consumer):
     """A consumer of one topic whose messages are chunks, and whose positions are the database's."""
 
+    logger = faust_log
+
     @property
     def _target(self) -> ChunkTarget:
         return cast("ChunkSettings", self.app).target
 
     def _new_consumer_thread(self) -> ChunkConsumerThread:
-        return ChunkConsumerThread(self, loop=self.loop, beacon=self.beacon)
+        return ChunkConsumerThread(
+            self, loop=self.loop, beacon=self.beacon, thread_loop=uvloop.new_event_loop()
+        )
 
     def _to_message(self, tp: TP, record: list[Any]) -> ConsumerMessage:
         return message_of(tp, record, self.app.consumer_generation_id)
