@@ -7,7 +7,7 @@ import pytest
 from tests.integration.archive_scene import ArchiveScene
 from tests.integration.observing import Neighbours, until_metric
 from tests.support.broker import LOOPBACK, RunningBroker, free_ports
-from tests.support.kafka import KafkaServer
+from tests.support.kafka import KafkaCluster, KafkaServer
 from tests.support.load import Cast
 
 from monstermq_shared.exit_codes import ExitCode
@@ -132,3 +132,19 @@ async def test_no_start_without_kafka(broker: RunningBroker, cast: Cast) -> None
     status, said = broker.run_to_end(scene.config)
     assert status == ExitCode.STORE_UNREACHABLE
     assert f"Kafka.Servers: Kafka at {LOOPBACK}:{port} cannot be reached" in said
+
+
+async def test_a_cluster_loses_the_leader_under_load(
+    broker: RunningBroker, cast: Cast, kafka_cluster: KafkaCluster
+) -> None:
+    archive = {"Partitions": 3, "Replication": 3}
+    kafka = {"Servers": kafka_cluster.address(), "Archive": archive}
+    scene = ArchiveScene(broker, cast, kafka_cluster.address(), Kafka=kafka)
+    await scene.begin()
+    for server in kafka_cluster.servers[:2]:
+        await scene.some_load(500)
+        await asyncio.to_thread(server.kill)
+        await scene.some_load(500)
+        await asyncio.to_thread(server.start)
+        await scene.over()
+    assert await scene.finish() == 0
