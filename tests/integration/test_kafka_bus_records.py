@@ -197,6 +197,28 @@ async def test_producer_settings_change_nothing_of_what_is_read(
             assert run_payloads(await read(reader, 50)) == wanted
 
 
+async def test_a_batch_has_no_more_records_than_are_asked_for(
+    kafka_server: KafkaServer, kafka_topic: str
+) -> None:
+    settings = bus_settings(
+        kafka_server.address(), kafka_topic, consumer_config={"max.poll.records": 7}
+    )
+    wanted = [b"%d" % number for number in range(50)]
+    async with opened(settings) as bus:
+        log, told = bus.messages, Told(bus.messages)
+        async with aclosing(log.read(await log.end_positions())) as reader:
+            log.append_run(0, b"a", a_run("a", *wanted), "c", now_ms(), None)
+            log.append_run(0, b"a", a_run("a", b"last"), "c", now_ms(), "last")
+            log.flush()
+            await told.until(1)
+            read: list[bytes] = []
+            while len(read) < 51:
+                entries = (await next_batch(reader)).entries
+                assert len(entries) <= 7
+                read += payloads(entries)
+    assert read == [*wanted, b"last"]
+
+
 async def test_a_record_of_ten_megabytes_passes_among_small_ones(
     each_kafka: KafkaServer, kafka_topic: str
 ) -> None:
@@ -329,7 +351,7 @@ async def test_a_topic_that_is_deleted_ends_its_readers(
     own_kafka: KafkaServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reader_module, "MISSING_S", 0.5)
-    monkeypatch.setattr(reader_module, "POLL_MS", 200)
+    monkeypatch.setattr(reader_module, "POLL_S", 0.2)
     async with opened(bus_settings(own_kafka.address(), "monster")) as bus:
         log = bus.messages
         async with aclosing(log.read(await log.end_positions())) as reader:
@@ -343,7 +365,7 @@ async def test_a_topic_that_was_made_again_is_not_read_on(
     own_kafka: KafkaServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It has other partitions, or its end is below where we were."""
-    monkeypatch.setattr(reader_module, "POLL_MS", 200)
+    monkeypatch.setattr(reader_module, "POLL_S", 0.2)
     for partitions in (5, 3):
         topic = f"monster{partitions}"
         async with opened(bus_settings(own_kafka.address(), topic)) as bus:

@@ -1,29 +1,96 @@
-"""Starting and stopping aiokafka's consumers so that no connection is left behind."""
+"""aiokafka's consumer, for readers that want records and nothing around them."""
 
 import asyncio
 from contextlib import suppress
 
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.consumer.fetcher import FetchResult
+from aiokafka.errors import ConsumerStoppedError, CorruptRecordException
 
+from monstermq_shared.bus.kafka.entries import KafkaRecord
 from monstermq_shared.kafka.errors import CLIENT_ERRORS
 
 
-async def start(consumer: AIOKafkaConsumer) -> None:
-    """Start a consumer, or stop it.
+class RecordConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has no types
+    """A consumer without a group that hands out records as they were parsed.
 
-    Raises:
-        KafkaError, OSError, TimeoutError: It could not be started.
+    ``getmany`` makes an object with a dictionary and two tuples of each record, which is most of
+    what reading costs and half of what the garbage collector has to look at. ``fetch`` does the
+    same without them; what it uses of aiokafka is private, and ``tests/contract`` holds it.
     """
-    try:
-        await consumer.start()
-    except BaseException:
-        await stop(consumer)
-        raise
 
+    async def begin(self) -> None:
+        """Start, or be stopped.
 
-async def stop(consumer: AIOKafkaConsumer) -> None:
-    """Stop a consumer, started or not."""
-    # It cancels a task of its own and waits for it, which fails if that has not begun yet.
-    await asyncio.sleep(0)
-    with suppress(*CLIENT_ERRORS):
-        await consumer.stop()
+        Raises:
+            KafkaError, OSError, TimeoutError: It could not be started.
+        """
+        try:
+            await self.start()
+        except BaseException:
+            await self.end()
+            raise
+
+    async def end(self) -> None:
+        """Stop, started or not."""
+        # It cancels a task of its own and waits for it, which fails if that has not begun yet.
+        await asyncio.sleep(0)
+        with suppress(*CLIENT_ERRORS):
+            await self.stop()
+
+    async def fetch(self, timeout_s: float) -> dict[int, list[KafkaRecord]]:
+        """Return all that has come, by partition; nothing if nothing came in time.
+
+        The next request is made only when all of it has been taken, so it is taken at once.
+
+        Raises:
+            ConsumerStoppedError: It was stopped.
+            KafkaError: A partition cannot be read; what else there is comes first.
+        """
+        if self._closed:
+            raise ConsumerStoppedError
+        fetched = self._taken()
+        if not fetched:
+            waiter = self._fetcher._create_fetch_waiter()  # noqa: SLF001 - see the class
+            await asyncio.wait([waiter], timeout=timeout_s)
+            if self._closed:
+                raise ConsumerStoppedError
+            if not waiter.done():
+                waiter.cancel()
+                return {}
+            fetched = self._taken()
+        return fetched
+
+    def _taken(self) -> dict[int, list[KafkaRecord]]:
+        fetcher = self._fetcher
+        taken: dict[int, list[KafkaRecord]] = {}
+        for at, result in [*fetcher._records.items()]:  # noqa: SLF001 - see the class
+            is_error = type(result) is not FetchResult
+            if is_error and taken:
+                break
+            del fetcher._records[at]  # noqa: SLF001 - see the class
+            fetcher._notify(fetcher._wait_consume_future)  # noqa: SLF001 - see the class
+            if is_error:
+                result.check_raise()
+            elif records := self._records_of(at, result):
+                taken[at.partition] = records
+        return taken
+
+    def _records_of(self, at: TopicPartition, result: FetchResult) -> list[KafkaRecord]:
+        if not result.check_assignment(at):
+            return []
+        partition = result._partition_records  # noqa: SLF001 - see the class
+        batches, upto = partition._records, partition.next_fetch_offset  # noqa: SLF001 - see above
+        records: list[KafkaRecord] = []
+        while batches.has_next():
+            batch = batches.next_batch()
+            if self._check_crcs and not batch.validate_crc():
+                raise CorruptRecordException(f"{at}: a batch does not have its checksum")
+            if not batch.is_control_batch:
+                # A fetch brings whole batches, also if it asked for the middle of one.
+                first = batch.base_offset
+                records += batch if first >= upto else (r for r in batch if r.offset >= upto)
+            upto = batch.next_offset
+        partition.next_fetch_offset = upto
+        result._update_position()  # noqa: SLF001 - see the class
+        return records

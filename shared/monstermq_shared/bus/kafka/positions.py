@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 
-from monstermq_shared.bus.kafka import consuming
+from monstermq_shared.bus.kafka.consuming import RecordConsumer
 from monstermq_shared.errors import BusUnavailable
 from monstermq_shared.kafka.errors import CLIENT_ERRORS, meaning_of
 from monstermq_shared.kafka.settings import KafkaSettings
@@ -26,7 +26,7 @@ class Positions:
     def __init__(self, topic: str, partitions: int, settings: KafkaSettings) -> None:
         self._partitions = [TopicPartition(topic, number) for number in range(partitions)]
         self._settings = settings
-        self._consumer: AIOKafkaConsumer | None = None
+        self._consumer: RecordConsumer | None = None
         self._asking = asyncio.Lock()
 
     async def firsts(self) -> Mapping[int, int]:
@@ -61,7 +61,7 @@ class Positions:
         return await self._ask(ask)
 
     async def _ask(
-        self, question: Callable[[AIOKafkaConsumer], Awaitable[Mapping[TopicPartition, int]]]
+        self, question: Callable[[RecordConsumer], Awaitable[Mapping[TopicPartition, int]]]
     ) -> Mapping[int, int]:
         try:
             async with self._asking, asyncio.timeout(ANSWER_S):
@@ -70,14 +70,14 @@ class Positions:
             raise BusUnavailable(f"Kafka does not tell its positions: {meaning_of(exc)}") from exc
         return {at.partition: offset for at, offset in answer.items()}
 
-    async def _connected(self) -> AIOKafkaConsumer:
+    async def _connected(self) -> RecordConsumer:
         if self._consumer is None:
-            consumer = AIOKafkaConsumer(**self._settings.consumer_options())
-            await consuming.start(consumer)
+            consumer = RecordConsumer(**self._settings.consumer_options())
+            await consumer.begin()
             self._consumer = consumer
         return self._consumer
 
     async def close(self) -> None:
         """Close the connection."""
         if self._consumer is not None:
-            await consuming.stop(self._consumer)
+            await self._consumer.end()

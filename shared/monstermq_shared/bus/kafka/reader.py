@@ -10,10 +10,10 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Protocol, Self
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import ConsumerStoppedError, OffsetOutOfRangeError
 
-from monstermq_shared.bus.kafka import consuming
+from monstermq_shared.bus.kafka.consuming import RecordConsumer
 from monstermq_shared.bus.kafka.entries import KafkaRecord, entries_of, new_entries
 from monstermq_shared.bus.ports import RecordBatch
 from monstermq_shared.bus.runs import Runs
@@ -26,7 +26,7 @@ from monstermq_shared.retries import pause
 
 logger = logging.getLogger(__name__)
 
-POLL_MS = 1_000
+POLL_S = 1.0
 """How long a fetch may take that finds nothing; then it is looked whether the topic is there."""
 
 MISSING_S = 15.0
@@ -76,7 +76,8 @@ class KafkaReader:
             partition: known[partition].copy() if partition in known else Runs(log.lateness_ms)
             for partition in positions
         }
-        self._consumer: AIOKafkaConsumer | None = None
+        self._batch_max: int = settings.consumer_options().get("max_poll_records", 0)
+        self._consumer: RecordConsumer | None = None
         # What one fetch has brought: aiokafka fetches again only when all of it has been taken.
         self._fetched: deque[tuple[int, Sequence[KafkaRecord]]] = deque()
         self._gap: tuple[int, int, int, int | None] | None = None
@@ -124,7 +125,7 @@ class KafkaReader:
         """Bring what there is, or nothing after a while, or find out why there is nothing."""
         try:
             consumer = await self._connected()
-            fetched = await consumer.getmany(timeout_ms=POLL_MS)
+            fetched = await consumer.fetch(POLL_S)
         except OffsetOutOfRangeError as exc:
             await self._out_of_range(exc)
         except ConsumerStoppedError:
@@ -133,22 +134,27 @@ class KafkaReader:
             await self._failed(exc)
         else:
             self._trouble = False
-            for at, records in fetched.items():
-                self._fetched.append((at.partition, records))
+            for partition, records in fetched.items():
+                self._keep(partition, records)
             if not fetched:
                 await self._look_for_topic(consumer)
 
-    async def _connected(self) -> AIOKafkaConsumer:
+    def _keep(self, partition: int, records: list[KafkaRecord]) -> None:
+        size = self._batch_max or len(records)
+        for first in range(0, len(records), size):
+            self._fetched.append((partition, records[first : first + size]))
+
+    async def _connected(self) -> RecordConsumer:
         if self._consumer is None:
-            consumer = AIOKafkaConsumer(
+            consumer = RecordConsumer(
                 **self._settings.consumer_options(),
                 group_id=None,
                 enable_auto_commit=False,
                 auto_offset_reset="none",
             )
-            await consuming.start(consumer)
+            await consumer.begin()
             if not self.is_open:  # closed while it was starting
-                await consuming.stop(consumer)
+                await consumer.end()
                 raise ConsumerStoppedError
             at = {TopicPartition(self._log.topic, p): o for p, o in self.positions.items()}
             consumer.assign(list(at))
@@ -180,7 +186,7 @@ class KafkaReader:
             # A replica that is behind the one we read from before.
             await pause(0)
 
-    async def _look_for_topic(self, consumer: AIOKafkaConsumer) -> None:
+    async def _look_for_topic(self, consumer: RecordConsumer) -> None:
         """Notice that the topic is not there any more, or is another one.
 
         Raises:
@@ -222,7 +228,7 @@ class KafkaReader:
     async def _disconnect(self) -> None:
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            await consuming.stop(consumer)
+            await consumer.end()
 
     async def aclose(self) -> None:
         """See ``LogReader.aclose``."""

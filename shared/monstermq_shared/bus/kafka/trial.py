@@ -2,14 +2,13 @@
 
 import asyncio
 import os
-from collections.abc import Mapping
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import InvalidTimestampError
 
 from monstermq_shared.bus.control import encode_facts
 from monstermq_shared.bus.header import CONTROL_HEADER, HEADER, RUN_SIZE, Kind, pack_header
-from monstermq_shared.bus.kafka import consuming
+from monstermq_shared.bus.kafka.consuming import RecordConsumer
 from monstermq_shared.bus.kafka.producing import stop
 from monstermq_shared.bus.kafka.topics import sessions_topic
 from monstermq_shared.errors import StartupError
@@ -71,7 +70,7 @@ async def _write(settings: KafkaSettings, topic: str, record: ControlRecord) -> 
 
 
 async def _read(settings: KafkaSettings, partition: TopicPartition, offset: int) -> None:
-    consumer = AIOKafkaConsumer(
+    consumer = RecordConsumer(
         **settings.consumer_options(), enable_auto_commit=False, auto_offset_reset="none"
     )
     try:
@@ -79,13 +78,12 @@ async def _read(settings: KafkaSettings, partition: TopicPartition, offset: int)
             await consumer.start()
             consumer.assign([partition])
             consumer.seek(partition, max(offset, 0))
-            found: Mapping[TopicPartition, object] = {}
-            while not found:
-                found = await consumer.getmany(timeout_ms=1000)
+            while not await consumer.fetch(1.0):
+                pass
     except CLIENT_ERRORS as exc:
         raise _refused(f"reading the topic {partition.topic}", exc, settings) from exc
     finally:
-        await consuming.stop(consumer)
+        await consumer.end()
 
 
 def _refused(what: str, exc: BaseException, settings: KafkaSettings) -> StartupError:
