@@ -54,7 +54,7 @@ class Positions:
             BusUnavailable: Kafka does not answer.
         """
 
-        async def ask(consumer: AIOKafkaConsumer) -> Mapping[TopicPartition, int]:
+        async def ask(consumer: RecordConsumer) -> Mapping[TopicPartition, int]:
             found = await consumer.offsets_for_times(dict.fromkeys(self._partitions, time_ms))
             return {at: stamp.offset for at, stamp in found.items() if stamp is not None}
 
