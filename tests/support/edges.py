@@ -225,12 +225,12 @@ class Edge:
         self.engine = DistributedEngine(
             self.messages,
             self.facts,
-            begin,
             using,
             self.counters,
             system_values=lambda _: [*self.system_values.items()],
             budget=self.budget,
         )
+        self.engine.begin(begin)
         self._read = {"messages": dict(begin.messages), "sessions": dict(begin.sessions)}
         self._runs = {
             "messages": [Runs(LATENESS_MS) for _ in bus.messages.entries],
@@ -283,7 +283,7 @@ class Edge:
         while True:
             while self.engine.work():
                 pass
-            if not self.engine.stalls.wants_ends():
+            if not self.engine.stalls.asks_ends():
                 return
             self.engine.ends(self.bus.messages.ends(), self.bus.sessions.ends())
 

@@ -9,6 +9,7 @@ import socket
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
+from importlib import import_module
 
 from monstermq_edge import settings
 from monstermq_edge.engines.local.host import LocalHost
@@ -86,8 +87,26 @@ class Broker:
         self._reloading = Repeated(self._reload, partial(self._faults.contained, "a reload"))
         self._background: list[asyncio.Task[None]] = []
         self._unready: str | None = "the broker is starting"
-        self.host: Host = LocalHost(
-            config,
+        self.host: Host = self._host()
+        # What is to be ended, in the opposite order of its start.
+        self._ending = contextlib.AsyncExitStack()
+
+    def _host(self) -> Host:
+        """Return the host of the bus that is configured."""
+        if self._config.kafka.bus.enabled:
+            # Its client is not needed, and may not be installed, where the bus is internal.
+            kafka = import_module("monstermq_edge.engines.kafka.host")
+            host: Host = kafka.KafkaHost(
+                self._config,
+                clock=self._clock,
+                counters=self.counters,
+                budget=self._budget,
+                system_values=self._system_values,
+                fail=self._fail,
+            )
+            return host
+        return LocalHost(
+            self._config,
             clock=self._clock,
             history=self._history,
             counters=self.counters,
@@ -96,8 +115,6 @@ class Broker:
             system_values=self._system_values,
             fail=self._fail,
         )
-        # What is to be ended, in the opposite order of its start.
-        self._ending = contextlib.AsyncExitStack()
 
     async def start(self) -> None:
         """Open the database, restore the sessions, listen.
@@ -142,6 +159,7 @@ class Broker:
         self.host.start(self.hub.touch)
         ending.push_async_callback(self._end_background)
         self._start_background()
+        await self.host.live()
         ending.push_async_callback(self._listeners.close)
         await self._listeners.open()
 

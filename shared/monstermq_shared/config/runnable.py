@@ -39,10 +39,6 @@ def _blocking(loaded: LoadedConfig) -> list[str]:
         for key, store in stores_of(loaded.config)
         if store not in _RUNNABLE_STORES
     ]
-    if loaded.config.kafka.bus.enabled:
-        problems.append(
-            "Kafka.Bus.Enabled: the Kafka bus is not available in this release; set it to false"
-        )
     if loaded.cluster:
         problems.append("-cluster is not available in this release; start a single broker")
     return problems

@@ -8,7 +8,7 @@ from tests.support.engine import subscribe_to
 from tests.support.local_bus import WALL_MS
 from tests.support.two_databases import PATIENCE_S, TwoDatabases, connect, publish
 
-from monstermq_edge.engines.local import pages
+from monstermq_edge.engines import lane
 from monstermq_edge.engines.local.host import LocalHost
 from monstermq_shared import retries
 from monstermq_shared.close_reasons import CloseReason
@@ -105,7 +105,7 @@ async def test_what_clients_that_came_and_went_were_to_read_is_dropped(
     publish(host, connect(host, "p")[0], "r/1", retain=True)
     retained = Retained(two, monkeypatch)
     retained.away = True
-    for number in range(pages.READERS):
+    for number in range(lane.READERS):
         subscribe(host, f"stays {number}")
     await retained.asked_again(4)
     for number in range(50):

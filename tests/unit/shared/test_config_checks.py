@@ -214,12 +214,6 @@ def test_what_this_release_cannot_run_loads_and_is_refused_at_start(text: str, k
         check_runnable(loaded)
 
 
-def test_the_kafka_bus_loads_and_is_refused_at_start() -> None:
-    loaded = load(POSTGRES + "Kafka: {Servers: k, Bus: {Enabled: true}}\n")
-    (message,) = unsupported(loaded)
-    assert message.startswith("Kafka.Bus.Enabled: the Kafka bus is not available in this release")
-
-
 def test_a_cluster_is_refused_at_start() -> None:
     loaded = load(POSTGRES, cluster=True)
     assert any(message.startswith("-cluster") for message in unsupported(loaded))

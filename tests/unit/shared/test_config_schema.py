@@ -173,10 +173,8 @@ def refusal(path: Path) -> list[str]:
 
 
 REFUSED = {
-    "config-kafka-bus.yaml": ["Kafka.Bus.Enabled: the Kafka bus is not available"],
     "original/config.yaml": ["TCPS and WSS: a TLS port needs a certificate"],
     "original/config-hazelcast.yaml": ["RetainedStoreType: HAZELCAST is not available"],
-    "original/config-kafka-bus.yaml": ["Kafka.Bus.Enabled: the Kafka bus is not available"],
 }
 
 

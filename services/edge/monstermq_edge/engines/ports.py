@@ -123,6 +123,14 @@ class Host(Protocol):
         """
         ...
 
+    async def live(self) -> None:
+        """Return when clients may be let in: after ``start``.
+
+        Raises:
+            MonsterError: That will never be.
+        """
+        ...
+
     def end_turn(self) -> bool:
         """See ``hub.TurnEnd``."""
         ...

@@ -253,6 +253,7 @@ class Connection(Outbox):
                 )
                 return
             client_id = context.new_client_id()
+        self.client_id = client_id
         refused = context.port.refusal(client_id, clean=packet.clean)
         if refused is not None:
             refusal, why = refused
@@ -270,7 +271,6 @@ class Connection(Outbox):
     def _accept(self, packet: Connect, client_id: str, now: float) -> None:
         context = self._context
         self.phase = Phase.CONNECTED
-        self.client_id = client_id
         self.is_bridge = packet.bridge
         keep_alive_s = packet.keep_alive_s
         maximum_s = context.keep_alive_max_s

@@ -5,7 +5,7 @@ Who has a client is decided by the sessions log alone: the newest claim there, w
 """
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 
 from monstermq_shared.bus.control import decode_facts
@@ -80,7 +80,6 @@ class Connections:
 
     Args:
         facts: The sessions log.
-        positions: See above.
         left: Called when a connection has gone, before anything else may ask for it.
         begun: Called when a claim was read back and its connection is there.
         counters: What is counted.
@@ -89,13 +88,12 @@ class Connections:
     def __init__(
         self,
         facts: FactWriter,
-        positions: Mapping[int, int],
         left: Callable[[CleanSession, Link], None],
         begun: Callable[[CleanSession, Link], None],
         counters: Counters,
     ) -> None:
         self.sessions: dict[str, CleanSession] = {}
-        self.positions = dict(positions)
+        self.positions: dict[int, int] = {}
         self.stopped: dict[int, str] = {}
         self.hands_over = False
         self.others: dict[bytes, float] = {}

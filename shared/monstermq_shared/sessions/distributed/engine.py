@@ -58,10 +58,10 @@ class _Room:
 class DistributedEngine(EngineCore[CleanSession]):
     """Sessions and routing of one edge.
 
-    The host's half: ``messages_read`` and ``facts_read`` bring what was read, ``appended``,
-    ``refused`` and ``room`` what became of appends, ``ends`` and ``reflected`` what was asked;
-    ``tick`` brings time, and ``work`` is called once per turn of the event loop. The connection's
-    half is ``sessions.ports.SessionPort``.
+    The host's half: ``begin`` says where reading begins, ``messages_read`` and ``facts_read`` bring
+    what was read, ``appended``, ``refused`` and ``room`` what became of appends, ``ends`` and
+    ``reflected`` what was asked; ``tick`` brings time, and ``work`` is called once per turn of the
+    event loop. The connection's half is ``sessions.ports.SessionPort``.
 
     Attributes:
         settings: What it was told.
@@ -76,11 +76,10 @@ class DistributedEngine(EngineCore[CleanSession]):
         chores: What is left of sessions that have ended.
     """
 
-    def __init__(  # noqa: PLR0913 - built in one place, by the host
+    def __init__(
         self,
         messages: MessageWriter,
         facts: FactWriter,
-        begin: LogBegin,
         settings: DistributedSettings,
         counters: Counters,
         *,
@@ -102,22 +101,22 @@ class DistributedEngine(EngineCore[CleanSession]):
         )
         self.backpressure = Backpressure(settings.hold, counters)
         self.own = OwnRuns(messages.run, messages.partitions)
-        self.overlay = BusOverlay(begin.messages, settings.overlay_size_max, counters)
+        self.overlay = BusOverlay(settings.overlay_size_max, counters)
         self._open_id_limit = OpenIdLimit[CleanSession](settings.open_ids_max)
         self._rooms = [_Room(messages, p) for p in range(messages.partitions)]
         # Reads that are asked for, and those that have to wait for the table.
         self._reads: list[RetainedRead] = []
         self._early: list[RetainedRead] = []
         self._page_max = page_size(settings.hold.pending_max)
-        self._build_reading(begin, system_values)
+        self._build_reading(system_values)
         self.stalls = Stalls(facts.partitions, self._stall)
         self.leases = Leases(facts, settings.lease_s, self.stalls.renewed)
-        self.connections = Connections(facts, begin.sessions, self._left, self._begun, counters)
+        self.connections = Connections(facts, self._left, self._begun, counters)
 
-    def _build_reading(self, begin: LogBegin, system_values: SystemValues) -> None:
-        positions = dict(begin.messages)
+    def _build_reading(self, system_values: SystemValues) -> None:
+        log = BusRetainedLog(self._messages, self.overlay)
         self.retained = RetainedMessages(
-            BusRetainedLog(self._messages, positions, self.overlay),
+            log,
             self._reads.append,
             system_values,
             self._close,
@@ -134,8 +133,6 @@ class DistributedEngine(EngineCore[CleanSession]):
         )
         self.system_watchers = self.subscriptions.watchers
         self.reading = MessageReading(
-            positions,
-            begin.fences,
             run=self._messages.run,
             own=self.own,
             deliverer=Deliverer(self.backpressure, self.budget),
@@ -145,6 +142,13 @@ class DistributedEngine(EngineCore[CleanSession]):
             counters=self.counters,
             budget=self.budget,
         )
+        log.positions = self.reading.positions
+
+    def begin(self, begin: LogBegin) -> None:
+        """Reading begins here. Before that there is no lease, and nobody is served (E1)."""
+        self.overlay.begin(begin.messages)
+        self.reading.begin(begin.messages, begin.fences)
+        self.connections.positions.update(begin.sessions)
 
     # -- coming and going ------------------------------------------------------------------------
 
@@ -364,6 +368,8 @@ class DistributedEngine(EngineCore[CleanSession]):
         """Do what time causes: call it once a second, and more often for short leases."""
         connections = self.connections
         connections.now_s, connections.wall_ms = now_s, wall_ms
+        if not connections.positions:
+            return
         self.leases.tick(now_s, wall_ms)
         for partition in self.leases.missed(now_s):
             self.stalls.missed(partition)
@@ -396,7 +402,7 @@ class DistributedEngine(EngineCore[CleanSession]):
             yield 1
 
     def ends(self, messages: Mapping[int, int], sessions: Mapping[int, int]) -> None:
-        """Bring the ends of both logs, asked after ``stalls.wants_ends``."""
+        """Bring the ends of both logs, asked after ``stalls.asks_ends``."""
         self.stalls.ends(messages, sessions)
 
     def unready(self) -> list[str]:

@@ -53,20 +53,23 @@ class BusOverlay:
         overflows: How often it was over its bound.
 
     Args:
-        begin: Partition -> up to where the table is, where reading begins.
         size_max: The bound.
         counters: Counts what cannot be decoded.
     """
 
-    def __init__(self, begin: Mapping[int, int], size_max: int, counters: Counters) -> None:
+    def __init__(self, size_max: int, counters: Counters) -> None:
         self.size = 0
         self.overflows = 0
         self._size_max = size_max
         self._counters = counters
-        self._at = {partition: _Partition(offset) for partition, offset in begin.items()}
+        self._at: dict[int, _Partition] = {}
         self._projection = RetainedProjection()
         # Topic -> its newest change, and where that is.
         self._changes: TopicTree[tuple[Record | None, int, _Partition]] = TopicTree()
+
+    def begin(self, positions: Mapping[int, int]) -> None:
+        """The table is up to here, and reading begins here."""
+        self._at = {partition: _Partition(offset) for partition, offset in positions.items()}
 
     def __len__(self) -> int:
         """Return how many retained messages are kept."""

@@ -44,21 +44,18 @@ class MessageReading:
         stopped: Partition -> why it is read no more (R6).
 
     Args:
-        positions: See above, where reading begins.
-        fences: Partition -> what is fenced there (R3).
         run: What this process' records carry.
         own: What was published here.
         deliverer: Hands runs to their targets.
         router: Says who they are.
         overlay: Keeps what is retained.
+        retained: Notes what is retained while it is replayed.
         counters: What is counted.
         budget: What is charged.
     """
 
     def __init__(  # noqa: PLR0913 - built in one place, by the engine
         self,
-        positions: dict[int, int],
-        fences: Mapping[int, Fences],
         *,
         run: bytes,
         own: OwnRuns,
@@ -69,11 +66,11 @@ class MessageReading:
         counters: Counters,
         budget: Budget,
     ) -> None:
-        self.positions = positions
+        self.positions: dict[int, int] = {}
         self.waiting = 0
         self.is_paused = False
         self.stopped: dict[int, str] = {}
-        self._fences = fences
+        self._fences: Mapping[int, Fences] = {}
         self._run = run
         self._own = own
         self._deliverer = deliverer
@@ -91,6 +88,16 @@ class MessageReading:
             self._misplaced,
             self._misplaced,
         )
+
+    def begin(self, positions: Mapping[int, int], fences: Mapping[int, Fences]) -> None:
+        """Reading begins here.
+
+        Args:
+            positions: See above.
+            fences: Partition -> what is fenced there (R3).
+        """
+        self.positions.update(positions)
+        self._fences = fences
 
     def add(self, batch: RecordBatch) -> None:
         """Take what was read."""

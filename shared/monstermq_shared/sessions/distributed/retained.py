@@ -15,22 +15,22 @@ class BusRetainedLog:
 
     Args:
         messages: Says in which partition a topic is.
-        positions: Partition -> the next offset that is delivered live.
         overlay: What the table does not show yet.
+
+    Attributes:
+        positions: Partition -> the next offset that is delivered live.
     """
 
-    def __init__(
-        self, messages: MessageWriter, positions: Mapping[int, int], overlay: BusOverlay
-    ) -> None:
+    def __init__(self, messages: MessageWriter, overlay: BusOverlay) -> None:
+        self.positions: Mapping[int, int] = {}
         self._messages = messages
-        self._positions = positions
         self._overlay = overlay
         self.scan = overlay.scan
         self.fold = overlay.fold
 
     def older_than_now(self) -> IsOlder:
         """See ``RetainedLog``: each partition has its own position."""
-        begun_at = dict(self._positions)
+        begun_at = dict(self.positions)
         lowest = min(begun_at.values())
         partition_of = self._messages.partition_of
 

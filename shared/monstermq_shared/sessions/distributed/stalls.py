@@ -12,18 +12,21 @@ class _Stall:
 
     Attributes:
         is_renewed: A lease is appended, and the ends of both logs are to be asked.
+        is_asked: They are being asked.
         sessions_end: The end of the partition seen then; None while it is not known.
         message_ends: The same of the log of messages.
     """
 
     def __init__(self) -> None:
         self.is_renewed = False
+        self.is_asked = False
         self.sessions_end: int | None = None
         self.message_ends: Mapping[int, int] = {}
 
     def missed(self) -> None:
         """There is no lease, or again none."""
         self.is_renewed = False
+        self.is_asked = False
         self.sessions_end = None
 
 
@@ -63,15 +66,23 @@ class Stalls:
         if stall is not None and stall.sessions_end is None:
             stall.is_renewed = True
 
-    def wants_ends(self) -> bool:
-        """Whether the ends of both logs are to be asked, and brought by ``ends``."""
-        return any(stall.is_renewed for stall in self._stalls.values())
+    def asks_ends(self) -> bool:
+        """Return whether the ends of both logs are to be asked now, and brought by ``ends``.
 
-    def ends(self, messages: Mapping[int, int], sessions: Mapping[int, int]) -> None:
-        """Bring the ends of both logs, asked after ``wants_ends``."""
-        for partition, stall in self._stalls.items():
+        What is renewed after that asks anew: it needs ends that were seen after its lease.
+        """
+        asked = False
+        for stall in self._stalls.values():
             if stall.is_renewed:
                 stall.is_renewed = False
+                stall.is_asked = asked = True
+        return asked
+
+    def ends(self, messages: Mapping[int, int], sessions: Mapping[int, int]) -> None:
+        """Bring the ends of both logs, asked after ``asks_ends``."""
+        for partition, stall in self._stalls.items():
+            if stall.is_asked:
+                stall.is_asked = False
                 stall.sessions_end = sessions[partition]
                 stall.message_ends = messages
 

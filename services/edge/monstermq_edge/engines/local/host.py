@@ -214,6 +214,9 @@ class LocalHost:
             failed=self._fail,
         )
 
+    async def live(self) -> None:
+        """See ``Host.live``: at once."""
+
     def _touch(self) -> None:
         self._driver.touch()
 

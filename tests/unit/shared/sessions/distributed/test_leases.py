@@ -166,9 +166,9 @@ def test_a_lease_that_is_missed_again_while_catching_up_begins_anew() -> None:
     miss(edge)
     edge.tick(LEASE_S / 3)
     edge.land()
-    assert edge.engine.stalls.wants_ends()
+    assert edge.engine.stalls.asks_ends()
     edge.tick(LEASE_S + 1)
-    assert not edge.engine.stalls.wants_ends()
+    edge.engine.ends(edge.bus.messages.ends(), edge.bus.sessions.ends())
     edge.read()
     edge.work()
     assert link.holds == 1

@@ -146,7 +146,9 @@ def entry(offset: int, topic: str, payload: bytes = b"x") -> RingEntry:
 
 def noted(size_max: int = 1_000_000) -> tuple[BusOverlay, Counters]:
     counters = Counters()
-    return BusOverlay({0: 0, 1: 0}, size_max, counters), counters
+    of = BusOverlay(size_max, counters)
+    of.begin({0: 0, 1: 0})
+    return of, counters
 
 
 def shown(of: BusOverlay) -> dict[str, bytes | None]:

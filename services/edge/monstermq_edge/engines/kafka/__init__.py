@@ -1,0 +1,1 @@
+"""The host of the distributed engine on Kafka: one of many edges on a bus."""

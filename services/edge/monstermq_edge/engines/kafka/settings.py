@@ -1,0 +1,27 @@
+"""From the configuration's sections to what the distributed engine is told."""
+
+from monstermq_shared.config import KIB, BrokerConfig
+from monstermq_shared.sessions.backpressure import HoldLimits
+from monstermq_shared.sessions.distributed.settings import DistributedSettings
+
+
+def engine_settings(config: BrokerConfig) -> DistributedSettings:
+    """What the session engine is told."""
+    limits = config.limits
+    bus = config.kafka.bus
+    return DistributedSettings(
+        in_flight_max=limits.in_flight_per_client,
+        open_ids_max=limits.open_qos2_ids_per_client,
+        subscriptions_max=limits.subscriptions_per_client,
+        topic_levels_max=limits.topic_levels,
+        route_cache_max=limits.routing_cache_entries,
+        hold=HoldLimits(
+            pending_max=limits.pending_messages_per_client,
+            pending_size_max=limits.pending_kb_per_client * KIB,
+            backlog_size_max=limits.commit_backlog_kb * KIB,
+            patience_s=limits.slow_consumer_hold_s,
+        ),
+        overlay_size_max=limits.view_backlog_kb * KIB,
+        lease_s=float(bus.lease_s),
+        lateness_ms=bus.lateness_s * 1000,
+    )
