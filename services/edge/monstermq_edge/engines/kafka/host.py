@@ -85,6 +85,8 @@ class KafkaHost:
         self._tasks: list[asyncio.Task[None]] = []
         self._asking: asyncio.Task[None] | None = None
         self._live: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        # Of both logs: the partitions that are read no more, and were told (R6).
+        self._told_stopped: tuple[dict[int, str], dict[int, str]] = ({}, {})
         # Set when more may be read, and when something was appended.
         self._room = asyncio.Event()
         self._progress = asyncio.Event()
@@ -251,7 +253,16 @@ class KafkaHost:
                 return
 
     def tick(self, now_s: float, wall_ms: int, *, clock_was_set: bool) -> None:
-        """See ``Host.tick``; what is timed here has a beat of its own."""
+        """See ``Host.tick``; what else is timed here has a beat of its own."""
+        for told, stopped in zip(
+            self._told_stopped,
+            (self.engine.reading.stopped, self.engine.connections.stopped),
+            strict=True,
+        ):
+            for partition in stopped.keys() - told.keys():
+                told[partition] = stopped[partition]
+                log = self.bus.messages if told is self._told_stopped[0] else self.bus.sessions
+                logger.error("%s, partition %d %s", log.topic, partition, stopped[partition])
 
     async def _beat(self) -> None:
         beat_s = min(self._config.kafka.bus.lease_s / BEATS_PER_LEASE, 1.0)
