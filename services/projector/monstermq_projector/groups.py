@@ -1,6 +1,7 @@
 """The consumer group of a part: with whom it shares the partitions, and under what name."""
 
 import hashlib
+import re
 import socket
 from typing import Any
 
@@ -39,7 +40,8 @@ def instance_of(config: BrokerConfig, *, of_monstermq: bool) -> str | None:
     """Return a name that this process has also after a restart, and no other one has.
 
     With it a worker that is started again at once finds its partitions as it left them. It is the
-    host and the port that only one process can have; without a port there is none.
+    host, and the address and port there that only one process can have; without a port there is
+    none.
 
     Args:
         config: The configuration.
@@ -47,7 +49,10 @@ def instance_of(config: BrokerConfig, *, of_monstermq: bool) -> str | None:
     """
     metrics, projector = config.metrics, config.projector
     port = (metrics.port if metrics.enabled else 0) if of_monstermq else projector.port
-    return f"{socket.gethostname()}-{port}" if port else None
+    address = metrics.bind_address if of_monstermq else projector.bind_address
+    # Kafka takes what a topic's name may have.
+    name = re.sub(r"[^A-Za-z0-9._-]", ".", f"{socket.gethostname()}-{address}-{port}")
+    return name if port else None
 
 
 def consumer_arguments(config: BrokerConfig, part: Part, instance: str | None) -> Options:
