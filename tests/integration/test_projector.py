@@ -55,3 +55,55 @@ async def test_every_table_is_a_fold_of_the_log(
     assert await projector.stop() == ExitCode.OK
     assert "ERROR monstermq" not in projector.log
     assert "CRITICAL" not in projector.log
+
+
+async def test_both_kinds_run_as_processes_of_their_own_and_answer_as_one(setting: Setting) -> None:
+    projector = ProjectorProcess(setting, kinds="VIEWS,SESSIONS")
+    try:
+        await projector.start()
+        name = 'monstermq_partitions{phase="following",process="projector-%s"}'
+
+        async def all_of_them() -> bool:
+            views = await projector.metric(name % "views-postgres")
+            sessions = await projector.metric(name % "sessions-postgres")
+            return (views, sessions) == (4.0, 12.0)
+
+        await until(all_of_them, projector)
+        assert "INFO [projector-sessions-postgres] " in projector.log
+        assert await projector.stop() == ExitCode.OK
+        assert projector.log.count("monstermq_projector.app stopped") == 2
+    finally:
+        projector.close()
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "told"),
+    [
+        (
+            {"Kafka": {"Servers": "localhost:1", "Bus": {"Enabled": True}}},
+            ExitCode.BUS_UNREACHABLE,
+            "localhost:1",
+        ),
+        (
+            {"Postgres": {"Url": "postgresql://localhost:1/x"}},
+            ExitCode.STORE_UNREACHABLE,
+            "localhost:1/x",
+        ),
+        ({"Kafka": {"Bus": {"Enabled": False}}}, ExitCode.CONFIG, "Kafka.Bus.Enabled"),
+    ],
+    ids=["Kafka", "database", "bus"],
+)
+async def test_what_keeps_it_from_starting_is_said_once_with_an_exit_code(
+    tmp_path: Path,
+    kafka_server: KafkaServer,
+    postgres_database: str,
+    more: dict[str, object],
+    code: ExitCode,
+    told: str,
+) -> None:
+    setting = Setting(tmp_path, kafka_server.address(), postgres_database, more=more)
+    projector = ProjectorProcess(setting)
+    projector.launch()
+    assert await projector.wait() == code
+    assert told in projector.log
+    assert "Traceback" not in projector.log

@@ -1,15 +1,14 @@
-"""Projectors that are killed, paused, joined, overtaken: nothing is missing, nothing is twice."""
+"""Projectors that are joined, without a database, fed garbage or another log."""
 
 import asyncio
-import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from time import time_ns
 
 import pytest
-from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
 from tests.support.kafka import KafkaServer
 from tests.support.postgres import PostgresServer
 from tests.support.projectors import PATIENCE_S, ProjectorProcess, Setting, Writer, until
@@ -20,8 +19,6 @@ from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.records import CONTROL_TOPIC, ControlRecord, encode_record
 
 pytestmark = pytest.mark.integration
-
-ROUNDS = 3
 
 
 @pytest.fixture
@@ -92,21 +89,6 @@ async def grows(setting: Setting, *projectors: ProjectorProcess) -> None:
     await until(more, *projectors)
 
 
-async def test_a_worker_that_is_killed_again_and_again_loses_nothing(
-    setting: Setting, two: list[ProjectorProcess]
-) -> None:
-    projector = two[0]
-    await projector.start()
-    async with setting.bus() as writer:
-        async with loading(writer):
-            for _ in range(ROUNDS):
-                await grows(setting, projector)
-                await projector.kill()
-                projector.launch()
-        await complete(setting, writer, projector)
-    assert await projector.stop() == ExitCode.OK
-
-
 async def test_two_workers_share_the_partitions_and_one_takes_over(
     setting: Setting, two: list[ProjectorProcess]
 ) -> None:
@@ -132,33 +114,6 @@ async def test_two_workers_share_the_partitions_and_one_takes_over(
             await grows(setting, *two)
             await first.start()
             await until(shared, *two)
-        await complete(setting, writer, *two)
-
-
-async def test_a_worker_paused_beyond_its_session_commits_nothing_late(
-    setting: Setting, two: list[ProjectorProcess]
-) -> None:
-    first, second = two
-    await first.start()
-    async with setting.bus() as writer:
-        async with loading(writer):
-            await grows(setting, first)
-            first.signal(signal.SIGSTOP)
-            await second.start()
-            name = 'monstermq_partitions{phase="following"}'
-
-            async def taken_over() -> bool:
-                return await second.metric(name) == 4.0
-
-            await until(taken_over, second)
-            await grows(setting, second)
-            first.signal(signal.SIGCONT)
-
-            async def shared() -> bool:
-                return [await each.metric(name) for each in two] == [2.0, 2.0]
-
-            await until(shared, *two)
-            await grows(setting, *two)
         await complete(setting, writer, *two)
 
 
@@ -264,39 +219,6 @@ async def send(
         )
     finally:
         await producer.stop()
-
-
-async def test_retention_that_overtakes_a_stopped_worker_is_counted_and_named(
-    setting: Setting, two: list[ProjectorProcess]
-) -> None:
-    projector = two[0]
-    await projector.start()
-    async with setting.bus() as writer:
-        number = writer.bus.messages.partition_of("a")
-        await writer.publish("a", b"0")
-        await complete(setting, writer, projector)
-        await projector.stop()
-        await writer.publish("a", b"1", b"2")
-        end = (await writer.bus.messages.end_positions())[number]
-        await delete_records(setting, number, end)
-        await writer.publish("a", b"3")
-        await projector.start()
-        writer.sent["a"] = [b"0", b"3"]
-        await complete(setting, writer, projector)
-    assert await projector.metric("monstermq_log_gaps_total") == 1
-    assert await projector.metric("monstermq_log_records_missed_total") == 2
-    assert f"retention has overtaken partition {number}: at most 2 records" in projector.log
-    assert "missing in retained, GLastval, GArchive" in projector.log
-
-
-async def delete_records(setting: Setting, partition: int, before: int) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=setting.config.kafka.servers)
-    await admin.start()
-    try:
-        place = TopicPartition(setting.topic, partition)
-        await admin.delete_records({place: RecordsToDelete(before_offset=before)})
-    finally:
-        await admin.close()
 
 
 async def test_a_topic_that_was_made_again_is_refused(
