@@ -39,6 +39,9 @@ STATEMENT_GRACE_S = 5.0
 IDLE_IN_TRANSACTION_S = 60
 """After which the server ends a transaction of a broker that stands still, with its locks."""
 
+SHARED_IDLE_IN_TRANSACTION_S = 10
+"""The same where others wait to take its work over: one that lives is idle for milliseconds."""
+
 # A peer that vanished without a word is noticed after half a minute, on either side: on the
 # server's that ends the session and its advisory lock, so that the next broker may start.
 KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIVE_COUNT = 15, 5, 3
@@ -50,7 +53,6 @@ _SESSION = {
     "DateStyle": "ISO",
     "TimeZone": "UTC",
     "default_transaction_isolation": "read committed",
-    "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_S}s",
     # The role's would end our connection whenever nobody publishes, and the lock with it.
     "idle_session_timeout": "0",
     # Our statements are short, and the compiler would cost more than it saves.
@@ -85,10 +87,15 @@ class _Wish:
 
     statement_timeout_s: float
     durable: bool
+    idle_in_transaction_s: float
 
 
 async def connect(
-    settings: ConnectionSettings, *, statement_timeout_s: float, durable: bool = True
+    settings: ConnectionSettings,
+    *,
+    statement_timeout_s: float,
+    durable: bool = True,
+    idle_in_transaction_s: float = IDLE_IN_TRANSACTION_S,
 ) -> Connection:
     """Connect to the first of the hosts that takes writes.
 
@@ -101,13 +108,14 @@ async def connect(
         durable: Whether what is committed must survive the server's crash. If the server is set to
             ``synchronous_commit = off``, this session has it on; its other values stay. What the
             server is set to later does not count.
+        idle_in_transaction_s: After which the server ends a transaction in which nothing is asked.
 
     Raises:
         StoreUnavailable: No host can be reached, lets us in and takes writes now; says for each
             why, and what to do.
         StoreUnfit: A server that can never do: encoding, version, schema, pooler.
     """
-    wish = _Wish(statement_timeout_s, durable)
+    wish = _Wish(statement_timeout_s, durable, idle_in_transaction_s)
     failures: list[StoreError] = []
     for host in settings.hosts:
         try:
@@ -169,7 +177,11 @@ async def _prepare(
     connection: Connection, where: str, settings: ConnectionSettings, wish: _Wish
 ) -> None:
     """Make our session's settings and check the server."""
-    wanted = {**_SESSION, "statement_timeout": f"{int(wish.statement_timeout_s * 1000)}ms"}
+    wanted = {
+        **_SESSION,
+        "statement_timeout": f"{int(wish.statement_timeout_s * 1000)}ms",
+        "idle_in_transaction_session_timeout": f"{int(wish.idle_in_transaction_s * 1000)}ms",
+    }
     if settings.search_path:
         wanted["search_path"] = settings.search_path
     await _set(connection, wanted)

@@ -21,7 +21,11 @@ from monstermq_shared.stores.postgres import (
     session_tables,
 )
 from monstermq_shared.stores.postgres.archives import PostgresArchiveStore, make_hypertable
-from monstermq_shared.stores.postgres.connection import Connection, connect
+from monstermq_shared.stores.postgres.connection import (
+    SHARED_IDLE_IN_TRANSACTION_S,
+    Connection,
+    connect,
+)
 from monstermq_shared.stores.postgres.errors import (
     forget_lost_waits,
     may_be_altered,
@@ -39,6 +43,10 @@ from monstermq_shared.stores.sql import load_queries, table_names
 
 STATEMENT_TIMEOUT_S = 60.0
 """How long the server may work on one statement."""
+
+SHARED_STATEMENT_TIMEOUT_S = 30.0
+"""The same for commits where others wait to take them over: a process that stands still in the
+middle of a COPY keeps the server waiting for so long."""
 
 WRITERS_SHARED = 2
 """Connections that commit for a log of several partitions, each for its share of them. One keeps a
@@ -377,4 +385,10 @@ class PostgresDatabase:
         return await connect(self._settings, statement_timeout_s=STATEMENT_TIMEOUT_S, durable=False)
 
     async def _connect_writer(self) -> Connection:
-        return await connect(self._settings, statement_timeout_s=STATEMENT_TIMEOUT_S)
+        if self._holder is not None:
+            return await connect(self._settings, statement_timeout_s=STATEMENT_TIMEOUT_S)
+        return await connect(
+            self._settings,
+            statement_timeout_s=SHARED_STATEMENT_TIMEOUT_S,
+            idle_in_transaction_s=SHARED_IDLE_IN_TRANSACTION_S,
+        )

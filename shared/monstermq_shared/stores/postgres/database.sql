@@ -87,22 +87,29 @@ INSERT INTO generations (number, generation)
 SELECT coalesce(max(number), 0) + 1, $1::text FROM generations
 RETURNING number;
 
+-- lock_generations --
+-- For whoever adds one: two must not give it two numbers.
+LOCK TABLE generations IN SHARE ROW EXCLUSIVE MODE;
+
+-- add_watermarks --
+INSERT INTO watermarks (projection, generation, partition, version, token)
+SELECT projection, $2, $3, 0, '' FROM unnest($1::text[]) AS projection
+ON CONFLICT (projection, generation, partition) DO NOTHING;
+
 -- lock_watermarks --
--- So that a beginning tenure sees the last version there is, and no commit comes in between.
-LOCK TABLE watermarks, generations IN SHARE ROW EXCLUSIVE MODE;
+-- So that a beginning tenure sees the last version there is, and no commit comes in between. Only
+-- these rows: a process that stands still in the middle of a commit must not hold up all others.
+SELECT FROM watermarks WHERE projection = ANY($1::text[]) AND generation = $2 AND partition = $3
+ORDER BY projection FOR UPDATE;
 
 -- begin --
-INSERT INTO watermarks (projection, generation, partition, version, token)
-SELECT
-    projection, $2, $3,
-    1 + (
-        SELECT coalesce(max(version), 0) FROM watermarks
-        WHERE generation = $2 AND partition = $3 AND projection = ANY($1::text[])
+UPDATE watermarks SET
+    version = 1 + (
+        SELECT max(version) FROM watermarks
+        WHERE projection = ANY($1::text[]) AND generation = $2 AND partition = $3
     ),
-    $4
-FROM unnest($1::text[]) AS projection
-ON CONFLICT (projection, generation, partition) DO UPDATE SET
-    version = excluded.version, token = excluded.token
+    token = $4
+WHERE projection = ANY($1::text[]) AND generation = $2 AND partition = $3
 RETURNING projection, version, reflected, restart;
 
 -- claim --

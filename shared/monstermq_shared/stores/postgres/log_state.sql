@@ -41,6 +41,11 @@ INSERT INTO watermarks AS stored (
 )
 SELECT projection, $4, partition, reflected, reflected, $5, 0, ''
 FROM unnest($1::text[], $2::integer[], $3::bigint[]) AS new (projection, partition, reflected)
+WHERE NOT EXISTS (
+    -- Else it would wait for whoever is just moving that mark.
+    SELECT FROM watermarks AS there WHERE there.projection = new.projection
+    AND there.generation = $4 AND there.partition = new.partition AND there.reflected IS NOT NULL
+)
 ON CONFLICT (projection, generation, partition) DO UPDATE SET
     reflected = excluded.reflected, restart = excluded.restart, log_id = excluded.log_id
 WHERE stored.reflected IS NULL;
@@ -54,6 +59,10 @@ UPDATE monstermq_meta SET generation = $1, boot = NULL;
 
 -- has_owner --
 SELECT generation FROM monstermq_meta;
+
+-- hold_owner --
+-- It stays so until the transaction ends.
+SELECT generation FROM monstermq_meta FOR SHARE;
 
 -- end_tenures --
 UPDATE watermarks SET token = '';

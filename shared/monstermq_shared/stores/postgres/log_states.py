@@ -88,7 +88,10 @@ async def belong_to(connection: Connection, where: str, generation: str) -> None
     Raises:
         StartupError: It has another.
     """
-    owner = await read_owner(connection)
+    owner = await connection.fetchval(QUERIES["has_owner"])
+    if owner is None:
+        # Now for sure: others start as well.
+        owner = await read_owner(connection)
     if owner is None:
         await connection.execute(QUERIES["set_owner"], generation)
     elif owner != generation:
@@ -107,7 +110,7 @@ async def check_owner(connection: Connection, where: str, generation: str) -> No
     Raises:
         StartupError: It was given to another.
     """
-    owner: str | None = await connection.fetchval(QUERIES["has_owner"])
+    owner: str | None = await connection.fetchval(QUERIES["hold_owner"])
     if owner is not None and generation not in {owner, owner + SESSIONS_SUFFIX}:
         raise of_another_log(where, owner, generation)
 

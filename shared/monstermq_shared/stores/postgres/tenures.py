@@ -71,12 +71,12 @@ class Tenures:
         if not projections:
             raise ValueError("a tenure is of at least one projection")
         token = secrets.token_hex(8)
-        await connection.execute(_QUERIES["lock_watermarks"])
         await check_owner(connection, self._where, partition.generation)
         number = await self._number(connection, partition.generation)
-        rows = await connection.fetch(
-            _QUERIES["begin"], [*set(projections)], number, partition.number, token
-        )
+        key = ([*set(projections)], number, partition.number)
+        await connection.execute(_QUERIES["add_watermarks"], *key)
+        await connection.execute(_QUERIES["lock_watermarks"], *key)
+        rows = await connection.fetch(_QUERIES["begin"], *key, token)
         return Tenure(
             partition=partition,
             projections=tuple(projections),
@@ -93,14 +93,16 @@ class Tenures:
         self, connection: Connection, log_id: str, starts: Mapping[Partition, Mapping[str, int]]
     ) -> None:
         """Say where projections without a mark begin, in a transaction that is open."""
-        await connection.execute(_QUERIES["lock_watermarks"])
         for generation, rows in begin_rows(starts).items():
             number = await self._number(connection, generation)
             await connection.execute(LOG_QUERIES["begin_marks"], *rows, number, log_id)
 
     async def _number(self, connection: Connection, generation: str) -> int:
-        """Return the number of a generation, added if it is new; the tables are locked."""
+        """Return the number of a generation, added if it is new."""
         number: int | None = await connection.fetchval(_QUERIES["find_generation"], generation)
+        if number is None:
+            await connection.execute(_QUERIES["lock_generations"])
+            number = await connection.fetchval(_QUERIES["find_generation"], generation)
         if number is None:
             number = await connection.fetchval(_QUERIES["add_generation"], generation)
         assert number is not None
