@@ -11,7 +11,6 @@ from monstermq_projector.following import Following
 from monstermq_projector.lags import Lags
 from monstermq_projector.retention import Retention
 from monstermq_projector.sessions_appends import AppendCounts
-from monstermq_shared.operation.files import resident_bytes
 from monstermq_shared.views.log_fold import FoldCounts
 from monstermq_shared.views.log_follower import Phase
 from monstermq_shared.views.log_lanes import CommitCounts
@@ -83,9 +82,6 @@ class ProjectorCollector(Collector):
         )
         yield self._partitions()
         yield from self._lags()
-        yield GaugeMetricFamily(
-            "monstermq_resident_bytes", "Physical memory.", value=resident_bytes()
-        )
 
     def _partitions(self) -> Metric:
         family = GaugeMetricFamily(

@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.support.operation import LABELS, OF_EDGE, OF_HOST, settable_gauges
 
 from monstermq_edge.operation.metrics import build_registry
+from monstermq_projector.measures import Measures, registry_of
 from monstermq_shared.close_reasons import CloseReason
 from monstermq_shared.counters import PACKET_TYPES, Counters, DropReason, Refusal
 
@@ -143,12 +144,22 @@ def test_both_formats_parse(accept: str, parse: Callable[[str], Iterable[Metric]
     assert (lag.labels, lag.value) == ({"projection": 'na"me\n'}, 1.5)
 
 
+class ProjectorFollowing:
+    """A projector without partitions."""
+
+    assignments = 0
+    followers: dict[int, object] = {}  # noqa: RUF012 - nobody changes it
+
+
 def test_the_document_names_every_metric_and_no_other() -> None:
     gauges, present = settable_gauges()
     for name in LABELS:
         present[name] = {"retained": 0}
     registry = build_registry(Counters(), gauges, version="1.2.3")
-    exposed = {name.partition("{")[0] for name in samples(registry)}
+    # What a projector and a supervisor expose is in the same document.
+    others = registry_of(Measures(), ProjectorFollowing(), "1.2.3")  # type: ignore[arg-type]
+    exposed = {name.partition("{")[0] for name in [*samples(registry), *samples(others)]}
+    exposed |= {"monstermq_process_starts_total"}
     documented = set(re.findall(r"`(monstermq_\w+)", DOCUMENT.read_text(encoding="utf-8")))
     assert documented == exposed
 
