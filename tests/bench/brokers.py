@@ -42,6 +42,7 @@ class Profile(Enum):
     POSTGRES = "as SQLITE, but in PostgreSQL"
     POSTGRES_DEFAULT = "as DEFAULT, but in PostgreSQL"
     KAFKA = "one edge on the Kafka bus; retained messages in PostgreSQL, without projectors"
+    KAFKA_ARCHIVE = "as SQLITE, and an archive over # in Kafka"
 
     @property
     def is_postgres(self) -> bool:
@@ -52,6 +53,11 @@ class Profile(Enum):
     def is_kafka(self) -> bool:
         """Whether every message goes through Kafka."""
         return self is Profile.KAFKA
+
+    @property
+    def needs_kafka(self) -> bool:
+        """Whether a Kafka server is there."""
+        return self in (Profile.KAFKA, Profile.KAFKA_ARCHIVE)
 
     @property
     def is_archived(self) -> bool:
@@ -84,7 +90,7 @@ class Running:
     postgres: PostgresServer | None = None
     """The server with the database ``POSTGRES_DATABASE``, if the profile is in PostgreSQL."""
     kafka: KafkaPlace | None = None
-    """Where the bus is, if that is Kafka."""
+    """Where Kafka is, if the profile needs it."""
 
     def last_words(self) -> str:
         """The end of what the broker printed."""
@@ -141,7 +147,7 @@ class Places(NamedTuple):
     postgres_url: str
     """Empty if the profile is not in PostgreSQL."""
     kafka: KafkaPlace | None = None
-    """Where the bus is, if that is Kafka."""
+    """Where Kafka is, if the profile needs it."""
 
 
 class Broker(ABC):
@@ -172,7 +178,7 @@ class Broker(ABC):
             folder = Path(tempfile.mkdtemp(prefix=f"bench-{self.name}-"))
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
             postgres = _new_server(stack) if profile.is_postgres else None
-            kafka = stack.enter_context(kafka_place()) if profile.is_kafka else None
+            kafka = stack.enter_context(kafka_place()) if profile.needs_kafka else None
             *mqtt, operation = _free_ports(len(Transport) + 1)
             url = postgres.url(POSTGRES_DATABASE) if postgres else ""
             ports = dict(zip(Transport, mqtt, strict=True))
@@ -279,7 +285,7 @@ def _stores(profile: Profile, places: Places) -> dict[str, object]:
         path = str(places.folder / "monstermq.db") if on_disk else ":memory:"
         stores["SQLite"] = {"Path": path, "MinFreeMb": 0}
     if places.kafka is not None:
-        stores["Kafka"] = places.kafka.section
+        stores |= places.kafka.bus if profile.is_kafka else places.kafka.archive
     if profile.is_archived:
         stores["ArchiveGroups"] = [
             {

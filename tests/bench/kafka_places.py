@@ -1,4 +1,4 @@
-"""Kafka for the rows that need it: one server for all of them, and a bus topic for each run."""
+"""Kafka for the rows that need it: one server for all of them, and a topic for each run."""
 
 import asyncio
 import atexit
@@ -8,6 +8,7 @@ from functools import cache
 from typing import NamedTuple
 
 import psutil
+from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
 from tests.support.kafka import KafkaServer
 from tests.support.kafka_tools import VERSION, new_topic_name
@@ -23,11 +24,11 @@ _SETTINGS = {
 
 
 class KafkaPlace(NamedTuple):
-    """Where a bus is."""
+    """Where a bus or an archive is."""
 
     server: KafkaServer
     topic: str
-    """Of the bus; nobody else has it."""
+    """Of the bus, or of the archive; nobody else has it."""
 
     @property
     def address(self) -> str:
@@ -35,9 +36,16 @@ class KafkaPlace(NamedTuple):
         return self.server.address()
 
     @property
-    def section(self) -> dict[str, object]:
-        """The section ``Kafka`` of a configuration."""
-        return {"Servers": self.address, "Bus": {"Enabled": True, "Topic": self.topic}}
+    def bus(self) -> dict[str, object]:
+        """What a configuration says that has the bus here."""
+        bus = {"Enabled": True, "Topic": self.topic}
+        return {"Kafka": {"Servers": self.address, "Bus": bus}}
+
+    @property
+    def archive(self) -> dict[str, object]:
+        """What a configuration says whose only archive is here, of every topic."""
+        group = {"Name": self.topic, "TopicFilter": ["#"], "ArchiveType": "KAFKA"}
+        return {"Kafka": {"Servers": self.address}, "ArchiveGroups": [group]}
 
     @property
     def settings(self) -> KafkaSettings:
@@ -52,6 +60,15 @@ class KafkaPlace(NamedTuple):
     def raw_topic(self) -> str:
         """Another topic, for records that are not the bus's."""
         return f"{self.topic}-raw"
+
+    async def records(self) -> int:
+        """Return how many records stand in the topic."""
+        consumer = AIOKafkaConsumer(self.topic, bootstrap_servers=self.address)
+        try:
+            await consumer.start()
+            return sum((await consumer.end_offsets(consumer.assignment())).values())
+        finally:
+            await consumer.stop()
 
     def processor_s(self) -> float:
         """Seconds that the server has computed so far."""
@@ -69,7 +86,7 @@ def _server() -> KafkaServer:
 
 @contextmanager
 def kafka_place() -> Iterator[KafkaPlace]:
-    """A bus topic that nobody has used; its data is gone afterwards."""
+    """A topic that nobody has used; its data is gone afterwards."""
     place = KafkaPlace(_server(), new_topic_name())
     try:
         yield place
