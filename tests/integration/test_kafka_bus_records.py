@@ -241,6 +241,25 @@ async def test_a_record_of_ten_megabytes_passes_among_small_ones(
     assert told.refused == []
 
 
+async def test_a_bug_of_whoever_is_called_back_ends_what_watches(
+    kafka_server: KafkaServer, kafka_topic: str
+) -> None:
+    def fail(tickets: list[object]) -> None:
+        raise ZeroDivisionError
+
+    async with opened(bus_settings(kafka_server.address(), kafka_topic)) as bus:
+        bus.messages.on_appended = fail
+        watching = await begun(bus.watch())
+        bus.messages.append_run(0, b"a", a_run("a", b"1"), "c", now_ms(), "ticket")
+        bus.messages.flush()
+        with pytest.raises(ZeroDivisionError):
+            await outcome_of(watching)
+    async with opened(bus_settings(kafka_server.address(), kafka_topic)) as bus:
+        watching = await begun(bus.watch())
+        await bus.close()
+        await outcome_of(watching)
+
+
 # -- refused -------------------------------------------------------------------------------------
 
 

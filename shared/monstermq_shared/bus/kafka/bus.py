@@ -44,6 +44,15 @@ class KafkaBus:
         self.messages.start()
         self.sessions.start()
 
+    async def watch(self) -> None:
+        """Return when the bus is closed; run it beside all else.
+
+        Raises:
+            Exception: What sends has failed, by a bug of ours, or of whoever is called back: a
+                partition would stand still for ever.
+        """
+        await asyncio.gather(self.messages.watch(), self.sessions.watch())
+
     async def close(self) -> None:
         """See ``ports.BusPort.close``."""
         await asyncio.gather(self.messages.close(), self.sessions.close())

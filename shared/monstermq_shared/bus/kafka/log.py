@@ -112,6 +112,13 @@ class KafkaLog:
         """Begin to send; from the loop's thread."""
         self._pumps = [asyncio.create_task(outbox.run()) for outbox in self._outboxes]
 
+    async def watch(self) -> None:
+        """See ``KafkaBus.watch``."""
+        ended, _ = await asyncio.wait(self._pumps, return_when=asyncio.FIRST_COMPLETED)
+        for pump in ended:
+            if not pump.cancelled():
+                pump.result()
+
     # -- appending -------------------------------------------------------------------------------
 
     @property

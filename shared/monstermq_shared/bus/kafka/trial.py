@@ -9,11 +9,11 @@ from aiokafka.errors import InvalidTimestampError
 from monstermq_shared.bus.control import encode_facts
 from monstermq_shared.bus.header import CONTROL_HEADER, HEADER, RUN_SIZE, Kind, pack_header
 from monstermq_shared.bus.kafka.consuming import RecordConsumer
-from monstermq_shared.bus.kafka.producing import stop
 from monstermq_shared.bus.kafka.topics import sessions_topic
 from monstermq_shared.errors import StartupError
 from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.kafka.errors import CLIENT_ERRORS, meaning_of
+from monstermq_shared.kafka.producing import close_producer
 from monstermq_shared.kafka.settings import KafkaSettings
 from monstermq_shared.records import CONTROL_TOPIC, SESSION_TOPIC, ControlRecord, encode_record
 
@@ -64,7 +64,7 @@ async def _write(settings: KafkaSettings, topic: str, record: ControlRecord) -> 
     except CLIENT_ERRORS as exc:
         raise _refused(f"writing to the topic {topic}", exc, settings) from exc
     finally:
-        await stop(producer)
+        await close_producer(producer)
     offset: int = appended.offset
     return offset
 
