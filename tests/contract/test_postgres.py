@@ -99,3 +99,13 @@ class TestPostgresFaults(DatabaseFaultContract):
         faults = PostgresFaults(postgres_schema, proxy)
         yield faults
         await faults.close()
+
+
+class TestSharedPostgresFaults(TestPostgresFaults):
+    """The same where several processes have the database."""
+
+    @pytest.fixture
+    async def database(self, postgres_schema: str, proxy: Proxy) -> AsyncIterator[PostgresDatabase]:
+        database = await open_database(through(proxy.port, postgres_schema), exclusive=False)
+        yield database
+        await database.close()

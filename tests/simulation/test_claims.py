@@ -118,8 +118,7 @@ class Worker:
     def tick(self) -> None:
         """Time passes; at the end of the log silent edges are found."""
         if self.position == len(self.world.facts):
-            detaches = self.claims.at_end(1)
-            if detaches:
+            for detaches in self.claims.at_end(1).values():
                 self.world.facts.append([*detaches])
 
 

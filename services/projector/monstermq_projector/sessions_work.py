@@ -112,11 +112,11 @@ class SessionsWork:
         """Detach the clients of edges that have been silent for a whole lease (S3)."""
         if self._claims is None:
             return
-        detaches = self._claims.at_end(int(min(elapsed_s, ELAPSED_S_MAX) * 1000))
-        if detaches:
+        silent = self._claims.at_end(int(min(elapsed_s, ELAPSED_S_MAX) * 1000))
+        for run, detaches in silent.items():
             logger.warning(
-                "%s: %d clients of edges that are silent are detached in partition %d",
-                *(self._desk.name, len(detaches), self._partition.number),
+                "%s: the edge with run %s is silent; its %d clients in partition %d are detached",
+                *(self._desk.name, run.hex(), len(detaches), self._partition.number),
             )
             self._appends.detach(self._partition.number, detaches)
 

@@ -274,23 +274,21 @@ class Claims:
         if lease.run in self._clients:
             self._due_ms[lease.run] = self._read_ms + min(lease.for_ms, LEASE_MS_MAX)
 
-    def at_end(self, elapsed_ms: int) -> list[Detach]:
+    def at_end(self, elapsed_ms: int) -> Mapping[bytes, Sequence[Detach]]:
         """Time has passed in which the log was read, and nothing more was in it.
 
         Args:
             elapsed_ms: How much; time in which nothing could be read does not count.
 
         Returns:
-            What to append: the clients of edges that were silent for a whole lease. What is not
-            read back is returned once more, a lease later.
+            What to append, by the run of each edge that was silent for a whole lease: its clients.
+            What is not read back is returned once more, a lease later.
         """
         self._read_ms += elapsed_ms
-        detaches: list[Detach] = []
-        for run, due_ms in self._due_ms.items():
-            if due_ms <= self._read_ms:
-                self._due_ms[run] = self._read_ms + self._lease_ms
-                detaches += [self._detach_of(client_id) for client_id in self._clients[run]]
-        return detaches
+        silent = [run for run, due_ms in self._due_ms.items() if due_ms <= self._read_ms]
+        for run in silent:
+            self._due_ms[run] = self._read_ms + self._lease_ms
+        return {run: [*map(self._detach_of, self._clients[run])] for run in silent}
 
     def _detach_of(self, client_id: str) -> Detach:
         epoch = self._sessions[client_id].epoch

@@ -51,6 +51,10 @@ class Fold:
         self.claims.take(facts, offset, NOON_MS + offset)
         return offset
 
+    def at_end(self, elapsed_ms: int) -> list[Detach]:
+        """Return the detaches of all edges."""
+        return [at for detaches in self.claims.at_end(elapsed_ms).values() for at in detaches]
+
     async def commit(self) -> list[WillDue]:
         """Commit what has changed; return the wills that became due."""
         changes, wills = self.claims.flush()
@@ -215,14 +219,14 @@ async def test_subscriptions_of_an_old_epoch_do_not_count(fold: Fold) -> None:
 async def test_clients_of_a_silent_edge_are_detached_after_a_whole_lease(fold: Fold) -> None:
     epochs = [fold.take(claim("a")), fold.take(claim("b"))]
     fold.take(claim("c", run=OTHER_EDGE))
-    assert fold.claims.at_end(LEASE_MS - 1) == []
+    assert fold.at_end(LEASE_MS - 1) == []
     fold.take(lease(OTHER_EDGE))
-    detaches = sorted(fold.claims.at_end(1), key=lambda at: at.client_id)
+    detaches = sorted(fold.at_end(1), key=lambda at: at.client_id)
     assert [(at.client_id, at.epoch, at.will) for at in detaches] == [
         ("a", epochs[0], True),
         ("b", epochs[1], True),
     ]
-    assert fold.claims.at_end(LEASE_MS - 2) == []
+    assert fold.at_end(LEASE_MS - 2) == []
     offset = fold.take(*detaches)
     wills = await fold.commit()
     assert [will.sequence for will in wills] == [offset * 65_536, offset * 65_536 + 1]
@@ -231,25 +235,25 @@ async def test_clients_of_a_silent_edge_are_detached_after_a_whole_lease(fold: F
 
 async def test_detaches_that_are_not_read_back_are_asked_for_again(fold: Fold) -> None:
     fold.take(claim())
-    first = fold.claims.at_end(LEASE_MS)
-    assert fold.claims.at_end(LEASE_MS - 1) == []
-    assert fold.claims.at_end(1) == first != []
+    first = fold.at_end(LEASE_MS)
+    assert fold.at_end(LEASE_MS - 1) == []
+    assert fold.at_end(1) == first != []
 
 
 async def test_a_lease_counts_from_when_it_is_read(fold: Fold) -> None:
     fold.take(claim())
     for _ in range(5):
-        assert fold.claims.at_end(LEASE_MS - 1) == []
+        assert fold.at_end(LEASE_MS - 1) == []
         fold.take(lease())
     fold.take(lease(for_ms=2 * LEASE_MS))
-    assert fold.claims.at_end(2 * LEASE_MS - 1) == []
-    assert len(fold.claims.at_end(1)) == 1
+    assert fold.at_end(2 * LEASE_MS - 1) == []
+    assert len(fold.at_end(1)) == 1
 
 
 async def test_a_lease_for_ever_is_bounded(fold: Fold) -> None:
     fold.take(claim())
     fold.take(lease(for_ms=2**62))
-    assert len(fold.claims.at_end(LEASE_MS_MAX)) == 1
+    assert len(fold.at_end(LEASE_MS_MAX)) == 1
 
 
 async def test_a_worker_that_starts_gives_every_edge_a_whole_lease(fold: Fold) -> None:
@@ -257,16 +261,16 @@ async def test_a_worker_that_starts_gives_every_edge_a_whole_lease(fold: Fold) -
     await fold.commit()
     await fold.restart()
     assert fold.claims.attached() == {EDGE.hex(): 1}
-    assert fold.claims.at_end(LEASE_MS - 1) == []
-    assert [at.epoch for at in fold.claims.at_end(1)] == [epoch]
+    assert fold.at_end(LEASE_MS - 1) == []
+    assert [at.epoch for at in fold.at_end(1)] == [epoch]
 
 
 async def test_an_edge_whose_clients_have_gone_is_forgotten(fold: Fold) -> None:
     fold.take(detach(fold.take(claim())))
     fold.take(lease())
-    assert fold.claims.at_end(10 * LEASE_MS) == []
+    assert fold.at_end(10 * LEASE_MS) == []
     fold.take(claim())
-    assert fold.claims.at_end(LEASE_MS - 1) == []
+    assert fold.at_end(LEASE_MS - 1) == []
 
 
 # -- what nobody can understand ------------------------------------------------------------------
