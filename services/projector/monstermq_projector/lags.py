@@ -107,3 +107,29 @@ def _waits(follower: LogFollower[Any], end: int | None) -> bool:
     if end is None or follower.position is None or follower.phase is not Phase.FOLLOWING:
         return False
     return end > follower.position and not follower.is_busy
+
+
+STORM_S = 30.0
+STORM_ASSIGNMENTS = 30
+"""So often in so many seconds are partitions dealt out only if two processes come under one name:
+each of them takes it from the other, in silence and without end."""
+
+
+class StormGlass:
+    """Notices that partitions are dealt out without end."""
+
+    def __init__(self) -> None:
+        self._began = (0.0, 0)
+
+    def is_storm(self, assignments: int, now_s: float) -> bool:
+        """Whether it is so.
+
+        Args:
+            assignments: How often partitions were assigned since the start.
+            now_s: Monotonic seconds.
+        """
+        since_s, before = self._began
+        if now_s - since_s < STORM_S:
+            return False
+        self._began = (now_s, assignments)
+        return assignments - before >= STORM_ASSIGNMENTS

@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError
 from monstermq_projector.application import ChunkApp
 from monstermq_projector.following import Following
 from monstermq_projector.groups import consumer_arguments, group_of
-from monstermq_projector.lags import Watchdog
+from monstermq_projector.lags import StormGlass, Watchdog
 from monstermq_projector.measures import Measures, registry_of
 from monstermq_projector.page import PlainPage
 from monstermq_projector.parts import Part
@@ -71,6 +71,8 @@ class Projector:
         self._log_outage = Outage("Kafka", BusUnavailable)
         self._unready: str | None = "the projector is starting"
         self._watchdog = Watchdog()
+        self._storm_glass = StormGlass()
+        self._member = ""
         self._settled_s = 0.0
         self._ending = contextlib.AsyncExitStack()
 
@@ -111,7 +113,8 @@ class Projector:
         group = group_of(self._part, bus.generation, await _place_of(database))
         arguments = consumer_arguments(self._config, self._part, instance)
         self._app = ChunkApp(group, log.topic, self.following, arguments)
-        logger.info("the group is %s, this is %s", group, arguments.get("group_instance_id", "new"))
+        self._member = arguments.get("group_instance_id", "")
+        logger.info("the group is %s, this is %s", group, self._member or "new")
         ending.push_async_callback(self._stop_app)
         await self._app.start()
         self._settled_s = asyncio.get_running_loop().time()
@@ -232,6 +235,14 @@ class Projector:
         if stuck:
             numbers = ", ".join(map(str, stuck))
             self._fail(MonsterError(f"nothing comes of partitions {numbers}, and there is more"))
+        if self._storm_glass.is_storm(self.following.assignments, now_s):
+            self._fail(
+                MonsterError(
+                    f"the partitions are dealt out again and again: another process comes as "
+                    f"{self._member} too. Give one of the two machines another host name, or its "
+                    "projector another Projector.Port"
+                )
+            )
         if self.following.followers or not self._app.rebalancing:
             self._settled_s = now_s
         elif now_s - self._settled_s >= REBALANCE_S_MAX:

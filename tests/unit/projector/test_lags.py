@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from monstermq_projector.lags import STUCK_S, Lags, Watchdog
+from monstermq_projector.lags import STORM_ASSIGNMENTS, STORM_S, STUCK_S, Lags, StormGlass, Watchdog
 from monstermq_shared.views.log_follower import Phase
 
 
@@ -98,3 +98,13 @@ def test_while_kafka_does_not_answer_nobody_is_stuck() -> None:
     assert stuck(watchdog, follower, 11, 0.0) == []
     assert watchdog.stuck({3: follower}, {}, STUCK_S) == []  # type: ignore[dict-item]
     assert stuck(watchdog, follower, 11, STUCK_S + 1) == []
+
+
+def test_two_processes_under_one_name_are_noticed() -> None:
+    glass = StormGlass()
+    assert not glass.is_storm(1, 1.0)
+    assert not glass.is_storm(STORM_ASSIGNMENTS, STORM_S - 1)
+    assert glass.is_storm(STORM_ASSIGNMENTS, STORM_S)
+    # Several workers that come and go are none.
+    assert not glass.is_storm(STORM_ASSIGNMENTS + 5, 2 * STORM_S)
+    assert not glass.is_storm(2 * STORM_ASSIGNMENTS, 2 * STORM_S + 1)
