@@ -79,11 +79,17 @@ class Following:
         for number, follower in followers.items():
             if not follower.loaded.is_set():
                 self._start(self._begin_late(number, follower), f"the start of partition {number}")
-        return {
+        known = {
             number: follower.position
             for number, follower in followers.items()
             if follower.position is not None
         }
+        behind = sum(followers[number].behind for number in known)
+        logger.info(
+            "%d of %d partitions go on, %d records behind the end",
+            *(len(known), len(followers), behind),
+        )
+        return known
 
     async def deliver(self, chunk: Chunk) -> None:
         """See ``ChunkTarget.deliver``."""

@@ -70,7 +70,7 @@ class SessionsWork:
         claims = self._claims = Claims(stored, self._lease_ms)
         self._tenure = loaded.tenure
         self._reflected = {SESSIONS: loaded.begin}
-        logger.info(
+        logger.debug(
             "%s: partition %d has %d sessions", self._desk.name, self._partition.number, len(claims)
         )
         return SessionsFold(self._log, claims, loaded.begin, loaded.lowest, self.folds)

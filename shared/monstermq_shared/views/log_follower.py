@@ -69,6 +69,7 @@ class LogFollower(Generic[B]):
         reason: Why, where that is worth telling.
         position: Where the next delivery should begin; None until it is known.
         delivered: Deliveries so far.
+        behind: Records that it was behind the log's end when it was loaded.
         loaded: Set once the position is known for the first time.
     """
 
@@ -78,6 +79,7 @@ class LogFollower(Generic[B]):
         self.reason: str | None = None
         self.position: int | None = None
         self.delivered = 0
+        self.behind = 0
         self.loaded = asyncio.Event()
         self._desk = desk
         self._work: Work[B] = work
@@ -163,10 +165,10 @@ class LogFollower(Generic[B]):
         self._unchecked = fold.last_id if bounds.first < fold.next_offset else None
         self.position = fold.next_offset - (self._unchecked is not None)
         self.phase, self.reason = Phase.FOLLOWING, None
-        behind = bounds.end - fold.next_offset
-        logger.info(
+        self.behind = bounds.end - fold.next_offset
+        logger.debug(
             "%s: partition %d goes on at %d, %d records behind the end",
-            *(desk.name, number, fold.next_offset, behind),
+            *(desk.name, number, fold.next_offset, self.behind),
         )
         if self.loaded.is_set():
             await self._read_from(self.position)
