@@ -181,7 +181,7 @@ async def test_rights_are_asked_for_one_after_the_other(
     assert json.loads(record.value)["payload"] == "1"
 
 
-async def test_a_deleted_topic_is_told(
+async def test_a_deleted_topic_is_made_again(
     broker: RunningBroker, cast: Cast, kafka_server: KafkaServer, kafka_topic: str
 ) -> None:
     broker.start(config_of(kafka_server.address(), kafka_topic))
@@ -191,10 +191,34 @@ async def test_a_deleted_topic_is_told(
     kafka_server.tool("org.apache.kafka.tools.TopicCommand", "--delete", "--topic", kafka_topic)
     await peer.publish("t", b"2", 1)
     assert "the views in KAFKA" in await until_ready(broker, 503, BOUND_S)
-    await create_topic(kafka_server.address(), kafka_topic, partitions=12)
     await until_ready(broker, 200, BOUND_S)
     (record,) = await archived(kafka_server, kafka_topic, 1)
     assert json.loads(record.value)["payload"] == "2"
+    assert broker.log_text().count(f"made the Kafka topic {kafka_topic}") == 2
+
+
+async def test_a_topic_that_somebody_makes_again_with_fewer_partitions_is_used(
+    broker: RunningBroker, cast: Cast, own_kafka: KafkaServer
+) -> None:
+    """As a server does by itself, with its defaults, as soon as a client asks for the topic."""
+    own_kafka.settings["auto.create.topics.enable"] = "true"
+    own_kafka.restart()
+    broker.start(config_of(own_kafka.address(), "sensors"))
+    peer = await a_publisher(cast, broker)
+    topics = [f"t/{number}" for number in range(20)]
+    for topic in topics:
+        await peer.publish(topic, b"1", 1)
+    await archived(own_kafka, "sensors", len(topics))
+    own_kafka.tool("org.apache.kafka.tools.TopicCommand", "--delete", "--topic", "sensors")
+    for topic in topics:
+        await peer.publish(topic, b"2", 1)
+    values: dict[str, str] = {}
+    async with asyncio.timeout(2 * BOUND_S):
+        while values.keys() != set(topics):
+            records = await read_topic(own_kafka.address(), "sensors")
+            members = [json.loads(record.value) for record in records]
+            values = {at["topic"]: at["payload"] for at in members}
+    assert set(values.values()) == {"2"}
 
 
 async def test_the_command_of_the_readme(

@@ -7,7 +7,7 @@ from itertools import chain, islice
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import ProducerClosed
+from aiokafka.errors import ProducerClosed, UnknownTopicOrPartitionError
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from monstermq_shared.kafka.errors import CLIENT_ERRORS
@@ -75,7 +75,7 @@ class BatchProducer:
 
         Args:
             topic: Where.
-            partition: The topic has it.
+            partition: Which of its partitions.
             entries: All that wait for this partition, in order.
             first: The one to begin with.
             size_max: Bytes of the batch; a single entry may be larger.
@@ -87,6 +87,8 @@ class BatchProducer:
             KafkaError, OSError: Nobody knows whether Kafka has the batch: send the same again.
         """
         async with self._lent() as producer:
+            if partition not in await producer.partitions_for(topic):
+                raise UnknownTopicOrPartitionError(f"{topic} has no partition {partition}")
             batch = producer.create_batch()
             upto = _fill(batch, entries, first, size_max)
             future = await producer.send_batch(batch, topic, partition=partition)

@@ -42,6 +42,13 @@ class KafkaArchive:
         self._places: dict[str, Place] = {}
         self._size = 0
 
+    def repartition(self, partitions: int) -> None:
+        """The topic was made again, and has so many partitions now."""
+        if partitions != self._partitions:
+            self._partitions = partitions
+            self._places.clear()
+            self._size = 0
+
     def sort(self, records: Sequence[Record], into: dict[int, list[Entry]]) -> None:
         """Add records, in order, to the entries of their partitions."""
         places, encode = self._places, self._encoder.encode

@@ -1,15 +1,17 @@
 """Archives in Kafka as a database: records to topics first, then the marks to another database."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
-from monstermq_shared.errors import StoreConflict, StoreError
+from monstermq_shared.errors import StartupError, StoreConflict, StoreError
 from monstermq_shared.kafka.producing import BatchProducer
 from monstermq_shared.positions import Partition
 from monstermq_shared.stores.changes import Commit, CommitResult, StoredLogState, Tenure
 from monstermq_shared.stores.kafka.archives import KafkaArchive
 from monstermq_shared.stores.kafka.marks import Marks
-from monstermq_shared.stores.kafka.production import Production
+from monstermq_shared.stores.kafka.preparing import Topics
+from monstermq_shared.stores.kafka.production import Production, TopicMissing
 from monstermq_shared.stores.ports import (
     ArchiveStore,
     Database,
@@ -31,7 +33,7 @@ class KafkaDatabase:
         producer: Brings them there.
         archives: By logical name.
         marks: The database that keeps tenures and marks; it is not closed with this one.
-        where: The servers, as messages name them.
+        topics: The topics that they have.
     """
 
     def __init__(
@@ -39,12 +41,12 @@ class KafkaDatabase:
         producer: BatchProducer,
         archives: Mapping[str, KafkaArchive],
         marks: Database,
-        where: str,
+        topics: Topics,
     ) -> None:
         self._producer = producer
         self._archives = archives
         self._marks_database = marks
-        self._where = where
+        self._topics = topics
         self._marks: dict[str, Marks] = {}
         self._under_way: dict[str, tuple[Commit, Production]] = {}
 
@@ -116,9 +118,21 @@ class KafkaDatabase:
     async def _produce(self, tenure: Tenure, commit: Commit) -> None:
         known, production = self._under_way.get(tenure.token, (None, None))
         if production is None or not (known is commit or known == commit):
-            production = await Production.of(commit.archives, self._archives, self._where)
+            production = await Production.of(commit.archives, self._archives, self._topics.where)
             self._under_way[tenure.token] = (commit, production)
-        await production.run(self._producer)
+        try:
+            await production.run(self._producer)
+        except TopicMissing:
+            self._under_way.pop(tenure.token, None)
+            await self._look_at_topics()
+            raise
+
+    async def _look_at_topics(self) -> None:
+        """Make a topic that was deleted, and learn how many partitions each has now."""
+        # Whoever waits is told why: by the failure that made us look.
+        with suppress(StartupError):
+            for name, found in (await self._topics.prepare()).items():
+                self._archives[name].repartition(found.partitions)
 
     async def close(self) -> None:
         """Move the marks, and close the connections; nothing is under way any more."""
@@ -129,7 +143,9 @@ class KafkaDatabase:
 
     async def summary(self) -> DatabaseSummary:
         """Return what there is now, for the log of a start."""
-        return DatabaseSummary(place=f"Kafka at {self._where}", sessions=None, ended_cleanly=None)
+        return DatabaseSummary(
+            place=f"Kafka at {self._topics.where}", sessions=None, ended_cleanly=None
+        )
 
 
 class SharedKafkaDatabase(KafkaDatabase):
@@ -138,8 +154,7 @@ class SharedKafkaDatabase(KafkaDatabase):
     What is kept with the marks is kept where they are.
 
     Args:
-        producer, archives, where: See above.
-        marks: See above.
+        producer, archives, marks, topics: See above.
         log_states: The same database.
     """
 
@@ -148,11 +163,11 @@ class SharedKafkaDatabase(KafkaDatabase):
         producer: BatchProducer,
         archives: Mapping[str, KafkaArchive],
         marks: Database,
-        where: str,
+        topics: Topics,
         *,
         log_states: KeepsLogState,
     ) -> None:
-        super().__init__(producer, archives, marks, where)
+        super().__init__(producer, archives, marks, topics)
         self._log_states = log_states
 
     async def begin_marks(self, log_id: str, starts: Mapping[Partition, Mapping[str, int]]) -> None:

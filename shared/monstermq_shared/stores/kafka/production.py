@@ -4,7 +4,12 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Self
 
-from aiokafka.errors import MessageSizeTooLargeError, RecordListTooLargeError
+from aiokafka.errors import (
+    MessageSizeTooLargeError,
+    NotLeaderForPartitionError,
+    RecordListTooLargeError,
+    UnknownTopicOrPartitionError,
+)
 
 from monstermq_shared.errors import StoreUnavailable
 from monstermq_shared.kafka.errors import CLIENT_ERRORS, meaning_of, worst_of
@@ -16,6 +21,11 @@ SORTED_AT_ONCE = 500
 """Records that are encoded in one go, about a millisecond; then others have their turn."""
 
 _TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
+_GONE = (UnknownTopicOrPartitionError, NotLeaderForPartitionError)
+
+
+class TopicMissing(StoreUnavailable):
+    """A topic may have been deleted, or made again with fewer partitions."""
 
 
 class _Lane:
@@ -82,6 +92,7 @@ class Production:
         """Bring to Kafka what is not there.
 
         Raises:
+            TopicMissing: Look at the topics, and begin another production.
             StoreUnavailable: Kafka has not taken all of it; run it again.
         """
         lanes = [lane for lane in self._lanes if lane.first < len(lane.entries)]
@@ -97,6 +108,7 @@ class Production:
         if failures:
             worst = worst_of(failures.values())
             topics = ", ".join(name for name, exc in failures.items() if type(exc) is type(worst))
-            raise StoreUnavailable(
+            is_gone = any(isinstance(exc, _GONE) for exc in failures.values())
+            raise (TopicMissing if is_gone else StoreUnavailable)(
                 f"Kafka at {self._where}: topic {topics}: {meaning_of(worst)}"
             ) from worst
