@@ -17,6 +17,7 @@ from tests.support.kafka_tools import VERSIONS, create_topic, read_topic
 from tests.support.load import Cast
 from tests.support.machine import program
 from tests.support.mqtt_peer import Peer
+from tests.support.repository import ROOT
 
 from monstermq_shared.exit_codes import ExitCode
 
@@ -241,3 +242,26 @@ async def test_the_command_of_the_readme(
         check=True,
     )
     assert sorted(shown.stdout.split()) == sorted(topics)
+
+
+async def test_the_example_archives_what_its_groups_ask_for(
+    broker: RunningBroker, cast: Cast, own_kafka: KafkaServer
+) -> None:
+    example = ROOT / "examples" / "config-kafka.yaml"
+    settings = yaml.safe_load(example.read_text(encoding="utf-8"))
+    broker.start(
+        yaml.safe_dump(
+            {
+                "Kafka": {"Servers": own_kafka.address()},
+                "ArchiveGroups": settings["ArchiveGroups"],
+                "Limits": settings["Limits"],
+            }
+        )
+    )
+    peer = await a_publisher(cast, broker)
+    for topic in ("sensors/a", "events/b", "alerts/c", "elsewhere"):
+        await peer.publish(topic, b"x", 1)
+    (record,) = await archived(own_kafka, "sensors", 1)
+    assert record.key == b"sensors/a"
+    records = await archived(own_kafka, "events", 2)
+    assert sorted(record.key for record in records) == [b"alerts/c", b"events/b"]
