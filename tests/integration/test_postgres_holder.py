@@ -14,7 +14,7 @@ from tests.support.proxy import Proxy
 from monstermq_shared.errors import StartupError, StoreConflict, StoreUnavailable
 from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.positions import Partition
-from monstermq_shared.stores.changes import Commit
+from monstermq_shared.stores.changes import ClientChanges, Commit
 from monstermq_shared.stores.ports import Log
 from monstermq_shared.stores.postgres import database as database_module
 from monstermq_shared.stores.postgres import holder, writer
@@ -24,6 +24,7 @@ from monstermq_shared.testing.builders import (
     commit_archive,
     commit_once,
     make_record,
+    make_session,
 )
 from monstermq_shared.testing.database_contract import commit_until_it_works, full_commit
 
@@ -204,6 +205,23 @@ async def test_the_log_is_remembered(postgres_schema: str) -> None:
     assert await database.log() == Log("one", 7)
     await database.begin_boot(Log("two", 1))
     assert await database.log() == Log("two", 1)
+    await database.close()
+
+
+async def test_sessions_go_on_with_the_next_log(postgres_schema: str) -> None:
+    """A database keeps its sessions when it goes on with the log of another one."""
+    database = await open_database(postgres_schema)
+    kept = ClientChanges(session=make_session("a"), subscriptions={"x/#": 1})
+    claimed = make_session("claimed")
+    claimed.epoch = 7
+    await database.begin_boot(Log("one", 7))
+    changes = {"a": kept, "claimed": ClientChanges(session=claimed)}
+    place = Partition("one", 0)
+    await commit_once(database, Commit(upto=1, sessions=changes), "sessions", partition=place)
+    await database.begin_boot(Log("two", 1))
+    async with database.sessions.load(Partition("two", 0)) as snapshot:
+        (stored,) = [session async for page in snapshot.pages() for session in page]
+    assert (stored.row.client_id, stored.subscriptions) == ("a", {"x/#": 1})
     await database.close()
 
 

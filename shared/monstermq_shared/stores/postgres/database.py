@@ -283,6 +283,8 @@ class PostgresDatabase:
         """Remember that a run with this boot number begins, before any of its offsets is used."""
         async with self._writers[0].transaction() as connection:
             await connection.execute(_QUERIES["begin_boot"], log.generation, log.boot)
+            if self._keeps_sessions:
+                await self._tenures.take_sessions(connection, log.generation)
 
     async def size(self) -> int:
         """Return the bytes that our tables and their indexes take on the server."""

@@ -143,6 +143,10 @@ SELECT generation, boot FROM monstermq_meta WHERE generation IS NOT NULL;
 -- begin_boot --
 UPDATE monstermq_meta SET generation = $1, boot = $2;
 
+-- take_sessions --
+-- Those that nobody has claimed on another log than an internal one.
+UPDATE sessions SET generation = $1, partition = 0 WHERE epoch IS NULL AND generation <> $1;
+
 -- size --
 -- Chunks of hypertables, and partitions that somebody else has made, are children of our tables.
 WITH RECURSIVE relations (oid) AS (

@@ -97,6 +97,11 @@ class Tenures:
             number = await self._number(connection, generation)
             await connection.execute(LOG_QUERIES["begin_marks"], *rows, number, log_id)
 
+    async def take_sessions(self, connection: Connection, generation: str) -> None:
+        """Let the sessions of earlier internal logs go on, in a transaction that is open."""
+        number = await self._number(connection, generation)
+        await connection.execute(_QUERIES["take_sessions"], number)
+
     async def _number(self, connection: Connection, generation: str) -> int:
         """Return the number of a generation, added if it is new."""
         number: int | None = await connection.fetchval(_QUERIES["find_generation"], generation)
