@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from monstermq_shared.bus.control import decode_facts
-from monstermq_shared.bus.facts import Fact
+from monstermq_shared.bus.facts import Claim, Fact
 from monstermq_shared.bus.header import FOREIGN_FLAGS, KIND_SHIFT, Kind
 from monstermq_shared.bus.ports import Entry
 from monstermq_shared.bus.runs import Runs
@@ -15,6 +15,9 @@ from monstermq_shared.views.log_fold import FoldCounts, LogSettings, id_of
 
 FACTS_MAX = 5_000
 """Facts after which a batch ends (P5): each changes at most one session."""
+
+SIZE_MAX = 4 * 1024 * 1024
+"""Bytes of wills, and of what is quarantined, after which it ends as well."""
 
 _KINDS = {Kind.FACTS, Kind.LEASE}
 
@@ -72,6 +75,7 @@ class SessionsFold:
         self._last: Entry | str | None = kept.last_id
         self._quarantined: list[Quarantined] = []
         self._facts = 0
+        self._size = 0
 
     @property
     def last_id(self) -> str | None:
@@ -95,7 +99,7 @@ class SessionsFold:
             self._last = entry
             self.next_offset = entry.offset + 1
             self._counts.records += 1
-            if self._facts >= FACTS_MAX:
+            if self._facts >= FACTS_MAX or self._size >= SIZE_MAX:
                 yield self.flush()
 
     def flush(self) -> SessionsBatch:
@@ -109,7 +113,7 @@ class SessionsFold:
             state=LogState(log_id=self._log.log_id, last_id=self.last_id, runs=self._runs.dump()),
             oldest_ms=self.oldest_ms,
         )
-        self._quarantined, self._facts, self.oldest_ms = [], 0, -1
+        self._quarantined, self._facts, self._size, self.oldest_ms = [], 0, 0, -1
         return batch
 
     def skip_to(self, offset: int) -> None:
@@ -129,6 +133,7 @@ class SessionsFold:
         if self._runs.is_new(entry.writer, entry.sequence, entry.time_ms):  # R1
             self._claims.take(facts, entry.offset, entry.time_ms)
             self._facts += len(facts)
+            self._size += sum(map(_size_of, facts))
         else:
             self._counts.doubles += 1
 
@@ -139,8 +144,10 @@ class SessionsFold:
             reason = "not a record of this broker"
         except InvalidRecord as exc:
             reason = str(exc)
-        self._quarantined.append(self._log.describe(entry, reason))
+        record = self._log.describe(entry, reason)
+        self._quarantined.append(record)
         self._facts += 1
+        self._size += len(record.key) + len(record.value)
 
 
 def _facts_of(entry: Entry) -> Sequence[Fact]:
@@ -156,3 +163,10 @@ def _facts_of(entry: Entry) -> Sequence[Fact]:
         return decode_facts(entry.record().payload)
     except InvalidRecord as exc:
         raise UnknownFact(f"a control record that cannot be read: {exc}") from exc
+
+
+def _size_of(fact: Fact) -> int:
+    """Return the bytes that a row gets large by."""
+    if isinstance(fact, Claim) and fact.will is not None:
+        return len(fact.will.payload)
+    return 0

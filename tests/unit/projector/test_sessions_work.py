@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 from tests.support.followed_log import LATENESS_MS, FollowedLog, Reader, describe, running
 
-from monstermq_projector import sessions_work
+from monstermq_projector import sessions_fold, sessions_work
 from monstermq_projector.sessions_appends import SessionsAppends
 from monstermq_projector.sessions_fold import SessionsBatch
 from monstermq_projector.sessions_work import SessionsWork
@@ -398,3 +398,19 @@ async def test_the_next_worker_goes_on_from_the_rows(stage: Stage) -> None:
         await stage.caught_up()
     assert stage.rows() == {}
     assert stage.messages.counted() == [("a", b"away")]
+
+
+async def test_a_commit_is_bounded_by_facts_and_by_bytes(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions_fold, "FACTS_MAX", 3)
+    monkeypatch.setattr(sessions_fold, "SIZE_MAX", 1_000)
+    for number in range(6):
+        stage.append(claim(f"small{number}", will=None))
+    large = Will(topic="gone", payload=b"x" * 1_000, qos=0, retain=False)
+    for number in range(2):
+        stage.append(claim(f"large{number}", large))
+    async with stage.working():
+        await stage.caught_up()
+        assert stage.work.counts.commits == 4
+    assert len(stage.rows()) == 8
