@@ -1,4 +1,7 @@
-"""One story, told by the clients people use; and a mosquitto that is bridged to us."""
+"""One story, told by the clients people use; and a mosquitto that is bridged to us.
+
+On Kafka the two sides of each conversation are on two edges.
+"""
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -6,27 +9,68 @@ from pathlib import Path
 import pytest
 from tests.support.broker import LOOPBACK, BrokerProcess, RunningBroker
 from tests.support.interop import TELLERS, Teller, Told
+from tests.support.kafka import KafkaServer
+from tests.support.kafka_stack import KafkaStack
+from tests.support.kafka_tools import new_topic_name
 from tests.support.load import Cast
 from tests.support.machine import program
 from tests.support.mqtt_peer import Peer, Publish
+from tests.support.postgres import PostgresServer
 
 pytestmark = pytest.mark.integration
 
 LARGE = bytes(range(256)) * 1_600
 
 
+Sides = tuple[BrokerProcess, BrokerProcess]
+"""Where the client that is tested is, and where its friend is."""
+
+KEPT_SESSIONS = pytest.mark.parametrize("sides", ["internal"], indirect=True)
+"""For what needs a session that outlives its connection."""
+
+
 @pytest.fixture(scope="module")
-def ours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBroker]:
+def internal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sides]:
     """One broker for all stories."""
     process = RunningBroker(tmp_path_factory.mktemp("ours"))
     try:
-        yield process.start()
+        process.start()
+        yield process, process
     finally:
         process.close()
 
 
+@pytest.fixture(scope="module")
+def kafka(
+    tmp_path_factory: pytest.TempPathFactory,
+    kafka_server: KafkaServer,
+    postgres_server: PostgresServer,
+) -> Iterator[Sides]:
+    """Two edges on one bus, with projectors."""
+    directory = tmp_path_factory.mktemp("edges")
+    stack = KafkaStack(directory, kafka_server.address(), new_topic_name(), postgres_server)
+    try:
+        stack.start()
+        yield stack.edges[0], stack.edges[1]
+    finally:
+        stack.close()
+
+
+@pytest.fixture(params=["internal", "kafka"])
+def sides(request: pytest.FixtureRequest) -> Sides:
+    """Both sides on each bus."""
+    both: Sides = request.getfixturevalue(request.param)
+    return both
+
+
+@pytest.fixture
+def ours(sides: Sides) -> BrokerProcess:
+    """Where the client that is tested is."""
+    return sides[0]
+
+
 @pytest.fixture(params=TELLERS)
-async def teller(ours: RunningBroker, request: pytest.FixtureRequest) -> AsyncIterator[Teller]:
+async def teller(ours: BrokerProcess, request: pytest.FixtureRequest) -> AsyncIterator[Teller]:
     """A client of each make."""
     teller = TELLERS[request.param](ours)
     yield teller
@@ -34,7 +78,7 @@ async def teller(ours: RunningBroker, request: pytest.FixtureRequest) -> AsyncIt
 
 
 @pytest.fixture
-async def friends(ours: RunningBroker) -> AsyncIterator[Cast]:
+async def friends() -> AsyncIterator[Cast]:
     """Connections that are dropped in the end."""
     cast = Cast()
     yield cast
@@ -42,9 +86,9 @@ async def friends(ours: RunningBroker) -> AsyncIterator[Cast]:
 
 
 @pytest.fixture
-async def friend(ours: RunningBroker, friends: Cast) -> Peer:
+async def friend(sides: Sides, friends: Cast) -> Peer:
     """The other side of each conversation."""
-    peer = await friends.peer(ours.tcp_port)
+    peer = await friends.peer(sides[1].tcp_port)
     await peer.connect("")
     return peer
 
@@ -95,7 +139,7 @@ async def test_the_will_follows_a_client_that_vanishes(
 
 
 async def test_no_will_follows_a_client_that_says_good_bye(
-    ours: RunningBroker, teller: Teller, friend: Peer, friends: Cast, name: str
+    ours: BrokerProcess, teller: Teller, friend: Peer, friends: Cast, name: str
 ) -> None:
     await friend.subscribe((f"{name}/#", 2))
     await teller.connect(name, will=Told(f"{name}/will", b"gone", 1))
@@ -108,6 +152,7 @@ async def test_no_will_follows_a_client_that_says_good_bye(
     assert await friend.take() == Publish(f"{name}/last", b"x", 1)
 
 
+@KEPT_SESSIONS
 async def test_a_persistent_session_gets_what_came_while_it_was_away(
     teller: Teller, friend: Peer, name: str
 ) -> None:
@@ -142,7 +187,7 @@ async def test_large_payloads_of_any_bytes_go_both_ways(
 class BridgedMosquitto(BrokerProcess):
     """A mosquitto that is bridged to our broker."""
 
-    def __init__(self, directory: Path, ours: RunningBroker) -> None:
+    def __init__(self, directory: Path, ours: BrokerProcess) -> None:
         super().__init__(directory)
         self._ours = ours
 
@@ -167,7 +212,7 @@ class BridgedMosquitto(BrokerProcess):
 
 
 @pytest.fixture
-def theirs(ours: RunningBroker, tmp_path: Path) -> Iterator[BridgedMosquitto]:
+def theirs(ours: BrokerProcess, tmp_path: Path) -> Iterator[BridgedMosquitto]:
     """The other broker."""
     process = BridgedMosquitto(tmp_path, ours)
     try:
@@ -186,8 +231,9 @@ async def connect_locally(theirs: BridgedMosquitto, friends: Cast) -> Peer:
     return local
 
 
+@KEPT_SESSIONS
 async def test_a_mosquitto_bridge_carries_messages_both_ways_and_no_loop(
-    ours: RunningBroker, theirs: BridgedMosquitto, friend: Peer, friends: Cast
+    theirs: BridgedMosquitto, friend: Peer, friends: Cast
 ) -> None:
     local = await connect_locally(theirs, friends)
     await friend.subscribe(("out/#", 2), ("both/#", 2))
