@@ -137,8 +137,9 @@ async def test_one_command_starts_all_in_order_keeps_it_running_and_stops_it(
     stack.until(lambda: archived(stack) == ["1", "2"])
     _, metrics = stack.get("/metrics")
     assert 'monstermq_clients_connected{process="edge"}' in metrics
-    labels = '{projection="MCPArchive",process="projector-views-postgres"}'
-    assert f"monstermq_projection_lag_records{labels}" in metrics
+    labels = '{process="projector-views-postgres",projection="MCPArchive"}'
+    lag = f"monstermq_projection_lag_records{labels} 0.0"
+    stack.until(lambda: lag in stack.get("/metrics")[1])
     for module in ("monstermq_edge", "monstermq_projector"):
         stack.child(module).kill()
     again = 'monstermq_process_starts_total{process="%s"} 2.0'
