@@ -13,8 +13,8 @@ from monstermq_shared.bus.facts import Ack, Gap
 from monstermq_shared.bus.header import Kind, unpack_header
 from monstermq_shared.bus.kafka.encoding import RunEncoder
 from monstermq_shared.bus.kafka.pieces import (
+    Batch,
     FactsPiece,
-    Part,
     RecordPiece,
     RunPiece,
     count_of,
@@ -70,6 +70,23 @@ def test_ids_differ_and_grow_as_messages_are_published() -> None:
         for value in encoder.encode(b"a", a_run("a", [b""] * 1000), "c", time_ms)
     ]
     assert ids == sorted(set(ids))
+
+
+def test_what_the_run_before_had_is_not_taken_for_the_next_one() -> None:
+    encoder = RunEncoder()
+    for time_ms, client_id, qos, retain in [
+        (NOW_MS, "c", 0, False),
+        (NOW_MS, "c", 1, False),
+        (NOW_MS, "c", 1, True),
+        (NOW_MS, "d", 1, True),
+        (NOW_MS + 1, "d", 1, True),
+        (NOW_MS + 1, "d", 1, True),
+    ]:
+        run = a_run("a", [b"1"], qos=qos, retain=retain)
+        (value,) = encoder.encode(b"a", run, client_id, time_ms)
+        assert decode_record(value, offset=0) == Record(
+            "a", b"1", qos, retain, client_id, time_ms, 0
+        )
 
 
 def test_a_clock_that_was_set_back_makes_no_id_twice() -> None:
@@ -134,16 +151,16 @@ def test_acknowledgements_alone_are_of_their_own_kind() -> None:
 
 @pytest.mark.parametrize("sizes", [[2], [1, 1], [5], [1, 4], [4, 1], [2, 3, 2], [1] * 9])
 def test_a_batch_is_halved_between_any_two_records(sizes: list[int]) -> None:
-    batch = []
+    batch: Batch = []
     for number, size in enumerate(sizes):
         payloads = [b"%d.%d" % (number, at) for at in range(size)]
         piece = RunPiece(
             b"a", a_run("a", payloads), "c", NOW_MS, RUN, 10 * number, None, RunEncoder()
         )
-        batch.append(Part(piece, piece.fields()))
+        batch.append((piece, piece.fields()))
     first, second = halves(batch)
     assert count_of(first) == sum(sizes) // 2
     assert count_of(first) + count_of(second) == sum(sizes)
-    together = [field for part in (*first, *second) for field in part.fields]
-    assert together == [field for part in batch for field in part.fields]
-    assert all(part.fields for part in (*first, *second))
+    together = [field for _, fields in (*first, *second) for field in fields]
+    assert together == [field for _, fields in batch for field in fields]
+    assert all(fields for _, fields in (*first, *second))

@@ -5,7 +5,6 @@ behind them a payload and the last digits of an id.
 """
 
 import base64
-from collections.abc import Sequence
 from functools import lru_cache
 from random import Random
 
@@ -43,7 +42,7 @@ def _short_beginning(topic: bytes) -> bytes:
 
 
 def _begin(topic: bytes) -> bytes:
-    return b'{"topic":%b,"payload' % _json_text(topic.decode())
+    return b'{"topic":%b,"payload":' % _json_text(topic.decode())
 
 
 # What the flags of a message (QoS, retain) make of the members between time and client id.
@@ -61,13 +60,17 @@ class RunEncoder:
     method 1).
     """
 
-    __slots__ = ("_id", "_number", "_time", "_time_ms")
+    __slots__ = ("_client_id", "_flags", "_id", "_number", "_tail", "_time", "_time_ms")
 
     def __init__(self) -> None:
         self._time_ms = -1
         self._time = b""
         self._id = b""
         self._number = 0
+        # What follows the payloads of a run: clients that publish much publish it at once.
+        self._tail = b""
+        self._client_id: str | None = None
+        self._flags = 0
 
     def encode(self, topic: bytes, run: MessageRun, client_id: str, time_ms: int) -> list[bytes]:
         """Return the value of each message of a run.
@@ -78,42 +81,39 @@ class RunEncoder:
             client_id: Who published them.
             time_ms: The time of all of them.
         """
-        if time_ms != self._time_ms:
-            self._begin(time_ms)
+        flags = run.qos | run.retain << 2
+        if time_ms != self._time_ms or client_id != self._client_id or flags != self._flags:
+            self._begin(time_ms, client_id, flags)
         head = _short_beginning(topic) if len(topic) <= _SHORT_MAX else _begin(topic)
-        tail = b"%b%b%b%b" % (
-            self._time,
-            _BETWEEN[run.qos | run.retain << 2],
-            _json_text(client_id),
-            self._id,
-        )
-        number = self._number
-        self._number = number + run.count
-        return _values(head, tail, run.payloads, number)
+        tail, number, dumps = self._tail, self._number, orjson.dumps
+        values = []
+        for payload in run.payloads:
+            try:
+                text = dumps(payload.decode())
+            except UnicodeDecodeError:
+                values.append(_as_base64(head, payload, tail, number))
+            else:
+                # With escapes it is longer than it was, and base64 may be shorter.
+                size = len(payload)
+                if len(text) == size + 2 or len(text) - 2 <= base64_size(size):
+                    values.append(b'%b%b%b%012x"}' % (head, text, tail, number))
+                else:
+                    values.append(_as_base64(head, payload, tail, number))
+            number += 1
+        self._number = number
+        return values
 
-    def _begin(self, time_ms: int) -> None:
-        self._time_ms = time_ms
-        self._time = b',"timestamp":"%b","qos":' % format_timestamp(time_ms).encode()
-        # All of an id but its last group, which is the counter.
-        self._id = b',"id":"%b' % uuid7(time_ms)[:24].encode()
-        self._number = _random_bits(_COUNTER_BITS)
+    def _begin(self, time_ms: int, client_id: str, flags: int) -> None:
+        if time_ms != self._time_ms:
+            self._time_ms = time_ms
+            self._time = b',"timestamp":"%b","qos":' % format_timestamp(time_ms).encode()
+            # All of an id but its last group, which is the counter.
+            self._id = b',"id":"%b' % uuid7(time_ms)[:24].encode()
+            self._number = _random_bits(_COUNTER_BITS)
+        self._client_id, self._flags = client_id, flags
+        self._tail = b"%b%b%b%b" % (self._time, _BETWEEN[flags], _json_text(client_id), self._id)
 
 
-def _values(head: bytes, tail: bytes, payloads: Sequence[bytes], number: int) -> list[bytes]:
-    dumps = orjson.dumps
-    values = []
-    as_text, as_base64 = head + b'":', head + b'Base64":"'
-    for payload in payloads:
-        size = len(payload)
-        try:
-            text = dumps(payload.decode())
-        except UnicodeDecodeError:
-            text = b""
-        # Escapes make it longer than it is, and base64 may be shorter.
-        if text and (len(text) <= size + 2 or len(text) - 2 <= base64_size(size)):
-            values.append(b'%b%b%b%012x"}' % (as_text, text, tail, number))
-        else:
-            encoded = base64.b64encode(payload)
-            values.append(b'%b%b"%b%012x"}' % (as_base64, encoded, tail, number))
-        number += 1
-    return values
+def _as_base64(head: bytes, payload: bytes, tail: bytes, number: int) -> bytes:
+    name = head.removesuffix(b'":') + b'Base64":"'
+    return b'%b%b"%b%012x"}' % (name, base64.b64encode(payload), tail, number)

@@ -18,7 +18,7 @@ from aiokafka.errors import (
 )
 from aiokafka.producer.message_accumulator import BatchBuilder
 
-from monstermq_shared.bus.kafka.pieces import Batch, FactsPiece, Part, Piece, count_of, halves
+from monstermq_shared.bus.kafka.pieces import Batch, FactsPiece, Piece, count_of, halves
 from monstermq_shared.bus.kafka.producing import Producers
 from monstermq_shared.errors import BusRefused
 from monstermq_shared.kafka.errors import meaning_of
@@ -149,16 +149,17 @@ class Outbox:
         # Facts that are added later are the next record's.
         self._facts = None
         while waiting:
-            piece, first = waiting[0], self._taken
+            piece = waiting[0]
             fields = piece.fields()
-            for number in range(first, piece.count):
-                time_ms, key, value, headers = fields[number]
+            if self._taken:
+                fields = fields[self._taken :]
+            for taken, (time_ms, key, value, headers) in enumerate(fields):
                 if append(timestamp=time_ms, key=key, value=value, headers=headers) is None:
-                    if number > first:
-                        batch.append(Part(piece, fields[first:number]))
-                        self._taken = number
+                    if taken:
+                        batch.append((piece, fields[:taken]))
+                        self._taken += taken
                     return batch
-            batch.append(Part(piece, fields[first:] if first else fields))
+            batch.append((piece, fields))
             waiting.popleft()
             self._taken = 0
         return batch
@@ -215,11 +216,11 @@ class Outbox:
         """Return what of a refused batch is worth another try, after settling what is not."""
         if isinstance(error, InvalidTimestampError):
             oldest_ms = self._wall_ms() - self._owner.lateness_ms
-            late = [part for part in batch if part.piece.time_ms < oldest_ms]
+            late = [part for part in batch if part[0].time_ms < oldest_ms]
             if late:
                 # Each by itself would be refused as well, at the price of a producer each.
                 self._settle(late, error)
-                rest = [part for part in batch if part.piece.time_ms >= oldest_ms]
+                rest = [part for part in batch if part[0].time_ms >= oldest_ms]
                 return [rest] if rest else []
         if count_of(batch) == 1:
             self._settle(batch, error)

@@ -1,7 +1,6 @@
 """What is appended to a partition, before it is records: a run of messages, a record, facts."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from monstermq_shared.bus.control import ControlText
 from monstermq_shared.bus.header import (
@@ -138,14 +137,22 @@ class RunPiece(Piece):
         self._client_id = client_id
         self._encoder = encoder
 
-    def flags(self) -> int:
-        """See ``Piece.flags``."""
-        run = self._run
-        return run.qos | run.retain << 2
-
-    def values(self) -> Sequence[bytes]:
-        """See ``Piece.values``."""
-        return self._encoder.encode(self.key, self._run, self._client_id, self.time_ms)
+    def fields(self) -> list[KafkaFields]:
+        """See ``Piece.fields``."""
+        fields = self._fields
+        if fields is None:
+            run, time_ms, key, number = self._run, self.time_ms, self.key, self.sequence
+            values = self._encoder.encode(key, run, self._client_id, time_ms)
+            head = _FLAGS[run.qos | run.retain << 2] + self.writer
+            if self.count == 1:
+                fields = [(time_ms, key, values[0], [(HEADER, head + number.to_bytes(8, "big"))])]
+            else:
+                fields = [
+                    (time_ms, key, value, [(HEADER, head + number.to_bytes(8, "big"))])
+                    for number, value in enumerate(values, number)
+                ]
+            self._fields = fields
+        return fields
 
 
 class RecordPiece(Piece):
@@ -202,12 +209,8 @@ class FactsPiece(Piece):
         return (encode_record(record),)
 
 
-class Part(NamedTuple):
-    """Consecutive records of one piece in one batch."""
-
-    piece: Piece
-    fields: Sequence[KafkaFields]
-
+Part = tuple[Piece, Sequence[KafkaFields]]
+"""Consecutive records of one piece in one batch."""
 
 Batch = list[Part]
 
@@ -224,8 +227,8 @@ def halves(batch: Batch) -> tuple[Batch, Batch]:
     second: Batch = []
     for piece, fields in batch:
         if wanted:
-            first.append(Part(piece, fields[:wanted]))
+            first.append((piece, fields[:wanted]))
         if len(fields) > wanted:
-            second.append(Part(piece, fields[wanted:]))
+            second.append((piece, fields[wanted:]))
         wanted -= min(wanted, len(fields))
     return first, second
