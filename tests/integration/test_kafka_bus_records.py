@@ -1,16 +1,21 @@
 """What stands on a bus on Kafka: ours, somebody else's, large, refused; and a topic that goes."""
 
 import asyncio
+import json
 import time
 from collections.abc import Sequence
 from contextlib import aclosing
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.partitioner import DefaultPartitioner
 from tests.support.kafka import KafkaServer
 from tests.support.kafka_bus import a_run, bus_settings, opened, produce
-from tests.support.kafka_tools import create_topic
+from tests.support.kafka_tools import create_topic, read_topic
 
 from monstermq_shared.bus.control import decode_facts
 from monstermq_shared.bus.facts import Ack, Gap, Lease, Release
@@ -26,6 +31,8 @@ from monstermq_shared.testing.bus_records import a_record, payloads
 pytestmark = pytest.mark.integration
 
 L_MS = 900_000
+SCHEMA = json.loads((Path(__file__).parents[2] / "schemas/bus-record.v1.json").read_text())
+VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 
 
 def now_ms() -> int:
@@ -330,6 +337,50 @@ async def test_an_append_by_the_port_ends_with_the_refusal(
         with pytest.raises(BusRefused, match="too far from the server's clock"):
             await outcome_of(refused)
         await outcome_of(bus.messages.append(0, [a_record("a")], Stamp(b"a writer", 2)))
+
+
+# -- outside -------------------------------------------------------------------------------------
+
+
+async def test_whoever_reads_the_topics_finds_what_the_schema_says(
+    each_kafka: KafkaServer, kafka_topic: str
+) -> None:
+    """With a client of his own: keys, partitions, times, headers and JSON."""
+    topics = ["a", "sensors/temperature/room1", "käse/😀", "x" * 3_000, '"quoted"/\x01']
+    awkward = [b"23.5", b"", b"\xff\xfe", b"\0" * 9, '{"a": "ä"}'.encode(), b'"' * 50]
+    before_ms = now_ms()
+    async with opened(bus_settings(each_kafka.address(), kafka_topic, partitions=7)) as bus:
+        log, told = bus.messages, Told(bus.messages)
+        for topic in topics:
+            run = a_run(topic, *awkward, qos=1)
+            partition = log.partition_of(topic)
+            log.append_run(partition, topic.encode(), run, "c\x02", now_ms(), topic)
+        log.append_facts(3, [Gap(partition=1, to=2)], now_ms(), "facts")
+        log.flush()
+        await told.until(len(topics) + 1)
+        ends = await log.end_positions()
+    records = await read_topic(each_kafka.address(), kafka_topic)
+    assert len(records) == sum(ends.values())
+    choose = DefaultPartitioner()
+    for record in records:
+        members = json.loads(record.value)
+        VALIDATOR.validate(members)
+        assert members["topic"].encode() == record.key
+        written = datetime.strptime(members["timestamp"], "%Y-%m-%dT%H:%M:%S.%f%z")
+        assert written.timestamp() * 1000 == pytest.approx(record.timestamp, abs=0.01)
+        assert len(members["timestamp"]) == len("2026-01-15T10:30:00.123Z")
+        assert before_ms - 60_000 <= record.timestamp <= now_ms()
+        assert record.timestamp_type == 0
+        names = [name for name, _ in record.headers]
+        if "control" in members:
+            assert names == ["m", "monstermq-control"]
+            assert set(members) == {"topic", "timestamp", "control"}
+        else:
+            assert names == ["m"]
+            assert record.partition == choose(record.key, [*range(7)], [*range(7)])
+    messages = [json.loads(record.value) for record in records if len(record.headers) == 1]
+    assert sorted({message["topic"] for message in messages}) == sorted(topics)
+    assert len(messages) == len(topics) * len(awkward)
 
 
 # -- somebody else's -----------------------------------------------------------------------------

@@ -81,7 +81,7 @@ class KafkaReader:
         # What one fetch has brought: aiokafka fetches again only when all of it has been taken.
         self._fetched: deque[tuple[int, Sequence[KafkaRecord]]] = deque()
         self._gap: tuple[int, int, int, int | None] | None = None
-        self._trouble = False
+        self._failures = 0
 
     def __aiter__(self) -> Self:
         """Return itself."""
@@ -130,10 +130,11 @@ class KafkaReader:
             await self._out_of_range(exc)
         except ConsumerStoppedError:
             self.is_open = False
-        except CLIENT_ERRORS as exc:
+        except (*CLIENT_ERRORS, StartupError) as exc:
+            # Also a file of Kafka.Security that is being renewed: that mends itself, too.
             await self._failed(exc)
         else:
-            self._trouble = False
+            self._worked()
             for partition, records in fetched.items():
                 self._keep(partition, records)
             if not fetched:
@@ -164,10 +165,15 @@ class KafkaReader:
         return self._consumer
 
     async def _failed(self, exc: BaseException) -> None:
-        if not self._trouble:
-            self._trouble = True
+        if not self._failures:
             logger.warning("Kafka does not let us read %s: %s", self._log.topic, meaning_of(exc))
-        await pause(len(self.positions))
+        await pause(self._failures)
+        self._failures += 1
+
+    def _worked(self) -> None:
+        if self._failures:
+            self._failures = 0
+            logger.info("Kafka lets us read %s again", self._log.topic)
 
     async def _out_of_range(self, exc: OffsetOutOfRangeError) -> None:
         """Find out on which side an offset is out of range."""
