@@ -142,9 +142,14 @@ SessionStore = Annotated[
     StoreType,
     *choice(*_RDBMS, instead={"MEMORY": "use SQLITE with SQLite: { Path: ':memory:' }"}),
 ]
-RetainedStore = Annotated[StoreType, *choice(StoreType.MEMORY, StoreType.HAZELCAST, *_RDBMS)]
+_NOT_BY_TOPIC = {"KAFKA": "Kafka has no newest message of a topic; use POSTGRES, SQLITE or MEMORY"}
+RetainedStore = Annotated[
+    StoreType,
+    *choice(StoreType.MEMORY, StoreType.HAZELCAST, *_RDBMS, instead=_NOT_BY_TOPIC),
+]
 LastValueStore = Annotated[
-    StoreType, *choice(StoreType.NONE, StoreType.MEMORY, StoreType.HAZELCAST, *_RDBMS)
+    StoreType,
+    *choice(StoreType.NONE, StoreType.MEMORY, StoreType.HAZELCAST, *_RDBMS, instead=_NOT_BY_TOPIC),
 ]
 ArchiveStoreType = Annotated[StoreType, *choice(StoreType.NONE, StoreType.KAFKA, *_RDBMS)]
 Policy = Annotated[QueuePolicy, *choice(*QueuePolicy)]

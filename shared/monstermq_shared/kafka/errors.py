@@ -72,18 +72,22 @@ _MEANINGS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
 )
 
 
+_SAID_MAX = 300
+
+
 def meaning_of(exc: BaseException) -> str:
     """Return what an error means, with what the server said of it in brackets."""
-    said = " ".join(str(exc).split())
+    said = _said(exc)
     for kinds, sentence in _MEANINGS:
         if isinstance(exc, kinds):
-            return f"{sentence} ({said[:300]})" if _adds(said, exc) else sentence
-    return f"{type(exc).__name__}: {said[:300]}" if said else type(exc).__name__
+            return f"{sentence} ({said})" if said else sentence
+    return f"{type(exc).__name__}: {said}" if said else type(exc).__name__
 
 
-def _adds(said: str, exc: BaseException) -> bool:
-    """Whether a text says more than which error it is."""
-    return bool(said) and not said.startswith(f"[Error {getattr(exc, 'errno', None)}]")
+def _said(exc: BaseException) -> str:
+    """Return the text on one line, without the number and the class that aiokafka begins with."""
+    text = " ".join(map(str, exc.args)) if isinstance(exc, errors.KafkaError) else str(exc)
+    return " ".join(text.split())[:_SAID_MAX]
 
 
 def worst_of(failures: Iterable[BaseException]) -> BaseException:

@@ -380,3 +380,10 @@ def test_any_setting_is_usable_or_refused_in_one_line(settings: dict[str, object
 def test_aiokafka_has_every_argument(names: JavaNames, client: type) -> None:
     accepted = inspect.signature(client).parameters
     assert {known.argument for known in names.known.values()} <= set(accepted)
+
+
+@pytest.mark.parametrize(
+    "key", ["RetainedStoreType: KAFKA", "ArchiveGroups: [{Name: a, LastValType: KAFKA}]"]
+)
+def test_kafka_keeps_no_newest_message_of_a_topic(key: str) -> None:
+    assert "cannot be 'KAFKA'; Kafka has no newest message of a topic" in refusal(key + "\n")
