@@ -360,9 +360,9 @@ class Cast:
         self.subscribers.append(subscriber)
         return subscriber
 
-    async def peer(self, port: int) -> Peer:
+    async def peer(self, port: int, host: str = LOOPBACK) -> Peer:
         """Open a connection that is dropped in the end."""
-        peer = await Peer.open(port)
+        peer = await Peer.open(port, host)
         self._peers.append(peer)
         return peer
 
