@@ -26,6 +26,7 @@ from monstermq_shared.counters import Counters
 from monstermq_shared.errors import BusUnavailable, ConfigError, MonsterError
 from monstermq_shared.kafka.settings import KafkaSettings
 from monstermq_shared.operation.health import OperationServer, Place
+from monstermq_shared.retries import telling_when_late
 from monstermq_shared.stores.needed import NOTHING, StoresNeeded
 from monstermq_shared.stores.outages import Outage
 from monstermq_shared.stores.ports import Database, KeepsLogState, OwnedByLog, Summarized
@@ -215,7 +216,8 @@ class Projector:
             await asyncio.sleep(LOOK_S)
             ends = self._desk.ends
             try:
-                found = await log.end_positions()
+                with telling_when_late(self._kafka_is_late):
+                    found = await log.end_positions()
             except BusUnavailable as exc:
                 self._log_outage.failed("questions", exc)
                 ends.clear()
@@ -230,6 +232,11 @@ class Projector:
             if now_s - told_s >= TELL_S:
                 told_s = now_s
                 await self._tell_tools()
+
+    def _kafka_is_late(self, why: str) -> None:
+        """What was the end is of no use to anybody until there is an answer."""
+        self._log_outage.late("questions", why)
+        self._desk.ends.clear()
 
     def _watch(self, stuck: Sequence[int], now_s: float) -> None:
         if stuck:
@@ -258,7 +265,8 @@ class Projector:
             return
         # Nothing depends on it.
         with contextlib.suppress(KafkaError, TimeoutError):
-            await self._app.reading.commit_for_tools(offsets)
+            async with asyncio.timeout(LOOK_S):
+                await self._app.reading.commit_for_tools(offsets)
 
     async def _await_crash(self) -> None:
         """Faust's services end when one of them fails."""

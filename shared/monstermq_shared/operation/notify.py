@@ -6,6 +6,9 @@ import socket
 
 logger = logging.getLogger(__name__)
 
+ADDRESS_VARIABLE = "NOTIFY_SOCKET"
+"""The variable that says where the service manager listens."""
+
 READY = "READY=1"
 """Everything listens and may be used."""
 
@@ -19,7 +22,7 @@ def notify(state: str) -> bool:
     Without one (``NOTIFY_SOCKET`` is not set) nothing happens. It never raises: a broker that
     serves its clients is not ended because nobody could be told.
     """
-    address = os.environ.get("NOTIFY_SOCKET", "")
+    address = os.environ.get(ADDRESS_VARIABLE, "")
     if not address:
         return False
     if address.startswith("@"):

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 import sys
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 import orjson
 
 from monstermq_shared.exit_codes import ExitCode
+from monstermq_shared.operation.notify import ADDRESS_VARIABLE
 from monstermq_shared.supervisor.asking import Answer, ask
 from monstermq_shared.supervisor.supervised import OPTION, Supervised
 
@@ -101,6 +103,8 @@ class Child:
             *(f"--{OPTION}", str(supervised)),
             stdin=asyncio.subprocess.PIPE,
             pass_fds=[supervised.descriptor],
+            # The service manager hears of the start from the supervisor alone.
+            env={name: value for name, value in os.environ.items() if name != ADDRESS_VARIABLE},
             # Ctrl-C at a terminal is for the supervisor, which stops the others in order.
             start_new_session=True,
         )
