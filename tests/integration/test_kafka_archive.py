@@ -1,18 +1,24 @@
 """Archives in Kafka: whoever dies, every record is there, and each topic in order."""
 
 import asyncio
+import os
+import random
 import signal
 
 import pytest
 from tests.integration.archive_scene import ArchiveScene
 from tests.integration.observing import Neighbours, until_metric
 from tests.support.broker import LOOPBACK, RunningBroker, free_ports
+from tests.support.chance import drawn_random
 from tests.support.kafka import KafkaCluster, KafkaServer
 from tests.support.load import Cast
 
 from monstermq_shared.exit_codes import ExitCode
 
 pytestmark = pytest.mark.integration
+
+ROUNDS = max(int(os.environ.get("MONSTERMQ_FAULT_ROUNDS", "20")) // 4, 3)
+PACKETS_MAX = (30, 300, 3_000)
 
 HELD = "publishers that they want are held"
 SMALL = {"MaxMessageSizeKb": 16, "Limits": {"ViewBacklogKb": 64}}
@@ -92,6 +98,29 @@ async def test_a_killed_broker_names_what_may_be_missing(
         broker.kill()
         await scene.restart_broker()
     await scene.finish()
+
+
+async def test_kills_of_broker_and_kafka_lose_nothing_that_is_promised(
+    broker: RunningBroker, cast: Cast, own_kafka: KafkaServer
+) -> None:
+    scene, rng = ArchiveScene(broker, cast, own_kafka.address()), drawn_random()
+    await scene.begin()
+    for number in range(ROUNDS):
+        await scene.some_load(rng.randint(1, rng.choice(PACKETS_MAX)))
+        await asyncio.to_thread(end, own_kafka, broker, number % 3, rng)
+        if not broker.is_running:
+            await scene.restart_broker()
+        await scene.over()
+    await scene.finish()
+
+
+def end(kafka: KafkaServer, broker: RunningBroker, which: int, rng: random.Random) -> None:
+    """Kill one of them or both, in any order; Kafka is there again afterwards."""
+    kills = [(kafka.kill,), (broker.kill,), (kafka.kill, broker.kill)][which]
+    for kill in rng.sample(kills, len(kills)):
+        kill()
+    if not kafka.is_running:
+        kafka.start()
 
 
 async def test_a_broker_is_killed_while_kafka_is_away(
