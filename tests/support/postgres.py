@@ -196,6 +196,11 @@ class PostgresServer:
         return self._process is not None and self._process.poll() is None
 
     @property
+    def pid(self) -> int:
+        """The process that all others of it come from, while it runs."""
+        return self._running().pid
+
+    @property
     def log(self) -> str:
         """What it wrote to its log, over all starts."""
         return self._log_path.read_text(encoding="utf-8", errors="replace")
