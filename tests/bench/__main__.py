@@ -4,6 +4,7 @@ Without ``MONSTERMQ_BENCH`` in the environment everything is tiny and only shows
 """
 
 import argparse
+import logging
 import resource
 import sqlite3
 import subprocess
@@ -20,9 +21,11 @@ from tests.bench import (
     scenarios_connections,
     scenarios_durable,
     scenarios_history,
+    scenarios_kafka,
     scenarios_kafka_archive,
     scenarios_latency,
     scenarios_postgres,
+    scenarios_projector,
     scenarios_routing,
     scenarios_topics,
     scenarios_writing,
@@ -58,11 +61,14 @@ SCENARIOS: tuple[Scenario | Component, ...] = (
     *scenarios_latency.SCENARIOS,
     *scenarios_durable.SCENARIOS,
     *scenarios_postgres.SCENARIOS,
-    *scenarios_kafka_archive.SCENARIOS,
     *scenarios_history.SCENARIOS,
     *scenarios_topics.SCENARIOS,
     *scenarios_writing.SCENARIOS,
     *scenarios_canary.SCENARIOS,
+    # Their server lives on until the end.
+    *scenarios_kafka.SCENARIOS,
+    *scenarios_projector.SCENARIOS,
+    *scenarios_kafka_archive.SCENARIOS,
 )
 CEILING_S = 1.0
 MODULES: dict[str, Callable[[Effort], list[str]]] = {
@@ -94,6 +100,8 @@ FAILURES = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line asks for; 1 if a message was lost or a row is missing."""
     options = _parse(arguments)
+    # It tells of each retry.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     raise_descriptor_limit()
     effort = with_seconds(chosen_effort(), options.seconds)
     if options.repeats:

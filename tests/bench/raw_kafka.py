@@ -73,6 +73,8 @@ class RawKafka:
         await self._producer.start()
         await self._consumer.start()
         self._consumer.assign([TopicPartition(self._topic, n) for n in range(PARTITIONS)])
+        # Once there is an answer, a partition has its leader.
+        await asyncio.gather(*(self._send_one(n, Latencies([], [])) for n in range(PARTITIONS)))
 
     async def _close(self) -> None:
         await self._producer.stop()

@@ -76,7 +76,17 @@ def _rate_scenario(
         name=name,
         metrics=(
             Metric(name="rate", title=title, unit="msg/s", required=required, aim=aim),
-            Metric(name="raw", title="raw Kafka in the same run, sent and read back", unit="msg/s"),
+            Metric(name="raw", title="raw Kafka: sent and read back", unit="/s"),
+            *(
+                Metric(
+                    name=f"{part}-cost",
+                    title=f"{whose} processor time per message",
+                    unit="µs",
+                    smaller_is_better=True,
+                    rests_on=("rate",),
+                )
+                for part, whose in (("edge", "the edge's"), ("kafka", "Kafka's"))
+            ),
         ),
         run=partial(run_through_kafka, qos=qos, shape=shape),
         configuration=f"Kafka, one edge, window {WINDOWS[qos]}, payloads of 64 bytes",

@@ -32,16 +32,12 @@ def _wait_for_records(running: Running, place: KafkaPlace, expected: int) -> lis
     return [] if found == expected else [f"{found} records in Kafka, {expected} expected"]
 
 
-def _spent_s(running: Running) -> float:
-    return sum(running.thread_times().values())
-
-
 def run_archive(running: Running, effort: Effort) -> Outcome:
     """Pairs for a minute; the rate counts until the last message is a record in Kafka."""
     place = running.kafka
     assert place is not None
     load = open_load(running.ports, _plan(effort))
-    broker_s, server_s = _spent_s(running), place.processor_s()
+    broker_s, server_s = running.processor_s(), place.processor_s()
     stopwatch = Stopwatch(running)
     try:
         measured = measure(load, running, warm_up_s=0, seconds=effort.sustained_s)
@@ -51,7 +47,7 @@ def run_archive(running: Running, effort: Effort) -> Outcome:
     sent = measured.tally.sent
     problems = measured.tally.problems() + _wait_for_records(running, place, sent)
     elapsed_s, busy = stopwatch.read()
-    broker_s, server_s = _spent_s(running) - broker_s, place.processor_s() - server_s
+    broker_s, server_s = running.processor_s() - broker_s, place.processor_s() - server_s
     with RawKafka(place, PAYLOAD_SIZE) as raw:
         raw_rate = raw.rate(RAW_BATCH, warm_up_s=effort.warm_up_s, seconds=effort.seconds)
     return Outcome(

@@ -65,7 +65,7 @@ class _Rows:
     def settings(self, place: KafkaPlace) -> dict[str, object]:
         """Only this view is there."""
         group = {"Name": "MCP", "TopicFilter": ["#"], "ArchiveType": "POSTGRES"}
-        return {"Kafka": place.section, "ArchiveGroups": [group] if self.archived else []}
+        return {**place.bus, "ArchiveGroups": [group] if self.archived else []}
 
 
 def run_projector(effort: Effort, *, rows: _Rows) -> Outcome:
@@ -182,7 +182,22 @@ def _scenario(rows: _Rows, name: str, title: str, bounds: tuple[float, float]) -
     required, aim = map(Bound, bounds)
     return Component(
         name=name,
-        metrics=(Metric(name="rate", title=title, unit="/s", required=required, aim=aim),),
+        metrics=(
+            Metric(name="rate", title=title, unit="/s", required=required, aim=aim),
+            *(
+                Metric(
+                    name=f"{part}-cost",
+                    title=f"{whose} processor time per row",
+                    unit="µs",
+                    smaller_is_better=True,
+                )
+                for part, whose in (
+                    ("projector", "the projector's"),
+                    ("postgres", "PostgreSQL's"),
+                    ("kafka", "Kafka's"),
+                )
+            ),
+        ),
         run=partial(run_projector, rows=rows),
         configuration="a projector, records ready on Kafka; no clients",
     )
