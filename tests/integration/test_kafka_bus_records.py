@@ -267,6 +267,23 @@ async def test_a_bug_of_whoever_is_called_back_ends_what_watches(
         await outcome_of(watching)
 
 
+async def test_large_records_of_many_partitions_are_no_request_that_a_server_refuses(
+    own_kafka: KafkaServer,
+) -> None:
+    """It would close the connection, for ever."""
+    own_kafka.settings["socket.request.max.bytes"] = "5000000"
+    await asyncio.to_thread(own_kafka.restart)
+    settings = bus_settings(own_kafka.address(), "monster", record_size_max=4_000_000)
+    async with opened(settings) as bus:
+        log, told = bus.messages, Told(bus.messages)
+        for number in range(9):
+            partition = number % 3
+            log.append_run(partition, b"a", a_run("a", b"x" * 3_000_000), "c", now_ms(), number)
+        log.flush()
+        await told.until(9)
+    assert sorted(told.appended, key=str) == [*range(9)]
+
+
 # -- refused -------------------------------------------------------------------------------------
 
 

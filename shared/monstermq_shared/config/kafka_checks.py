@@ -16,6 +16,7 @@ from monstermq_shared.config.limits import KIB
 from monstermq_shared.config.sections import BrokerConfig, enabled_groups
 
 _HOUR_S = 3_600
+_REQUEST_BYTES_MAX = 100 * KIB * KIB
 
 
 def kafka_problems(config: BrokerConfig) -> Iterator[str]:
@@ -49,6 +50,13 @@ def kafka_warnings(config: BrokerConfig) -> Iterator[str]:
         yield (
             "Kafka.Bus.ProducerConfig: acks is 1: an acknowledged message is lost if the server "
             "that took it dies before another has copied it; leave acks out for all"
+        )
+    size = record_bytes_max(config.max_message_size_kb)
+    if size > _REQUEST_BYTES_MAX:
+        yield (
+            f"MaxMessageSizeKb is {config.max_message_size_kb}, so a record may have {size} bytes: "
+            f"Kafka's servers take requests of {_REQUEST_BYTES_MAX} unless their "
+            "socket.request.max.bytes says more, and a larger message would be sent for ever"
         )
     security = config.kafka.security
     plain = security.mechanism is SaslMechanism.PLAIN

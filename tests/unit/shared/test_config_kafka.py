@@ -141,6 +141,13 @@ def test_last_values_in_memory_are_accepted_on_the_bus_with_a_warning() -> None:
     assert load(STORES + group).warnings == ()
 
 
+def test_messages_larger_than_what_servers_take_by_default_are_warned_of() -> None:
+    bus = "Kafka: {Servers: k, Bus: {Enabled: true, InFlightKbPerPartition: 200000}}\n"
+    (warning,) = load(STORES + bus + "MaxMessageSizeKb: 80000\n").warnings
+    assert "socket.request.max.bytes" in warning
+    assert load(STORES + bus + "MaxMessageSizeKb: 60000\n").warnings == ()
+
+
 def test_a_bus_without_servers_is_warned_of() -> None:
     (warning,) = load(STORES + "Kafka: {Bus: {Enabled: true}}\n").warnings
     assert warning.startswith("Kafka.Bus.Enabled is true without Kafka.Servers: using localhost")

@@ -20,12 +20,19 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 
 from monstermq_shared.bus.kafka.pieces import Batch, FactsPiece, Piece, count_of, halves
 from monstermq_shared.bus.kafka.producing import Producers
+from monstermq_shared.config import KIB
 from monstermq_shared.errors import BusRefused
 from monstermq_shared.kafka.errors import meaning_of
 from monstermq_shared.retries import pause
 
 _REFUSALS = (InvalidTimestampError, MessageSizeTooLargeError, RecordListTooLargeError)
 """What Kafka says of a batch because of one of its records, or of their number."""
+
+
+LARGE_SIZE = 512 * KIB
+"""A batch of more bytes is under way alone of its kind: what is ready for one server goes there in
+one request, and a server closes the connection, again and again, by which a request comes that is
+larger than its ``socket.request.max.bytes`` (100 MiB)."""
 
 
 class OutboxOwner(Protocol):
@@ -169,16 +176,21 @@ class Outbox:
         failed = True
         try:
             builder.close()
-            appended = await producer.send_batch(
-                builder, self._owner.topic, partition=self.partition
-            )
-            await appended
+            if builder.size() <= LARGE_SIZE:
+                await self._hand_over(producer, builder)
+            else:
+                async with self._producers.large:
+                    await self._hand_over(producer, builder)
             failed = False
         except Exception as exc:  # noqa: BLE001 - R1: any failed future, whatever the exception
             return exc
         finally:
             self._producers.release(producer, failed=failed)
         return None
+
+    async def _hand_over(self, producer: AIOKafkaProducer, builder: BatchBuilder) -> None:
+        topic, partition = self._owner.topic, self.partition
+        await (await producer.send_batch(builder, topic, partition=partition))
 
     async def _repeat(self, batch: Batch, error: Exception) -> None:
         """Append a batch that failed, all of it that Kafka takes, before anything else (R1)."""

@@ -25,6 +25,7 @@ class Producers:
 
     Attributes:
         begun: How many have been started.
+        large: Held by whoever sends a large batch.
 
     Args:
         options: Returns aiokafka's arguments; asked for each, because certificates are renewed.
@@ -32,6 +33,7 @@ class Producers:
 
     def __init__(self, options: Callable[[], Options]) -> None:
         self.begun = 0
+        self.large = asyncio.Lock()
         self._options = options
         self._current: AIOKafkaProducer | None = None
         self._starting = asyncio.Lock()
