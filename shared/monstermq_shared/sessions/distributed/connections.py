@@ -208,6 +208,8 @@ class Connections:
             # Who wrote it says all that is needed here.
             if entry.writer != self._facts.run:
                 self.others[entry.writer] = self.now_s
+            else:
+                self._read_back(partition, (entry.sequence, 0))
         elif entry.kind == Kind.FACTS:
             self._facts_of(partition, entry)
         else:

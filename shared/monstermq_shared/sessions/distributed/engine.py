@@ -15,7 +15,7 @@ from monstermq_shared.sessions.core import EngineCore
 from monstermq_shared.sessions.distributed.connections import Connections
 from monstermq_shared.sessions.distributed.leases import Leases
 from monstermq_shared.sessions.distributed.overlay import BusOverlay
-from monstermq_shared.sessions.distributed.own_runs import OwnRuns
+from monstermq_shared.sessions.distributed.own_runs import OwnRun, OwnRuns
 from monstermq_shared.sessions.distributed.ports import FactWriter, MessageWriter, Ticket
 from monstermq_shared.sessions.distributed.reading import MessageReading
 from monstermq_shared.sessions.distributed.retained import BusRetainedLog
@@ -269,9 +269,12 @@ class DistributedEngine(EngineCore[CleanSession]):
         if not run.qos and own.sizes[partition] > backlog_max:
             self.counters.dropped[DropReason.LOG_FULL] += run.count
             return
-        first = messages.append_run(partition, run.topic, run, session.client_id, wall_ms, owed)
-        if partition not in self.reading.stopped:
-            own.keep(partition, first, run, session)
+        append, topic, client_id = messages.append_run, run.topic, session.client_id
+        if partition in self.reading.stopped:
+            append(partition, topic, run, client_id, wall_ms, owed)
+        else:
+            kept = OwnRun(own, partition, run, session, owed)
+            own.keep(kept, append(partition, topic, run, client_id, wall_ms, kept))
         if messages.is_full(partition):
             self.backpressure.hold_for_followers((self._rooms[partition],), session.link)
         if own.size > backlog_max:

@@ -5,31 +5,51 @@ from collections.abc import Sequence
 
 from monstermq_shared.bus.ports import Entry
 from monstermq_shared.messages import MessageRun
-from monstermq_shared.sessions.distributed.session import CleanSession
+from monstermq_shared.sessions.distributed.session import CleanSession, Owed
 
 RUN_OVERHEAD = 500
 """Bytes that a run takes beside its messages, about."""
 
 
 class OwnRun:
-    """A run that was appended and has not been read back.
+    """A run that was appended and has not been read back; the ticket of its append.
 
     Attributes:
+        partition: Where it was appended.
         first: The sequence of its first message.
         stop: The sequence behind its last one.
         run: The messages.
         session: Who published it.
-        size: Bytes it counts for.
+        size: Bytes it counts for; 0 once it was refused.
     """
 
-    __slots__ = ("first", "run", "session", "size", "stop")
+    __slots__ = ("_owed", "_owner", "first", "partition", "run", "session", "size", "stop")
 
-    def __init__(self, first: int, run: MessageRun, session: CleanSession) -> None:
-        self.first = first
-        self.stop = first + run.count
+    def __init__(
+        self,
+        owner: "OwnRuns",
+        partition: int,
+        run: MessageRun,
+        session: CleanSession,
+        owed: Owed | None,
+    ) -> None:
+        self._owner = owner
+        self._owed = owed
+        self.partition = partition
+        self.first = self.stop = 0
         self.run = run
         self.session = session
         self.size = run.size + RUN_OVERHEAD
+
+    def appended(self) -> None:
+        """See ``Ticket``."""
+        if self._owed is not None:
+            self._owed.appended()
+
+    def refused(self) -> None:
+        """See ``Ticket``: it may never be read back, and must not be waited for."""
+        self._owner.give_up(self)
+        self.session.append_refused()
 
 
 class OwnRuns:
@@ -52,12 +72,19 @@ class OwnRuns:
         self._run = run
         self._kept: list[deque[OwnRun]] = [deque() for _ in range(partitions)]
 
-    def keep(self, partition: int, first: int, run: MessageRun, session: CleanSession) -> None:
-        """Keep a run until it is read back."""
-        own = OwnRun(first, run, session)
-        self._kept[partition].append(own)
+    def keep(self, own: OwnRun, first: int) -> None:
+        """Keep a run until it is read back; its sequences begin there."""
+        own.first = first
+        own.stop = first + own.run.count
+        self._kept[own.partition].append(own)
         self.size += own.size
-        self.sizes[partition] += own.size
+        self.sizes[own.partition] += own.size
+
+    def give_up(self, own: OwnRun) -> None:
+        """Let a run count for nothing; where it was is found when those before it have gone."""
+        self.size -= own.size
+        self.sizes[own.partition] -= own.size
+        own.size = 0
 
     def match(
         self, partition: int, entries: Sequence[Entry], index: int
@@ -71,7 +98,7 @@ class OwnRuns:
         kept = self._kept[partition]
         sequence = entries[index].sequence
         # What is passed over was refused, and its sequences are never used again (R1).
-        while kept and kept[0].stop <= sequence:
+        while kept and (kept[0].stop <= sequence or not kept[0].size):
             self._forget(partition)
         if not kept or kept[0].first > sequence:
             return None
@@ -97,9 +124,7 @@ class OwnRuns:
         return at - index
 
     def _forget(self, partition: int) -> None:
-        own = self._kept[partition].popleft()
-        self.size -= own.size
-        self.sizes[partition] -= own.size
+        self.give_up(self._kept[partition].popleft())
 
     def clear(self, partition: int) -> None:
         """Forget all of a partition that is read no more."""

@@ -25,8 +25,6 @@ class BusRetainedLog:
         self.positions: Mapping[int, int] = {}
         self._messages = messages
         self._overlay = overlay
-        self.scan = overlay.scan
-        self.fold = overlay.fold
 
     def older_than_now(self) -> IsOlder:
         """See ``RetainedLog``: each partition has its own position."""
@@ -40,6 +38,16 @@ class BusRetainedLog:
             return offset < lowest or offset < begun_at[partition_of(record.topic)]
 
         return is_older
+
+    def fold(self) -> bool:
+        """See ``RetainedLog``."""
+        return self._overlay.fold()
+
+    def scan(
+        self, topic_filter: str, *, start: str, limit: int
+    ) -> tuple[list[tuple[str, Record | None]], str | None]:
+        """See ``RetainedLog``."""
+        return self._overlay.scan(topic_filter, start=start, limit=limit)
 
     def copy(self, session: CleanSession, record: Record, qos: int) -> None:
         """See ``RetainedLog``: a retained copy has no position."""

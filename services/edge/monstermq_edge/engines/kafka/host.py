@@ -122,6 +122,7 @@ class KafkaHost:
     def start(self, touch: Callable[[], None]) -> None:
         """See ``Host.start``."""
         self._touch = touch
+        self._spawn(self.bus.watch(), "sending")
         self._spawn(self._begin(), "start")
 
     def _spawn(self, work: Awaitable[None], name: str) -> None:

@@ -159,6 +159,33 @@ def test_a_refused_run_closes_its_publisher_and_is_not_waited_for(edge: Edge) ->
     assert edge.engine.own.size == 0
 
 
+@pytest.mark.parametrize("qos", [0, 1])
+def test_a_refused_run_holds_nobody_though_nothing_follows_it(qos: int) -> None:
+    edge = Edge(Bus(), with_hold(backlog_size_max=3_000)).start()
+    publisher, waiting = edge.connect("p"), edge.connect("waits")
+    partition = edge.messages.partition_of("t")
+    edge.publish(waiting, "t", b"first")
+    edge.publish(publisher, "t", bytes(4_000), qos=qos)
+    edge.publish(waiting, "t", b"last", first_id=2)
+    assert waiting.holds == 1
+    edge.engine.appended(edge.messages.land(partition))
+    edge.engine.refused(edge.messages.refuse(partition))
+    assert publisher.take()[-1] == Closed(CloseReason.APPEND_REFUSED)
+    edge.settle()
+    assert waiting.holds == 0
+    assert waiting.take() == acks(1, 2)
+    assert edge.engine.own.size == 0
+
+
+def test_a_refused_run_that_stands_all_the_same_is_delivered(edge: Edge) -> None:
+    subscriber, publisher = edge.connect("s", ("t", 0)), edge.connect("p")
+    edge.publish(publisher, "t", b"unknown")
+    partition = edge.messages.partition_of("t")
+    edge.engine.refused(edge.messages.refuse(partition, stands=True))
+    edge.settle()
+    assert subscriber.payloads() == [b"unknown"]
+
+
 def test_qos_2_is_answered_after_the_append_and_entered_once(edge: Edge) -> None:
     subscriber, publisher = edge.connect("s", ("t", 0)), edge.connect("p")
     edge.publish(publisher, "t", b"x", qos=2, first_id=7)
