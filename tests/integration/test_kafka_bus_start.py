@@ -101,6 +101,7 @@ async def test_a_changed_number_of_partitions_is_refused(
         ({"message.timestamp.after.max.ms": "1000"}, "after.max.ms is 1000"),
         ({"max.message.bytes": "1000"}, "max.message.bytes is 1000 and has to be 2000000 at least"),
         ({"retention.ms": "1000"}, "twice Kafka.Bus.LatenessS"),
+        ({"unclean.leader.election.enable": "true"}, "election.enable is true and has to be false"),
     ],
 )
 async def test_a_topic_that_is_otherwise_is_refused_and_left_alone(

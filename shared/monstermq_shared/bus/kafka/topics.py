@@ -4,6 +4,7 @@ What is there is never changed: a partition count has a meaning (keys are mapped
 rest is the operator's.
 """
 
+import logging
 from collections.abc import Iterator, Mapping
 
 from aiokafka.errors import InvalidConfigurationError, InvalidRequestError, PolicyViolationError
@@ -13,6 +14,8 @@ from monstermq_shared.errors import StartupError
 from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.kafka.admin import Admin, NewTopicSpec, TopicFacts
 from monstermq_shared.kafka.settings import KafkaSettings
+
+logger = logging.getLogger(__name__)
 
 SESSIONS_PARTITIONS = 12
 """Partitions of the sessions log; the same everywhere, so that nobody has to agree on it."""
@@ -46,6 +49,15 @@ async def ensure_topics(admin: Admin, settings: KafkaSettings) -> None:
         await _create(admin, missing, bus)
         # Somebody else may have made them otherwise, or the service changed what we asked for.
         there = await admin.topics(partitions, made=partitions)
+    for facts in there.values():
+        logger.info(
+            "topic %s: %d partitions, %d copies of which %s must have a record, kept for %s ms",
+            facts.name,
+            facts.partitions,
+            facts.replication,
+            facts.configs.get("min.insync.replicas"),
+            facts.configs.get("retention.ms"),
+        )
     problems = [
         f"topic {name}: {problem}"
         for name, count in partitions.items()
@@ -141,7 +153,8 @@ def _config_problems(found: Mapping[str, str], settings: KafkaSettings) -> Itera
     if bus.min_insync_replicas is not None:
         keys["min.insync.replicas"] = "Kafka.Bus.MinInsyncReplicas"
     wanted = _configs(settings)
-    for name in ("cleanup.policy", "message.timestamp.type", *keys):
+    always = ("cleanup.policy", "message.timestamp.type", "unclean.leader.election.enable")
+    for name in (*always, *keys):
         has = found.get(name)
         if has == wanted[name]:
             continue
