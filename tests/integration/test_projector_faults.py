@@ -144,6 +144,38 @@ async def test_a_database_that_goes_and_comes_back_is_told_and_loses_nothing(
         projector.close()
 
 
+async def test_partitions_taken_over_while_the_database_hangs_go_on_after_it(
+    tmp_path: Path, kafka_server: KafkaServer, own_postgres: PostgresServer
+) -> None:
+    url = own_postgres.url(own_postgres.create_database())
+    setting = Setting(tmp_path, kafka_server.address(), url)
+    both = [ProjectorProcess(setting, f"projector-{number}") for number in (1, 2)]
+    first, second = both
+    try:
+        for each in both:
+            await each.start()
+        async with setting.bus() as writer:
+            for number in range(16):
+                await writer.publish(f"t/{number}", b"before")
+            await complete(setting, writer, *both)
+            own_postgres.freeze()
+            await second.kill()
+
+            async def told() -> bool:
+                return "0 of 4 partitions go on" in first.log
+
+            await until(told, first)
+            for number in range(16):
+                await writer.publish(f"t/{number}", b"meanwhile")
+            own_postgres.thaw()
+            await until(first.is_ready, first)
+            await complete(setting, writer, first)
+        assert await first.stop() == ExitCode.OK
+    finally:
+        for each in both:
+            each.close()
+
+
 async def test_what_is_no_record_is_put_aside_and_nothing_else_suffers(
     setting: Setting, two: list[ProjectorProcess]
 ) -> None:

@@ -43,6 +43,8 @@ class Following:
         self._fail = fail
         self._reading: Reading | None = None
         self._tasks: dict[asyncio.Task[None], None] = {}
+        # Partitions that will begin to be read once the database has said where.
+        self._late: set[int] = set()
 
     # -- for Faust -------------------------------------------------------------------------------
 
@@ -63,6 +65,7 @@ class Following:
         for follower in self.followers.values():
             follower.close()
         self.followers = {}
+        self._late.clear()
 
     async def positions(self) -> Mapping[int, int]:
         """See ``ChunkTarget.positions``."""
@@ -77,7 +80,8 @@ class Following:
             for task in loading:
                 task.cancel()
         for number, follower in followers.items():
-            if not follower.loaded.is_set():
+            if not follower.loaded.is_set() and number not in self._late:
+                self._late.add(number)
                 self._start(self._begin_late(number, follower), f"the start of partition {number}")
         known = {
             number: follower.position
