@@ -1,11 +1,13 @@
 """The Compose stack with Kafka, without containers: messages, tables, and what a kill leaves."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
 from collections.abc import Iterator
 
+import jsonschema
 import pytest
 from tests.support.compose import COMPOSE, Stack
 from tests.support.kafka import KafkaServer
@@ -107,7 +109,7 @@ async def take_all(peer: Peer, topics: list[str]) -> None:
 
 def monitored(command: str, stack: LocalStack, kafka: KafkaServer) -> str:
     """Run one of the README's commands, which would otherwise go on; return what it prints."""
-    servers = f"--bootstrap-server {kafka.address()} --timeout-ms 5000"
+    servers = f"--bootstrap-server {kafka.address()} --timeout-ms 3000"
     typed = command.replace("--bootstrap-server localhost:9092", servers)
     typed = typed.replace("monstermq-stream", stack.config.kafka.bus.topic)
     assert typed != command
@@ -122,6 +124,10 @@ def monitored(command: str, stack: LocalStack, kafka: KafkaServer) -> str:
     ).stdout
 
 
+VIEW_ALL = (
+    "kafka-console-consumer --topic monstermq-stream --from-beginning "
+    "--bootstrap-server localhost:9092 | jq '.'"
+)
 COUNT_PER_TOPIC = (
     "kafka-console-consumer --topic monstermq-stream --from-beginning "
     "--bootstrap-server localhost:9092 | jq -r '.topic' | sort | uniq -c"
@@ -141,8 +147,17 @@ async def test_messages_cross_the_edges_and_are_in_kafka_and_in_the_tables(
     await asyncio.gather(take_all(first, topics), take_all(anywhere, topics))
 
     counted = await asyncio.to_thread(monitored, COUNT_PER_TOPIC, stack, kafka)
-    of_clients = [line.split() for line in counted.splitlines() if " plant/" in line]
-    assert of_clients == [[str(PER_TOPIC), topic] for topic in topics]
+    counts = [line.split() for line in counted.splitlines() if " plant/" in line]
+    assert counts == [[str(PER_TOPIC), topic] for topic in topics]
+
+    viewed = await asyncio.to_thread(monitored, VIEW_ALL, stack, kafka)
+    records = [json.loads(text) for text in viewed.replace("\n}\n", "\n}\0").split("\0") if text]
+    schema = json.loads((ROOT / "schemas/bus-record.v1.json").read_text(encoding="utf-8"))
+    validator = jsonschema.Draft202012Validator(schema)
+    assert [record for record in records if not validator.is_valid(record)] == []
+    of_clients = [record for record in records if record["topic"].startswith("plant/")]
+    assert len({record["id"] for record in of_clients}) == PER_TOPIC * len(topics)
+    assert {record["clientId"] for record in of_clients} == {"publisher"}
 
     lines = "\n".join(f"{topic}|{LAST}" for topic in topics)
     rows = "SELECT topic, payload FROM {} WHERE topic LIKE 'plant/%' ORDER BY topic"
