@@ -127,6 +127,8 @@ class MessageReading:
             index = count
         budget, deliverer = self._budget, self._deliverer
         own, handlers = self._run, self._handlers
+        if not len(self._router):
+            index = self._pass_over(partition, entries, index)
         while index < count and budget.left > floor and deliverer.fan_out is None:
             entry = entries[index]
             kind = entry.flags >> KIND_SHIFT
@@ -144,6 +146,19 @@ class MessageReading:
         self._index = 0
         self._batches.popleft()
         self._pass(partition, batch.upto)
+
+    def _pass_over(self, partition: int, entries: Sequence[Entry], index: int) -> int:
+        """Return where the next entry is that counts although nobody here subscribes."""
+        own = self._run if self._own.sizes[partition] else None
+        begun, count = index, len(entries)
+        while index < count:
+            entry = entries[index]
+            # These flags have messages that are neither retained nor stamped.
+            if entry.flags >= RETAIN or entry.writer == own:
+                break
+            index += 1
+        self._budget.left -= (index - begun) // 8
+        return index
 
     def _pass(self, partition: int, offset: int) -> None:
         if partition not in self.stopped:
