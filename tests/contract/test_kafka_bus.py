@@ -1,5 +1,6 @@
 """The Kafka bus keeps the bus contract, on the real server."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 
@@ -14,7 +15,9 @@ from monstermq_shared.bus.kafka.log import KafkaLog
 from monstermq_shared.bus.ports import BusPort, LogPort, Stamp
 from monstermq_shared.config import Kafka
 from monstermq_shared.config.kafka import KafkaBus as Section
+from monstermq_shared.errors import BusUnavailable
 from monstermq_shared.kafka.settings import KafkaSettings
+from monstermq_shared.testing.bus_contract import outcome_of
 from monstermq_shared.testing.bus_records import a_record
 from monstermq_shared.testing.partitioned_bus_contract import PartitionedBusContract
 
@@ -22,6 +25,9 @@ pytestmark = pytest.mark.integration
 
 FLOOD = 40
 """Records of 100 kB: more than a reader has fetched before it is asked."""
+
+TURNS = 5
+"""Turns of the loop after which what was appended is with the producer."""
 
 
 class TestKafkaBus(PartitionedBusContract):
@@ -57,3 +63,15 @@ class TestKafkaBus(PartitionedBusContract):
             yield
         finally:
             self._server.thaw()
+
+    async def test_what_is_with_the_producer_when_the_bus_ends_fails(self, bus: KafkaBus) -> None:
+        log = bus.messages
+        await log.append(0, [a_record("a")], Stamp(b"a writer", 0))
+        with self.standstill(bus):
+            waiting = log.append(0, [a_record("a"), a_record("a")], Stamp(b"a writer", 1))
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
+            assert log.stalled(0.0)
+            await bus.close()
+            with pytest.raises(BusUnavailable):
+                await outcome_of(waiting)

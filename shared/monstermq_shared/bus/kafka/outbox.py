@@ -100,6 +100,7 @@ class Outbox:
         self._waiting: deque[Piece] = deque()
         # How many records of the first piece that waits are in the batch that is under way.
         self._taken = 0
+        self._under_way: Batch = []
         self._facts: FactsPiece | None = None
         self._wake = asyncio.Event()
 
@@ -124,8 +125,10 @@ class Outbox:
         self._wake.set()
 
     def unsettled(self) -> list[Piece]:
-        """Return what waits and is not with the producer."""
-        return [*self._waiting]
+        """Return what waits, and what is with the producer, the oldest first."""
+        under_way = [piece for piece, _ in self._under_way if piece.left]
+        # Part of a piece may be in the batch, and the rest of it wait.
+        return [*dict.fromkeys([*under_way, *self._waiting])]
 
     async def run(self) -> None:
         """Send batch after batch, until it is cancelled."""
@@ -141,12 +144,13 @@ class Outbox:
         self.begun_s = asyncio.get_running_loop().time()
         producer = await self._producers.take()
         builder = producer.create_batch()
-        batch = self._fill(builder)
+        batch = self._under_way = self._fill(builder)
         error = await self._try(producer, builder)
         if error is None:
             self._settle(batch)
         else:
             await self._repeat(batch, error)
+        self._under_way = []
         self.begun_s = None
 
     def _fill(self, builder: BatchBuilder) -> Batch:
