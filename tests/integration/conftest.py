@@ -49,6 +49,7 @@ async def kafka_scene(
     yield scene
     await scene.close()
     stack.close()
+    scene.print_logs()
 
 
 @pytest.fixture
@@ -61,3 +62,4 @@ async def fragile_scene(
     yield scene
     await scene.close()
     stack.close()
+    scene.print_logs()

@@ -17,9 +17,11 @@ async def fetch(broker: BrokerProcess, path: str) -> tuple[int, str]:
     """Ask the operator's port; return status and body."""
     async with asyncio.timeout(WAIT_S):
         reader, writer = await asyncio.open_connection(LOOPBACK, broker.metrics_port)
-        writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
-        answer = await reader.read()
-        writer.close()
+        try:
+            writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            answer = await reader.read()
+        finally:
+            writer.close()
         await writer.wait_closed()
     head, _, body = answer.decode().partition("\r\n\r\n")
     return int(head.split()[1]), body

@@ -1,7 +1,7 @@
 """The Kafka bus under load while its servers or its network fail: the writer's half of R1.
 
 Whatever was acknowledged is in the log, once and in order; nothing else is but what may still be
-acknowledged.
+acknowledged. ``test_kafka_outages.py`` has clusters, under the whole stack.
 """
 
 import asyncio
@@ -10,10 +10,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient
 from tests.support.bus_writing import BusWriter
 from tests.support.chance import drawn_random
-from tests.support.kafka import KafkaCluster, KafkaServer
+from tests.support.kafka import KafkaServer
 from tests.support.log_reading import LogReader
 from tests.support.proxy import TcpProxy
 
@@ -39,11 +38,9 @@ LATE_MS = 1_000_000
 
 
 @asynccontextmanager
-async def writing(
-    servers: str, topic: str, *, replication: int | None = None
-) -> AsyncIterator[tuple[KafkaBus, BusWriter]]:
+async def writing(servers: str, topic: str) -> AsyncIterator[tuple[KafkaBus, BusWriter]]:
     """Give a bus and a writer under load; in the end compare the log with what it wrote."""
-    section = Section(topic=topic, partitions=PARTITIONS, replication=replication)
+    section = Section(topic=topic, partitions=PARTITIONS)
     settings = KafkaSettings(section=Kafka(servers=servers, bus=section), record_size_max=500_000)
     bus = await open_kafka_bus(settings)
     try:
@@ -91,17 +88,6 @@ async def until(condition: Callable[[], bool]) -> None:
             await turn.wait()
 
 
-async def leaders(servers: str, topic: str) -> dict[int, int]:
-    """Return partition -> node id of its leader."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=servers)
-    await admin.start()
-    try:
-        (described,) = await admin.describe_topics([topic])
-        return {part["partition"]: part["leader"] for part in described["partitions"]}
-    finally:
-        await admin.close()
-
-
 async def test_kills_of_the_server_lose_and_double_nothing(
     own_kafka: KafkaServer, kafka_topic: str
 ) -> None:
@@ -123,41 +109,6 @@ async def test_a_frozen_server_is_waited_for(own_kafka: KafkaServer, kafka_topic
             own_kafka.thaw()
         await writer.more(LOAD, BOUND_S)
         assert not bus.messages.stalled(BOUND_S)
-
-
-async def test_the_death_of_a_leader_loses_and_doubles_nothing(
-    kafka_cluster: KafkaCluster, kafka_topic: str
-) -> None:
-    async with writing(kafka_cluster.address(), kafka_topic) as (_, writer):
-        before = await leaders(kafka_cluster.address(), kafka_topic)
-        victim = kafka_cluster.server(before[0])
-        victim.kill()
-        topics = [t for t in writer.appended if before[writer.partition_of(t)] == before[0]]
-        have = {topic: len(writer.appended[topic]) for topic in topics}
-        # Each topic that was led there goes on, while the server is away.
-        await writer.until(
-            lambda: all(len(writer.appended[t]) > n + LOAD // 10 for t, n in have.items()), BOUND_S
-        )
-        await asyncio.to_thread(victim.start)
-
-
-async def test_a_partition_without_a_leader_holds_back_nobody_else(
-    kafka_cluster: KafkaCluster, kafka_topic: str
-) -> None:
-    async with writing(kafka_cluster.address(), kafka_topic, replication=1) as (bus, writer):
-        before = await leaders(kafka_cluster.address(), kafka_topic)
-        victim = kafka_cluster.server(before[0])
-        away = {partition for partition, node in before.items() if node == before[0]}
-        victim.kill()
-        await until(lambda: bus.messages.stalled(STALLED_S).keys() == away)
-        others = [t for t in writer.appended if writer.partition_of(t) not in away]
-        have = {topic: len(writer.appended[topic]) for topic in others}
-        await writer.until(
-            lambda: all(len(writer.appended[t]) > n + LOAD // 10 for t, n in have.items()), BOUND_S
-        )
-        assert bus.messages.stalled(STALLED_S).keys() == away
-        await asyncio.to_thread(victim.start)
-        await writer.until(lambda: not bus.messages.stalled(STALLED_S), BOUND_S)
 
 
 async def test_a_network_that_delays_and_cuts_loses_and_doubles_nothing(kafka_topic: str) -> None:

@@ -1,4 +1,7 @@
-"""Projectors that die, freeze, lag and meet what is no record: every table is a fold of the log."""
+"""Projectors whose commits get lost, and that have much to catch up with.
+
+``test_projector_faults.py`` has the other faults of projectors.
+"""
 
 import asyncio
 import os
@@ -7,16 +10,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import psutil
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
-from aiokafka.structs import TopicPartition
 from tests.integration.kafka_scenes import KafkaScene
-from tests.integration.observing import MIB, metric, until_metric, until_ready
+from tests.integration.observing import MIB, metric, until_ready
 from tests.support.bus_writing import BusWriter
-from tests.support.kafka_stack import KafkaStack, ProjectorProcess
+from tests.support.kafka_stack import ProjectorProcess
 from tests.support.log_reading import LogReader
 from tests.support.postgres import PostgresServer
 from tests.support.proxy import CommitLoss, Proxy
@@ -29,7 +29,6 @@ pytestmark = pytest.mark.integration
 
 LOAD = 500
 BOUND_S = 60.0
-KILLS = 3
 LOSSES = 6
 
 MUCH = 1024 if int(os.environ.get("MONSTERMQ_FAULT_ROUNDS", "20")) > 20 else 64
@@ -86,38 +85,6 @@ async def writing(scene: KafkaScene) -> AsyncIterator[Writing]:
         yield Writing(scene, bus, BusWriter(bus.messages))
     finally:
         await bus.close()
-
-
-async def test_kills_leave_no_hole_and_no_double(kafka_scene: KafkaScene) -> None:
-    async with writing(kafka_scene) as at:
-        with at.writer.load():
-            for _ in range(KILLS):
-                await at.writer.more(kafka_scene.rng.randint(1, LOAD), BOUND_S)
-                at.views.kill()
-                await at.writer.more(LOAD, BOUND_S)
-                await asyncio.to_thread(at.views.start)
-        await at.check()
-
-
-async def test_a_frozen_one_commits_nothing_once_another_has_taken_over(
-    kafka_scene: KafkaScene, tmp_path: Path
-) -> None:
-    """P5: awake, it delivers what it had read before, and its tenure is over."""
-    stack = kafka_scene.stack
-    async with writing(kafka_scene) as at:
-        other = stack.projector(tmp_path / "other", "VIEWS")
-        try:
-            with at.writer.load():
-                await at.writer.more(LOAD, BOUND_S)
-                at.views.freeze()
-                await asyncio.to_thread(other.start)
-                await until_metric(other, "monstermq_rows_written_total", LOAD, BOUND_S)
-                at.views.thaw()
-                await at.writer.more(LOAD, BOUND_S)
-                await until_ready(at.views, 200, BOUND_S)
-            await at.check()
-        finally:
-            other.close()
 
 
 async def test_commits_of_unknown_outcome_count_once(
@@ -185,46 +152,3 @@ async def watch_memory(at: Writing, before: int) -> int:
         await metric(at.views, "monstermq_commits_total")
     await caught_up
     return (peak - before) // MIB
-
-
-async def test_what_retention_has_taken_is_counted_and_told(kafka_scene: KafkaScene) -> None:
-    """P7."""
-    async with writing(kafka_scene) as at:
-        with at.writer.load():
-            await at.writer.more(LOAD, BOUND_S)
-        await at.check()
-        at.views.kill()
-        with at.writer.load():
-            await at.writer.more(LOAD, BOUND_S)
-        await at.writer.idle(BOUND_S)
-        ends = await at.bus.messages.end_positions()
-        await delete_below(kafka_scene.stack, {0: ends[0] - 3})
-        await asyncio.to_thread(at.views.start)
-        await kafka_scene.until_reflected(ends)
-        assert await metric(at.views, "monstermq_log_gaps_total") == 1
-        missed = await metric(at.views, "monstermq_log_records_missed_total")
-        async with LogReader(kafka_scene.stack.servers, kafka_scene.stack.topic) as log:
-            await log.read_to_end()
-        assert log.records[0][0].offset == ends[0] - 3
-        log_text = at.views.log_text()
-        assert "retention has overtaken partition 0" in log_text
-        assert f"to {ends[0] - 4} are missing in" in log_text
-        archive = await kafka_scene.read_table("mcparchive")
-        there = {row.position for row in archive if row.partition == 0}
-        assert set(range(ends[0] - 3, ends[0])) <= there
-        assert len(there) + missed >= ends[0] - 2  # two records of the start are no messages
-
-
-async def delete_below(stack: KafkaStack, offsets: dict[int, int]) -> None:
-    """Delete records as retention does, below an offset per partition of the bus."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=stack.servers)
-    await admin.start()
-    try:
-        await admin.delete_records(
-            {
-                TopicPartition(stack.topic, partition): RecordsToDelete(before_offset=offset)
-                for partition, offset in offsets.items()
-            }
-        )
-    finally:
-        await admin.close()

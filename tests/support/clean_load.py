@@ -63,13 +63,20 @@ class CleanClient(Client):
     Attributes:
         connections: All it had, the present one last.
         refused: How often CONNACK said no.
+        port: Where it connected last.
     """
 
     def __init__(self, client_id: str, ledger: Ledger, will_qos: int = 1) -> None:
         super().__init__(client_id, ledger)
         self.connections: list[Connection] = []
         self.refused = 0
+        self.port = 0
         self._will_qos = will_qos
+
+    async def connect(self, port: int) -> None:
+        """See ``Client.connect``."""
+        self.port = port
+        await super().connect(port)
 
     @property
     def is_served(self) -> bool:
@@ -120,12 +127,16 @@ class CleanPublisher(CleanClient):
         client_id: Who it is.
         ledger: Where it says what it sends, and what is acknowledged.
         make_message: Makes message n.
+
+    Attributes:
+        acknowledged: How many of its messages were.
     """
 
     def __init__(
         self, client_id: str, ledger: Ledger, make_message: Callable[[int], Message]
     ) -> None:
         super().__init__(client_id, ledger, make_message(0).qos)
+        self.acknowledged = 0
         self._make_message = make_message
         self._made = 0
         self._last_id = 0
@@ -182,9 +193,11 @@ class CleanPublisher(CleanClient):
     def _handle(self, packet: Packet) -> None:
         match packet:
             case Puback(packet_id):
+                self.acknowledged += 1
                 self.ledger.acknowledge(self._exchanges.pop(packet_id))
                 self._soon()
             case Pubrec(packet_id):
+                self.acknowledged += 1
                 self.ledger.acknowledge(self._exchanges[packet_id])
                 self._send(Pubrel(packet_id).encode())
             case Pubcomp(packet_id):
@@ -253,9 +266,9 @@ class Stay:
         if not self.qos or self.since is None:
             return
         for topic, counted in log.items():
-            if topic.startswith(WILLS) or not ledger.sent[counted[0]].qos:
-                continue
-            self._check_whole(topic, counted, ledger)
+            first = ledger.sent.get(counted[0])
+            if first is not None and first.qos:
+                self._check_whole(topic, counted, ledger)
 
     def _check_whole(self, topic: str, counted: Sequence[bytes], ledger: Ledger) -> None:
         """Assert that nothing is left out between the SUBACK and the end of the connection."""

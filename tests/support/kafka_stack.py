@@ -58,6 +58,11 @@ class StackProcess(BrokerProcess):
         """See ``BrokerProcess.run_to_end``."""
         return super().run_to_end(config_yaml, {**self._own_settings(), **(env or {})})
 
+    @property
+    def has_log(self) -> bool:
+        """Whether it was ever started."""
+        return self._log_path.exists()
+
     def freeze(self) -> None:
         """Stop it where it is (SIGSTOP): connections stay, and nobody answers."""
         self.send_signal(signal.SIGSTOP)

@@ -224,8 +224,8 @@ class Projector:
                 self._settled_s = loop.time()
                 continue
             self._log_outage.passed("questions")
-            ends.update(found)
             now_s = loop.time()
+            self._desk.answered(found, now_s)
             followers = self.following.followers
             self._measures.lags.look(followers, ends, now_s)
             self._watch(self._watchdog.stuck(followers, ends, now_s), now_s)

@@ -139,6 +139,7 @@ class SessionsFold:
 
     def _quarantine(self, entry: Entry) -> None:
         self._counts.quarantined += 1
+        self._facts += 1  # a flood of them must not wait for the flood's end
         try:
             entry.record()
             reason = "not a record of this broker"

@@ -39,6 +39,9 @@ a stranger leaves such holes."""
 LOOK_S = 1.0
 """Between looks at the end of the log."""
 
+ANSWER_S = 1.0
+"""How much time an answer of the log stands for."""
+
 REREAD_S = 2.0
 """How long what was on its way before the log is read again is thrown away."""
 
@@ -212,20 +215,21 @@ class LogFollower(Generic[B]):
     async def _look_at_the_end(self, fold: Fold[B]) -> None:
         """Tell the work how long there was nothing more to fold, as far as the log answered.
 
-        Also while something is committed: with many clients that come and go that is always.
+        Also while something is committed: with many clients that come and go that is always. An
+        answer stands for ``ANSWER_S``, however long it took: nobody knows what the log was like
+        meanwhile.
         """
-        loop = asyncio.get_running_loop()
+        desk = self._desk
         seen_s = None
         while True:
             await asyncio.sleep(LOOK_S)
-            end = self._desk.ends.get(self.partition.number)
+            end = desk.ends.get(self.partition.number)
             if end is None or end > fold.next_offset or not self._inbox.empty():
                 seen_s = None
                 continue
-            now_s = loop.time()
-            if seen_s is not None:
-                await self._work.at_end(now_s - seen_s)
-            seen_s = now_s
+            if seen_s is not None and desk.answered_s > seen_s:
+                await self._work.at_end(min(desk.answered_s - seen_s, ANSWER_S))
+            seen_s = desk.answered_s
 
     async def _fold_all(self, fold: Fold[B]) -> None:
         loop = asyncio.get_running_loop()

@@ -1,6 +1,6 @@
 """What a follower of a log works with: the fold and the work of one partition, and its desk."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -150,8 +150,8 @@ class Desk:
         retry_s: How long a partition that was given up rests, before it is loaded again if it is
             still ours: whoever has it now is told of that by the group meanwhile.
         gaps: What was missing.
-        ends: Partition -> the log's end as it was last seen. Filled by whoever looks, and emptied
-            while the log does not answer.
+        ends: Partition -> the log's end as it was last seen, emptied while the log does not answer.
+        answered_s: When that was, by the loop's clock.
     """
 
     name: str
@@ -164,3 +164,9 @@ class Desk:
     retry_s: float
     gaps: GapCounts = field(default_factory=GapCounts)
     ends: dict[int, int] = field(default_factory=dict)
+    answered_s: float = 0.0
+
+    def answered(self, ends: Mapping[int, int], now_s: float) -> None:
+        """The log has said where its partitions end."""
+        self.ends.update(ends)
+        self.answered_s = now_s
