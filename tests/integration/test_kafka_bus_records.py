@@ -14,7 +14,14 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.partitioner import DefaultPartitioner
 from tests.support.kafka import KafkaServer
-from tests.support.kafka_bus import a_run, bus_settings, opened, produce
+from tests.support.kafka_bus import (
+    HeaderName,
+    a_run,
+    bus_settings,
+    opened,
+    produce,
+    produce_with_header,
+)
 from tests.support.kafka_tools import create_topic, read_topic
 
 from monstermq_shared.bus.control import decode_facts
@@ -421,13 +428,15 @@ async def test_garbage_is_met_as_foreign_and_nothing_is_passed_over(
         log = bus.messages
         start = await log.end_positions()
         async with aclosing(log.read(start)) as reader:
+            name = HeaderName.of(b"\xff\xfe")
+            await produce_with_header(each_kafka.address(), kafka_topic, 0, name, b"no text")
             await produce(each_kafka.address(), kafka_topic, *garbage)
             log.append_run(0, b"a", a_run("a", b"ours"), "c", now_ms(), None)
             log.flush()
-            entries = await read(reader, len(garbage) + 1)
+            entries = await read(reader, len(garbage) + 2)
     first = start[0]
-    assert [entry.offset for entry in entries] == [*range(first, first + len(garbage) + 1)]
-    assert [entry.foreign for entry in entries] == [True] * 5 + [False] * 2
+    assert [entry.offset for entry in entries] == [*range(first, first + len(garbage) + 2)]
+    assert [entry.foreign for entry in entries] == [True] * 6 + [False] * 2
     for entry in entries[:-1]:
         with pytest.raises(InvalidRecord):
             entry.record()

@@ -1,15 +1,19 @@
 """Projectors that are joined, without a database, fed garbage or another log."""
 
 import asyncio
+import json
+from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from time import time_ns
+from unittest.mock import ANY
 
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from tests.support.kafka import KafkaServer
+from tests.support.kafka_bus import HeaderName, produce_with_header
 from tests.support.postgres import PostgresServer
 from tests.support.projectors import PATIENCE_S, ProjectorProcess, Setting, Writer, until
 
@@ -186,15 +190,19 @@ async def test_what_is_no_record_is_put_aside_and_nothing_else_suffers(
         await writer.publish("a", b"before")
         await send(setting, b"k", b"garbage", [])
         await send(setting, b"a", b'{"topic":"a","payl', [header])
+        name = HeaderName.of(b"\xff\xfe")
+        servers = setting.config.kafka.servers
+        await produce_with_header(servers, setting.topic, 0, name, b"its header is no text")
         await writer.publish("a", b"after")
         await complete(setting, writer, projector)
 
         async def counted() -> bool:
-            return await projector.metric("monstermq_records_quarantined_total") == 2
+            return await projector.metric("monstermq_records_quarantined_total") == 3
 
         await until(counted, projector)
-    rows = await setting.rows("SELECT reason FROM quarantine ORDER BY reason")
-    assert len(rows) == 2
+    rows = await setting.rows("SELECT value, headers FROM quarantine ORDER BY value")
+    assert [value for value, _ in rows] == [b"garbage", b"its header is no text", ANY]
+    assert json.loads(rows[1][1]) == [["??", b64encode(b"1").decode()]]
     assert await projector.is_ready()
 
 

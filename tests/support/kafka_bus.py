@@ -5,6 +5,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.record.default_records import (
+    _DefaultRecordBatchBuilderPy as DefaultRecordBatchBuilder,
+)
 
 from monstermq_shared.bus.kafka.bus import KafkaBus, open_kafka_bus
 from monstermq_shared.config import Kafka, KafkaSecurity
@@ -69,5 +72,50 @@ async def produce(address: str, topic: str, *records: dict[str, Any]) -> None:
     try:
         for record in records:
             await producer.send_and_wait(topic, **record)
+    finally:
+        await producer.stop()
+
+
+class HeaderName(str):
+    """A header's name that need not be text: what Kafka is given of it is ``raw``."""
+
+    raw: bytes
+
+    @classmethod
+    def of(cls, raw: bytes) -> "HeaderName":
+        """Return the name that these bytes are."""
+        name = cls("?")
+        name.raw = raw
+        return name
+
+    def encode(self, *_: object) -> bytes:
+        """Return the bytes."""
+        return self.raw
+
+
+def batch_builder(compression: int = 0) -> DefaultRecordBatchBuilder:
+    """Return what builds a batch, also with a ``HeaderName``; ``compression`` is Kafka's number."""
+    return DefaultRecordBatchBuilder(2, compression, 0, -1, -1, 0, 1_000_000)
+
+
+async def produce_with_header(
+    address: str, topic: str, partition: int, name: HeaderName, value: bytes
+) -> None:
+    """Write a record with one header, as clients may that are written in C.
+
+    Args:
+        address: The server's.
+        topic: Where.
+        partition: The same.
+        name: The header's.
+        value: The record's.
+    """
+    producer = AIOKafkaProducer(bootstrap_servers=address)
+    await producer.start()
+    try:
+        builder = producer.create_batch()
+        builder._builder = batch_builder()
+        builder.append(timestamp=None, key=b"a", value=value, headers=[(name, b"1")])
+        await (await producer.send_batch(builder, topic, partition=partition))
     finally:
         await producer.stop()

@@ -24,6 +24,7 @@ from faust.types.transports import TPorTopicSet
 from faust.types.tuples import ConsumerMessage
 
 from monstermq_projector.chunks import ChunkSettings, ChunkTarget, message_of
+from monstermq_shared.kafka.parsing import read_any_header_name
 
 faust_log = logging.getLogger("faust.monstermq")
 """Where Faust's own services write; kept at warnings, as libraries are."""
@@ -36,6 +37,7 @@ class ChunkConsumerThread(AIOKafkaConsumerThread):
 
     def _create_worker_consumer(self, transport: Transport) -> aiokafka.AIOKafkaConsumer:
         arguments = cast("ChunkSettings", self.app).consumer_arguments
+        read_any_header_name()
         return aiokafka.AIOKafkaConsumer(
             group_id=self.app.conf.id,
             partition_assignment_strategy=[RoundRobinPartitionAssignor],

@@ -9,6 +9,7 @@ from aiokafka.errors import ConsumerStoppedError, CorruptRecordException
 
 from monstermq_shared.bus.kafka.entries import KafkaRecord
 from monstermq_shared.kafka.errors import CLIENT_ERRORS
+from monstermq_shared.kafka.parsing import read_any_header_name
 
 
 class RecordConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has no types
@@ -25,6 +26,7 @@ class RecordConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has no
         Raises:
             KafkaError, OSError, TimeoutError: It could not be started.
         """
+        read_any_header_name()
         try:
             await self.start()
         except BaseException:
