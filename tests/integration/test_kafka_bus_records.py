@@ -335,6 +335,19 @@ async def test_a_record_that_is_too_new_is_found_by_halving_its_batch(
     assert told.appended == [0, 1, 2, 3, 4, 6, 7, 8]
 
 
+async def test_with_a_wrong_clock_all_are_refused_at_the_price_of_one(
+    kafka_server: KafkaServer, kafka_topic: str
+) -> None:
+    async with opened(bus_settings(kafka_server.address(), kafka_topic)) as bus:
+        log, told = bus.messages, Told(bus.messages)
+        for number in range(500):
+            log.append_run(0, b"a", a_run("a", b"1"), "c", now_ms() + 2 * L_MS, number)
+        log.flush()
+        await told.until(500)
+        assert told.refused == [*range(500)]
+        assert log.producers_begun <= 3
+
+
 async def test_a_run_of_which_one_message_is_refused_is_refused(
     kafka_server: KafkaServer, kafka_topic: str
 ) -> None:

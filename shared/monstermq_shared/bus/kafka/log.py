@@ -29,6 +29,9 @@ logger = logging.getLogger(__name__)
 PARTITIONS_KEPT_MAX = 65_536
 """How many keys' partitions are remembered; to work one out takes longer the longer the key is."""
 
+REFUSALS_TOLD_S = 10.0
+"""How often it is logged that records are refused."""
+
 
 class _Append:
     """The ticket of ``LogPort.append``."""
@@ -106,6 +109,7 @@ class KafkaLog:
         self._readers: dict[KafkaReader, None] = {}
         self._positions = Positions(topic, partitions, settings)
         self._closed = False
+        self._refusal_told_s = -REFUSALS_TOLD_S
         self._partition_of = lru_cache(maxsize=PARTITIONS_KEPT_MAX)(self._partition_of_key)
 
     def start(self) -> None:
@@ -268,7 +272,7 @@ class KafkaLog:
         if appended:
             self.on_appended(appended)
         if error is not None:
-            logger.warning("Kafka refuses records of partition %s: %s", outbox.partition, error)
+            self._tell_refusal(outbox, error)
             if refused:
                 self.on_refused(refused, error)
         partition = outbox.partition
@@ -276,6 +280,19 @@ class KafkaLog:
             self._full.discard(partition)
             self.on_room(partition)
             self._room.look()
+
+    def _tell_refusal(self, outbox: Outbox, error: BusRefused) -> None:
+        """Log it, unless that was done a moment ago: with a wrong clock, all are refused."""
+        now_s = asyncio.get_running_loop().time()
+        if now_s - self._refusal_told_s >= REFUSALS_TOLD_S:
+            self._refusal_told_s = now_s
+            logger.warning(
+                "Kafka refuses records of %s, partition %s, %d since the start: %s",
+                self.topic,
+                outbox.partition,
+                self.refused,
+                error,
+            )
 
     def failed(self, outbox: Outbox, reason: str) -> None:
         """See ``OutboxOwner.failed``. Many partitions share a trouble: the first one is told."""
@@ -295,6 +312,11 @@ class KafkaLog:
             self._troubled.discard(outbox.partition)
             if not self._troubled:
                 logger.info("Kafka takes what is written to %s again", self.topic)
+
+    @property
+    def producers_begun(self) -> int:
+        """How many producers were started: one, and one after each batch that failed."""
+        return self._producers.begun
 
     def stalled(self, longer_than_s: float) -> dict[int, str]:
         """Return the partitions whose batch has waited for so long, and why, if that is known."""

@@ -35,6 +35,11 @@ one request, and a server closes the connection, again and again, by which a req
 larger than its ``socket.request.max.bytes`` (100 MiB)."""
 
 
+ALIKE_MS = 1_000
+"""Records whose times differ by no more are refused together for their time: if this machine's
+clock goes wrong, Kafka refuses all of them."""
+
+
 class OutboxOwner(Protocol):
     """Who is told what becomes of what was appended.
 
@@ -229,14 +234,21 @@ class Outbox:
         return await self._try(producer, builder)
 
     def _divided(self, batch: Batch, error: Exception) -> list[Batch]:
-        """Return what of a refused batch is worth another try, after settling what is not."""
+        """Return what of a refused batch is worth another try, after settling what is not.
+
+        Each try costs a producer. So what is alike is refused together: what is unknown may be
+        more than what Kafka would refuse, but never less.
+        """
         if isinstance(error, InvalidTimestampError):
+            times_ms = [piece.time_ms for piece, _ in batch]
             oldest_ms = self._wall_ms() - self._owner.lateness_ms
-            late = [part for part in batch if part[0].time_ms < oldest_ms]
-            if late:
-                # Each by itself would be refused as well, at the price of a producer each.
-                self._settle(late, error)
+            if max(times_ms) - min(times_ms) <= ALIKE_MS:
+                late, rest = batch, []
+            else:
+                late = [part for part in batch if part[0].time_ms < oldest_ms]
                 rest = [part for part in batch if part[0].time_ms >= oldest_ms]
+            if late:
+                self._settle(late, error)
                 return [rest] if rest else []
         if count_of(batch) == 1:
             self._settle(batch, error)
