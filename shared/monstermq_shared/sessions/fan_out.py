@@ -72,7 +72,8 @@ class Deliverer(Generic[S]):
         self, run: MessageRun, targets: Sequence[tuple[S, int]], source: Source | None
     ) -> None:
         """Hand a run to its targets, or to the first of many; there is no ``fan_out`` now."""
-        targets = without_own(targets, source)
+        if source is not None and source.is_bridge:
+            targets = without_own(targets, source)
         deliveries = len(targets) * run.count if run.qos else len(targets)
         if deliveries > 1 and self._is_many(deliveries, len(targets)):
             self.fan_out = FanOut(run, targets, source)

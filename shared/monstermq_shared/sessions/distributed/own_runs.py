@@ -81,10 +81,10 @@ class OwnRuns:
         self.sizes[own.partition] += own.size
 
     def give_up(self, own: OwnRun) -> None:
-        """Let a run count for nothing; where it was is found when those before it have gone."""
+        """Let a run count for nothing, and be waited for no more."""
         self.size -= own.size
         self.sizes[own.partition] -= own.size
-        own.size = 0
+        own.size = 0  # it stays where it is until those before it have gone
 
     def match(
         self, partition: int, entries: Sequence[Entry], index: int
@@ -103,6 +103,9 @@ class OwnRuns:
         if not kept or kept[0].first > sequence:
             return None
         own = kept[0]
+        if own.run.count == 1:
+            self._forget(partition)
+            return own.run, own.session, 1
         count = self._contiguous(entries, index, own.stop - sequence)
         begin = sequence - own.first
         run = own.run if count == own.run.count else own.run.part(begin, begin + count)
@@ -124,7 +127,9 @@ class OwnRuns:
         return at - index
 
     def _forget(self, partition: int) -> None:
-        self.give_up(self._kept[partition].popleft())
+        size = self._kept[partition].popleft().size
+        self.size -= size
+        self.sizes[partition] -= size
 
     def clear(self, partition: int) -> None:
         """Forget all of a partition that is read no more."""
