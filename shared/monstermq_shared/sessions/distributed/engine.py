@@ -431,6 +431,11 @@ class DistributedEngine(EngineCore[CleanSession]):
             early, self._early = self._early, []
             self._reads += early
 
+    @property
+    def retained_lag(self) -> int:
+        """Records that were read here and that the table of retained messages does not reflect."""
+        return self.overlay.behind(self.reading.positions)
+
     def take_reads(self) -> list[RetainedRead]:
         """Return what has to be read; each read is answered by a page, once."""
         reads = self._reads[:]

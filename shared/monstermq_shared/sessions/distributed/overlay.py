@@ -106,6 +106,10 @@ class BusOverlay:
                 at.reflected = upto
                 at.begin = max(at.begin, upto)
 
+    def behind(self, positions: Mapping[int, int]) -> int:
+        """Return by how many records the table is behind these positions."""
+        return sum(max(positions[p] - at.reflected, 0) for p, at in self._at.items())
+
     def forget(self) -> bool:
         """Forget some of what the table shows; return whether there may be more."""
         left = FORGET_MAX

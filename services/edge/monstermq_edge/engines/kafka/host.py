@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import aclosing
 from typing import TypeVar, cast
 
-from monstermq_edge.engines.kafka.databases import EdgeDatabases, open_edge_databases
+from monstermq_edge.engines.kafka.databases import RETAINED_VIEW, EdgeDatabases, open_edge_databases
 from monstermq_edge.engines.kafka.settings import engine_settings
 from monstermq_edge.engines.lane import Lane
 from monstermq_edge.engines.ports import ClientReading, Fail, HostGauges, SystemValues
@@ -85,6 +85,7 @@ class KafkaHost:
         self._tasks: list[asyncio.Task[None]] = []
         self._asking: asyncio.Task[None] | None = None
         self._live: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._broken = False
         # Of both logs: the partitions that are read no more, and were told (R6).
         self._told_stopped: tuple[dict[int, str], dict[int, str]] = ({}, {})
         # Set when more may be read, and when something was appended.
@@ -134,11 +135,21 @@ class KafkaHost:
             await work
         except MonsterError as exc:
             self._give_up(exc)
-        except Exception:
-            logger.critical("%s failed", name, exc_info=True)
-            self._give_up(MonsterError(f"a fault in the broker ended its {name}"))
+        except Exception as exc:  # noqa: BLE001 - whatever it is, it is told and ends the process
+            self._fault(name, exc)
+
+    def _lane_ended(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._fault(task.get_name(), error)
+
+    def _fault(self, name: str, error: BaseException) -> None:
+        """A bug of ours: what it has left undone nobody does, so the process ends."""
+        logger.critical("%s failed", name, exc_info=error)
+        self._give_up(MonsterError(f"a fault in the broker ended its {name}"))
 
     def _give_up(self, error: MonsterError) -> None:
+        self._broken = True
         if self._live.done():
             self._fail(error)
         else:
@@ -155,7 +166,9 @@ class KafkaHost:
         engine.begin(begin.engine)
         outage = databases.retained_outage
         self._lane = lane = Lane("retained reads", outage, self._is_over, self._read_page)
-        self._tasks += lane.tasks(self._touch, self._fail)
+        for task in lane.tasks(self._touch, self._fail):
+            task.add_done_callback(self._lane_ended)
+            self._tasks.append(task)
         self._spawn(self._follow_marks(databases, outage), "marks")
         self._spawn(self._beat(), "leases")
         bus = self.bus
@@ -216,6 +229,15 @@ class KafkaHost:
 
     def end_turn(self) -> bool:
         """See ``Host.end_turn``."""
+        if self._broken:
+            return False
+        try:
+            return self._end_turn()
+        except Exception as exc:  # noqa: BLE001 - the next turn would fail at the same record
+            self._fault("turn", exc)
+            return False
+
+    def _end_turn(self) -> bool:
         engine = self.engine
         more = engine.work()
         self._flush()
@@ -236,7 +258,7 @@ class KafkaHost:
 
     def _look_at_stalls(self) -> None:
         if (self._asking is None or self._asking.done()) and self.engine.stalls.asks_ends():
-            self._asking = asyncio.create_task(self._ask_ends(), name="ends")
+            self._asking = asyncio.create_task(self._guarded(self._ask_ends(), "ends"))
 
     async def _ask_ends(self) -> None:
         failures = 0
@@ -374,7 +396,7 @@ class KafkaHost:
             tap_dropped=_zero,
             routing_cache_entries=lambda: engine.router.cached,
             database_bytes=_zero,
-            projection_lag_records=dict,
+            projection_lag_records=lambda: {RETAINED_VIEW: float(engine.retained_lag)},
             projection_lag_s=dict,
             view_backlog_bytes=lambda: {"overlay": engine.overlay.size},
             view_backlog_bound_bytes=lambda: config.limits.view_backlog_kb * KIB,
