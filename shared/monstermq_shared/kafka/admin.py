@@ -65,6 +65,13 @@ class TopicFacts:
     replication: int
     configs: Mapping[str, str] = field(default_factory=dict)
 
+    def number(self, name: str) -> int | None:
+        """Return a setting that is a whole number; None if it is not, or we may not see it."""
+        try:
+            return int(self.configs[name])
+        except (KeyError, ValueError):
+            return None
+
 
 class Admin:
     """A connection for questions that a start asks, and an operator's commands.

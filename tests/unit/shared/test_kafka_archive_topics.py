@@ -7,7 +7,7 @@ from monstermq_shared.errors import StoreError
 from monstermq_shared.kafka.admin import TopicFacts
 from monstermq_shared.kafka.murmur2 import partition_of
 from monstermq_shared.kafka.producing import Entry
-from monstermq_shared.kafka.settings import KafkaSettings
+from monstermq_shared.kafka.settings import BATCH_SIZE_MAX, KafkaSettings
 from monstermq_shared.records import Record
 from monstermq_shared.stores.kafka import archives
 from monstermq_shared.stores.kafka.archives import KafkaArchive as Archive
@@ -35,8 +35,8 @@ def configs_of(topic: GroupTopic) -> dict[str, str]:
 
 def warnings_of(topic: GroupTopic, **changed: str) -> list[str]:
     configs = {**configs_of(topic), **{k.replace("_", "."): v for k, v in changed.items()}}
-    facts = TopicFacts(name="sensors", partitions=5, replication=2, configs=configs)
-    return list(topic.warnings(facts))
+    found = TopicFacts(name="sensors", partitions=5, replication=2, configs=configs)
+    return list(topic.warnings(found))
 
 
 def test_a_topic_keeps_records_for_ever_or_as_long_as_the_group_does() -> None:
@@ -77,8 +77,7 @@ def test_what_loses_or_refuses_records_is_told(setting: str, value: str) -> None
 
 
 def test_a_topic_whose_settings_are_hidden_is_told() -> None:
-    facts = TopicFacts(name="sensors", partitions=1, replication=1)
-    (warning,) = a_topic().warnings(facts)
+    (warning,) = a_topic().warnings(facts())
     assert "DescribeConfigs" in warning
 
 
@@ -90,8 +89,37 @@ def a_record(topic: str, payload: bytes = b"") -> Record:
     return Record(topic, payload, 0, False, "c", 1_000, 0)
 
 
+def facts(partitions: int = 5, **configs: str) -> TopicFacts:
+    configs = {name.replace("_", "."): value for name, value in configs.items()}
+    return TopicFacts(name="sensors", partitions=partitions, replication=1, configs=configs)
+
+
+def test_batches_are_as_large_as_the_topic_takes() -> None:
+    archive = Archive(a_topic(), facts())
+    assert archive.batch_size_max == BATCH_SIZE_MAX
+    archive.halve()
+    assert archive.batch_size_max == BATCH_SIZE_MAX // 2
+    archive.learn(facts(max_message_bytes="1000"))
+    assert archive.batch_size_max == 1_000
+    archive.learn(facts(max_message_bytes="100000000"))
+    assert archive.batch_size_max == BATCH_SIZE_MAX
+    for _ in range(50):
+        archive.halve()
+    assert archive.batch_size_max == archives.BATCH_SIZE_MIN
+
+
+def test_a_topic_that_has_other_partitions_now_is_written_to_those() -> None:
+    archive, entries = Archive(a_topic(), facts()), dict[int, list[Entry]]()
+    archive.sort([a_record(f"t/{n}") for n in range(100)], entries)
+    assert not archive.learn(facts())
+    assert archive.learn(facts(1))
+    entries.clear()
+    archive.sort([a_record(f"t/{n}") for n in range(100)], entries)
+    assert {partition: len(of) for partition, of in entries.items()} == {0: 100}
+
+
 def test_a_topic_has_one_partition_and_keeps_its_order() -> None:
-    archive, entries = Archive(a_topic(), 5), dict[int, list[Entry]]()
+    archive, entries = Archive(a_topic(), facts()), dict[int, list[Entry]]()
     archive.sort([a_record(f"t/{n % 3}", str(n).encode()) for n in range(30)], entries)
     for partition, of in entries.items():
         for time_ms, key, _ in of:
@@ -104,14 +132,14 @@ def test_a_topic_has_one_partition_and_keeps_its_order() -> None:
 
 def test_topics_are_not_remembered_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archives, "PLACES_SIZE_MAX", 10_000)
-    archive, entries = Archive(a_topic(), 5), dict[int, list[Entry]]()
+    archive, entries = Archive(a_topic(), facts()), dict[int, list[Entry]]()
     archive.sort([a_record(f"t/{n}") for n in range(1_000)], entries)
     assert len(archive._places) < 30
     assert sum(map(len, entries.values())) == 1_000
 
 
 async def test_history_is_refused_and_nothing_is_purged() -> None:
-    archive = Archive(a_topic(), 5)
+    archive = Archive(a_topic(), facts())
     with pytest.raises(StoreError, match="read the Kafka topic sensors"):
         await archive.history("t")
     assert await archive.purge(before_ms=0, limit=10) == 0

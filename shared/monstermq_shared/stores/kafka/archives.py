@@ -3,13 +3,17 @@
 from collections.abc import Sequence
 
 from monstermq_shared.errors import StoreError
+from monstermq_shared.kafka.admin import TopicFacts
 from monstermq_shared.kafka.murmur2 import partition_of
 from monstermq_shared.kafka.producing import Entry
 from monstermq_shared.kafka.settings import BATCH_SIZE_MAX
 from monstermq_shared.records import Record
 from monstermq_shared.stores.kafka.encoding import Encoder, topic_text
-from monstermq_shared.stores.kafka.topics import GroupTopic
+from monstermq_shared.stores.kafka.topics import MAX_MESSAGE_BYTES, GroupTopic
 from monstermq_shared.stores.ports import HISTORY_SIZE_MAX
+
+BATCH_SIZE_MIN = 4_096
+"""Where batches are no longer halved: what is refused then is a single record."""
 
 PLACES_SIZE_MAX = 8 * 1024 * 1024
 """Bytes of remembered places, about; beyond that all are forgotten, and the busy ones soon back."""
@@ -26,28 +30,38 @@ class KafkaArchive:
     Attributes:
         name: The logical name.
         topic: Where its records go.
-        batch_size_max: Bytes of a batch of several; less once Kafka has refused one for its size.
+        batch_size_max: Bytes of a batch of several.
 
     Args:
         topic: See above.
-        partitions: How many the topic has.
+        found: What it is like.
     """
 
-    def __init__(self, topic: GroupTopic, partitions: int) -> None:
+    def __init__(self, topic: GroupTopic, found: TopicFacts) -> None:
         self.name = topic.store
         self.topic = topic
         self.batch_size_max = BATCH_SIZE_MAX
-        self._partitions = partitions
+        self._partitions = 0
         self._encoder = Encoder()
         self._places: dict[str, Place] = {}
         self._size = 0
+        self.learn(found)
 
-    def repartition(self, partitions: int) -> None:
-        """The topic was made again, and has so many partitions now."""
-        if partitions != self._partitions:
-            self._partitions = partitions
-            self._places.clear()
-            self._size = 0
+    def learn(self, found: TopicFacts) -> bool:
+        """Go by what the topic is like now; return whether records go to other partitions."""
+        size_max = found.number(MAX_MESSAGE_BYTES)
+        if size_max is not None:
+            self.batch_size_max = min(size_max, BATCH_SIZE_MAX)
+        if found.partitions == self._partitions:
+            return False
+        self._partitions = found.partitions
+        self._places.clear()
+        self._size = 0
+        return True
+
+    def halve(self) -> None:
+        """Kafka has refused a batch for its size."""
+        self.batch_size_max = max(self.batch_size_max // 2, BATCH_SIZE_MIN)
 
     def sort(self, records: Sequence[Record], into: dict[int, list[Entry]]) -> None:
         """Add records, in order, to the entries of their partitions."""

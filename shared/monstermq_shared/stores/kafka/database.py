@@ -1,7 +1,7 @@
 """Archives in Kafka as a database: records to topics first, then the marks to another database."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 
 from monstermq_shared.errors import StartupError, StoreConflict, StoreError
@@ -11,7 +11,7 @@ from monstermq_shared.stores.changes import Commit, CommitResult, StoredLogState
 from monstermq_shared.stores.kafka.archives import KafkaArchive
 from monstermq_shared.stores.kafka.marks import Marks
 from monstermq_shared.stores.kafka.preparing import Topics
-from monstermq_shared.stores.kafka.production import Production, TopicMissing
+from monstermq_shared.stores.kafka.production import Production, TopicChanged
 from monstermq_shared.stores.ports import (
     ArchiveStore,
     Database,
@@ -49,6 +49,8 @@ class KafkaDatabase:
         self._topics = topics
         self._marks: dict[str, Marks] = {}
         self._under_way: dict[str, tuple[Commit, Production]] = {}
+        self._looking = asyncio.Lock()
+        self._look_again = False
 
     # -- stores ----------------------------------------------------------------------------------
 
@@ -122,17 +124,29 @@ class KafkaDatabase:
             self._under_way[tenure.token] = (commit, production)
         try:
             await production.run(self._producer)
-        except TopicMissing:
-            self._under_way.pop(tenure.token, None)
-            await self._look_at_topics()
+        except TopicChanged:
+            self._look_again = True
+            if await self._look_at_topics():
+                self._under_way.clear()
             raise
+        if self._look_again:
+            self._look_again = False
+            await self._look_at_topics()
 
-    async def _look_at_topics(self) -> None:
-        """Make a topic that was deleted, and learn how many partitions each has now."""
-        # Whoever waits is told why: by the failure that made us look.
-        with suppress(StartupError):
-            for name, found in (await self._topics.prepare()).items():
-                self._archives[name].repartition(found.partitions)
+    async def _look_at_topics(self) -> bool:
+        """Make a topic that was deleted, and learn what each is like now.
+
+        Returns:
+            Whether records go to other partitions than before.
+        """
+        try:
+            async with self._looking:
+                facts = await self._topics.prepare()
+        except StartupError:
+            # Whoever waits is told why by the failure that made us look.
+            return False
+        changed = {name for name, found in facts.items() if self._archives[name].learn(found)}
+        return bool(changed)
 
     async def close(self) -> None:
         """Move the marks, and close the connections; nothing is under way any more."""

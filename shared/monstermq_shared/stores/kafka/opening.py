@@ -3,12 +3,16 @@
 from collections.abc import Sequence
 
 from monstermq_shared.kafka.producing import BatchProducer
-from monstermq_shared.kafka.settings import BATCH_SIZE_MAX, PRODUCE_TIMEOUT_MS, KafkaSettings
+from monstermq_shared.kafka.settings import BATCH_SIZE_MAX, KafkaSettings
 from monstermq_shared.stores.kafka.archives import KafkaArchive
 from monstermq_shared.stores.kafka.database import KafkaDatabase, SharedKafkaDatabase
 from monstermq_shared.stores.kafka.preparing import Topics
 from monstermq_shared.stores.kafka.topics import GroupTopic
 from monstermq_shared.stores.ports import Database, KeepsLogState
+
+ANSWER_MS = 10_000
+"""Without an answer for so long a batch is sent again. Without a leader for so long it fails, and the
+topic is looked at: it may have been deleted."""
 
 
 async def open_archives(
@@ -26,7 +30,7 @@ async def open_archives(
     """
     topics = Topics(settings, group_topics)
     facts = await topics.prepare()
-    archives = {at.store: KafkaArchive(at, facts[at.store].partitions) for at in group_topics}
+    archives = {at.store: KafkaArchive(at, facts[at.store]) for at in group_topics}
     producer = BatchProducer(
         {
             **settings.client_options(),
@@ -34,7 +38,7 @@ async def open_archives(
             "enable_idempotence": True,
             "max_batch_size": BATCH_SIZE_MAX,
             "max_request_size": settings.record_size_max,
-            "request_timeout_ms": PRODUCE_TIMEOUT_MS,
+            "request_timeout_ms": ANSWER_MS,
         }
     )
     if isinstance(marks, KeepsLogState):

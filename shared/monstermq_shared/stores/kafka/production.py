@@ -24,8 +24,8 @@ _TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
 _GONE = (UnknownTopicOrPartitionError, NotLeaderForPartitionError)
 
 
-class TopicMissing(StoreUnavailable):
-    """A topic may have been deleted, or made again with fewer partitions."""
+class TopicChanged(StoreUnavailable):
+    """A topic may have been deleted or made again, or takes less than it did."""
 
 
 class _Lane:
@@ -55,8 +55,7 @@ class _Lane:
                     size_max=archive.batch_size_max,
                 )
             except _TOO_LARGE:
-                # The topic takes less than it did: smaller batches, down to a record each.
-                archive.batch_size_max //= 2
+                archive.halve()
                 raise
 
 
@@ -92,23 +91,29 @@ class Production:
         """Bring to Kafka what is not there.
 
         Raises:
-            TopicMissing: Look at the topics, and begin another production.
+            TopicChanged: Look at the topics before.
             StoreUnavailable: Kafka has not taken all of it; run it again.
         """
         lanes = [lane for lane in self._lanes if lane.first < len(lane.entries)]
         outcomes = await asyncio.gather(
             *(lane.run(producer) for lane in lanes), return_exceptions=True
         )
-        failures: dict[str, BaseException] = {}
+        failures: list[tuple[str, BaseException]] = []
         for lane, outcome in zip(lanes, outcomes, strict=True):
             if isinstance(outcome, CLIENT_ERRORS):
-                failures[lane.archive.topic.name] = outcome
+                failures.append((lane.archive.topic.name, outcome))
             elif outcome is not None:
                 raise outcome
         if failures:
-            worst = worst_of(failures.values())
-            topics = ", ".join(name for name, exc in failures.items() if type(exc) is type(worst))
-            is_gone = any(isinstance(exc, _GONE) for exc in failures.values())
-            raise (TopicMissing if is_gone else StoreUnavailable)(
-                f"Kafka at {self._where}: topic {topics}: {meaning_of(worst)}"
-            ) from worst
+            raise self._told(failures)
+
+    def _told(self, failures: Sequence[tuple[str, BaseException]]) -> StoreUnavailable:
+        """Return the error that tells of failures, each with the name of its topic."""
+        worst = worst_of(exc for _, exc in failures)
+        topics = dict.fromkeys(name for name, exc in failures if type(exc) is type(worst))
+        changed = any(isinstance(exc, (*_GONE, *_TOO_LARGE)) for _, exc in failures)
+        error = (TopicChanged if changed else StoreUnavailable)(
+            f"Kafka at {self._where}: topic {', '.join(topics)}: {meaning_of(worst)}"
+        )
+        error.__cause__ = worst
+        return error

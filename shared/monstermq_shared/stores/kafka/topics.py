@@ -14,6 +14,7 @@ SEGMENT_MS_MIN = 600_000
 SEGMENT_MS_MAX = 7 * 86_400_000
 """Kafka deletes whole segments: one spans a tenth of the retention, within these."""
 
+MAX_MESSAGE_BYTES = "max.message.bytes"
 _BEFORE = "message.timestamp.before.max.ms"
 _AFTER = "message.timestamp.after.max.ms"
 
@@ -45,7 +46,7 @@ class GroupTopic:
             "cleanup.policy": "delete",
             "retention.ms": str(-1 if self.retention_ms is None else self.retention_ms),
             "retention.bytes": "-1",
-            "max.message.bytes": str(self.message_size_max),
+            MAX_MESSAGE_BYTES: str(self.message_size_max),
             "message.timestamp.type": "CreateTime",
             _BEFORE: str(FOR_EVER_MS),
             _AFTER: str(FOR_EVER_MS),
@@ -70,21 +71,21 @@ class GroupTopic:
         yield from self._losses(found)
 
     def _refusals(self, found: TopicFacts) -> Iterator[str]:
-        size = _number(found, "max.message.bytes", self.message_size_max)
+        size = found.number(MAX_MESSAGE_BYTES)
         needed = self.record_size_max + BATCH_OVERHEAD
-        if size < needed:
+        if size is not None and size < needed:
             yield (
-                f"its max.message.bytes is {size}, and a message of MaxMessageSizeKb may need "
+                f"its {MAX_MESSAGE_BYTES} is {size}, and a message of MaxMessageSizeKb may need "
                 f"{needed}: the archive would stand still at one that is larger; raise it"
             )
-        before_ms = _number(found, _BEFORE, FOR_EVER_MS)
-        if before_ms < FOR_EVER_MS:
+        before_ms = found.number(_BEFORE)
+        if before_ms is not None and before_ms < FOR_EVER_MS:
             yield (
                 f"its {_BEFORE} is {before_ms}: after an outage of that time the archive would "
                 f"stand still; make it {FOR_EVER_MS}"
             )
-        in_sync = _number(found, "min.insync.replicas", 1)
-        if in_sync > found.replication:
+        in_sync = found.number("min.insync.replicas")
+        if in_sync is not None and in_sync > found.replication:
             yield (
                 f"its min.insync.replicas is {in_sync}, and it has {found.replication} copies: it "
                 "takes no records; make it less"
@@ -102,22 +103,15 @@ class GroupTopic:
                 "message's; make it CreateTime"
             )
         wanted_ms = -1 if self.retention_ms is None else self.retention_ms
-        kept_ms = _number(found, "retention.ms", wanted_ms)
-        if kept_ms != wanted_ms:
+        kept_ms = found.number("retention.ms")
+        if kept_ms is not None and kept_ms != wanted_ms:
             yield (
                 f"its retention.ms is {kept_ms}, and ArchiveRetention means {wanted_ms}: Kafka "
                 "goes by its own; change one of them"
             )
-        kept_size = _number(found, "retention.bytes", -1)
-        if kept_size >= 0:
+        kept_size = found.number("retention.bytes")
+        if kept_size is not None and kept_size >= 0:
             yield (
                 f"its retention.bytes is {kept_size}: beyond that Kafka deletes the oldest records "
                 "of a partition; make it -1"
             )
-
-
-def _number(found: TopicFacts, name: str, default: int) -> int:
-    try:
-        return int(found.configs.get(name, default))
-    except ValueError:
-        return default
