@@ -11,8 +11,8 @@ from monstermq_shared.stores.kafka.topics import GroupTopic
 from monstermq_shared.stores.ports import Database, KeepsLogState
 
 ANSWER_MS = 10_000
-"""Without an answer for so long a batch is sent again. Without a leader for so long it fails, and the
-topic is looked at: it may have been deleted."""
+"""Without an answer for so long a batch is sent again; without a leader for so long it fails, and
+the topic is looked at: it may have been deleted."""
 
 
 async def open_archives(
