@@ -1,0 +1,148 @@
+"""Two edges on a Kafka bus: who has a client, how they end, and what an operator can do."""
+
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from tests.integration.observing import metric
+from tests.support.kafka import KafkaServer
+from tests.support.kafka_stack import LEASE_S, EdgeProcess, KafkaStack
+from tests.support.load import Cast
+from tests.support.mqtt_peer import Connack, ConnectOptions, Peer, Publish, Will
+from tests.support.postgres import PostgresServer
+
+from monstermq_shared.bus.control import decode_facts, encode_facts
+from monstermq_shared.bus.facts import Claim, Detach
+from monstermq_shared.bus.header import Kind
+from monstermq_shared.bus.kafka.bus import KafkaBus, open_kafka_bus
+from monstermq_shared.bus.ports import Stamp
+from monstermq_shared.config import load_config
+from monstermq_shared.kafka.settings import KafkaSettings
+from monstermq_shared.records import SESSION_TOPIC, ControlRecord
+
+pytestmark = pytest.mark.integration
+
+
+def will(payload: bytes) -> ConnectOptions:
+    """Return what a client with a will says."""
+    return ConnectOptions(will=Will(topic="will", payload=payload, qos=1))
+
+
+@pytest.fixture
+def stack(
+    tmp_path: Path, kafka_server: KafkaServer, kafka_topic: str, postgres_server: PostgresServer
+) -> Iterator[KafkaStack]:
+    """Two edges and the projectors, started."""
+    stack = KafkaStack(tmp_path, kafka_server.address(), kafka_topic, postgres_server)
+    try:
+        yield stack.start()
+    finally:
+        stack.close()
+
+
+@pytest.fixture
+async def cast() -> AsyncIterator[Cast]:
+    """Clients whose connections are dropped in the end."""
+    cast = Cast()
+    yield cast
+    await cast.close()
+
+
+@pytest.fixture
+async def bus(stack: KafkaStack) -> AsyncIterator[KafkaBus]:
+    """The stack's bus, as another process has it."""
+    loaded = load_config(stack.config_path, {})
+    bus = await open_kafka_bus(KafkaSettings.from_config(loaded.config))
+    yield bus
+    await bus.close()
+
+
+async def connected(
+    cast: Cast, edge: EdgeProcess, client_id: str, options: ConnectOptions | None = None
+) -> Peer:
+    """Return a client of an edge."""
+    peer = await cast.peer(edge.tcp_port)
+    assert await peer.connect(client_id, options) == Connack()
+    return peer
+
+
+async def test_the_newest_connect_has_the_client_wherever_it_is(
+    stack: KafkaStack, cast: Cast
+) -> None:
+    here, there = stack.edges
+    watcher = await connected(cast, here, "watcher")
+    await watcher.subscribe(("#", 1))
+    old = await connected(cast, here, "c", will(b"gone"))
+    for edge in (there, here, there):
+        new = await connected(cast, edge, "c", will(b"gone"))
+        await old.closed()
+        assert (await watcher.take()).payload == b"gone"
+        await new.publish("t", b"served", 1)
+        assert await watcher.take() == Publish("t", b"served", 1, packet_id=2)
+        old = new
+    assert await metric(here, "monstermq_disconnects_total", reason="taken_over") == 2
+
+
+async def test_a_kept_session_is_refused_and_the_log_tells_when_it_comes(
+    stack: KafkaStack, cast: Cast
+) -> None:
+    edge = stack.edges[0]
+    peer = await cast.peer(edge.tcp_port)
+    assert await peer.connect("kept", ConnectOptions(clean=False)) == Connack(code=3)
+    await peer.closed()
+    edge.stop()
+    (line,) = [line for line in edge.log_text().splitlines() if "client=kept" in line]
+    assert "come with the next release" in line
+
+
+async def test_an_edge_that_stops_hands_over_and_the_last_one_publishes_wills(
+    stack: KafkaStack, cast: Cast, bus: KafkaBus
+) -> None:
+    here, there = stack.edges
+    handed_over = await connected(cast, here, "a", will(b"handed over"))
+    assert here.stop() == 0
+    await handed_over.closed()
+    await connected(cast, there, "a", will(b"last"))
+    await until_alone(there)
+    assert there.stop() == 0
+    wills = []
+    async for batch in bus.messages.read(dict.fromkeys(range(bus.messages.partitions), 0)):
+        wills += [e.record().payload for e in batch.entries if e.topic == b"will"]
+        if b"last" in wills:
+            break
+    assert wills == [b"last"]
+
+
+async def until_alone(edge: EdgeProcess) -> None:
+    """Return when the lease of every edge that has stopped is over for this one."""
+    ended_s = time.monotonic() + LEASE_S + 1
+    while time.monotonic() < ended_s:
+        await metric(edge, "monstermq_clients_connected")
+
+
+async def test_an_operator_ends_a_connection_by_a_fact(
+    stack: KafkaStack, cast: Cast, bus: KafkaBus
+) -> None:
+    edge = stack.edges[0]
+    peer = await connected(cast, edge, "c")
+    partition = bus.sessions.partition_of("c")
+    fact = Detach(client_id="c", epoch=await epoch_of(bus, "c"), will=False, reason="kick")
+    text = encode_facts([fact]).encode()
+    record = ControlRecord(SESSION_TOPIC, text, int(time.time() * 1000), 0, Kind.FACTS)
+    await bus.sessions.append(partition, [record], Stamp(b"operator", 0))
+    await peer.closed()
+    assert await metric(edge, "monstermq_disconnects_total", reason="detached") == 1
+    await connected(cast, edge, "c")
+
+
+async def epoch_of(bus: KafkaBus, client_id: str) -> int:
+    """Return the position of a client's claim."""
+    partition = bus.sessions.partition_of(client_id)
+    async for batch in bus.sessions.read({partition: 0}):
+        for entry in batch.entries:
+            if entry.kind == Kind.FACTS:
+                for fact in decode_facts(entry.record().payload):
+                    if isinstance(fact, Claim) and fact.client_id == client_id:
+                        return entry.offset
+    raise AssertionError("the bus has ended")
