@@ -123,7 +123,8 @@ class SessionsFold:
 
     def _take(self, entry: Entry) -> None:
         if self.oldest_ms < 0:
-            self.oldest_ms = entry.time_ms
+            # Kafka takes records without a time, too, which is -1.
+            self.oldest_ms = max(0, entry.time_ms)
         if entry.flags == FOREIGN_FLAGS:
             self._quarantine(entry)
             return
@@ -139,7 +140,6 @@ class SessionsFold:
 
     def _quarantine(self, entry: Entry) -> None:
         self._counts.quarantined += 1
-        self._facts += 1  # a flood of them must not wait for the flood's end
         try:
             entry.record()
             reason = "not a record of this broker"

@@ -4,8 +4,8 @@ A pure fold: entries in, batches of records out, in the order of the log. Nothin
 databases or of Kafka.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from monstermq_shared.bus.control import decode_facts
@@ -53,14 +53,18 @@ class Batch:
     Attributes:
         upto: The next offset: what the marks become.
         records: Those that count and that a view wants, in order; perhaps others too.
+        entries: Where each of them stands.
         quarantined: What is no record.
+        markers: Those that count (R3), in order: offset, client, epoch and time in ms.
         state: What is kept with the marks.
         oldest_ms: The time of the first entry in it, -1 if there is none.
     """
 
     upto: int
     records: Sequence[Record]
+    entries: Sequence[Entry]
     quarantined: Sequence[Quarantined]
+    markers: Sequence[tuple[int, str, int, int]]
     state: LogState
     oldest_ms: int
 
@@ -69,14 +73,41 @@ class Batch:
         """Whether it only moves the marks."""
         return not (self.records or self.quarantined)
 
+    def between(self, first: int, last: int, runs: Runs) -> "Batch":
+        """Return the part that ends behind one of its records, and begins behind another.
+
+        Args:
+            first: How many of its records are committed.
+            last: How many of them the part ends with, more than ``first``.
+            runs: What R1 knew behind the first ones; afterwards behind the last ones, as far as
+                views want to know.
+        """
+        entries = self.entries[first:last]
+        for entry in entries:
+            runs.is_new(entry.writer, entry.sequence, entry.time_ms)
+        upto = entries[-1].offset + 1
+        markers = [marker for marker in self.markers if marker[0] < upto]
+        return Batch(
+            upto=upto,
+            records=self.records[first:last],
+            entries=entries,
+            quarantined=[record for record in self.quarantined if record.offset < upto],
+            markers=markers,
+            state=replace(
+                self.state, last_id=id_of(entries[-1]), runs=runs.dump(), fences=_fences(markers)
+            ),
+            oldest_ms=self.oldest_ms,
+        )
+
 
 @dataclass(slots=True)
 class _Open:
     """The batch that is being filled."""
 
     records: list[Record] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
     quarantined: list[Quarantined] = field(default_factory=list)
-    marked: dict[str, tuple[int, int]] = field(default_factory=dict)
+    markers: list[tuple[int, str, int, int]] = field(default_factory=list)
     size: int = 0
     oldest_ms: int = -1
 
@@ -182,12 +213,14 @@ class LogFold:
         return Batch(
             upto=self.next_offset,
             records=at.records,
+            entries=at.entries,
             quarantined=at.quarantined,
+            markers=at.markers,
             state=LogState(
                 log_id=self._log_id,
                 last_id=self.last_id,
                 runs=self._runs.dump(),
-                fences=at.marked,
+                fences=_fences(at.markers),
                 fences_from_ms=max(0, self._runs.newest_ms - self._keep_ms),
             ),
             oldest_ms=at.oldest_ms,
@@ -203,7 +236,8 @@ class LogFold:
     def _take(self, entry: Entry) -> None:
         flags = entry.flags
         if self._open.oldest_ms < 0:
-            self._open.oldest_ms = entry.time_ms
+            # Kafka takes records without a time, too, which is -1.
+            self._open.oldest_ms = max(0, entry.time_ms)
         if flags == FOREIGN_FLAGS:
             self._decode(entry)
             return
@@ -212,7 +246,7 @@ class LogFold:
         if not self._runs.is_new(entry.writer, entry.sequence, entry.time_ms):  # R1
             self.counts.doubles += 1
         elif flags >> KIND_SHIFT:
-            self._take_facts(facts, entry.time_ms)
+            self._take_facts(facts, entry)
         elif self._is_wanted(entry.topic, flags):
             self._take_message(entry)
 
@@ -239,8 +273,10 @@ class LogFold:
             return
         if entry.flags & STAMPED and not self._is_admitted(entry, record):
             return
-        self._open.records.append(record)
-        self._open.size += size_of(record)
+        at = self._open
+        at.records.append(record)
+        at.entries.append(entry)
+        at.size += size_of(record)
 
     def _is_admitted(self, entry: Entry, record: Record) -> bool:
         """R3: a stamped publish is fenced by a newer marker of its client."""
@@ -252,15 +288,16 @@ class LogFold:
         self.counts.fenced += 1
         return False
 
-    def _take_facts(self, facts: Sequence[Fact], time_ms: int) -> None:
+    def _take_facts(self, facts: Sequence[Fact], entry: Entry) -> None:
         for fact in facts:
             if isinstance(fact, Marker):
-                self._mark(fact, time_ms)
+                self._mark(fact, entry)
 
-    def _mark(self, marker: Marker, time_ms: int) -> None:
+    def _mark(self, marker: Marker, entry: Entry) -> None:
         """R3: a marker is fenced by a newer one, and fences what is older."""
-        if self._fences.mark(marker.client_id, marker.epoch, time_ms):
-            self._open.marked[marker.client_id] = marker.epoch, time_ms
+        client_id, epoch, time_ms = marker.client_id, marker.epoch, entry.time_ms
+        if self._fences.mark(client_id, epoch, time_ms):
+            self._open.markers.append((entry.offset, client_id, epoch, time_ms))
         else:
             self.counts.fenced += 1
 
@@ -294,6 +331,10 @@ def _facts_of(entry: Entry) -> Sequence[Fact]:
     except InvalidRecord as exc:
         # It may have been a cut: to pass it over would be a guess.
         raise UnknownFact(f"a control record that cannot be read: {exc}") from exc
+
+
+def _fences(markers: Iterable[tuple[int, str, int, int]]) -> dict[str, tuple[int, int]]:
+    return {client_id: (epoch, time_ms) for _, client_id, epoch, time_ms in markers}
 
 
 def id_of(entry: Entry) -> str:

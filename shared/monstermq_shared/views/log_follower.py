@@ -33,8 +33,8 @@ MARKS_S = 1.0
 """How long marks may stay behind where there are no rows to commit with them."""
 
 HOLES_MAX = 3
-"""Times a hole that should not be there is read again. Then nothing stands there: a transaction of
-a stranger leaves such holes."""
+"""Times a hole that should not be there is read again, and the same record stands behind it. Then
+nothing stands there: a transaction of a stranger leaves such holes."""
 
 LOOK_S = 1.0
 """Between looks at the end of the log."""
@@ -87,8 +87,10 @@ class LogFollower(Generic[B]):
         self._desk = desk
         self._work: Work[B] = work
         self._unchecked: str | None = None
-        self._hole = (-1, 0)
+        # A hole that was read again: its first offset, and the one behind it; and how often.
+        self._hole, self._hole_reads = (-1, -1), 0
         self._reread_until_s = 0.0
+        self._thrown_away = False
         self._fold: Fold[B] | None = None
         self._inbox: asyncio.Queue[Sequence[Entry]] = asyncio.Queue(DELIVERIES_MAX)
         self._batches: asyncio.Queue[B] = asyncio.Queue(1)
@@ -166,7 +168,7 @@ class LogFollower(Generic[B]):
             await self._work.commit(fold.flush())
         # The record below is read again, if it is there: it tells whether this is the same log.
         self._unchecked = fold.last_id if bounds.first < fold.next_offset else None
-        self.position = fold.next_offset - (self._unchecked is not None)
+        self.position = self._begin_of(fold)
         self.phase, self.reason = Phase.FOLLOWING, None
         self.behind = bounds.end - fold.next_offset
         logger.debug(
@@ -177,6 +179,9 @@ class LogFollower(Generic[B]):
             await self._read_from(self.position)
         self.loaded.set()
         return fold
+
+    def _begin_of(self, fold: Fold[B]) -> int:
+        return fold.next_offset - (self._unchecked is not None)
 
     async def _ask_log(self) -> Bounds:
         ask = partial(self._desk.source.bounds, self.partition.number)
@@ -223,6 +228,7 @@ class LogFollower(Generic[B]):
         seen_s = None
         while True:
             await asyncio.sleep(LOOK_S)
+            await self._read_what_was_thrown_away(fold)
             end = desk.ends.get(self.partition.number)
             if end is None or end > fold.next_offset or not self._inbox.empty():
                 seen_s = None
@@ -272,21 +278,23 @@ class LogFollower(Generic[B]):
                 continue
             if unseen[0].offset > fold.next_offset and not await self._cross(fold, unseen):
                 return
+            # If the record below has not come, it is not there any more.
+            self._unchecked = None
             for batch in fold.fold(unseen):
                 await self._emit(batch)
 
     async def _unseen(self, fold: Fold[B], entries: Sequence[Entry]) -> Sequence[Entry]:
         """Return those from the next offset on; look at the one below, if that was not done."""
         first, expected = entries[0].offset, fold.next_offset
-        unchecked, self._unchecked = self._unchecked, None
-        if unchecked is not None and first == expected - 1:
-            self._check(entries[0], unchecked)
-            return entries[1:]
-        if first < expected and entries[-1].offset < expected and not self._is_rereading():
+        behind = max(0, expected - first)
+        if self._unchecked is not None and 0 < behind <= len(entries):
+            unchecked, self._unchecked = self._unchecked, None
+            self._check(entries[behind - 1], unchecked)
+        elif behind >= len(entries) and not self._is_rereading():
             # Kafka has begun again somewhere, because what was asked for is not there.
             await self._refuse_truncation(fold)
             await self._reread(fold)
-        return entries[max(0, expected - first) :]
+        return entries[behind:]
 
     def _check(self, entry: Entry, expected: str) -> None:
         found = id_of(entry)
@@ -306,13 +314,15 @@ class LogFollower(Generic[B]):
     async def _cross(self, fold: Fold[B], entries: Sequence[Entry]) -> bool:
         """Deal with a hole below entries; return whether they may be folded."""
         if self._is_rereading():
+            # Most likely it was on its way before; if not, it is read again, later.
+            self._thrown_away = True
             return False
         bounds = await self._refuse_truncation(fold)
         if bounds.first > fold.next_offset:  # P7
             if fold.oldest_ms >= 0:
                 await self._emit(fold.flush())
             self._skip_gap(fold, bounds.first)
-        elif self._is_real(fold.next_offset):
+        elif self._is_real(fold.next_offset, entries[0].offset):
             logger.warning(
                 "%s: nothing stands at the positions %d to %d of partition %d",
                 *(self._desk.name, fold.next_offset, entries[0].offset - 1, self.partition.number),
@@ -326,16 +336,25 @@ class LogFollower(Generic[B]):
     def _is_rereading(self) -> bool:
         return asyncio.get_running_loop().time() < self._reread_until_s
 
-    def _is_real(self, offset: int) -> bool:
+    def _is_real(self, first: int, behind: int) -> bool:
         """Whether a hole was read again so often that nothing can be there."""
-        at, times = self._hole
-        self._hole = (offset, times + 1 if at == offset else 1)
-        return self._hole[1] > HOLES_MAX
+        if self._hole != (first, behind):
+            # What was on its way before goes on and on behind other holes.
+            self._hole, self._hole_reads = (first, behind), 0
+        self._hole_reads += 1
+        return self._hole_reads > HOLES_MAX
 
     async def _reread(self, fold: Fold[B]) -> None:
         self._desk.gaps.reread += 1
-        await self._read_from(fold.next_offset)
+        await self._read_from(self._begin_of(fold))
         self._reread_until_s = asyncio.get_running_loop().time() + REREAD_S
+
+    async def _read_what_was_thrown_away(self, fold: Fold[B]) -> None:
+        """Read on behind a hole of which nothing else may ever remind us; what comes now counts."""
+        if self._thrown_away and not self._is_rereading():
+            self._thrown_away = False
+            if self.position is not None and self.position > fold.next_offset:
+                await self._read_from(self._begin_of(fold))
 
     def _skip_gap(self, fold: Fold[B], to: int) -> None:
         """P7: what is below was deleted before it was read.
@@ -354,6 +373,7 @@ class LogFollower(Generic[B]):
         if not self._work.goes_on_behind_gaps:
             raise _Stopped(told)
         logger.error("%s; it goes on at %d. Raise Kafka.Bus.RetentionHours", told, to)
+        self._unchecked = None
         fold.skip_to(to)
 
     # -- the ends --------------------------------------------------------------------------------

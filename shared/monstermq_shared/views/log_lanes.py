@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
+from monstermq_shared.bus.runs import Runs
 from monstermq_shared.errors import StoreConflict, StoreError
 from monstermq_shared.positions import Partition
 from monstermq_shared.retries import telling_when_late
-from monstermq_shared.stores.changes import Commit, LogState, Quarantined, Tenure
+from monstermq_shared.stores.changes import Commit, Tenure
 from monstermq_shared.stores.outages import COMMITS, Outage
 from monstermq_shared.stores.ports import Database
 from monstermq_shared.views.log_fold import Batch, FoldCounts, LogFold, LogSettings
@@ -65,7 +66,7 @@ class Lanes:
         counts: What was committed.
         folds: What was met in the log.
         lanes: One, until the store refuses a record of a view.
-        kept: What was kept with the last batch.
+        runs: What R1 knew behind the last batch that was committed.
     """
 
     views: ViewSet
@@ -76,7 +77,7 @@ class Lanes:
     counts: CommitCounts
     folds: FoldCounts
     lanes: list[Lane] = field(default_factory=list)
-    kept: LogState | None = None
+    runs: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     @property
     def projections(self) -> Sequence[str]:
@@ -88,7 +89,7 @@ class Lanes:
         marks, begin = loaded.tenure.marks, loaded.begin
         starts = {name: at.reflected for name, at in marks.items() if at.reflected > begin}
         lane = Lane(views=self.views, tenure=loaded.tenure, starts=starts, reflected=begin)
-        self.lanes, self.kept = [lane], None
+        self.lanes, self.runs = [lane], loaded.lowest.runs
         return LogFold(self.log, self.views, begin, loaded.lowest, self.folds)
 
     @property
@@ -123,26 +124,23 @@ class Lanes:
         Raises:
             StoreConflict: The tenure is over.
         """
-        quarantined = batch.quarantined
         for lane in list(self.lanes):
             if lane.stopped is None:
-                await self._commit_lane(lane, batch, quarantined)
-                quarantined = ()
-        self.kept = batch.state
+                await self._commit_lane(lane, batch)
+        self.runs = batch.state.runs
 
-    async def _commit_lane(
-        self, lane: Lane, batch: Batch, quarantined: Sequence[Quarantined]
-    ) -> None:
-        commit = lane.views.fold(batch.records, batch.upto, lane.starts)
-        commit.log, commit.quarantined = batch.state, quarantined
+    async def _commit_lane(self, lane: Lane, batch: Batch) -> None:
         try:
-            await self._write(lane, commit)
+            await self._write(lane, batch)
         except StoreConflict:
             raise
         except StoreError as exc:
-            await self._refused(lane, batch, quarantined, exc)
+            await self._refused(lane, batch, exc)
 
-    async def _write(self, lane: Lane, commit: Commit) -> None:
+    async def _write(self, lane: Lane, batch: Batch) -> None:
+        commit = lane.views.fold(batch.records, batch.upto, lane.starts)
+        # Every lane brings what is no record: whoever comes first puts it there.
+        commit.log, commit.quarantined = batch.state, batch.quarantined
         await self.outage.repeat(COMMITS, partial(self._try, lane, commit), self._count_failure)
         lane.reflected = commit.upto
         lane.starts = {name: at for name, at in lane.starts.items() if at > commit.upto}
@@ -158,9 +156,7 @@ class Lanes:
 
     # -- what the store refuses ------------------------------------------------------------------
 
-    async def _refused(
-        self, lane: Lane, batch: Batch, quarantined: Sequence[Quarantined], error: StoreError
-    ) -> None:
+    async def _refused(self, lane: Lane, batch: Batch, error: StoreError) -> None:
         """Part the views, so that only the one whose record is refused stops (V1)."""
         views = lane.views.each()
         if len(views) == 1:
@@ -175,43 +171,44 @@ class Lanes:
         )
         self.lanes.remove(lane)
         for view in views:
-            tenure = await self._begin(view)
-            starts = {name: at for name, at in lane.starts.items() if name in view.names}
-            single = Lane(views=view, tenure=tenure, starts=starts, reflected=lane.reflected)
+            single = await self._single(lane, view)
             self.lanes.append(single)
-            await self._commit_lane(single, batch, quarantined)
-            quarantined = () if single.stopped is None else quarantined
+            await self._commit_lane(single, batch)
 
-    async def _begin(self, views: ViewSet) -> Tenure:
-        async def attempt() -> Tenure:
-            return await self.database.begin(self.partition, views.names)
+    async def _single(self, lane: Lane, views: ViewSet) -> Lane:
+        """Return a lane of its own for one view of a lane.
 
-        return await self.outage.repeat(COMMITS, attempt, self._count_failure)
+        Raises:
+            StoreConflict: Somebody else has gone on where the lane stands.
+        """
+        (name,) = views.names
+        starts = {each: at for each, at in lane.starts.items() if each == name}
+        begin = partial(self.database.begin, self.partition, views.names)
+        tenure = await self.outage.repeat(COMMITS, begin, self._count_failure)
+        mark = tenure.marks.get(name)
+        if mark is not None and mark.reflected != max(lane.reflected, starts.get(name, 0)):
+            raise StoreConflict(f"another process has committed {name} meanwhile")
+        return Lane(views=views, tenure=tenure, starts=starts, reflected=lane.reflected)
 
     async def _stop(self, lane: Lane, batch: Batch, error: StoreError) -> None:
         """Commit what is below the refused record, and name that."""
         (name,) = lane.views.names
-        records = batch.records
-        done, refused = 0, len(records)
+        done, refused = 0, len(batch.records)
+        known = Runs.load(self.runs, self.log.lateness_ms)
         while refused - done > 1:
-            middle = (done + refused) // 2
-            commit = lane.views.fold(records[done:middle], records[middle].offset, lane.starts)
-            # What R1 knew before the batch: it must not take the rest of it for doubles.
-            kept = self.kept
-            commit.log = None if kept is None else replace(kept, last_id=None, fences={})
+            middle, runs = (done + refused) // 2, known.copy()
             try:
-                await self._write(lane, commit)
+                await self._write(lane, batch.between(done, middle, runs))
             except StoreConflict:
                 raise
             except StoreError as exc:
                 refused, error = middle, exc
             else:
-                done = middle
-        where = (
-            f"position {self.partition.number}:{records[done].offset} "
-            f"(topic {records[done].topic!r:.200})"
-            if records
-            else f"the marks at {self.partition.number}:{batch.upto}"
-        )
+                done, known = middle, runs
+        number = self.partition.number
+        where = f"the marks at {number}:{batch.upto}"
+        if batch.records:
+            record = batch.records[done]
+            where = f"position {number}:{record.offset} (topic {record.topic!r:.200})"
         lane.stopped = f"{name} is stopped: the database refuses {where}: {error}"
         logger.error("%s", lane.stopped)

@@ -323,6 +323,78 @@ async def test_a_hole_that_is_none_of_ours_does_not_hold_the_log_up(
     assert "nothing stands at the positions 2 to 2" in caplog.text
 
 
+async def test_a_hole_at_the_end_of_a_quiet_log_does_not_hold_it_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing comes any more that could remind us."""
+    monkeypatch.setattr(log_follower, "REREAD_S", 0.02)
+    stage = Stage()
+    await stage.begun()
+    fill(stage.log, 6)
+    pieces = [*stage.log.entries[:4], *stage.log.entries[5:]]
+
+    class Holey(Reader):
+        def next_piece(self) -> Sequence[LogEntry]:
+            return [entry for entry in pieces if entry.offset >= self.at]
+
+    follower = stage.new_follower()
+    async with running(follower.run, Holey(stage.log, follower).run):
+        await stage.caught_up()
+    assert await stage.archived() == [0, 1, 2, 3, 5]
+
+
+async def test_what_was_on_its_way_long_before_is_not_taken_for_a_hole() -> None:
+    """However long it takes: behind each of these is another one, so they are no hole's end."""
+    stage = Stage()
+    await stage.begun()
+    fill(stage.log, 30)
+    stale = [stage.log.entries[at : at + 2] for at in range(4, 28, 2)]
+
+    class Late(Reader):
+        def next_piece(self) -> Sequence[LogEntry]:
+            return stale.pop(0) if stale else super().next_piece()
+
+    follower = stage.new_follower()
+    reader = Late(stage.log, follower)
+
+    async def read_from(partition: int, offset: int) -> None:
+        sought.append(offset)
+
+    sought: list[int] = []
+    stage.log.read_from = read_from  # type: ignore[method-assign]
+
+    async def seek_at_last() -> None:
+        await until(lambda: not stale)
+        reader.at = 0
+
+    async with running(follower.run, reader.run, seek_at_last):
+        await stage.caught_up()
+    assert set(sought) == {0}
+    assert await stage.archived() == list(range(30))
+
+
+async def test_the_record_below_the_mark_is_looked_at_whenever_it_comes() -> None:
+    stage = Stage()
+    await stage.begun()
+    fill(stage.log, 5)
+    async with stage.following():
+        await stage.caught_up()
+    stage.log.entries.clear()
+    for _ in range(9):
+        stage.log.append(make_record(0, "a"), b"writer-9")
+    follower = stage.new_follower()
+    async with running(follower.run):
+        await stage.loaded(follower)
+        reader = Reader(stage.log, follower)
+        # What was on its way already does not have it; what comes then begins below.
+        await follower.deliver(stage.log.entries[7:])
+        await until(lambda: stage.log.seeks)
+        assert reader.at == 4
+        await follower.deliver(stage.log.entries[2:])
+        await until(lambda: stage.failed)
+    assert "at 4 stands" in str(stage.failed[0])
+
+
 async def test_a_control_record_of_a_later_release_stops_it_loudly() -> None:
     stage = Stage()
     await stage.begun()
@@ -361,6 +433,56 @@ async def test_a_view_whose_record_is_refused_stops_and_the_others_go_on() -> No
         await stage.caught_up()
     assert await stage.archived("G") == list(range(9))
     assert await stage.archived("H") == list(range(9))
+
+
+async def test_what_is_committed_below_a_refused_record_is_the_same_log_and_knows_doubles() -> None:
+    """The first batch after a start is the one that is refused, and something in it was doubled."""
+    stage = Stage()
+    await stage.begun()
+    fill(stage.log, 4)
+    async with stage.following():
+        await stage.caught_up()
+    stage.database.refused = b"bad"
+    fill(stage.log, 6)
+    stage.log.append(None)
+    doubled = make_record(0, "a", b"twice")
+    stage.log.append(doubled, b"writer-2", 7)
+    stage.log.append(make_record(0, "a", b"bad"))
+    stage.log.append(make_record(0, "a", b"twice"), b"writer-2", 7)
+    async with stage.following() as follower:
+        await until(lambda: len(follower.stopped) == 1)
+        await until(lambda: stage.lanes.reflected()["retained"] == 14)
+    assert await stage.archived() == [*range(10), 11]
+    assert await stage.database.quarantine_counts() == (1, 0)
+    stage.database.refused = None
+    async with stage.following():
+        await stage.caught_up()
+    assert not stage.failed
+    assert await stage.archived() == [*range(10), 11, 12]
+
+
+async def test_views_are_not_parted_where_another_one_has_gone_on() -> None:
+    stage = Stage()
+    await stage.begun()
+    stage.database.refused = b"bad"
+    taken_over: list[Tenure] = []
+
+    async def begin(partition: Partition, projections: Sequence[str]) -> Tenure:
+        if len(projections) == 1 and not taken_over:
+            # Another process, which has no trouble with the record.
+            other = await MemoryDatabase.begin(stage.database, PLACE, stage.views.names)
+            await MemoryDatabase.commit(stage.database, other, Commit(upto=1))
+            taken_over.append(other)
+        return await MemoryDatabase.begin(stage.database, partition, projections)
+
+    stage.database.begin = begin  # type: ignore[method-assign]
+    stage.log.append(make_record(0, "a", b"bad"))
+    fill(stage.log, 2)
+    async with stage.following():
+        await stage.caught_up()
+    assert taken_over
+    assert not stage.lanes.stopped
+    assert await stage.archived() == [1, 2]
 
 
 async def test_what_another_one_commits_is_given_up_and_loaded_again() -> None:
