@@ -31,4 +31,5 @@ class ExitCode(IntEnum):
     BUS_UNREACHABLE = 11
     """Kafka cannot be reached, or does not let us in."""
     BUS_MISMATCH = 12
-    """Kafka's topics, limits or clock are not what the configuration says; nothing was changed."""
+    """Kafka's topics, limits or clock are not, or no more, what the configuration says. Nothing was
+    changed."""

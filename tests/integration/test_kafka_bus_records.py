@@ -27,6 +27,7 @@ from tests.support.kafka_tools import create_topic, read_topic
 from monstermq_shared.bus.control import decode_facts
 from monstermq_shared.bus.facts import Ack, Gap, Lease, Release
 from monstermq_shared.bus.header import Kind, pack_header
+from monstermq_shared.bus.kafka import presence
 from monstermq_shared.bus.kafka import reader as reader_module
 from monstermq_shared.bus.kafka.log import KafkaLog
 from monstermq_shared.bus.ports import Entry, LogReader, Stamp
@@ -459,7 +460,7 @@ async def test_garbage_is_met_as_foreign_and_nothing_is_passed_over(
 async def test_a_topic_that_is_deleted_ends_its_readers(
     own_kafka: KafkaServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reader_module, "MISSING_S", 0.5)
+    monkeypatch.setattr(presence, "MISSING_S", 0.5)
     monkeypatch.setattr(reader_module, "POLL_S", 0.2)
     async with opened(bus_settings(own_kafka.address(), "monster")) as bus:
         log = bus.messages

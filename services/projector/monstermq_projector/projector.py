@@ -222,6 +222,7 @@ class Projector:
                 self._log_outage.failed("questions", exc)
                 ends.clear()
                 self._settled_s = loop.time()
+                await log.refuse_if_lost()
                 continue
             self._log_outage.passed("questions")
             now_s = loop.time()

@@ -11,6 +11,7 @@ import uvloop
 
 from monstermq_shared.config import LoadedConfig
 from monstermq_shared.errors import (
+    BusLost,
     ConfigError,
     MonsterError,
     StartupError,
@@ -61,6 +62,8 @@ def exit_status(exc: MonsterError) -> int:
             return ExitCode.STORE_DAMAGED
         case StoreConflict():
             return ExitCode.STORE_IN_USE
+        case BusLost():
+            return ExitCode.BUS_MISMATCH
         case _:
             return ExitCode.FAILURE
 

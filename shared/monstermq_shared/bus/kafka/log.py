@@ -10,6 +10,7 @@ from monstermq_shared.bus.kafka.encoding import RunEncoder
 from monstermq_shared.bus.kafka.outbox import Outbox
 from monstermq_shared.bus.kafka.pieces import FactsPiece, Piece, RecordPiece, RunPiece
 from monstermq_shared.bus.kafka.positions import Positions
+from monstermq_shared.bus.kafka.presence import refuse_lost_topic
 from monstermq_shared.bus.kafka.producing import Producers
 from monstermq_shared.bus.kafka.reader import KafkaReader
 from monstermq_shared.bus.ports import Stamp
@@ -371,6 +372,16 @@ class KafkaLog:
             BusUnavailable: Kafka does not answer.
         """
         return await self._positions.since(time_ms)
+
+    async def refuse_if_lost(self) -> None:
+        """Return if the topic is there, or if nobody can say: for whoever gets no answers.
+
+        Raises:
+            BusLost: It is gone, or is another one.
+        """
+        await refuse_lost_topic(
+            self._settings, self.topic, self.partitions, lambda: not self._closed
+        )
 
     async def close(self) -> None:
         """See ``BusPort.close``."""

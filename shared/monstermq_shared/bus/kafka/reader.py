@@ -15,11 +15,10 @@ from aiokafka.errors import ConsumerStoppedError, OffsetOutOfRangeError
 
 from monstermq_shared.bus.kafka.consuming import RecordConsumer
 from monstermq_shared.bus.kafka.entries import KafkaRecord, entries_of, new_entries
+from monstermq_shared.bus.kafka.presence import refuse_lost_topic
 from monstermq_shared.bus.ports import RecordBatch
 from monstermq_shared.bus.runs import Runs
-from monstermq_shared.errors import BusGap, BusLost, StartupError
-from monstermq_shared.exit_codes import ExitCode
-from monstermq_shared.kafka.admin import Admin
+from monstermq_shared.errors import BusGap, StartupError
 from monstermq_shared.kafka.errors import CLIENT_ERRORS, meaning_of
 from monstermq_shared.kafka.settings import KafkaSettings
 from monstermq_shared.retries import pause
@@ -28,9 +27,6 @@ logger = logging.getLogger(__name__)
 
 POLL_S = 1.0
 """How long a fetch may take that finds nothing; then it is looked whether the topic is there."""
-
-MISSING_S = 15.0
-"""A topic that the servers do not know for so long is gone; a server that starts knows none."""
 
 
 class ReadLog(Protocol):
@@ -203,32 +199,8 @@ class KafkaReader:
             return
         # It would ask for the topic again and again, without a pause.
         await self._disconnect()
-        loop = asyncio.get_running_loop()
-        deadline_s = loop.time() + MISSING_S
-        attempt = 0
-        while self.is_open:
-            try:
-                found = await self._partitions_now()
-            except StartupError:
-                return  # we do not know, and go on as while Kafka is away
-            if found == self._log.partitions:
-                return
-            if found is not None or loop.time() > deadline_s:
-                raise self._lost(found)
-            await pause(attempt)
-            attempt += 1
-
-    async def _partitions_now(self) -> int | None:
-        topic = self._log.topic
-        async with Admin.opened(self._settings, ExitCode.BUS_UNREACHABLE) as admin:
-            facts = (await admin.topics([topic])).get(topic)
-        return None if facts is None else facts.partitions
-
-    def _lost(self, found: int | None) -> BusLost:
-        has = "is gone" if found is None else f"has {found} partitions"
-        return BusLost(
-            f"Kafka.Bus.Topic: the topic {self._log.topic} {has}, and this process was started "
-            f"with {self._log.partitions}: its positions mean nothing any more"
+        await refuse_lost_topic(
+            self._settings, self._log.topic, self._log.partitions, lambda: self.is_open
         )
 
     async def _disconnect(self) -> None:

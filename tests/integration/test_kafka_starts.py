@@ -1,0 +1,152 @@
+"""What edges and projectors say when Kafka or the database is not as they need it."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+from tests.integration.kafka_scenes import KafkaScene
+from tests.support.broker import LOOPBACK, free_ports
+from tests.support.kafka import PASSWORD, USER, KafkaServer, Security
+from tests.support.kafka_stack import KafkaStack, StackProcess
+from tests.support.postgres import PostgresServer
+
+from monstermq_shared.exit_codes import ExitCode
+
+pytestmark = pytest.mark.integration
+
+BOUND_S = 60.0
+
+
+@pytest.fixture(scope="module")
+def strict_kafka() -> Iterator[KafkaServer]:
+    """A server that wants a login, and gives no right to anybody."""
+    server = KafkaServer(security=Security(sasl=True, authorize=True))
+    try:
+        yield server.start()
+    finally:
+        server.close()
+
+
+async def assert_refused(stack: KafkaStack, exit_code: ExitCode, *words: str) -> None:
+    """Assert that edge and projectors end by themselves with this status, and say these words."""
+    stack.write()
+    processes = [stack.edges[0], stack.views, stack.sessions]
+    ends = await asyncio.gather(*(asyncio.to_thread(p.run_to_end) for p in processes))
+    for process, (status, said) in zip(processes, ends, strict=True):
+        assert status == exit_code, f"{process.directory.name} ended with {status}: {said}"
+        missing = [word for word in words if word not in said]
+        assert not missing, f"{process.directory.name} does not say {missing}: {said}"
+
+
+def security(password: str) -> dict[str, Any]:
+    """Return the section of a login."""
+    return {
+        "Protocol": "SASL_PLAINTEXT",
+        "Mechanism": "SCRAM-SHA-512",
+        "User": USER,
+        "Pass": password,
+    }
+
+
+@pytest.fixture
+def stack(tmp_path: Path, strict_kafka: KafkaServer, postgres_server: PostgresServer) -> KafkaStack:
+    """A stack on that server, none of whose processes runs."""
+    return KafkaStack(tmp_path, strict_kafka.address("SASL_PLAINTEXT"), "bus", postgres_server)
+
+
+async def test_a_server_that_is_not_there_is_named(stack: KafkaStack) -> None:
+    nowhere = f"{LOOPBACK}:{free_ports(1)[0]}"
+    stack.settings["Kafka"]["Servers"] = nowhere
+    await assert_refused(stack, ExitCode.BUS_UNREACHABLE, "Kafka.Servers", nowhere)
+
+
+async def test_a_wrong_password_is_told(stack: KafkaStack) -> None:
+    stack.settings["Kafka"]["Security"] = security("wrong")
+    await assert_refused(stack, ExitCode.BUS_UNREACHABLE, "Kafka.Security.User and Pass")
+
+
+async def test_a_user_without_rights_is_told_which(stack: KafkaStack) -> None:
+    stack.settings["Kafka"]["Security"] = security(PASSWORD)
+    await assert_refused(stack, ExitCode.BUS_UNREACHABLE, "Kafka.Security.User", "ACL")
+
+
+async def test_a_login_that_the_server_does_not_want_is_told(
+    stack: KafkaStack, strict_kafka: KafkaServer
+) -> None:
+    stack.settings["Kafka"]["Servers"] = strict_kafka.address()
+    stack.settings["Kafka"]["Security"] = security(PASSWORD)
+    await assert_refused(stack, ExitCode.BUS_UNREACHABLE, "Kafka.Security")
+
+
+async def test_a_database_that_is_away_ends_a_projector_and_is_named(
+    kafka_scene: KafkaScene,
+) -> None:
+    """An edge waits for it, see ``test_kafka_outages.py``."""
+    stack = kafka_scene.stack
+    nowhere = f"{LOOPBACK}:{free_ports(1)[0]}"
+    stack.settings["Postgres"]["Url"] = f"postgresql://system:manager@{nowhere}/monster"
+    stack.write()
+    for process in (stack.views, stack.sessions):
+        status, said = await asyncio.to_thread(process.run_to_end)
+        assert status == ExitCode.STORE_UNREACHABLE, said
+        assert nowhere in said
+
+
+async def test_a_database_of_another_log_is_refused_until_it_is_given_away(
+    kafka_scene: KafkaScene,
+) -> None:
+    scene, stack = kafka_scene, kafka_scene.stack
+    await scene.begin()
+    await scene.finish()
+    await stop_all(scene)
+    stack.settings["Kafka"]["Bus"]["Topic"] = f"{stack.topic}-next"
+    await assert_refused(
+        stack, ExitCode.STORE_OF_ANOTHER_LOG, f"{stack.topic}", "monstermq db adopt"
+    )
+
+
+async def stop_all(scene: KafkaScene) -> None:
+    """Let everybody go, and stop all processes."""
+    await scene.close()
+    for process in scene.stack.processes:
+        assert await asyncio.to_thread(process.stop) == ExitCode.OK, process.log_text()
+
+
+async def test_a_topic_that_was_made_again_is_refused(kafka_scene: KafkaScene) -> None:
+    scene, stack = kafka_scene, kafka_scene.stack
+    await scene.begin()
+    await scene.finish()
+    await stop_all(scene)
+    await delete_topics(stack)
+    await assert_refused(
+        stack, ExitCode.STORE_OF_ANOTHER_LOG, "Kafka.Bus.Topic", "monstermq db adopt"
+    )
+
+
+async def delete_topics(stack: KafkaStack) -> None:
+    """Delete both topics of the bus."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=stack.servers)
+    await admin.start()
+    try:
+        await admin.delete_topics([stack.topic, stack.sessions_topic])
+    finally:
+        await admin.close()
+
+
+async def test_a_topic_that_goes_under_way_ends_everybody_loudly(kafka_scene: KafkaScene) -> None:
+    scene, stack = kafka_scene, kafka_scene.stack
+    await scene.begin()
+    await delete_topics(stack)
+    for process in (*stack.edges, stack.views, stack.sessions):
+        status = await asyncio.to_thread(wait_for_end, process)
+        assert status == ExitCode.BUS_MISMATCH, process.log_text()
+        assert f"Kafka.Bus.Topic: the topic {stack.topic}" in process.log_text()
+
+
+def wait_for_end(process: StackProcess) -> int:
+    """Return the exit status of a process that ends by itself."""
+    assert process.has_ended(within_s=BOUND_S), f"{process.directory.name}: {process.log_text()}"
+    return process.wait()
