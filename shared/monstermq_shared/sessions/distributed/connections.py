@@ -183,6 +183,11 @@ class Connections:
         """Entries that are not handled yet."""
         return sum(len(batch.entries) for batch in self._batches) - self._index
 
+    @property
+    def batches(self) -> int:
+        """Batches that hold them."""
+        return len(self._batches)
+
     def work(self) -> bool:
         """Handle some of what was read; return whether there is more."""
         left = PIECE_RECORDS

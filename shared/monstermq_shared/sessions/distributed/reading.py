@@ -104,6 +104,11 @@ class MessageReading:
         self._batches.append(batch)
         self.waiting += len(batch.entries)
 
+    @property
+    def batches(self) -> int:
+        """Batches that hold what is waiting."""
+        return len(self._batches)
+
     def work(self) -> bool:
         """Do a piece; return whether there is more to do now."""
         if self.is_paused:

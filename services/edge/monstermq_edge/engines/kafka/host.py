@@ -5,7 +5,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import aclosing
-from typing import TypeVar, cast
+from typing import Protocol, TypeVar, cast
 
 from monstermq_edge.engines.kafka.databases import RETAINED_VIEW, EdgeDatabases, open_edge_databases
 from monstermq_edge.engines.kafka.settings import engine_settings
@@ -36,6 +36,10 @@ T = TypeVar("T")
 AHEAD_MAX = 2_000
 """Entries of one log that may wait for the engine before no more are read."""
 
+AHEAD_BATCHES_MAX = 16
+"""Batches of one log, likewise: one is what a fetch has brought of a partition, or a single record
+that is larger, so this bounds the bytes that wait."""
+
 MARKS_S = 1.0
 """How often it is asked up to where the table of what is retained shows the log."""
 
@@ -44,6 +48,20 @@ BEATS_PER_LEASE = 6
 
 STALLED_S = 5.0
 """A batch that Kafka has not taken for so long makes the edge not ready."""
+
+
+class _Handled(Protocol):
+    """What was read of one log and waits for the engine."""
+
+    @property
+    def waiting(self) -> int:
+        """Entries."""
+        ...
+
+    @property
+    def batches(self) -> int:
+        """Batches that hold them."""
+        ...
 
 
 class KafkaHost:
@@ -88,8 +106,10 @@ class KafkaHost:
         self._broken = False
         # Of both logs: the partitions that are read no more, and were told (R6).
         self._told_stopped: tuple[dict[int, str], dict[int, str]] = ({}, {})
-        # Set when more may be read, and when something was appended.
-        self._room = asyncio.Event()
+        # Of each log: set when more of it may be read. While one of them is not delivered (E13), the
+        # other one has to be read, to come to the end of that.
+        self._rooms: list[tuple[_Handled, asyncio.Event]] = []
+        # Set when something was appended.
         self._progress = asyncio.Event()
 
     # -- from start to stop ----------------------------------------------------------------------
@@ -248,8 +268,9 @@ class KafkaHost:
             self._look_at_stalls()
         elif not self._live.done():
             self._live.set_result(None)
-        if engine.reading.waiting <= AHEAD_MAX and engine.connections.waiting <= AHEAD_MAX:
-            self._room.set()
+        for handled, room in self._rooms:
+            if not _is_ahead(handled):
+                room.set()
         return more
 
     def _flush(self) -> None:
@@ -307,14 +328,16 @@ class KafkaHost:
         engine = self.engine
         is_messages = log is self.bus.messages
         take = engine.messages_read if is_messages else engine.facts_read
-        read = engine.reading if is_messages else engine.connections
+        handled: _Handled = engine.reading if is_messages else engine.connections
+        room = asyncio.Event()
+        self._rooms.append((handled, room))
         async with aclosing(log.read(positions, known)) as reader:
             async for batch in reader:
                 take(batch)
                 self._touch()
-                if read.waiting > AHEAD_MAX:
-                    self._room.clear()
-                    await self._room.wait()
+                if _is_ahead(handled):
+                    room.clear()
+                    await room.wait()
 
     async def _follow_marks(self, databases: EdgeDatabases, outage: Outage) -> None:
         while True:
@@ -401,6 +424,10 @@ class KafkaHost:
             view_backlog_bytes=lambda: {"overlay": engine.overlay.size},
             view_backlog_bound_bytes=lambda: config.limits.view_backlog_kb * KIB,
         )
+
+
+def _is_ahead(handled: _Handled) -> bool:
+    return handled.waiting > AHEAD_MAX or handled.batches > AHEAD_BATCHES_MAX
 
 
 def _nothing() -> None:
