@@ -45,6 +45,10 @@ class LogEntry:
     def stamp(self) -> Stamp:
         return Stamp(self.writer, self.sequence)
 
+    @property
+    def size(self) -> int:
+        return len(self.topic)
+
     def record(self) -> Record:
         self.decoded += 1
         if self._record is None:

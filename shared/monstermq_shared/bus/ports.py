@@ -91,6 +91,11 @@ class Entry(Protocol):
         """When it was written, milliseconds since 1970: the record's own time."""
         ...
 
+    @property
+    def size(self) -> int:
+        """Bytes of its key and of what stands there, about: what it costs to keep it."""
+        ...
+
     def record(self) -> Record:
         """Return the record, with its offset.
 

@@ -82,6 +82,11 @@ class RingEntry:
         """See ``Entry.time_ms``."""
         return self._record.timestamp_ms
 
+    @property
+    def size(self) -> int:
+        """See ``Entry.size``."""
+        return len(self._record.payload) + len(self._record.topic)
+
     def record(self) -> Record:
         """Return the record; it never has to be decoded."""
         return self._record

@@ -77,6 +77,11 @@ class KafkaEntry:
         return Stamp(self.writer, self.sequence)
 
     @property
+    def size(self) -> int:
+        """See ``Entry.size``."""
+        return len(self.topic) + len(self.source.value or b"")
+
+    @property
     def raw_key(self) -> bytes:
         """The key as it stands on Kafka."""
         return self.topic

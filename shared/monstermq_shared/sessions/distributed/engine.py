@@ -109,6 +109,7 @@ class DistributedEngine(EngineCore[CleanSession]):
         self._early: list[RetainedRead] = []
         self._page_max = page_size(settings.hold.pending_max)
         self._build_reading(system_values)
+        self._stalls_changed = False
         self.stalls = Stalls(facts.partitions, self._stall)
         self.leases = Leases(facts, settings.lease_s, self.stalls.renewed)
         self.connections = Connections(facts, self._left, self._begun, counters)
@@ -365,6 +366,10 @@ class DistributedEngine(EngineCore[CleanSession]):
         self.backpressure.release_backlog(self.own.size)
         if len(stalls):
             stalls.look(reading.positions, self.connections.positions)
+        if self._stalls_changed:
+            self._stalls_changed = False
+            sessions = [*self.connections.sessions.values()]
+            self.chores.add(self._stall_each(sessions), len(sessions))
         return more | self.overlay.forget() | bool(self.chores.waiting)
 
     def tick(self, now_s: float, wall_ms: int) -> None:
@@ -388,20 +393,17 @@ class DistributedEngine(EngineCore[CleanSession]):
                 self.counters.dropped[DropReason.SLOW_CONSUMER] += lost
                 self._close(session, CloseReason.SLOW_CONSUMER)
 
-    def _stall(self, partition: int, waits: bool) -> None:
-        """Let the clients of a partition wait, or go on, bit by bit (E13)."""
-        sessions = [s for s in self.connections.sessions.values() if s.partition == partition]
-        self.chores.add(self._stall_each(partition, waits, sessions), len(sessions))
+    def _stall(self) -> None:
+        """Clients of a partition, mostly of all, have to wait or may go on (E13)."""
+        self._stalls_changed = True
 
-    def _stall_each(
-        self, partition: int, waits: bool, sessions: Sequence[CleanSession]
-    ) -> Iterator[int]:
+    def _stall_each(self, sessions: Sequence[CleanSession]) -> Iterator[int]:
+        """Let clients wait or go on, bit by bit, as their partitions are when it is their turn."""
         for session in sessions:
-            if (partition in self.stalls) is waits:
-                if waits:
-                    session.stall()
-                else:
-                    session.go_on()
+            if session.partition in self.stalls:
+                session.stall()
+            else:
+                session.go_on()
             yield 1
 
     def ends(self, messages: Mapping[int, int], sessions: Mapping[int, int]) -> None:
@@ -427,9 +429,20 @@ class DistributedEngine(EngineCore[CleanSession]):
     def reflected(self, positions: Mapping[int, int]) -> None:
         """The table of retained messages shows the partitions up to here."""
         self.overlay.reflected(positions)
+        early, self._early = self._early, []
         if self.overlay.is_complete():
-            early, self._early = self._early, []
             self._reads += early
+        else:
+            self.chores.add(self._still_early(early), len(early))
+
+    def _still_early(self, reads: Sequence[RetainedRead]) -> Iterator[int]:
+        """Keep the reads that somebody still waits for: clients come and go, the table does not."""
+        for read in reads:
+            if self.needs(read):
+                self._early.append(read)
+            else:
+                self.retained.page(read, [])
+            yield 1
 
     @property
     def retained_lag(self) -> int:

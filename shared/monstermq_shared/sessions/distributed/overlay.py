@@ -75,14 +75,15 @@ class BusOverlay:
         """Return how many retained messages are kept."""
         return sum(len(at.sizes) for at in self._at.values())
 
-    def note(self, partition: int, entries: Sequence[Entry], size: int) -> None:
-        """Keep retained messages that were read; ``size`` is their bytes."""
+    def note(self, partition: int, entries: Sequence[Entry]) -> None:
+        """Keep retained messages that were read."""
         at = self._at[partition]
         for entry in entries:
             if entry.offset >= at.reflected:
                 at.unfolded.append(entry)
-                at.sizes.append((entry.offset, size // len(entries) + ENTRY_OVERHEAD))
-                self.size += at.sizes[-1][1]
+                size = entry.size + ENTRY_OVERHEAD
+                at.sizes.append((entry.offset, size))
+                self.size += size
         if self.size > self._size_max:
             self._overflow()
 

@@ -182,7 +182,7 @@ class MessageReading:
         self.positions[partition] = entries[index + count - 1].offset + 1
         run.first_offset = entry.offset
         if run.retain:
-            self._note(partition, entries[index : index + count], run.size)
+            self._note(partition, entries[index : index + count])
         targets = self._router.route(run.topic).targets
         if targets:
             self._deliverer.deliver(run, targets, session.link)
@@ -211,7 +211,7 @@ class MessageReading:
         self.positions[partition] = alike[-1].offset + 1
         payloads = self._payloads(alike) if route.targets else []
         if flags & RETAIN:
-            self._note(partition, alike, sum(map(len, payloads)))
+            self._note(partition, alike)
         if payloads:
             run = MessageRun.of(entry.topic, payloads, flags & QOS)
             run.first_offset = entry.offset
@@ -243,9 +243,9 @@ class MessageReading:
                 self._counters.records_unreadable += 1
         return payloads
 
-    def _note(self, partition: int, entries: Sequence[Entry], size: int) -> None:
+    def _note(self, partition: int, entries: Sequence[Entry]) -> None:
         """Something is retained: the table does not show it yet (V2)."""
-        self._overlay.note(partition, entries, size)
+        self._overlay.note(partition, entries)
         self._budget.left -= len(entries)
         if self._retained.replays:
             self._retained.note(entries[0].key)

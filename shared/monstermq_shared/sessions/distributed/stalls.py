@@ -35,10 +35,10 @@ class Stalls:
 
     Args:
         partitions: Of the sessions log.
-        changed: Told of a partition whose clients are to wait (True) or go on.
+        changed: Told when clients of a partition are to wait, or to go on.
     """
 
-    def __init__(self, partitions: int, changed: Callable[[int, bool], None]) -> None:
+    def __init__(self, partitions: int, changed: Callable[[], None]) -> None:
         self._partitions = partitions
         self._changed = changed
         self._stalls = {partition: _Stall() for partition in range(partitions)}
@@ -58,7 +58,7 @@ class Stalls:
             stall.missed()
             return
         self._stalls[partition] = _Stall()
-        self._changed(partition, True)
+        self._changed()
 
     def renewed(self, partition: int) -> None:
         """A lease was appended in a partition."""
@@ -101,4 +101,4 @@ class Stalls:
                 continue
             if all(messages_at[p] >= upto for p, upto in stall.message_ends.items()):
                 del self._stalls[partition]
-                self._changed(partition, False)
+                self._changed()

@@ -106,8 +106,8 @@ class KafkaHost:
         self._broken = False
         # Of both logs: the partitions that are read no more, and were told (R6).
         self._told_stopped: tuple[dict[int, str], dict[int, str]] = ({}, {})
-        # Of each log: set when more of it may be read. While one of them is not delivered (E13), the
-        # other one has to be read, to come to the end of that.
+        # Of each log: set when more of it may be read. While messages wait for a lease (E13), the
+        # sessions log must be read on, or the wait never ends.
         self._rooms: list[tuple[_Handled, asyncio.Event]] = []
         # Set when something was appended.
         self._progress = asyncio.Event()

@@ -1,5 +1,6 @@
 """Claims, takeovers and ends on a bus of many edges (E2, E4, E11, E12)."""
 
+import pytest
 from tests.support.edges import Bus, Edge, two_edges
 from tests.support.links import Closed, Connack, Publish, RecordingLink, Suback
 
@@ -10,6 +11,7 @@ from monstermq_shared.close_reasons import CloseReason
 from monstermq_shared.counters import Refusal
 from monstermq_shared.messages import Will
 from monstermq_shared.records import SESSION_TOPIC, ControlRecord, Record
+from monstermq_shared.sessions.distributed import connections
 from monstermq_shared.sessions.distributed.engine import KEPT_SESSIONS
 
 WILL = Will(topic="w", payload=b"gone", qos=1, retain=False)
@@ -268,3 +270,18 @@ def test_a_bridge_does_not_hear_itself() -> None:
     edge.settle()
     assert not bridge.publishes()
     assert other.payloads() == [b"x"]
+
+
+def test_facts_are_handled_in_pieces_by_their_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "PIECE_SIZE", 4_000)
+    bus = Bus()
+    edge, other = Edge(bus).start(), Edge(bus).start()
+    other.connect("large", will=Will(topic="t", payload=bytes(10_000), qos=0, retain=False))
+    for name in ("b", "c"):
+        other.connect(name)
+    edge.read("sessions")
+    found = edge.engine.connections
+    waiting = [found.waiting]
+    while found.work():
+        waiting.append(found.waiting)
+    assert len(waiting) > 1, "what comes behind a large record waits for the next turn"

@@ -121,6 +121,33 @@ def test_an_overlay_over_its_bound_begins_anew_and_replays_wait_for_the_table(bu
     assert edge.engine.overlay.size == 0
 
 
+def test_what_others_retain_counts_with_its_size_though_nobody_here_wants_it(bus: Bus) -> None:
+    edge = Edge(bus, replace(SETTINGS, overlay_size_max=100_000)).start()
+    other = Edge(bus).start()
+    publisher = other.connect("p")
+    for number in range(20):
+        retain(other, publisher, f"t/{number}", bytes(10_000))
+    edge.settle()
+    assert edge.engine.overlay.overflows == 2
+    assert edge.engine.overlay.size < 100_000
+
+
+def test_a_replay_that_waits_for_the_table_goes_with_its_client(bus: Bus) -> None:
+    edge = Edge(bus, replace(SETTINGS, overlay_size_max=2 * ENTRY_OVERHEAD)).start()
+    publisher, gone, there = edge.connect("p"), edge.connect("gone"), edge.connect("there")
+    for number in range(2):
+        retain(edge, publisher, f"t/{number}", b"x")
+    edge.subscribe(gone, 7, ("#", 0))
+    edge.subscribe(there, 7, ("#", 0))
+    edge.settle()
+    edge.drop(gone)
+    edge.settle()
+    edge.work()
+    bus.project()
+    edge.engine.reflected(bus.shown)
+    assert [read.replay.session.client_id for read in edge.engine.take_reads()] == ["there"]
+
+
 def test_a_page_of_a_standby_that_is_behind_is_read_again(bus: Bus, edge: Edge) -> None:
     publisher, subscriber = edge.connect("p"), edge.connect("s")
     retain(edge, publisher, "t", b"x")
@@ -160,8 +187,8 @@ def shown(of: BusOverlay) -> dict[str, bytes | None]:
 
 def test_it_forgets_what_the_table_shows_and_no_newer_change_of_the_topic() -> None:
     of, _ = noted()
-    of.note(0, [entry(1, "a", b"1"), entry(3, "a", b"3")], 2)
-    of.note(1, [entry(2, "b", b"")], 0)
+    of.note(0, [entry(1, "a", b"1"), entry(3, "a", b"3")])
+    of.note(1, [entry(2, "b", b"")])
     assert shown(of) == {"a": b"3", "b": None}
     of.reflected({0: 2, 1: 2})
     assert not of.forget()
@@ -175,7 +202,7 @@ def test_it_forgets_what_the_table_shows_and_no_newer_change_of_the_topic() -> N
 
 def test_what_is_not_forgotten_yet_is_not_shown() -> None:
     of, _ = noted()
-    of.note(0, [entry(1, "a"), entry(2, "b")], 2)
+    of.note(0, [entry(1, "a"), entry(2, "b")])
     assert set(shown(of)) == {"a", "b"}
     of.reflected({0: 2})
     assert set(shown(of)) == {"b"}
@@ -184,7 +211,7 @@ def test_what_is_not_forgotten_yet_is_not_shown() -> None:
 def test_it_forgets_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(overlay, "FORGET_MAX", 2)
     of, _ = noted()
-    of.note(0, [entry(offset, str(offset)) for offset in range(5)], 5)
+    of.note(0, [entry(offset, str(offset)) for offset in range(5)])
     of.reflected({0: 5})
     assert [of.forget() for _ in range(3)] == [True, True, False]
     assert len(of) == 0
@@ -192,7 +219,7 @@ def test_it_forgets_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_table_that_goes_back_below_what_was_forgotten_is_not_enough() -> None:
     of, _ = noted()
-    of.note(0, [entry(1, "a")], 1)
+    of.note(0, [entry(1, "a")])
     of.reflected({0: 2, 1: 0})
     of.forget()
     assert of.is_complete()
@@ -210,7 +237,7 @@ def test_what_cannot_be_decoded_is_counted(monkeypatch: pytest.MonkeyPatch) -> N
         raise InvalidRecord("bad")
 
     monkeypatch.setattr(RingEntry, "record", unreadable)
-    of.note(0, [bad], 1)
+    of.note(0, [bad])
     assert shown(of) == {}
     assert counters.records_unreadable == 1
     of.reflected({0: 2})
@@ -220,5 +247,5 @@ def test_what_cannot_be_decoded_is_counted(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_control_records_are_never_retained() -> None:
     of, _ = noted()
-    of.note(0, [RingEntry(ControlRecord("$SYS/bus/control", b"", 0, 1), b"somebody", 1)], 1)
+    of.note(0, [RingEntry(ControlRecord("$SYS/bus/control", b"", 0, 1), b"somebody", 1)])
     assert shown(of) == {}
