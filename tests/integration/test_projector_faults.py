@@ -121,6 +121,34 @@ async def test_two_workers_share_the_partitions_and_one_takes_over(
         await complete(setting, writer, *two)
 
 
+async def test_an_idle_worker_notices_that_another_one_has_begun(
+    setting: Setting, two: list[ProjectorProcess]
+) -> None:
+    """P5: nothing is published that would make it commit."""
+    projector = two[0]
+    await projector.start()
+    # Its tenures begin once the group has dealt out the partitions.
+    token = "SELECT token FROM watermarks WHERE partition = 0 AND token <> ''"
+    before: list[tuple[str, ...]] = []
+
+    async def begun() -> bool:
+        before[:] = await setting.rows(token)
+        return len(set(before)) == 1
+
+    await until(begun, projector)
+    await setting.rows("UPDATE watermarks SET version = version + 1, token = 'another'")
+
+    async def given_up_and_loaded_again() -> bool:
+        tokens = await setting.rows(token)
+        return len(set(tokens)) == 1 and tokens[0] not in {before[0], ("another",)}
+
+    await until(given_up_and_loaded_again, projector)
+    assert "is given up: another process has begun to commit" in projector.log
+    async with setting.bus() as writer:
+        await writer.publish("a", b"after")
+        await complete(setting, writer, projector)
+
+
 async def test_a_database_that_goes_and_comes_back_is_told_and_loses_nothing(
     tmp_path: Path, kafka_server: KafkaServer, own_postgres: PostgresServer
 ) -> None:

@@ -80,6 +80,10 @@ class Watchdog:
         # Partition -> (since when, deliveries then).
         self._waiting: dict[int, tuple[float, int]] = {}
 
+    def forget(self) -> None:
+        """Begin anew: there was a time in which nobody looked."""
+        self._waiting.clear()
+
     def stuck(
         self, followers: Mapping[int, LogFollower[Any]], ends: Mapping[int, int], now_s: float
     ) -> list[int]:

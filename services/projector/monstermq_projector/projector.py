@@ -23,7 +23,7 @@ from monstermq_shared.bus.kafka.log import KafkaLog
 from monstermq_shared.config import BrokerConfig, StoreType
 from monstermq_shared.config.fields import ProjectorKind
 from monstermq_shared.counters import Counters
-from monstermq_shared.errors import BusUnavailable, ConfigError, MonsterError
+from monstermq_shared.errors import BusUnavailable, ConfigError, MonsterError, StoreError
 from monstermq_shared.kafka.settings import KafkaSettings
 from monstermq_shared.operation.health import OperationServer, Place
 from monstermq_shared.retries import telling_when_late
@@ -40,6 +40,10 @@ logger = logging.getLogger(__name__)
 
 LOOK_S = 1.0
 """Between looks at the log's ends."""
+
+STOOD_STILL_S = 5.0
+"""After so long between two looks the process, or Kafka, has stood still: nothing else is to blame
+for what has not come meanwhile."""
 
 TELL_S = 5.0
 """Between commits to Kafka of how far we are, for tools that watch a group's lag."""
@@ -119,20 +123,22 @@ class Projector:
         ending.push_async_callback(self._stop_app)
         await self._app.start()
         self._settled_s = asyncio.get_running_loop().time()
-        self._begin_background(log, database)
+        self._begin_background(bus, log, database)
 
-    def _begin_background(self, log: KafkaLog, database: SharedDatabase) -> None:
-        looking = asyncio.create_task(self._look(log), name="looks")
-        looking.add_done_callback(self._background_ended)
-        crashing = asyncio.create_task(self._await_crash(), name="Faust")
-        crashing.add_done_callback(self._background_ended)
-        tasks = [looking, crashing]
+    def _begin_background(self, bus: KafkaBus, log: KafkaLog, database: SharedDatabase) -> None:
+        works = {
+            "looks": self._look(log),
+            "looks at tenures": self._look_at_tenures(database),
+            "sending": bus.watch(),
+            "Faust": self._await_crash(),
+        }
         if self._part.kind is ProjectorKind.VIEWS:
             purges = purges_of(Catalogue(self._config), database, self._part.store_type)
             self._measures.retention = Retention(purges, lambda: 0 in self.following.followers)
-            purging = asyncio.create_task(self._measures.retention.run(), name="purges")
-            purging.add_done_callback(self._background_ended)
-            tasks.append(purging)
+            works["purges"] = self._measures.retention.run()
+        tasks = [asyncio.create_task(work, name=name) for name, work in works.items()]
+        for task in tasks:
+            task.add_done_callback(self._background_ended)
         self._ending.push_async_callback(_cancel, *tasks)
 
     async def _open_database(self, generation: str) -> SharedDatabase:
@@ -211,7 +217,7 @@ class Projector:
     async def _look(self, log: KafkaLog) -> None:
         """Look at the log's ends every ``LOOK_S``: for lags, for the watchdog, for leases."""
         loop = asyncio.get_running_loop()
-        told_s = loop.time()
+        told_s = seen_s = loop.time()
         while True:
             await asyncio.sleep(LOOK_S)
             ends = self._desk.ends
@@ -227,12 +233,28 @@ class Projector:
             self._log_outage.passed("questions")
             now_s = loop.time()
             self._desk.answered(found, now_s)
+            if now_s - seen_s > STOOD_STILL_S:
+                self._watchdog.forget()
+                self._settled_s = now_s
+            seen_s = now_s
             followers = self.following.followers
             self._measures.lags.look(followers, ends, now_s)
             self._watch(self._watchdog.stuck(followers, ends, now_s), now_s)
             if now_s - told_s >= TELL_S:
                 told_s = now_s
                 await self._tell_tools()
+
+    async def _look_at_tenures(self, database: SharedDatabase) -> None:
+        """Ask every ``LOOK_S`` who has what we do (P5); one answer is for all partitions."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(LOOK_S)
+            generations = {at.partition.generation for at in self.following.followers.values()}
+            for generation in generations:
+                asked_s = loop.time()
+                # Whoever has something to commit tells what is wrong with the database.
+                with contextlib.suppress(StoreError):
+                    self._desk.held(await database.versions(generation), asked_s)
 
     def _kafka_is_late(self, why: str) -> None:
         """What was the end is of no use to anybody until there is an answer."""

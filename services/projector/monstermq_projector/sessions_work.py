@@ -6,6 +6,7 @@ from functools import partial
 
 from monstermq_projector.sessions_appends import SessionsAppends
 from monstermq_projector.sessions_fold import SessionsBatch, SessionsFold
+from monstermq_shared.errors import StoreConflict
 from monstermq_shared.positions import Partition
 from monstermq_shared.retries import telling_when_late
 from monstermq_shared.sessions.distributed.claims import Claims
@@ -66,7 +67,8 @@ class SessionsWork:
 
     async def begin(self, loaded: Loaded) -> SessionsFold:
         """Load the sessions, and return the fold that begins where the mark stands."""
-        stored = await self._desk.outage.repeat("loads", self._load, self._count_failure)
+        load = partial(self._load, loaded.begin)
+        stored = await self._desk.outage.repeat("loads", load, self._count_failure)
         claims = self._claims = Claims(stored, self._lease_ms)
         self._tenure = loaded.tenure
         self._reflected = {SESSIONS: loaded.begin}
@@ -75,9 +77,11 @@ class SessionsWork:
         )
         return SessionsFold(self._log, claims, loaded.begin, loaded.lowest, self.folds)
 
-    async def _load(self) -> list[StoredSession]:
-        # Nobody else commits any more, so all pages are as of one moment with the mark.
+    async def _load(self, begin: int) -> list[StoredSession]:
         async with self._desk.database.sessions.load(self._partition) as snapshot:
+            # P1: on newer rows the facts from the mark on would make wills due that are not.
+            if snapshot.marks[SESSIONS].reflected != begin:
+                raise StoreConflict("another worker has committed sessions meanwhile")
             return [session async for page in snapshot.pages() for session in page]
 
     async def commit(self, batch: SessionsBatch) -> None:
@@ -119,6 +123,11 @@ class SessionsWork:
                 *(self._desk.name, run.hex(), len(detaches), self._partition.number),
             )
             self._appends.detach(self._partition.number, detaches)
+
+    @property
+    def tenures(self) -> Sequence[Tenure]:
+        """See ``Work``."""
+        return [] if self._tenure is None else [self._tenure]
 
     def reflected(self) -> dict[str, int]:
         """Return projection -> up to where its rows reflect the partition."""

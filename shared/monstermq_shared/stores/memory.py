@@ -307,7 +307,7 @@ class MemoryDatabase(MemoryLogs):
         """
         self.check_owner(partition.generation)
         token = secrets.token_hex(8)
-        self._holders.update(((partition, name), token) for name in projections)
+        self._holders.update(((partition, name), (0, token)) for name in projections)
         marks = {n: mark for n, mark in self.marks(partition).items() if n in projections}
         return Tenure(
             partition=partition, projections=tuple(projections), marks=marks, token=token, version=0
@@ -317,7 +317,7 @@ class MemoryDatabase(MemoryLogs):
         """Apply it at once, without giving way to another task."""
         partition = tenure.partition
         keys = [(partition, name) for name in tenure.projections]
-        if any(self._holders.get(key) != tenure.token for key in keys):
+        if any(self._holders.get(key, (0, ""))[1] != tenure.token for key in keys):
             raise StoreConflict("another has begun a tenure of these projections")
         trimmed = self.sessions.apply(partition, commit.sessions)
         for name, changes in commit.messages.items():
@@ -328,6 +328,7 @@ class MemoryDatabase(MemoryLogs):
             self.move(key, commit)
         self.quarantine(partition, commit.quarantined)
         tenure.version += 1
+        self._holders.update((key, (tenure.version, tenure.token)) for key in keys)
         return CommitResult(trimmed)
 
     async def size(self) -> int:

@@ -22,7 +22,8 @@ class MemoryLogs:
         self._quarantined: dict[Partition, dict[int, Quarantined]] = {}
         self._dropped = 0
         self._owner: str | None = None
-        self._holders: dict[tuple[Partition, str], str] = {}
+        # The version and token of the tenure of each.
+        self._holders: dict[tuple[Partition, str], tuple[int, str]] = {}
 
     def marks(self, partition: Partition) -> dict[str, Mark]:
         """Return where the projections stand that have committed in a partition."""
@@ -75,6 +76,14 @@ class MemoryLogs:
     async def positions(self, generation: str) -> Mapping[tuple[str, int], int]:
         """Return (projection, partition) -> the next offset its rows do not reflect."""
         return self.reflected(generation)
+
+    async def versions(self, generation: str) -> Mapping[tuple[str, int], tuple[int, str]]:
+        """Return (projection, partition) -> version and token of the tenure it has now."""
+        return {
+            (name, partition.number): holder
+            for (partition, name), holder in self._holders.items()
+            if partition.generation == generation
+        }
 
     def reflected(self, generation: str) -> Mapping[tuple[str, int], int]:
         """Return what ``positions`` does."""

@@ -312,6 +312,10 @@ class KeepsLogState(Protocol):
         """Return (projection, partition) -> the next offset its rows do not reflect. Cheap."""
         ...
 
+    async def versions(self, generation: str) -> Mapping[tuple[str, int], tuple[int, str]]:
+        """Return (projection, partition) -> version and token of the tenure it has now. Cheap."""
+        ...
+
 
 @runtime_checkable
 class OwnedByLog(Protocol):

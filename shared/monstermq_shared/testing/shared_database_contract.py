@@ -183,6 +183,31 @@ class LogStateContract:
         await database.begin_marks("another", {PARTITION: {"a": 99}})
         assert (await state(database)).mark == Mark(6, 6)
 
+    async def test_who_has_a_projection_and_how_often_it_was_committed_is_told(
+        self, database: SharedDatabase, tenure: Tenure
+    ) -> None:
+        await database.commit(tenure, Commit(upto=6, log=log_state(5)))
+        mine = (tenure.version, tenure.token)
+        assert await database.versions(GENERATION) == {("a", 0): mine, ("b", 0): mine}
+        other = await database.begin(PARTITION, ["b"])
+        assert await database.versions(GENERATION) == {
+            ("a", 0): mine,
+            ("b", 0): (other.version, other.token),
+        }
+        assert await database.versions("never seen") == {}
+
+    async def test_fences_of_two_commits_up_to_one_offset_are_not_mixed(
+        self, database: SharedDatabase, tenure: Tenure
+    ) -> None:
+        """One is ahead, and has fences from further down; the other comes there later."""
+        ahead = await database.begin(PARTITION, ["a"])
+        log = log_state(5, early=(1, NOON_MS), late=(3, NOON_MS))
+        await database.commit(ahead, Commit(upto=6, log=log))
+        both = await database.begin(PARTITION, ["a", "b"])
+        await database.commit(both, Commit(upto=6, log=log_state(5, late=(3, NOON_MS))))
+        assert (await state(database)).fences == {"early": (1, NOON_MS), "late": (3, NOON_MS)}
+        assert (await state(database, "b")).fences == {"late": (3, NOON_MS)}
+
     async def test_a_page_tells_what_it_reflects(self, database: SharedDatabase) -> None:
         store = database.message_store(RETAINED)
         assert isinstance(store, ReflectedReader)

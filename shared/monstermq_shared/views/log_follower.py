@@ -22,6 +22,7 @@ from monstermq_shared.views.log_loading import (
     begin_views,
     refuse_shorter_log,
 )
+from monstermq_shared.views.log_tenures import TenureWatch
 from monstermq_shared.views.log_work import B, Desk, Fold, Work
 
 logger = logging.getLogger(__name__)
@@ -196,7 +197,7 @@ class LogFollower(Generic[B]):
         """Fold and commit at the same time; what ends one of them ends all."""
         self._batches = asyncio.Queue(1)
         self._under_way.clear()
-        works = (self._fold_all(fold), self._commit_all(), self._look_at_the_end(fold))
+        works = (self._fold_all(fold), self._commit_all(), self._look_around(fold))
         tasks = [asyncio.create_task(work) for work in works]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -217,17 +218,23 @@ class LogFollower(Generic[B]):
             if self._work.all_stopped:
                 raise _Stopped("; ".join(self._work.stopped))
 
-    async def _look_at_the_end(self, fold: Fold[B]) -> None:
-        """Tell the work how long there was nothing more to fold, as far as the log answered.
+    async def _look_around(self, fold: Fold[B]) -> None:
+        """Find out if the partition is another's, and tell the work how long there was no more.
 
         Also while something is committed: with many clients that come and go that is always. An
         answer stands for ``ANSWER_S``, however long it took: nobody knows what the log was like
         meanwhile.
+
+        Raises:
+            StoreConflict: Somebody else does the work now (P5).
         """
         desk = self._desk
+        loop = asyncio.get_running_loop()
+        watch = TenureWatch()
         seen_s = None
         while True:
             await asyncio.sleep(LOOK_S)
+            watch.look(self._work.tenures, desk.holders, desk.holders_s, loop.time())
             await self._read_what_was_thrown_away(fold)
             end = desk.ends.get(self.partition.number)
             if end is None or end > fold.next_offset or not self._inbox.empty():

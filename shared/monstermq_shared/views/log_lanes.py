@@ -93,6 +93,11 @@ class Lanes:
         return LogFold(self.log, self.views, begin, loaded.lowest, self.folds)
 
     @property
+    def tenures(self) -> Sequence[Tenure]:
+        """The rights of all lanes."""
+        return [lane.tenure for lane in self.lanes]
+
+    @property
     def stopped(self) -> list[str]:
         """Why views are not committed any more."""
         return [lane.stopped for lane in self.lanes if lane.stopped is not None]

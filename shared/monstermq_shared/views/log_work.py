@@ -6,8 +6,10 @@ from typing import Protocol, TypeVar
 
 from monstermq_shared.bus.ports import Entry
 from monstermq_shared.errors import MonsterError
+from monstermq_shared.stores.changes import Tenure
 from monstermq_shared.stores.outages import Outage
 from monstermq_shared.views.log_loading import Loaded, LogSource, SharedDatabase
+from monstermq_shared.views.log_tenures import Holders
 
 
 @dataclass(slots=True, kw_only=True)
@@ -121,6 +123,11 @@ class Work(Protocol[B]):
         ...
 
     @property
+    def tenures(self) -> Sequence[Tenure]:
+        """The rights that it commits with."""
+        ...
+
+    @property
     def stopped(self) -> list[str]:
         """What of it does not go on until somebody acts, and why."""
         ...
@@ -152,6 +159,8 @@ class Desk:
         gaps: What was missing.
         ends: Partition -> the log's end as it was last seen, emptied while the log does not answer.
         answered_s: When that was, by the loop's clock.
+        holders: Who has the projections, as the database said last.
+        holders_s: When it was asked.
     """
 
     name: str
@@ -165,8 +174,14 @@ class Desk:
     gaps: GapCounts = field(default_factory=GapCounts)
     ends: dict[int, int] = field(default_factory=dict)
     answered_s: float = 0.0
+    holders: Holders = field(default_factory=dict)
+    holders_s: float = 0.0
 
     def answered(self, ends: Mapping[int, int], now_s: float) -> None:
         """The log has said where its partitions end."""
         self.ends.update(ends)
         self.answered_s = now_s
+
+    def held(self, holders: Holders, asked_s: float) -> None:
+        """The database has said who has the projections."""
+        self.holders, self.holders_s = holders, asked_s

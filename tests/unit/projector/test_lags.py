@@ -93,6 +93,14 @@ def test_who_is_at_work_or_cannot_go_on_is_not_stuck(change: dict[str, Any]) -> 
     assert stuck(watchdog, follower, 11, 10 * STUCK_S) == []
 
 
+def test_a_process_that_stood_still_begins_anew() -> None:
+    watchdog, follower = Watchdog(), Follower(10)
+    assert stuck(watchdog, follower, 11, 0.0) == []
+    watchdog.forget()
+    assert stuck(watchdog, follower, 11, STUCK_S) == []
+    assert stuck(watchdog, follower, 11, 2 * STUCK_S) == [3]
+
+
 def test_while_kafka_does_not_answer_nobody_is_stuck() -> None:
     watchdog, follower = Watchdog(), Follower(10)
     assert stuck(watchdog, follower, 11, 0.0) == []

@@ -29,7 +29,7 @@ from monstermq_shared.messages import Will
 from monstermq_shared.positions import Mark, Partition, Position
 from monstermq_shared.records import SESSION_TOPIC, ControlRecord, Record
 from monstermq_shared.stores.changes import Commit, CommitResult, Tenure
-from monstermq_shared.stores.memory import MemoryDatabase
+from monstermq_shared.stores.memory import MemoryDatabase, MemorySnapshot
 from monstermq_shared.stores.outages import Outage
 from monstermq_shared.testing.memory_bus import MemoryLog
 from monstermq_shared.views import log_follower
@@ -398,6 +398,36 @@ async def test_the_next_worker_goes_on_from_the_rows(stage: Stage) -> None:
         await stage.caught_up()
     assert stage.rows() == {}
     assert stage.messages.counted() == [("a", b"away")]
+
+
+async def test_rows_of_a_later_moment_than_the_mark_are_not_folded_on(stage: Stage) -> None:
+    """P1: a will of somebody who lives would be published."""
+    epoch = stage.append(claim(will=None))
+    async with stage.working():
+        await stage.caught_up()
+    stage.append(detach(epoch))
+    alive = stage.append(claim())
+    load = stage.database.sessions.load
+    loads: list[Partition] = []
+
+    @asynccontextmanager
+    async def load_late(partition: Partition) -> AsyncIterator[MemorySnapshot]:
+        """Another worker comes between the mark and the rows, the first time."""
+        if not loads:
+            loads.append(partition)
+            async with stage.working():
+                await stage.caught_up()
+        async with load(partition) as snapshot:
+            yield snapshot
+
+    stage.database.sessions.load = load_late  # type: ignore[method-assign]
+    async with stage.working():
+        work = stage.work
+        await until(lambda: loads)
+        await until(lambda: work.reflected() == {"sessions": 3})
+    assert stage.work is not work
+    assert stage.rows() == {"a": alive}
+    assert stage.messages.appended == []
 
 
 async def test_a_commit_is_bounded_by_facts_and_by_bytes(

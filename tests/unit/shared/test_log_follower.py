@@ -496,6 +496,29 @@ async def test_what_another_one_commits_is_given_up_and_loaded_again() -> None:
     assert await stage.archived() == [0, 1, 2]
 
 
+async def test_a_worker_that_has_nothing_to_commit_finds_out_too() -> None:
+    """P5: and then it loads, and is the one that commits again."""
+    stage = Stage()
+    fill(stage.log, 3)
+    await stage.begun()
+    async with stage.following() as follower:
+        await stage.loaded(follower)
+        other = await stage.database.begin(PLACE, stage.views.names)
+        assert stage.lanes.tenures[0].token != other.token
+        given_up = stage.lanes.tenures[0].token
+
+        async def ask() -> None:
+            while True:
+                asked_s = asyncio.get_running_loop().time()
+                stage.desk.held(await stage.database.versions(PLACE.generation), asked_s)
+                await asyncio.sleep(0)
+
+        async with running(ask):
+            await until(lambda: stage.lanes.tenures[0].token != given_up)
+        await turns(20)
+        assert follower.phase is Phase.FOLLOWING
+
+
 async def test_a_log_that_does_not_answer_is_asked_again() -> None:
     stage = Stage()
     stage.log.away = 3

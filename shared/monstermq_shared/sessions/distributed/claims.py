@@ -104,6 +104,7 @@ class _Session:
 
 
 _PROTOCOL = "ProtocolVersion"
+_QOS = {0, 1, 2}
 
 
 class Claims:
@@ -299,7 +300,9 @@ def _check(fact: Fact) -> None:
     """Refuse what no edge of this release writes, and no row or record could say."""
     if isinstance(fact, Claim):
         _check_claim(fact)
-    elif not isinstance(fact, Detach | Lease | Subs | Gap):
+    elif isinstance(fact, Subs):
+        _check_subs(fact)
+    elif not isinstance(fact, Detach | Lease | Gap):
         raise UnknownFact(
             f"a fact {type(fact).__name__.lower()} of client {fact.client_id!r:.100} in the "
             "sessions log, which this release cannot keep"
@@ -311,9 +314,16 @@ def _check_claim(claim: Claim) -> None:
     will = claim.will
     if will is not None:
         texts.append(will.topic)
-        if will.qos not in {0, 1, 2}:
+        if will.qos not in _QOS:
             raise UnknownFact(f"a claim whose will has QoS {will.qos}")
     if any("\0" in text for text in texts):
         raise UnknownFact("a claim with a NUL in a text")
     if claim.expiry_s > EXPIRY_S_MAX:
         raise UnknownFact(f"a claim that expires after {claim.expiry_s} s")
+
+
+def _check_subs(subs: Subs) -> None:
+    if any("\0" in topic_filter for topic_filter in [*(at[0] for at in subs.add), *subs.remove]):
+        raise UnknownFact("a subscription with a NUL in its filter")
+    if any(qos not in _QOS for _, qos, _ in subs.add):
+        raise UnknownFact("a subscription with a QoS that there is not")

@@ -195,3 +195,7 @@ class SharedKafkaDatabase(KafkaDatabase):
     async def positions(self, generation: str) -> Mapping[tuple[str, int], int]:
         """See ``KeepsLogState.positions``."""
         return await self._log_states.positions(generation)
+
+    async def versions(self, generation: str) -> Mapping[tuple[str, int], tuple[int, str]]:
+        """See ``KeepsLogState.versions``."""
+        return await self._log_states.versions(generation)

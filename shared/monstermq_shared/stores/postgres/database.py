@@ -229,6 +229,11 @@ class PostgresDatabase:
         rows = await self._readers.fetch(log_states.QUERIES["positions"], generation)
         return {(projection, partition): reflected for projection, partition, reflected in rows}
 
+    async def versions(self, generation: str) -> Mapping[tuple[str, int], tuple[int, str]]:
+        """Return (projection, partition) -> version and token of the tenure it has now."""
+        rows = await self._readers.fetch(log_states.QUERIES["versions"], generation)
+        return {(name, number): (version, token) for name, number, version, token in rows}
+
     async def quarantined(self, *, limit: int) -> list[QuarantineEntry]:
         """Return the newest of all partitions, newest first, without their values."""
         return await quarantine.read_newest(self._readers, limit)

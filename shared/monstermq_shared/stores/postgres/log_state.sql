@@ -11,10 +11,10 @@ CREATE TABLE fences (
 );
 
 -- put_fences --
+-- A projection that was ahead has its own of that commit, which may begin below this one.
 INSERT INTO fences (projection, generation, partition, upto, newest_ms, clients)
 SELECT projection, $2, $3, $4, $5, $6 FROM unnest($1::text[]) AS projection
-ON CONFLICT (projection, generation, partition, upto) DO UPDATE SET
-    newest_ms = excluded.newest_ms, clients = excluded.clients;
+ON CONFLICT (projection, generation, partition, upto) DO NOTHING;
 
 -- forget_fences --
 DELETE FROM fences
@@ -33,6 +33,11 @@ WHERE generation = $1 AND partition = $2 AND reflected IS NOT NULL;
 SELECT projection, partition, reflected FROM watermarks
 JOIN generations ON number = watermarks.generation
 WHERE generations.generation = $1 AND reflected IS NOT NULL;
+
+-- versions --
+SELECT projection, partition, version, token FROM watermarks
+JOIN generations ON number = watermarks.generation
+WHERE generations.generation = $1;
 
 -- begin_marks --
 -- Whoever has begun a tenure, and committed nothing, keeps it.

@@ -285,6 +285,9 @@ async def test_an_edge_whose_clients_have_gone_is_forgotten(fold: Fold) -> None:
         claim(will=replace(WILL, topic="a\0b")),
         claim(will=replace(WILL, qos=3)),
         replace(kept(), expiry_s=2**32),
+        Subs(client_id="a", epoch=0, add=(("a\0b", 1, 0),)),
+        Subs(client_id="a", epoch=0, add=(("a", 3, 0),)),
+        Subs(client_id="a", epoch=0, remove=("a\0b",)),
     ],
 )
 async def test_a_fact_that_cannot_be_kept_stops_the_partition(fold: Fold, fact: Fact) -> None:
