@@ -442,14 +442,13 @@ async def test_garbage_is_met_as_foreign_and_nothing_is_passed_over(
         log = bus.messages
         start = await log.end_positions()
         async with aclosing(log.read(start)) as reader:
-            name = HeaderName.of(b"\xff\xfe")
-            await produce_with_header(each_kafka.address(), kafka_topic, 0, name, b"no text")
-            await produce(each_kafka.address(), kafka_topic, *garbage)
+            address, name = each_kafka.address(), HeaderName.of(b"\xff\xfe")
+            await produce_with_header(address, kafka_topic, 0, name, b"no text")
+            await produce(address, kafka_topic, *garbage)
             log.append_run(0, b"a", a_run("a", b"ours"), "c", now_ms(), None)
             log.flush()
             entries = await read(reader, len(garbage) + 2)
-    first = start[0]
-    assert [entry.offset for entry in entries] == [*range(first, first + len(garbage) + 2)]
+    assert [entry.offset for entry in entries] == [*range(start[0], start[0] + len(garbage) + 2)]
     assert [entry.foreign for entry in entries] == [True] * 6 + [False] * 2
     for entry in entries[:-1]:
         with pytest.raises(InvalidRecord):

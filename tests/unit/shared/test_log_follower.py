@@ -1,42 +1,24 @@
 """A follower of a log that others write: it loads, folds and commits, whatever goes wrong."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import fields
 from random import Random
 
 import pytest
-from tests.support.followed_log import (
-    LATENESS_MS,
-    FollowedLog,
-    LogEntry,
-    Reader,
-    describe,
-    running,
-)
+from tests.support.followed_log import Reader, running
+from tests.support.followed_views import PLACE, Stage, fill, turns, until, views_of
 
 from monstermq_shared import retries
 from monstermq_shared.bus.control import encode_facts
-from monstermq_shared.config import BrokerConfig, StoreType
-from monstermq_shared.errors import MonsterError, StoreConflict, StoreError, StoreUnavailable
 from monstermq_shared.positions import Partition
 from monstermq_shared.records import CONTROL_TOPIC, ControlRecord
-from monstermq_shared.stores.changes import Commit, CommitResult, Tenure
+from monstermq_shared.stores.changes import Commit, Tenure
 from monstermq_shared.stores.memory import MemoryDatabase
-from monstermq_shared.stores.outages import Outage
 from monstermq_shared.testing.builders import NOON_MS, make_record
 from monstermq_shared.views import log_fold, log_follower
-from monstermq_shared.views.catalogue import Catalogue
-from monstermq_shared.views.log_fold import Batch, FoldCounts, LogSettings
-from monstermq_shared.views.log_follower import LogFollower, Phase
-from monstermq_shared.views.log_lanes import CommitCounts, Lanes
-from monstermq_shared.views.log_work import Desk
-from monstermq_shared.views.view_set import ViewSet
-
-PATIENCE_S = 10.0
-PLACE = Partition("kafka:cluster:monster", 3)
-SETTINGS = LogSettings(log_id=PLACE.generation, lateness_ms=LATENESS_MS, describe=describe)
+from monstermq_shared.views.log_follower import Phase
+from monstermq_shared.views.log_lanes import Lanes
 
 
 @pytest.fixture(autouse=True)
@@ -45,119 +27,6 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_follower, "MARKS_S", 0.0)
     monkeypatch.setattr(log_follower, "REREAD_S", 0.0)
     monkeypatch.setattr(log_follower, "LOOK_S", 0.0)
-
-
-class Unsteady(MemoryDatabase):
-    """A database whose commits fail now and then, before or after they are applied.
-
-    Attributes:
-        refused: Payload of a record that an archive does not take.
-    """
-
-    def __init__(self, prng: Random | None = None) -> None:
-        super().__init__()
-        self.prng = prng
-        self.refused: bytes | None = None
-        self.conflicts = 0
-        self.commits: list[Commit] = []
-
-    async def commit(self, tenure: Tenure, commit: Commit) -> CommitResult:
-        if self.conflicts:
-            self.conflicts -= 1
-            raise StoreConflict("another began")
-        if any(at.payload == self.refused for rows in commit.archives.values() for at in rows):
-            raise StoreError("the server refuses a value")
-        fate = 9 if self.prng is None else self.prng.randrange(10)
-        if fate == 0:
-            raise StoreUnavailable("away")
-        result = await super().commit(tenure, commit)
-        if fate == 1:
-            raise StoreUnavailable("no answer")
-        self.commits.append(commit)
-        return result
-
-
-class Stage:
-    """A log, a database, and views: what is retained, and all of a group."""
-
-    def __init__(self, prng: Random | None = None, *groups: str) -> None:
-        self.log = FollowedLog()
-        self.database = Unsteady(prng)
-        self.prng = prng
-        self.failed: list[MonsterError] = []
-        self.views = views_of(*(groups or ("G",)))
-        self.desk = self.new_desk()
-
-    def new_desk(self) -> Desk:
-        return Desk(
-            name="views",
-            log_id=SETTINGS.log_id,
-            database=self.database,
-            source=self.log,
-            fail=self.failed.append,
-            outage=Outage("database"),
-            log_outage=Outage("log", MonsterError),
-            retry_s=0.0,
-        )
-
-    def new_follower(self) -> LogFollower[Batch]:
-        self.lanes = Lanes(
-            views=self.views,
-            log=SETTINGS,
-            database=self.database,
-            partition=PLACE,
-            outage=self.desk.outage,
-            counts=CommitCounts(),
-            folds=FoldCounts(),
-        )
-        return LogFollower(self.desk, PLACE, self.lanes)
-
-    @asynccontextmanager
-    async def following(self) -> AsyncIterator[LogFollower[Batch]]:
-        follower = self.new_follower()
-        async with running(follower.run, Reader(self.log, follower, self.prng).run):
-            yield follower
-        follower.close()
-
-    async def loaded(self, follower: LogFollower[Batch]) -> None:
-        async with asyncio.timeout(PATIENCE_S):
-            await follower.loaded.wait()
-
-    async def caught_up(self) -> None:
-        await until(lambda: set(self.lanes.reflected().values()) == {len(self.log.entries)})
-
-    async def begun(self) -> None:
-        """Begin the marks, at the log's end."""
-        async with self.following() as follower:
-            await self.loaded(follower)
-
-    async def archived(self, group: str = "G") -> list[int]:
-        rows = await self.database.archive_store(f"{group}Archive").history("a", limit=100_000)
-        return [row.offset for row in reversed(rows)]
-
-
-def views_of(*groups: str) -> ViewSet:
-    sections = [{"Name": name, "ArchiveType": "POSTGRES"} for name in groups]
-    config = BrokerConfig.from_layers(
-        {
-            "SessionStoreType": "POSTGRES",
-            "RetainedStoreType": "POSTGRES",
-            "ArchiveGroups": sections,
-        }
-    )
-    return ViewSet.of(Catalogue(config), StoreType.POSTGRES)
-
-
-async def until(holds: Callable[[], object]) -> None:
-    """Let the loop turn until something holds."""
-    async with asyncio.timeout(PATIENCE_S):
-        while not holds():  # noqa: ASYNC110 - every turn is looked at, not an event of the product
-            await asyncio.sleep(0)
-
-
-def fill(log: FollowedLog, count: int) -> None:
-    for _ in range(count):
-        log.append(make_record(0, "a"))
 
 
 async def test_views_begin_at_the_end_and_have_everything_from_there_on() -> None:
@@ -238,161 +107,6 @@ async def test_a_database_that_is_away_is_told_and_nothing_is_missing() -> None:
     assert await stage.archived() == list(range(1, 51))
     assert stage.lanes.counts.failures > 0
     assert stage.desk.outage.reason is None
-
-
-async def test_retention_that_overtook_it_is_counted_and_told(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    stage = Stage()
-    fill(stage.log, 5)
-    await stage.begun()
-    fill(stage.log, 10)
-    stage.log.first = 9
-    async with stage.following():
-        await stage.caught_up()
-    assert await stage.archived() == list(range(9, 15))
-    assert (stage.desk.gaps.gaps, stage.desk.gaps.missed) == (1, 4)
-    assert "at most 4 records from 5 to 8 are missing in retained, GArchive" in caplog.text
-
-
-async def test_retention_that_overtakes_it_while_it_reads_is_told_too() -> None:
-    stage = Stage()
-    await stage.begun()
-    async with stage.following() as follower:
-        await stage.loaded(follower)
-        fill(stage.log, 10)
-        stage.log.first = 6
-        await stage.caught_up()
-    assert await stage.archived() == [6, 7, 8, 9]
-    assert stage.desk.gaps.missed == 6
-
-
-async def test_a_log_that_is_shorter_than_the_rows_say_is_refused() -> None:
-    stage = Stage()
-    fill(stage.log, 5)
-    await stage.begun()
-    del stage.log.entries[3:]
-    async with stage.following():
-        await until(lambda: stage.failed)
-    assert "it ends at 3, and the views reflect it up to 5" in str(stage.failed[0])
-    assert "Kafka.Bus.Topic" in str(stage.failed[0])
-
-
-async def test_another_record_below_the_mark_is_another_log() -> None:
-    stage = Stage()
-    await stage.begun()
-    fill(stage.log, 5)
-    async with stage.following():
-        await stage.caught_up()
-    stage.log.entries.clear()
-    for _ in range(9):
-        stage.log.append(make_record(0, "a"), b"writer-9")
-    async with stage.following():
-        await until(lambda: stage.failed)
-    assert "at 4 stands" in str(stage.failed[0])
-    assert await stage.archived() == [0, 1, 2, 3, 4]
-
-
-async def test_what_was_not_delivered_is_read_again() -> None:
-    stage = Stage()
-    await stage.begun()
-    async with stage.following() as follower:
-        await stage.loaded(follower)
-        fill(stage.log, 10)
-        await follower.deliver(stage.log.entries[4:6])
-        await stage.caught_up()
-    assert await stage.archived() == list(range(10))
-
-
-async def test_a_hole_that_is_none_of_ours_does_not_hold_the_log_up(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    stage = Stage()
-    await stage.begun()
-    fill(stage.log, 6)
-    pieces = [*stage.log.entries[:2], *stage.log.entries[3:]]
-
-    class Holey(Reader):
-        def next_piece(self) -> Sequence[LogEntry]:
-            return [entry for entry in pieces if entry.offset >= self.at]
-
-    follower = stage.new_follower()
-    async with running(follower.run, Holey(stage.log, follower).run):
-        await stage.caught_up()
-    assert await stage.archived() == [0, 1, 3, 4, 5]
-    assert "nothing stands at the positions 2 to 2" in caplog.text
-
-
-async def test_a_hole_at_the_end_of_a_quiet_log_does_not_hold_it_up(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Nothing comes any more that could remind us."""
-    monkeypatch.setattr(log_follower, "REREAD_S", 0.02)
-    stage = Stage()
-    await stage.begun()
-    fill(stage.log, 6)
-    pieces = [*stage.log.entries[:4], *stage.log.entries[5:]]
-
-    class Holey(Reader):
-        def next_piece(self) -> Sequence[LogEntry]:
-            return [entry for entry in pieces if entry.offset >= self.at]
-
-    follower = stage.new_follower()
-    async with running(follower.run, Holey(stage.log, follower).run):
-        await stage.caught_up()
-    assert await stage.archived() == [0, 1, 2, 3, 5]
-
-
-async def test_what_was_on_its_way_long_before_is_not_taken_for_a_hole() -> None:
-    """However long it takes: behind each of these is another one, so they are no hole's end."""
-    stage = Stage()
-    await stage.begun()
-    fill(stage.log, 30)
-    stale = [stage.log.entries[at : at + 2] for at in range(4, 28, 2)]
-
-    class Late(Reader):
-        def next_piece(self) -> Sequence[LogEntry]:
-            return stale.pop(0) if stale else super().next_piece()
-
-    follower = stage.new_follower()
-    reader = Late(stage.log, follower)
-
-    async def read_from(partition: int, offset: int) -> None:
-        sought.append(offset)
-
-    sought: list[int] = []
-    stage.log.read_from = read_from  # type: ignore[method-assign]
-
-    async def seek_at_last() -> None:
-        await until(lambda: not stale)
-        reader.at = 0
-
-    async with running(follower.run, reader.run, seek_at_last):
-        await stage.caught_up()
-    assert set(sought) == {0}
-    assert await stage.archived() == list(range(30))
-
-
-async def test_the_record_below_the_mark_is_looked_at_whenever_it_comes() -> None:
-    stage = Stage()
-    await stage.begun()
-    fill(stage.log, 5)
-    async with stage.following():
-        await stage.caught_up()
-    stage.log.entries.clear()
-    for _ in range(9):
-        stage.log.append(make_record(0, "a"), b"writer-9")
-    follower = stage.new_follower()
-    async with running(follower.run):
-        await stage.loaded(follower)
-        reader = Reader(stage.log, follower)
-        # What was on its way already does not have it; what comes then begins below.
-        await follower.deliver(stage.log.entries[7:])
-        await until(lambda: stage.log.seeks)
-        assert reader.at == 4
-        await follower.deliver(stage.log.entries[2:])
-        await until(lambda: stage.failed)
-    assert "at 4 stands" in str(stage.failed[0])
 
 
 async def test_a_control_record_of_a_later_release_stops_it_loudly() -> None:
@@ -560,11 +274,6 @@ async def test_the_work_is_told_how_long_nothing_has_come() -> None:
         stage.desk.answered({3: 0}, 100.5)
         await turns(20)
         assert told == [0.5, log_follower.ANSWER_S]
-
-
-async def turns(count: int) -> None:
-    for _ in range(count):
-        await asyncio.sleep(0)
 
 
 class Told(Lanes):
