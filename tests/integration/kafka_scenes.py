@@ -114,6 +114,10 @@ class KafkaScene:
         """Everybody whose connection has ended connects again, to any edge that serves."""
         await self._connect([client for client in self.clients if not client.is_connected])
 
+    async def move(self, count: int) -> None:
+        """Let some clients connect to any edge while their connection lasts: a takeover (E12)."""
+        await self._connect(self.rng.sample(self.clients, count))
+
     async def _connect(self, clients: Sequence[CleanClient]) -> None:
         edges = self.serving
         await asyncio.gather(
@@ -185,7 +189,8 @@ class KafkaScene:
             connection.will
             for client in self.clients
             for connection in client.connections
-            if connection.accepted and connection.ended and not connection.said_goodbye
+            if connection.accepted and connection.ended
+            if not (connection.said_goodbye or connection.edge_stopped)
         }
 
     def check_log(self, rows: Sequence[Row]) -> None:

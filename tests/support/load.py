@@ -72,6 +72,8 @@ class _Line(asyncio.Protocol):
         self._client.connected(self)
 
     def data_received(self, data: bytes) -> None:
+        if not self._client.is_on(self):
+            return
         self._buffer += data
         try:
             while (packet := split_packet(self._buffer)) is not None:
@@ -107,6 +109,8 @@ class Client(ABC):
         self.client_id = client_id
         self.ledger = ledger
         self._line: _Line | None = None
+        # Those that a newer one has replaced, and that the broker has not closed yet.
+        self._left: set[_Line] = set()
 
     async def connect(self, port: int) -> None:
         """Connect; a broker that is not there, or no longer, is no error."""
@@ -126,17 +130,24 @@ class Client(ABC):
         """Whether there is a network connection."""
         return self._line is not None
 
+    def is_on(self, line: _Line) -> bool:
+        """Whether this is the present connection."""
+        return self._line is line
+
     async def drop(self) -> None:
-        """End the connection without a word, if there is one."""
-        if self._line is not None:
-            line = self._line
+        """End all connections without a word."""
+        lines = [*self._left] if self._line is None else [*self._left, self._line]
+        for line in lines:
             line.abort()
             await line.ended.wait()
 
     # -- what the line tells ---------------------------------------------------------------------
 
     def connected(self, line: _Line) -> None:
-        """TCP is there: say CONNECT."""
+        """TCP is there: say CONNECT. One that was there before is left to the broker to close."""
+        if self._line is not None:
+            self._left.add(self._line)
+            self._gone()
         self._line = line
         self._send(connect_packet(self.client_id, self._options()))
 
@@ -150,6 +161,7 @@ class Client(ABC):
 
     def connection_lost(self, line: _Line) -> None:
         """The connection is gone; one that another has replaced ended before."""
+        self._left.discard(line)
         if self._line is line:
             self._line = None
             self._gone()
