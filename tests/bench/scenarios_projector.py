@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 
 import psutil
 import uvloop
+from tests.bench.brokers import LAST_WORDS_SIZE
 from tests.bench.kafka_places import KafkaPlace, kafka_place
 from tests.bench.kafka_writer import bus_writer
 from tests.bench.model import Bound, Component, Effort, Metric, Outcome
@@ -104,7 +105,8 @@ async def _measure(
             "postgres": psutil.Process(server.pid),
             "kafka": psutil.Process(place.server.pid),
         }
-        spent = await _followed(_Looks(database, generation, watched), rows.view, ends)
+        looks = _Looks(database, generation, watched)
+        spent = await _followed(looks, projector, rows.view, ends)
         (found,) = (await setting.rows(f"SELECT count(*) FROM {rows.table}"))[0]
     finally:
         projector.close()
@@ -155,7 +157,9 @@ class _Looks:
         return _Look(time.perf_counter(), spent_s, positions)
 
 
-async def _followed(looks: _Looks, view: str, ends: Mapping[int, int]) -> _Look:
+async def _followed(
+    looks: _Looks, projector: ProjectorProcess, view: str, ends: Mapping[int, int]
+) -> _Look:
     """Return what passes from the last look at which nothing is committed until all is."""
     begun = first = await looks.look()
     deadline = first.elapsed_s + PATIENCE_S
@@ -165,8 +169,8 @@ async def _followed(looks: _Looks, view: str, ends: Mapping[int, int]) -> _Look:
             begun = now
         if all(now.positions.get((view, at), -1) >= end for at, end in ends.items()):
             return now - begun
-        if now.elapsed_s > deadline:
-            raise RuntimeError(f"not all rows are there after {PATIENCE_S:g} s")
+        if projector.process.poll() is not None or now.elapsed_s > deadline:
+            raise RuntimeError(f"not all rows are there: {projector.log[-LAST_WORDS_SIZE:]}")
         await asyncio.sleep(LOOK_S)
 
 
