@@ -17,6 +17,7 @@ import asyncpg
 import psutil
 from tests.bench import (
     codec_bench,
+    kafka_bench,
     scenarios_canary,
     scenarios_connections,
     scenarios_durable,
@@ -75,6 +76,7 @@ MODULES: dict[str, Callable[[Effort], list[str]]] = {
     "topics_bench": topics_bench.run,
     "store_bench": store_bench.run,
     "codec_bench": codec_bench.run,
+    "kafka_bench": kafka_bench.run,
 }
 """What else is printed about modules of ours; nothing is required of these figures."""
 NAMES = {*MODULES, *(scenario.name for scenario in SCENARIOS)}

@@ -29,7 +29,8 @@ class BusWriter:
         if not self._left:
             self._none_left.set()
 
-    def _append(self, run: MessageRun) -> None:
+    def append(self, run: MessageRun) -> None:
+        """Append a run; it is sent by ``flush``."""
         log, topic = self._log, run.topic
         self._left += 1
         now_ms = int(time.time() * 1000)
@@ -38,7 +39,7 @@ class BusWriter:
     async def write(self, runs: Iterable[MessageRun]) -> None:
         """Append runs as fast as Kafka takes them."""
         for number, run in enumerate(runs, start=1):
-            self._append(run)
+            self.append(run)
             if number % _RUNS_PER_TURN == 0:
                 self._log.flush()
                 await asyncio.sleep(0)
@@ -52,7 +53,7 @@ class BusWriter:
         while (passed_s := loop.time() - began_s) < seconds:
             while written < passed_s * per_s:
                 run = next(source)
-                self._append(run)
+                self.append(run)
                 written += run.count
             self._log.flush()
             await asyncio.sleep(TICK_S)

@@ -1,9 +1,8 @@
 """Rows about PostgreSQL: our commits beside the server's own limit, and the broker on it."""
 
-import gc
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, closing, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, closing
 from functools import partial
 from typing import Self, TypeAlias
 
@@ -13,12 +12,17 @@ from tests.bench import by_hand
 from tests.bench.brokers import Profile
 from tests.bench.model import Bound, Component, Effort, Metric, Outcome, Scenario
 from tests.bench.scenarios_durable import default_scenario, offline_scenario
-from tests.bench.stored import make_records, parts, queue_commit, shuffled_topics
+from tests.bench.stored import (
+    garbage_as_in_the_broker,
+    make_records,
+    parts,
+    queue_commit,
+    shuffled_topics,
+)
 from tests.support.postgres import PostgresServer
 
 from monstermq_shared.bus.backlog import Backlog, BacklogReader
 from monstermq_shared.config import ArchiveGroup, BrokerConfig, Postgres, StoreType
-from monstermq_shared.operation.process import GC_THRESHOLDS
 from monstermq_shared.records import Record
 from monstermq_shared.stores.changes import ClientChanges, Commit, Tenure
 from monstermq_shared.stores.ports import Database
@@ -61,20 +65,6 @@ def _retained_config(url: str) -> BrokerConfig:
 
 def _sessions_config(url: str) -> BrokerConfig:
     return BrokerConfig(session_store_type=StoreType.POSTGRES, postgres=Postgres(url=url))
-
-
-@contextmanager
-def _garbage_as_in_the_broker() -> Iterator[None]:
-    """What there is stays out of the collector's way, which looks as seldom as in the broker."""
-    thresholds = gc.get_threshold()
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*thresholds)
-        gc.unfreeze()
 
 
 @asynccontextmanager
@@ -123,7 +113,7 @@ class _Followed:
         follower = Follower(
             "the bench", self._database, self._tenure, self._views, reader, committed
         )
-        with _garbage_as_in_the_broker():
+        with garbage_as_in_the_broker():
             began = time.perf_counter()
             for part in parts(records, SHOWN_ROWS):
                 backlog.show(part, part[-1].offset + 1)
@@ -148,7 +138,7 @@ class _Queues:
     async def write(self, records: Sequence[Record]) -> float:
         """Queue records; return the seconds of the commits."""
         commits = [queue_commit(part, self._names) for part in parts(records, COMMIT_ROWS)]
-        with _garbage_as_in_the_broker():
+        with garbage_as_in_the_broker():
             began = time.perf_counter()
             for commit in commits:
                 await self._database.commit(self._tenure, commit)

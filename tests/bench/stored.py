@@ -1,15 +1,32 @@
 """What the benchmarks of stores write: records, and commits that queue and acknowledge them."""
 
+import gc
 import random
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import TypeVar
 
+from monstermq_shared.operation.process import GC_THRESHOLDS
 from monstermq_shared.records import Record, size_of
 from monstermq_shared.stores.changes import ClientChanges, Commit
 from monstermq_shared.testing.builders import NOON_MS
 
 T = TypeVar("T")
+
+
+@contextmanager
+def garbage_as_in_the_broker() -> Iterator[None]:
+    """What there is stays out of the collector's way, which looks as seldom as in the broker."""
+    thresholds = gc.get_threshold()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.unfreeze()
 
 
 def make_records(count: int, topics: Sequence[str], *, first: int = 0) -> list[Record]:
