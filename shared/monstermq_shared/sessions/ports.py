@@ -147,6 +147,13 @@ class SessionPort(Protocol[S]):
         """
         ...
 
+    def holds_subscribe(self, session: S) -> bool:
+        """Whether a SUBSCRIBE has to wait, because the engine now holds the link for it.
+
+        Ask again once the link is resumed.
+        """
+        ...
+
     def subscribe(
         self, session: S, filters: Sequence[tuple[str, int]]
     ) -> tuple[Sequence[int], str]:

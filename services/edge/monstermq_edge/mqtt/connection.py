@@ -7,6 +7,7 @@ to fetch, to close, or to hold. Time is an argument. The connection implements
 """
 
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any, ClassVar
 
 from monstermq_edge.mqtt import encoder
@@ -71,6 +72,7 @@ class Connection(Outbox):
         "_codes",
         "_decoder",
         "_holds",
+        "_put_back",
         "_refusal",
         "_silence_s",
         "_wall_ms",
@@ -91,6 +93,7 @@ class Connection(Outbox):
         self.unread: Iterator[Packet] | None = None
         self._codes = b""  # of the SUBSCRIBE that is being handled, and why the first was refused
         self._refusal = ""
+        self._put_back: Packet | None = None  # a SUBSCRIBE that waits, until the loop puts it back
         self._holds = 0
         self._silence_s = 0.0
         self._wall_ms = 0
@@ -156,7 +159,7 @@ class Connection(Outbox):
                     if self.phase is _CLOSED:
                         return
                     if budget.left <= floor or self._holds:
-                        self.unread = packets
+                        self.unread = self._rest(packets)
                         return
                 if not decoder.unread:
                     break
@@ -169,6 +172,11 @@ class Connection(Outbox):
         if decoder.error is not None:
             self._context.counters.malformed_packets += 1
             self._fail(decoder.error)
+
+    def _rest(self, packets: Iterator[Packet]) -> Iterator[Packet]:
+        """Return what is to be handled later: a SUBSCRIBE that waits, and what follows it."""
+        waiting, self._put_back = self._put_back, None
+        return packets if waiting is None else chain((waiting,), packets)
 
     def _begin(self, packet: Packet, now: float) -> None:
         """Handle CONNECT, which nothing may precede and which may come once."""
@@ -329,6 +337,9 @@ class Connection(Outbox):
 
     def _subscribe(self, packet: Subscribe) -> None:
         context = self._context
+        if not self._codes and context.port.holds_subscribe(self.session):
+            self._put_back = packet
+            return
         context.budget.left -= _FILTER_WORK * (len(packet.filters) + packet.refused)
         codes, refused = context.port.subscribe(self.session, packet.filters)
         self._codes += bytes(codes)

@@ -1,5 +1,6 @@
 """The distributed engine: implements the session port on a bus (``ARCHITECTURE.md`` 5)."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from monstermq_shared.budget import Budget
@@ -32,6 +33,9 @@ from monstermq_shared.sessions.retained import (
     page_size,
 )
 from monstermq_shared.sessions.subscriptions import Subscriptions
+
+SUBSCRIBE_HOLD_S = 1.0
+"""How long a SUBSCRIBE waits, at most, for what was published before it."""
 
 KEPT_SESSIONS = (
     "sessions that outlive their connection (clean session 0) are not kept on Kafka yet: they come "
@@ -106,6 +110,9 @@ class DistributedEngine(EngineCore[CleanSession]):
         self._rooms = [_Room(messages, p) for p in range(messages.partitions)]
         # Reads that are asked for, and those that have to wait for the table.
         self._reads: list[RetainedRead] = []
+        # SUBSCRIBEs that wait: for which run, since when, whose; and those that have waited.
+        self._subscribing: deque[tuple[int, float, CleanSession, Link]] = deque()
+        self._forgiven: dict[CleanSession, None] = {}
         self._early: list[RetainedRead] = []
         self._page_max = page_size(settings.hold.pending_max)
         self._build_reading(system_values)
@@ -198,6 +205,7 @@ class DistributedEngine(EngineCore[CleanSession]):
         self._open_id_limit.detached(session)
         self.system_watchers.detached(session)
         self.retained.forget(session)
+        self._forgiven.pop(session, None)
         session.end()
         self.subscriptions.end(session)
 
@@ -299,6 +307,30 @@ class DistributedEngine(EngineCore[CleanSession]):
 
     # -- subscriptions ---------------------------------------------------------------------------
 
+    def holds_subscribe(self, session: CleanSession) -> bool:
+        """See ``SessionPort.holds_subscribe``.
+
+        What was published here before is read back first: else it would be delivered as if it had
+        been published after. What others published is as old as it is read.
+        """
+        link = session.link
+        if link is None or session in self._forgiven or not self.own.size:
+            self._forgiven.pop(session, None)
+            return False
+        link.hold()
+        self._subscribing.append((self.own.newest, self.connections.now_s, session, link))
+        return True
+
+    def _let_subscribe(self, *, since_s: float = -1.0) -> None:
+        """Let those go on for which all is read back, and who have waited since before then."""
+        waiting = self._subscribing
+        oldest = self.own.oldest()
+        while waiting and (waiting[0][0] < oldest or waiting[0][1] < since_s):
+            _, _, session, link = waiting.popleft()
+            if session.link is link:
+                self._forgiven[session] = None
+                link.resume()
+
     def subscribe(
         self, session: CleanSession, filters: Sequence[tuple[str, int]]
     ) -> tuple[list[int], str]:
@@ -364,6 +396,8 @@ class DistributedEngine(EngineCore[CleanSession]):
             overflowing, self.backpressure.overflowing = self.backpressure.overflowing, {}
             self._give_up_on(overflowing)
         self.backpressure.release_backlog(self.own.size)
+        if self._subscribing:
+            self._let_subscribe()
         if len(stalls):
             stalls.look(reading.positions, self.connections.positions)
         if self._stalls_changed:
@@ -384,6 +418,8 @@ class DistributedEngine(EngineCore[CleanSession]):
         for session in self._open_id_limit.overdue(now_s):
             self._close(session, CloseReason.QUOTA_EXCEEDED)
         self._give_up_on(self.backpressure.overdue(now_s))
+        # A partition that cannot be read must not keep anybody from subscribing (E4).
+        self._let_subscribe(since_s=now_s - SUBSCRIBE_HOLD_S)
 
     def _give_up_on(self, sessions: Iterable[CleanSession]) -> None:
         """A subscriber is too slow: its connection ends (E6)."""

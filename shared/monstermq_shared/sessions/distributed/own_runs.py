@@ -16,6 +16,7 @@ class OwnRun:
 
     Attributes:
         partition: Where it was appended.
+        number: Grows from run to run.
         first: The sequence of its first message.
         stop: The sequence behind its last one.
         run: The messages.
@@ -23,7 +24,17 @@ class OwnRun:
         size: Bytes it counts for; 0 once it was refused.
     """
 
-    __slots__ = ("_owed", "_owner", "first", "partition", "run", "session", "size", "stop")
+    __slots__ = (
+        "_owed",
+        "_owner",
+        "first",
+        "number",
+        "partition",
+        "run",
+        "session",
+        "size",
+        "stop",
+    )
 
     def __init__(
         self,
@@ -36,7 +47,7 @@ class OwnRun:
         self._owner = owner
         self._owed = owed
         self.partition = partition
-        self.first = self.stop = 0
+        self.number = self.first = self.stop = 0
         self.run = run
         self.session = session
         self.size = run.size + RUN_OVERHEAD
@@ -60,6 +71,7 @@ class OwnRuns:
     Attributes:
         size: Bytes of all of them.
         sizes: The same by partition.
+        newest: The number of the newest run.
 
     Args:
         run: What this process' records carry.
@@ -69,16 +81,28 @@ class OwnRuns:
     def __init__(self, run: bytes, partitions: int) -> None:
         self.size = 0
         self.sizes = [0] * partitions
+        self.newest = 0
         self._run = run
         self._kept: list[deque[OwnRun]] = [deque() for _ in range(partitions)]
 
     def keep(self, own: OwnRun, first: int) -> None:
         """Keep a run until it is read back; its sequences begin there."""
+        self.newest = own.number = self.newest + 1
         own.first = first
         own.stop = first + own.run.count
         self._kept[own.partition].append(own)
         self.size += own.size
         self.sizes[own.partition] += own.size
+
+    def oldest(self) -> int:
+        """Return the number of the oldest run; that of the next one if there is none."""
+        oldest = self.newest + 1
+        for kept in self._kept:
+            while kept and not kept[0].size:
+                kept.popleft()
+            if kept and kept[0].number < oldest:
+                oldest = kept[0].number
+        return oldest
 
     def give_up(self, own: OwnRun) -> None:
         """Let a run count for nothing, and be waited for no more."""

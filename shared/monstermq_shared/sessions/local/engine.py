@@ -115,6 +115,10 @@ class LocalEngine(SessionLifecycle):
 
     # -- subscriptions ---------------------------------------------------------------------------
 
+    def holds_subscribe(self, session: Session) -> bool:
+        """See ``SessionPort.holds_subscribe``: what was published before is out."""
+        return False
+
     def subscribe(
         self, session: Session, filters: Sequence[tuple[str, int]]
     ) -> tuple[list[int], str]:

@@ -229,6 +229,58 @@ def test_system_messages_go_to_subscribers_here_alone() -> None:
     assert not far.publishes()
 
 
+# -- a SUBSCRIBE behind what was published here --------------------------------------------------
+
+
+def test_a_subscribe_waits_until_what_was_published_here_is_read_back(edge: Edge) -> None:
+    publisher, subscriber = edge.connect("p"), edge.connect("s")
+    topics = [topic_in(edge.messages, partition) for partition in (0, 1)]
+    for topic in topics:
+        edge.publish(publisher, topic, b"before", qos=0)
+    assert edge.engine.holds_subscribe(subscriber.session)
+    assert subscriber.holds == 1
+    edge.publish(publisher, topics[0], b"after", qos=0)
+    for partition in (0, 1):
+        assert subscriber.holds == 1
+        edge.engine.appended(edge.messages.land(partition))
+        edge.read()
+        edge.work()
+    assert subscriber.holds == 0
+    assert not edge.engine.holds_subscribe(subscriber.session), "it has waited"
+    edge.subscribe(subscriber, 1, ("#", 0))
+    edge.settle()
+    assert subscriber.payloads() == [b"after"]
+
+
+def test_a_subscribe_waits_for_nothing_where_nothing_is_under_way(edge: Edge) -> None:
+    subscriber = edge.connect("s")
+    assert not edge.engine.holds_subscribe(subscriber.session)
+    assert subscriber.holds == 0
+
+
+def test_a_partition_that_stands_still_keeps_nobody_from_subscribing_for_long(edge: Edge) -> None:
+    publisher, subscriber, gone = (edge.connect(name) for name in ("p", "s", "gone"))
+    edge.publish(publisher, "t", b"stuck")
+    assert edge.engine.holds_subscribe(subscriber.session)
+    assert edge.engine.holds_subscribe(gone.session)
+    edge.drop(gone)
+    edge.tick(0.5)
+    assert subscriber.holds == 1
+    edge.tick(1.0)
+    assert subscriber.holds == 0
+    assert not edge.engine.holds_subscribe(subscriber.session)
+    assert gone.holds == 1
+
+
+def test_a_refused_run_keeps_no_subscribe_waiting(edge: Edge) -> None:
+    publisher, subscriber = edge.connect("p"), edge.connect("s")
+    edge.publish(publisher, "t", b"lost")
+    assert edge.engine.holds_subscribe(subscriber.session)
+    edge.engine.refused(edge.messages.refuse(edge.messages.partition_of("t")))
+    edge.work()
+    assert subscriber.holds == 0
+
+
 # -- bounds --------------------------------------------------------------------------------------
 
 
