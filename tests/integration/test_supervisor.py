@@ -1,5 +1,6 @@
 """One command for several processes: order, one /ready, restarts, one stop, no orphans."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -17,6 +18,10 @@ from tests.support.broker import LOOPBACK, TICK_S, free_ports
 from tests.support.repository import ROOT
 
 from monstermq_shared.exit_codes import ExitCode
+from monstermq_shared.supervisor import child as child_module
+from monstermq_shared.supervisor import supervision as supervision_module
+from monstermq_shared.supervisor.child import Program
+from monstermq_shared.supervisor.supervision import Supervision
 
 pytestmark = pytest.mark.integration
 
@@ -135,6 +140,24 @@ def test_nobody_outlives_the_supervisor(pair: Pair) -> None:
     assert not alive
     assert len(gone) == 2
     assert pair.log_text().count("monstermq_edge.app stopped") == 2
+
+
+async def test_one_that_was_long_in_starting_is_started_again_though_nobody_asks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Neither a port nor a probe is needed for it: a database may have been away at the start."""
+    monkeypatch.setattr(supervision_module, "START_S", 0.0)
+    monkeypatch.setattr(child_module, "PAUSES_S", (0.0,))
+    supervision = Supervision([Program(name="x", module="tests.support.ready_later", arguments=())])
+    (child,) = supervision._children
+    async with asyncio.timeout(PATIENCE_S):
+        await supervision.start()
+        await child.was_ready.wait()
+        child.signal(signal.SIGKILL)
+        while child.starts < 2:  # noqa: ASYNC110 - a process's, which tells nobody
+            await asyncio.sleep(TICK_S)
+        await supervision.stop()
+    assert child.exit_code == -signal.SIGTERM
 
 
 def test_one_that_cannot_start_ends_all_with_its_exit_code(tmp_path: Path) -> None:

@@ -53,14 +53,14 @@ class Child:
     Attributes:
         program: What is started.
         starts: How often it was.
-        was_ready: Whether it has been ready once.
+        was_ready: Set once it has been ready.
         exit_code: Of the last end, None before; the negative number of a signal.
     """
 
     def __init__(self, program: Program) -> None:
         self.program = program
         self.starts = 0
-        self.was_ready = False
+        self.was_ready = asyncio.Event()
         self.exit_code: int | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = asyncio.Event()
@@ -82,7 +82,7 @@ class Child:
             self.exit_code = code = await self._run_once()
             if self._stopping.is_set():
                 return code
-            if not self.was_ready:
+            if not self.was_ready.is_set():
                 logger.critical("%s ended before it was ready: %s", self.program.name, _told(code))
                 return code if code > 0 else ExitCode.FAILURE
             failures = 0 if loop.time() - began_s >= STEADY_S else failures + 1
@@ -110,24 +110,28 @@ class Child:
         )
         self.starts += 1
         logger.info("%s is started, process %d", self.program.name, process.pid)
+        # Whether or not anybody else asks: how its end is taken depends on it.
+        looking = asyncio.create_task(self._look_until_ready())
         try:
             if self._stopping.is_set():
                 self.signal(signal.SIGTERM)
             return await process.wait()
         finally:
+            looking.cancel()
             if process.stdin is not None:
                 process.stdin.close()
             self._process = None
 
-    async def ready(self) -> None:
-        """Return once it is ready. Cancelled by whoever waits no longer."""
-        while (await self.ask("/ready")).status != 200:  # noqa: ASYNC110 - another process's
+    async def _look_until_ready(self) -> None:
+        while not self.was_ready.is_set():
+            await self.ask("/ready")
             await asyncio.sleep(LOOK_S)
 
     async def ask(self, path: str) -> Answer:
         """Ask its operation port."""
         answer = await ask(self._port, path) if self.is_running else Answer(0, b"")
-        self.was_ready |= path == "/ready" and answer.status == 200
+        if path == "/ready" and answer.status == 200:
+            self.was_ready.set()
         return answer
 
     async def reasons(self) -> list[str]:

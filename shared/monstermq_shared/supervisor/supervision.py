@@ -41,10 +41,12 @@ class Supervision:
             task = asyncio.create_task(child.run(), name=child.program.name)
             task.add_done_callback(self._child_ended)
             self._running.append((child, task))
-            ready = asyncio.create_task(child.ready())
+            ready = asyncio.create_task(child.was_ready.wait())
             ends: list[asyncio.Future[Any]] = [ready, self.ended]
-            await asyncio.wait(ends, timeout=START_S, return_when=asyncio.FIRST_COMPLETED)
-            ready.cancel()
+            try:
+                await asyncio.wait(ends, timeout=START_S, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                ready.cancel()
             if self.ended.done():
                 return
 
