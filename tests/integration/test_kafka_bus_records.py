@@ -164,7 +164,7 @@ async def test_a_run_larger_than_a_batch_is_one_ticket(
 
 
 async def test_a_full_partition_tells_when_it_is_half_empty_and_others_are_not_full(
-    own_kafka: KafkaServer,
+    own_kafka: KafkaServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = bus_settings(own_kafka.address(), "monster", in_flight_kb_per_partition=64)
     async with opened(settings) as bus:
@@ -176,15 +176,15 @@ async def test_a_full_partition_tells_when_it_is_half_empty_and_others_are_not_f
                 log.append_run(0, b"a", a_run("a", b"x" * 1000), "c", now_ms(), count)
                 count += 1
             log.flush()
-            assert 20 < count < 100
-            assert not log.is_full(1)
-            assert told.rooms == []
+            await asyncio.sleep(0)
+            assert (20 < count < 100, log.is_full(1), told.rooms) == (True, False, [])
+            monkeypatch.setattr("monstermq_shared.bus.kafka.log.STUCK_S", 0.0)
+            assert [log.is_stuck(partition) for partition in (0, 1)] == [True, False]
         finally:
             own_kafka.thaw()
         await told.until(count)
-        assert told.rooms == [0]
-        assert not log.is_full(0)
-        assert log.backlog_size == 0
+        assert (told.rooms, log.backlog_size) == ([0], 0)
+        assert (log.is_full(0), log.is_stuck(0)) == (False, False)
 
 
 @pytest.mark.parametrize(

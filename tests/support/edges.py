@@ -41,6 +41,7 @@ SETTINGS = DistributedSettings(
     route_cache_max=100,
     hold=HOLD,
     overlay_size_max=1_000_000,
+    connect_timeout_s=60.0,
     lease_s=LEASE_S,
     lateness_ms=LATENESS_MS,
 )
@@ -78,6 +79,7 @@ class SimWriter:
 
     Attributes:
         full: Partitions that take no more.
+        stuck: Those of them that have taken nothing for some time.
         pending: What has not landed, by partition.
     """
 
@@ -86,6 +88,7 @@ class SimWriter:
         self.log = log
         self.partitions = len(log.entries)
         self.full: set[int] = set()
+        self.stuck: set[int] = set()
         self.pending: list[deque[Pending]] = [deque() for _ in log.entries]
         self._sequences = [0] * self.partitions
 
@@ -96,6 +99,10 @@ class SimWriter:
     def is_full(self, partition: int) -> bool:
         """See ``LogWriter``."""
         return partition in self.full
+
+    def is_stuck(self, partition: int) -> bool:
+        """See ``MessageWriter``."""
+        return partition in self.stuck
 
     def append_run(
         self,

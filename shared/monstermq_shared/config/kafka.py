@@ -153,7 +153,8 @@ class KafkaBus(Section):
     protocol_version: Annotated[int, Field(strict=True, ge=1, le=1)] = 1
     """Version of the control records that are written; raised once all processes can read it."""
     in_flight_kb_per_partition: Annotated[int, Field(strict=True, ge=64, le=16 * KIB * KIB)] = 8_192
-    """KiB of records that wait for Kafka, per partition; then their publishers are held."""
+    """KiB of records that wait for Kafka, per partition; then their publishers are held. Where
+    Kafka has taken nothing for 5 s, QoS 0 is dropped instead, and counted (`log_full`)."""
 
 
 class KafkaArchive(Section):

@@ -50,7 +50,8 @@ class Limits(Section):
     sessions: Annotated[int, _count(1, 10_000_000)] = 1_000_000
     """Sessions, connected or away; beyond them no new persistent one begins (CONNACK code 3)."""
     connect_timeout_s: Annotated[int, _count(1, 3_600)] = 10
-    """Seconds from the opening of a connection to its complete CONNECT."""
+    """Seconds from the opening of a connection to its complete CONNECT; on Kafka as many again
+    until that can be answered."""
     takeovers_per_minute: Annotated[int, _count(1, 1_000_000)] = 60
     """How often a client id may be taken over by a new connection; faster ones are refused."""
     keep_alive_max_s: Annotated[int, _count(0, 65_535)] = 0

@@ -207,7 +207,7 @@ def test_an_unknown_key_is_refused_with_its_path_and_the_nearest(text: str, prob
             'scheme://host:port; or "*" for any page',
         ),
         ("WebSocket: {Origins: ['*', 'null']}\n", 'WebSocket.Origins[1] cannot be "null", which'),
-        ("RetainedStoreType: KAFKA\n", "RetainedStoreType cannot be 'KAFKA'; there are CRATEDB"),
+        ("RetainedStoreType: KAFKA\n", "RetainedStoreType cannot be 'KAFKA'; Kafka has no newest"),
         ("RetainedStoreType: POSTGRE\n", "'POSTGRE'; did you mean POSTGRES?"),
         ("RetainedStoreType: 5\n", "RetainedStoreType must be one of MEMORY, HAZELCAST"),
         ("Postgres: {Pass: 123}\n", "Postgres.Pass must be text; put it in quotes"),

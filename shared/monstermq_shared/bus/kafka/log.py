@@ -33,6 +33,9 @@ PARTITIONS_KEPT_MAX = 65_536
 REFUSALS_TOLD_S = 10.0
 """How often it is logged that records are refused."""
 
+STUCK_S = 5.0
+"""A full partition whose batch has waited for so long is not full of too much, but stands still."""
+
 
 class _Append:
     """The ticket of ``LogPort.append``."""
@@ -249,6 +252,15 @@ class KafkaLog:
     def is_full(self, partition: int) -> bool:
         """Whether so much of a partition is not durable that its publishers are held (E14)."""
         return partition in self._full
+
+    def is_stuck(self, partition: int) -> bool:
+        """Whether it is full because Kafka has taken nothing of it for ``STUCK_S``."""
+        begun_s = self._outboxes[partition].begun_s
+        return (
+            partition in self._full
+            and begun_s is not None
+            and asyncio.get_running_loop().time() - begun_s > STUCK_S
+        )
 
     def _note_size(self, outbox: Outbox) -> None:
         if outbox.size >= self._size_max:

@@ -7,6 +7,7 @@ Who has a client is decided by the sessions log alone: the newest claim there, w
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from itertools import takewhile
 
 from monstermq_shared.bus.control import decode_facts
 from monstermq_shared.bus.facts import Claim, Detach
@@ -25,6 +26,9 @@ fact, or thousands."""
 
 _RECORD_SIZE = 300
 """What a record costs beside its facts, in bytes of facts."""
+
+TAKEN_MAX = 10_000
+"""Clients that were taken by other edges and are remembered; beyond it, it begins anew."""
 
 
 class _ClaimTicket:
@@ -110,6 +114,10 @@ class Connections:
         # Per partition, in order (R4); and client id -> how many of them are its.
         self._waiters: list[deque[_Waiter]] = [deque() for _ in range(facts.partitions)]
         self._claiming: dict[str, int] = {}
+        # Connections whose claim is not read back -> when it was made, oldest first.
+        self._beginning: dict[CleanSession, float] = {}
+        # Clients that another edge took from here and has, as far as the log says.
+        self._taken: set[str] = set()
         self._batches: deque[RecordBatch] = deque()
         self._index = 0
 
@@ -132,6 +140,7 @@ class Connections:
         place = self._append(session.partition, claim, _ClaimTicket(session))
         self._waiters[session.partition].append(_Waiter(place, session))
         self._claiming[session.client_id] = self._claiming.get(session.client_id, 0) + 1
+        self._beginning[session] = self.now_s
 
     def _append(
         self, partition: int, fact: Claim | Detach, ticket: _ClaimTicket | _DetachTicket
@@ -158,6 +167,7 @@ class Connections:
     def _leave(self, session: CleanSession, link: Link) -> None:
         if self.sessions.get(session.client_id) is session:
             del self.sessions[session.client_id]
+        self._beginning.pop(session, None)
         session.link = None
         session.owed.clear()
         self._left(session, link)
@@ -168,8 +178,23 @@ class Connections:
         self._append(session.partition, fact, _DetachTicket(again))
 
     def is_connected(self, client_id: str) -> bool:
-        """Whether a connection has the client, or is about to."""
-        return client_id in self.sessions or client_id in self._claiming
+        """Whether a connection has the client, or is about to; also one of another edge.
+
+        Of those of other edges, only who was taken from here is known: two edges' clients that
+        take each other over are as many as two of one edge (E12).
+        """
+        return client_id in self.sessions or client_id in self._claiming or client_id in self._taken
+
+    def take_overdue(self, before_s: float) -> list[CleanSession]:
+        """Return sessions that were to begin before a time, once, for the caller to end.
+
+        Nothing is read from them, so it would not even be seen that their clients give up.
+        """
+        made = self._beginning.items()
+        overdue = [session for session, _ in takewhile(lambda each: each[1] <= before_s, made)]
+        for session in overdue:
+            del self._beginning[session]
+        return overdue
 
     @property
     def claiming(self) -> int:
@@ -260,8 +285,17 @@ class Connections:
         if newest is not None:
             self._counters.takeovers += 1
             self._end(newest, CloseReason.TAKEN_OVER)
+        if entry.writer == self._facts.run:
+            self._taken.discard(fact.client_id)
+        elif newest is not None:
+            self._note_taken(fact.client_id)
         if session is not None:
             self._begin(session, entry.offset)
+
+    def _note_taken(self, client_id: str) -> None:
+        if len(self._taken) >= TAKEN_MAX:
+            self._taken.clear()
+        self._taken.add(client_id)
 
     def _read_back(self, partition: int, place: tuple[int, int]) -> CleanSession | None:
         """Return whose claim this is; what was to come before it was refused (R1)."""
@@ -283,6 +317,7 @@ class Connections:
             # It has gone meanwhile (E11).
             self._append_detach(session, epoch, session.will_is_due, "gone before its claim")
             return
+        self._beginning.pop(session, None)
         self.sessions[session.client_id] = session
         self._counters.clients_maximum = max(self._counters.clients_maximum, len(self.sessions))
         self._begun(session, link)
@@ -291,6 +326,7 @@ class Connections:
 
     def _detached(self, fact: Detach) -> None:
         """Another process has ended a connection of ours: an operator, or a missed lease (E12)."""
+        self._taken.discard(fact.client_id)
         session = self.sessions.get(fact.client_id)
         if session is not None and session.epoch == fact.epoch:
             self._end(session, CloseReason.DETACHED)

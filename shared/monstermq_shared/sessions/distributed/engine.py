@@ -10,7 +10,7 @@ from monstermq_shared.counters import Counters, DropReason, Refusal
 from monstermq_shared.messages import MessageRun
 from monstermq_shared.records import Record
 from monstermq_shared.routing import Interest, Route, Router
-from monstermq_shared.sessions.backpressure import OVERLOAD, Backpressure
+from monstermq_shared.sessions.backpressure import Backpressure
 from monstermq_shared.sessions.chores import Chores
 from monstermq_shared.sessions.core import EngineCore
 from monstermq_shared.sessions.distributed.connections import Connections
@@ -20,6 +20,7 @@ from monstermq_shared.sessions.distributed.own_runs import OwnRun, OwnRuns
 from monstermq_shared.sessions.distributed.ports import FactWriter, MessageWriter, Ticket
 from monstermq_shared.sessions.distributed.reading import MessageReading
 from monstermq_shared.sessions.distributed.retained import BusRetainedLog
+from monstermq_shared.sessions.distributed.rooms import Rooms
 from monstermq_shared.sessions.distributed.session import CleanSession, Owed
 from monstermq_shared.sessions.distributed.settings import DistributedSettings, LogBegin
 from monstermq_shared.sessions.distributed.stalls import Stalls
@@ -44,19 +45,6 @@ KEPT_SESSIONS = (
 
 _ATTACH_WORK = 40
 _DETACH_WORK = 20
-
-
-class _Room:
-    """One partition of the log, as what publishers are held for while it is full (E14)."""
-
-    def __init__(self, messages: MessageWriter, partition: int) -> None:
-        self._messages = messages
-        self._partition = partition
-
-    @property
-    def is_full(self) -> bool:
-        """See ``routing.Follower``."""
-        return self._messages.is_full(self._partition)
 
 
 class DistributedEngine(EngineCore[CleanSession]):
@@ -107,7 +95,7 @@ class DistributedEngine(EngineCore[CleanSession]):
         self.own = OwnRuns(messages.run, messages.partitions)
         self.overlay = BusOverlay(settings.overlay_size_max, counters)
         self._open_id_limit = OpenIdLimit[CleanSession](settings.open_ids_max)
-        self._rooms = [_Room(messages, p) for p in range(messages.partitions)]
+        self._rooms = Rooms(messages, self.own, self.backpressure, counters)
         # Reads that are asked for, and those that have to wait for the table.
         self._reads: list[RetainedRead] = []
         # SUBSCRIBEs that wait: for which run, since when, whose; and those that have waited.
@@ -166,7 +154,7 @@ class DistributedEngine(EngineCore[CleanSession]):
             return Refusal.KEPT_SESSION, KEPT_SESSIONS
         partition = self._facts.partition_of(client_id)
         if (
-            self.own.size > OVERLOAD * self.settings.hold.backlog_size_max
+            self.backpressure.is_overloaded(self._rooms.size)
             or self._facts.is_full(partition)
             or self.subscriptions.is_overloaded
         ):
@@ -215,6 +203,12 @@ class DistributedEngine(EngineCore[CleanSession]):
         if link is not None:
             self.connections.detach(session, reason)
             link.close(reason)
+
+    def _close_overdue(self, sessions: Sequence[CleanSession]) -> Iterator[int]:
+        for session in sessions:
+            if session.epoch is None:
+                self._close(session, CloseReason.CONNECT_TIMEOUT)
+            yield _DETACH_WORK
 
     def _refused(self, session: CleanSession) -> None:
         self._close(session, CloseReason.APPEND_REFUSED)
@@ -274,9 +268,7 @@ class DistributedEngine(EngineCore[CleanSession]):
         partition = route.partition
         if partition < 0:
             partition = route.partition = messages.partition_of(route.topic)
-        backlog_max = self.backpressure.backlog_max
-        if not run.qos and own.sizes[partition] > backlog_max:
-            self.counters.dropped[DropReason.LOG_FULL] += run.count
+        if not run.qos and self._rooms.drops(partition, run):
             return
         append, topic, client_id = messages.append_run, run.topic, session.client_id
         if partition in self.reading.stopped:
@@ -284,10 +276,7 @@ class DistributedEngine(EngineCore[CleanSession]):
         else:
             kept = OwnRun(own, partition, run, session, owed)
             own.keep(kept, append(partition, topic, run, client_id, wall_ms, kept))
-        if messages.is_full(partition):
-            self.backpressure.hold_for_followers((self._rooms[partition],), session.link)
-        if own.size > backlog_max:
-            self.backpressure.hold_for_backlog(session.link)
+        self._rooms.appended(partition, session.link)
 
     def release(self, session: CleanSession, packet_ids: Sequence[int]) -> None:
         """See ``SessionPort.release``."""
@@ -374,7 +363,7 @@ class DistributedEngine(EngineCore[CleanSession]):
 
     def room(self, partition: int) -> None:
         """A partition of the log of messages is not full any more (E14)."""
-        self.backpressure.release_follower(self._rooms[partition])
+        self._rooms.cleared(partition)
 
     def messages_read(self, batch: RecordBatch) -> None:
         """Bring what was read of the log of messages."""
@@ -395,7 +384,7 @@ class DistributedEngine(EngineCore[CleanSession]):
         if self.backpressure.overflowing:
             overflowing, self.backpressure.overflowing = self.backpressure.overflowing, {}
             self._give_up_on(overflowing)
-        self.backpressure.release_backlog(self.own.size)
+        self.backpressure.release_backlog(self._rooms.size)
         if self._subscribing:
             self._let_subscribe()
         if len(stalls):
@@ -412,9 +401,12 @@ class DistributedEngine(EngineCore[CleanSession]):
         connections.now_s, connections.wall_ms = now_s, wall_ms
         if not connections.positions:
             return
+        self._rooms.look()
         self.leases.tick(now_s, wall_ms)
         for partition in self.leases.missed(now_s):
             self.stalls.missed(partition)
+        if overdue := connections.take_overdue(now_s - self.settings.connect_timeout_s):
+            self.chores.add(self._close_overdue(overdue), len(overdue))
         for session in self._open_id_limit.overdue(now_s):
             self._close(session, CloseReason.QUOTA_EXCEEDED)
         self._give_up_on(self.backpressure.overdue(now_s))
@@ -455,7 +447,7 @@ class DistributedEngine(EngineCore[CleanSession]):
         elif len(self.stalls):
             count, all_of_them = len(self.stalls), self._facts.partitions
             reasons.append(f"no lease in {count} of {all_of_them} sessions partitions")
-        full = [p for p, room in enumerate(self._rooms) if room.is_full]
+        full = self._rooms.full
         if full:
             reasons.append(f"Kafka takes nothing in partition {', '.join(map(str, full))}")
         return reasons

@@ -46,6 +46,10 @@ class LogWriter(Protocol):
 class MessageWriter(LogWriter, Protocol):
     """The log of messages."""
 
+    def is_stuck(self, partition: int) -> bool:
+        """Whether a partition is full because the log has taken nothing there for some time."""
+        ...
+
     def append_run(
         self,
         partition: int,

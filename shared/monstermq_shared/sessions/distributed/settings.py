@@ -20,6 +20,7 @@ class DistributedSettings:
         hold: When publishers are held. Its backlog is what was published here and has not been
             read back.
         overlay_size_max: Bytes of retained messages kept until the table shows them.
+        connect_timeout_s: How long a CONNECT may wait for its claim to be read back.
         lease_s: How long this edge is alive to others after each lease (E13).
         lateness_ms: How late an append can land (R7).
     """
@@ -31,6 +32,7 @@ class DistributedSettings:
     route_cache_max: int
     hold: HoldLimits
     overlay_size_max: int
+    connect_timeout_s: float
     lease_s: float
     lateness_ms: int
 

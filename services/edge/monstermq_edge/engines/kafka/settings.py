@@ -22,6 +22,7 @@ def engine_settings(config: BrokerConfig) -> DistributedSettings:
             patience_s=limits.slow_consumer_hold_s,
         ),
         overlay_size_max=limits.view_backlog_kb * KIB,
+        connect_timeout_s=float(limits.connect_timeout_s),
         lease_s=float(bus.lease_s),
         lateness_ms=bus.lateness_s * 1000,
     )

@@ -1,7 +1,9 @@
 """Claims, takeovers and ends on a bus of many edges (E2, E4, E11, E12)."""
 
+from dataclasses import replace
+
 import pytest
-from tests.support.edges import Bus, Edge, two_edges
+from tests.support.edges import SETTINGS, Bus, Edge, two_edges
 from tests.support.links import Closed, Connack, Publish, RecordingLink, Suback
 
 from monstermq_shared.bus.control import decode_facts, encode_facts
@@ -285,3 +287,40 @@ def test_facts_are_handled_in_pieces_by_their_size(monkeypatch: pytest.MonkeyPat
     while found.work():
         waiting.append(found.waiting)
     assert len(waiting) > 1, "what comes behind a large record waits for the next turn"
+
+
+def test_a_connect_does_not_wait_for_its_claim_for_ever() -> None:
+    bus = Bus()
+    edge = Edge(bus, replace(SETTINGS, connect_timeout_s=10.0)).start()
+    late = edge.attach("late", will=WILL)
+    edge.tick(5)
+    early = edge.attach("early")
+    edge.tick(5)
+    edge.work()
+    assert (late.take(), early.take()) == ([Closed(CloseReason.CONNECT_TIMEOUT)], [])
+    edge.settle()
+    assert early.take() == [Connack(session_present=False)]
+    epoch = next(
+        e.offset
+        for e in bus.sessions.entries[edge.facts.partition_of("late")]
+        if e.kind == Kind.FACTS
+    )
+    assert facts_of(bus, "late")[-1] == Detach(
+        client_id="late", epoch=epoch, will=True, reason="gone before its claim"
+    )
+
+
+def test_clients_that_edges_take_from_each_other_count_as_connected() -> None:
+    _, here, there = two_edges()
+    here.connect("c")
+    assert not there.engine.is_connected("c"), "only what was taken from here is known"
+    there.connect("c")
+    here.settle()
+    assert here.engine.is_connected("c")
+    link = here.connect("c")
+    there.settle()
+    assert there.engine.is_connected("c")
+    here.drop(link)
+    for edge in (here, there):
+        edge.settle()
+        assert not edge.engine.is_connected("c")

@@ -299,6 +299,46 @@ def test_a_full_partition_holds_those_who_publish_to_it(edge: Edge) -> None:
     assert owed.take() == acks(1)
 
 
+def test_where_nothing_gets_through_qos_0_is_dropped_and_only_who_is_owed_is_held(
+    edge: Edge,
+) -> None:
+    stuck, free = (topic_in(edge.messages, partition) for partition in (0, 1))
+    owed, sensor = edge.connect("owed"), edge.connect("sensor")
+    edge.messages.full.add(0)
+    edge.publish(owed, stuck, b"x")
+    edge.publish(sensor, stuck, b"x", qos=0)
+    assert (owed.holds, sensor.holds) == (1, 1), "it may be full of too much"
+    edge.messages.stuck.add(0)
+    edge.tick()
+    assert (owed.holds, sensor.holds) == (0, 0)
+    edge.publish(owed, stuck, b"x", first_id=2)
+    edge.publish(sensor, stuck, b"x", b"y", qos=0)
+    edge.publish(sensor, free, b"x", qos=0)
+    assert (owed.holds, sensor.holds) == (1, 0)
+    assert edge.counters.dropped[DropReason.LOG_FULL] == 2
+    edge.tick()
+    assert owed.holds == 1, "it is held until there is room"
+    edge.messages.full.clear()
+    edge.messages.stuck.clear()
+    edge.engine.room(0)
+    assert owed.holds == 0
+    edge.publish(sensor, stuck, b"x", qos=0)
+    assert edge.counters.dropped[DropReason.LOG_FULL] == 2
+
+
+def test_what_waits_for_a_full_partition_holds_no_publisher_of_another() -> None:
+    edge = Edge(Bus(), with_hold(backlog_size_max=3_000)).start()
+    full, free = (topic_in(edge.messages, partition) for partition in (0, 1))
+    owed, other = edge.connect("owed"), edge.connect("other")
+    edge.messages.full.add(0)
+    edge.publish(owed, full, bytes(10_000))
+    edge.publish(other, free, b"x")
+    assert (owed.holds, other.holds) == (1, 0)
+    assert edge.engine.refusal("c", clean=True) is None
+    edge.publish(other, free, bytes(3_000))
+    assert other.holds == 1, "this is much by itself"
+
+
 def test_publishers_are_held_while_much_of_theirs_is_not_read_back() -> None:
     edge = Edge(Bus(), with_hold(backlog_size_max=3_000)).start()
     publisher, latecomer = edge.connect("p"), edge.connect("late")
