@@ -94,6 +94,17 @@ async def friend(sides: Sides, friends: Cast) -> Peer:
 
 
 @pytest.fixture
+async def neighbour(ours: BrokerProcess, friends: Cast) -> Peer:
+    """Another client where the one that is tested is.
+
+    An edge may read a moment later what was published on another one.
+    """
+    peer = await friends.peer(ours.tcp_port)
+    await peer.connect("")
+    return peer
+
+
+@pytest.fixture
 def name(request: pytest.FixtureRequest) -> str:
     """Begin the topics and the client ids of one test."""
     return str(request.node.name).replace(" ", "-").replace("[", "-").strip("]")
@@ -112,9 +123,9 @@ async def test_messages_of_every_qos_go_both_ways(teller: Teller, friend: Peer, 
 
 
 async def test_retained_messages_are_kept_and_cleared(
-    teller: Teller, friend: Peer, name: str
+    teller: Teller, neighbour: Peer, name: str
 ) -> None:
-    await friend.publish(f"{name}/a", b"before", 1, retain=True)
+    await neighbour.publish(f"{name}/a", b"before", 1, retain=True)
     await teller.connect(name)
     await teller.subscribe(f"{name}/+", 1)
     assert await teller.receive() == Told(f"{name}/a", b"before", 1, retain=True)
@@ -122,10 +133,10 @@ async def test_retained_messages_are_kept_and_cleared(
     assert await teller.receive() == Told(f"{name}/b", b"kept", 1)
     await teller.publish(Told(f"{name}/a", b"", 1, retain=True))
     assert await teller.receive() == Told(f"{name}/a", b"", 1)
-    await friend.subscribe((f"{name}/#", 0))
-    assert await friend.receive() == Publish(f"{name}/b", b"kept", retain=True)
-    await friend.publish("another", b"")
-    assert await friend.ping() == []
+    await neighbour.subscribe((f"{name}/#", 0))
+    assert await neighbour.receive() == Publish(f"{name}/b", b"kept", retain=True)
+    await neighbour.publish("another", b"")
+    assert await neighbour.ping() == []
 
 
 async def test_the_will_follows_a_client_that_vanishes(
