@@ -47,7 +47,8 @@ class Runs:
         if known is None or (known[1] + self._keep_ms <= self.newest_ms and _ends(run)):
             self._runs[run] = [sequence, time_ms]
             return True
-        known[1] = max(known[1], time_ms)
+        if time_ms > known[1]:  # noqa: PLR1730 - a call is dear here
+            known[1] = time_ms
         if sequence <= known[0]:
             return False
         known[0] = sequence

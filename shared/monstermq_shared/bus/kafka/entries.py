@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from struct import Struct
 from typing import Protocol
 
 from monstermq_shared.bus.header import (
@@ -13,6 +14,7 @@ from monstermq_shared.bus.header import (
     KIND_SHIFT,
     QOS,
     RETAIN,
+    RUN_SIZE,
     STAMPED,
     Kind,
 )
@@ -24,6 +26,8 @@ from monstermq_shared.topics import TOPIC_SIZE_MAX, check_topic_name
 
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _NO_RUN = bytes(8)
+_HEADER = Struct(f">B{RUN_SIZE}sQ")
+_PLAIN = frozenset(range(QOS))  # messages that are neither retained nor stamped
 
 
 class KafkaRecord(Protocol):
@@ -152,14 +156,18 @@ def _why_foreign(headers: Sequence[tuple[str, bytes]]) -> str:
 def entries_of(records: Iterable[KafkaRecord]) -> list[KafkaEntry]:
     """Return the entries of records in their order, the foreign and the doubled ones among them."""
     entries: list[KafkaEntry] = []
-    append, number = entries.append, int.from_bytes
+    append, parts = entries.append, _HEADER.unpack
     for record in records:
         headers = record.headers
         header = headers[0][1] if headers and headers[0][0] == HEADER else None
-        if header is None or len(header) != HEADER_SIZE or not _is_ours(header[0], headers):
+        if header is None or len(header) != HEADER_SIZE:
             append(KafkaEntry(record, FOREIGN_FLAGS, _NO_RUN, 0))
+            continue
+        flags, writer, sequence = parts(header)
+        if flags in _PLAIN or _is_ours(flags, headers):
+            append(KafkaEntry(record, flags, writer, sequence))
         else:
-            append(KafkaEntry(record, header[0], header[1:9], number(header[9:], "big")))
+            append(KafkaEntry(record, FOREIGN_FLAGS, _NO_RUN, 0))
     return entries
 
 
