@@ -25,8 +25,11 @@ RECORDS_MAX = 5_000
 SIZE_MAX = 4 * 1024 * 1024
 """Bytes of records (``size_of``) after which it ends as well."""
 
-DECISIONS_MAX = 100_000
-"""Topics for which it is remembered whether a view takes them; past it all are forgotten."""
+DECISIONS_SIZE_MAX = 8 * 1024 * 1024
+"""Bytes of the topics, about, for which a partition remembers whether a view takes them; past it
+all are forgotten, and the busy ones soon back."""
+
+_DECISION_OVERHEAD = 150
 
 
 @dataclass(slots=True, kw_only=True)
@@ -170,6 +173,7 @@ class LogFold:
         self._fences = Fences.load(marks, log.lateness_ms)
         self._keep_ms = 2 * log.lateness_ms
         self._takes: dict[bytes, int] = {}
+        self._takes_size = 0
         self._open = _Open()
 
     @property
@@ -262,8 +266,10 @@ class LogFold:
         except (UnicodeDecodeError, IndexError):
             # No topic at all: whoever decodes the record will say so.
             takes = TAKES_EVERY
-        if len(self._takes) >= DECISIONS_MAX:
+        self._takes_size += len(topic) + _DECISION_OVERHEAD
+        if self._takes_size > DECISIONS_SIZE_MAX:
             self._takes.clear()
+            self._takes_size = len(topic) + _DECISION_OVERHEAD
         self._takes[topic] = takes
         return takes
 
