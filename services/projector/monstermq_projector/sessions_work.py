@@ -40,7 +40,7 @@ class SessionsWork:
         counts: What was committed.
     """
 
-    goes_on_behind_gaps = False
+    gap_remedy = "to go on without them, run monstermq db skip-gap, and start the projector again"
     begins_at_end = False
     projections: Sequence[str] = (SESSIONS,)
     all_stopped = False

@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import TextIO
 
 from monstermq.databases import BackUp, Recover, Restore
-from monstermq.invocations import LISTED_MAX, Adopt, ListQuarantine, ShowQuarantine, Status
+from monstermq.invocations import (
+    LISTED_MAX,
+    Adopt,
+    ListQuarantine,
+    ShowQuarantine,
+    SkipGap,
+    Status,
+)
 from monstermq_edge.network.tls import build_ssl_context, certificate_warnings
 from monstermq_edge.settings import tls_settings
 from monstermq_shared.config import (
@@ -32,6 +39,7 @@ usage: monstermq [-config FILE] [-log LEVEL] [-cluster] [--check]
        monstermq db restore BACKUP [-config FILE]
        monstermq db recover FILE NEWFILE
        monstermq db adopt [-config FILE]
+       monstermq db skip-gap [-config FILE]
        monstermq status [--json] [-config FILE]
        monstermq quarantine list [--limit N] [-config FILE]
        monstermq quarantine show POSITION [-config FILE]
@@ -60,6 +68,8 @@ usage: monstermq [-config FILE] [-log LEVEL] [-cluster] [--check]
                      with 0 if that is everything, 1 if something is missing
   db adopt           give the PostgreSQL database, whose rows are of another log, to the
                      log of this configuration; tells what that means for the rows
+  db skip-gap        on a Kafka bus: let the sessions go on from their rows where Kafka has
+                     deleted facts before a projector had read them; tells which
 
   status             on a Kafka bus: partitions and their ends, how far each table is and
                      how old what it lacks, the edges that are alive and their clients
@@ -106,7 +116,7 @@ class Show:
     text: str
 
 
-Operation = BackUp | Restore | Recover | Adopt | Status | ListQuarantine | ShowQuarantine
+Operation = BackUp | Restore | Recover | Adopt | SkipGap | Status | ListQuarantine | ShowQuarantine
 
 Invocation = Run | Check | Operation | Show
 """What a command line asks for."""
@@ -242,7 +252,7 @@ def _limit(text: str) -> int:
     return int(text)
 
 
-def _parse_database_command(arguments: Sequence[str]) -> BackUp | Restore | Recover | Adopt:
+def _parse_database_command(arguments: Sequence[str]) -> Operation:
     command = arguments[0] if arguments else None
     parser = CommandLine("monstermq")
     if command == "recover":
@@ -258,13 +268,15 @@ def _parse_database_command(arguments: Sequence[str]) -> BackUp | Restore | Reco
         return BackUp(config=parsed.config, target=parsed.target, force=parsed.force)
     if command == "adopt":
         return Adopt(config=parser.parse(arguments[1:]).config)
+    if command == "skip-gap":
+        return SkipGap(config=parser.parse(arguments[1:]).config)
     if command == "restore":
         parser.add_argument("backup", type=file_name, metavar="BACKUP")
         parsed = parser.parse(arguments[1:])
         return Restore(config=parsed.config, backup=parsed.backup)
     raise ConfigError(
         "the commands for databases are: monstermq db backup FILE, monstermq db restore BACKUP, "
-        "monstermq db recover FILE NEWFILE, monstermq db adopt"
+        "monstermq db recover FILE NEWFILE, monstermq db adopt, monstermq db skip-gap"
     )
 
 

@@ -15,6 +15,13 @@ class Adopt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SkipGap:
+    """Let the sessions go on where retention has overtaken them."""
+
+    config: Path | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     """Show how far everything is; ``as_json`` for programs."""
 

@@ -39,6 +39,20 @@ async def reached_database(
         await database.close()
 
 
+def check_on_kafka(config: BrokerConfig) -> None:
+    """Refuse a configuration whose bus is not on Kafka.
+
+    Raises:
+        ConfigError: So it is.
+    """
+    if not config.kafka.bus.enabled:
+        raise ConfigError(
+            "this command looks at a bus on Kafka, and Kafka.Bus.Enabled is false: name another "
+            "configuration with -config FILE; one broker alone tells its state at /ready and "
+            "/metrics of Metrics.Port"
+        )
+
+
 @asynccontextmanager
 async def reached_bus(config: BrokerConfig) -> AsyncIterator[KafkaBus]:
     """Return the bus of a configuration, for looking at, for as long as the block lasts.
@@ -47,12 +61,7 @@ async def reached_bus(config: BrokerConfig) -> AsyncIterator[KafkaBus]:
         ConfigError: It has no bus on Kafka.
         StartupError: Kafka cannot be reached, or has not its topics.
     """
-    if not config.kafka.bus.enabled:
-        raise ConfigError(
-            "this command looks at a bus on Kafka, and Kafka.Bus.Enabled is false: name another "
-            "configuration with -config FILE; one broker alone tells its state at /ready and "
-            "/metrics of Metrics.Port"
-        )
+    check_on_kafka(config)
     settings = KafkaSettings.from_config(config)
     async with Admin.opened(settings, ExitCode.BUS_UNREACHABLE) as admin:
         bus = settings.section.bus

@@ -377,8 +377,8 @@ class LogFollower(Generic[B]):
             f" from {fold.next_offset} to {to - 1} are missing in "
             f"{', '.join(self._work.projections)}"
         )
-        if not self._work.goes_on_behind_gaps:
-            raise _Stopped(told)
+        if self._work.gap_remedy is not None:
+            raise _Stopped(f"{told}; {self._work.gap_remedy}")
         logger.error("%s; it goes on at %d. Raise Kafka.Bus.RetentionHours", told, to)
         self._unchecked = None
         fold.skip_to(to)

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import ClassVar
 
 from monstermq_shared.bus.runs import Runs
 from monstermq_shared.errors import StoreConflict, StoreError
@@ -115,7 +116,7 @@ class Lanes:
             for name in lane.views.names
         }
 
-    goes_on_behind_gaps = True
+    gap_remedy: ClassVar[None] = None
     begins_at_end = True
 
     async def at_end(self, elapsed_s: float) -> None:

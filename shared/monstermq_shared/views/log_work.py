@@ -86,13 +86,16 @@ class Work(Protocol[B]):
     """What is done with one partition: ``log_lanes.Lanes``, for views.
 
     Attributes:
-        goes_on_behind_gaps: Whether it goes on where retention has overtaken it; else it stops.
         begins_at_end: Whether it begins at the log's end where it has no mark; else at its first
             offset (P1).
     """
 
-    goes_on_behind_gaps: bool
     begins_at_end: bool
+
+    @property
+    def gap_remedy(self) -> str | None:
+        """What to do where retention has overtaken it, for there it stops; None: it goes on."""
+        ...
 
     @property
     def projections(self) -> Sequence[str]:
