@@ -30,7 +30,7 @@ EXCHANGES = 5
 """Times that the neighbours talk while the database is in trouble."""
 
 BEGINS = " fail, and are repeated: "
-ENDS = ": works again, after "
+ENDS = ": works again"
 MISSING = re.compile(
     r"view (?P<view>\w+) in (?P<store>\w+): what came between the positions "
     r"(?P<from>\d+:\d+) and (?P<to>\d+:\d+) may be missing"

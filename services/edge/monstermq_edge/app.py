@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+from collections.abc import Iterable
 from functools import partial
 from importlib.metadata import version
 from typing import Any
@@ -40,16 +41,23 @@ def run_broker(
     """
     name = "" if supervised is None else supervised.name
     configure_logging(log_level, loaded.config.log.format, name)
-    logger.info("MonsterMQ %s, configuration: %s", version("monstermq"), loaded.source)
-    for warning in loaded.warnings:
-        logger.warning("%s", warning)
+    tell = supervised is None  # else the supervisor has told all this
+    if tell:
+        logger.info("MonsterMQ %s, configuration: %s", version("monstermq"), loaded.source)
+        _warn(loaded.warnings)
     try:
-        for warning in check_runnable(loaded):
-            logger.warning("%s", warning)
+        more = check_runnable(loaded)
+        if tell:
+            _warn(more)
     except MonsterError as exc:
         logger.critical("%s", exc)
         return exit_status(exc)
-    return run_process(loaded, partial(_run, loaded, signals, supervised))
+    return run_process(loaded, partial(_run, loaded, signals, supervised), has_clients=True)
+
+
+def _warn(warnings: Iterable[str]) -> None:
+    for warning in warnings:
+        logger.warning("%s", warning)
 
 
 async def _run(loaded: LoadedConfig, signals: Signals, supervised: Supervised | None) -> int:

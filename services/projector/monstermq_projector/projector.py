@@ -225,12 +225,12 @@ class Projector:
                 with telling_when_late(self._kafka_is_late):
                     found = await log.end_positions()
             except BusUnavailable as exc:
-                self._log_outage.failed("questions", exc)
+                self._log_outage.failed("requests", exc)
                 ends.clear()
                 self._settled_s = loop.time()
                 await log.refuse_if_lost()
                 continue
-            self._log_outage.passed("questions")
+            self._log_outage.passed("requests")
             now_s = loop.time()
             self._desk.answered(found, now_s)
             if now_s - seen_s > STOOD_STILL_S:
@@ -258,7 +258,7 @@ class Projector:
 
     def _kafka_is_late(self, why: str) -> None:
         """What was the end is of no use to anybody until there is an answer."""
-        self._log_outage.late("questions", why)
+        self._log_outage.late("requests", why)
         self._desk.ends.clear()
 
     def _watch(self, stuck: Sequence[int], now_s: float) -> None:

@@ -158,7 +158,7 @@ def _sharing_problems(config: BrokerConfig, *, cluster: bool) -> Iterator[str]:
         if store is StoreType.SQLITE or private:
             yield (
                 f"{key} is {store}, which processes do not share, and {reason} means several of "
-                f"them: use POSTGRES, CRATEDB or MONGODB, or {way_out}"
+                f"them: use POSTGRES, or {way_out}"
             )
 
 

@@ -33,16 +33,22 @@ away in every turn, and takes it back before the default of 5 ms has passed: a w
 wait for seconds on a busy machine."""
 
 
-def run_process(loaded: LoadedConfig, serve: Callable[[], Coroutine[Any, Any, int]]) -> int:
+def run_process(
+    loaded: LoadedConfig,
+    serve: Callable[[], Coroutine[Any, Any, int]],
+    *,
+    has_clients: bool = False,
+) -> int:
     """Run what a process does until it ends; return the exit status. Logging is configured before.
 
     Args:
         loaded: Its configuration.
         serve: Called in the event loop; returns the exit status.
+        has_clients: It serves them, so a low limit of files is told.
     """
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     soft, hard = raise_file_limit()
-    if soft < loaded.config.limits.connections:
+    if has_clients and soft < loaded.config.limits.connections:
         logger.info("the process may open %d files (hard limit %d)", soft, hard)
     try:
         return uvloop.run(serve())

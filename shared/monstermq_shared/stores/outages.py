@@ -76,7 +76,8 @@ class Outage:
             self.reasons.pop(ended, None)
         self._given_up.clear()
         if not self.reasons:
-            logger.warning("%s: works again, after %d failures", self._name, self._failures)
+            after = f", after {self._failures} failures" if self._failures else ""
+            logger.warning("%s: works again%s", self._name, after)
 
     async def repeat(
         self, what: str, attempt: Callable[[], Awaitable[T]], after_failure: Callable[[], None]

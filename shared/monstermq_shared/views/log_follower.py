@@ -186,7 +186,7 @@ class LogFollower(Generic[B]):
 
     async def _ask_log(self) -> Bounds:
         ask = partial(self._desk.source.bounds, self.partition.number)
-        return await self._desk.log_outage.repeat("questions", ask, _nothing)
+        return await self._desk.log_outage.repeat("requests", ask, _nothing)
 
     async def _read_from(self, offset: int) -> None:
         self.position = offset

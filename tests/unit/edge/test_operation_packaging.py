@@ -111,6 +111,7 @@ def test_the_unit_does_not_restart_what_a_person_must_mend(unit: configparser.Co
         ExitCode.STORE_DAMAGED,
         ExitCode.STORE_IN_USE,
         ExitCode.TLS,
+        ExitCode.STORE_OF_ANOTHER_LOG,
     }
 
 
@@ -118,7 +119,13 @@ def test_the_unit_tries_for_ever_what_may_mend_itself(unit: configparser.ConfigP
     assert unit["Unit"]["StartLimitIntervalSec"] == "0"
     assert unit["Service"]["Restart"] == "on-failure"
     waits = set(unit["Service"]["RestartPreventExitStatus"].split())
-    tried = {ExitCode.PORT_IN_USE, ExitCode.STORE_FULL, ExitCode.STORE_UNREACHABLE}
+    tried = {
+        ExitCode.PORT_IN_USE,
+        ExitCode.STORE_FULL,
+        ExitCode.STORE_UNREACHABLE,
+        ExitCode.BUS_UNREACHABLE,
+        ExitCode.BUS_MISMATCH,
+    }
     assert not waits & {str(code.value) for code in tried}
 
 

@@ -30,6 +30,9 @@ logger = logging.getLogger(__name__)
 PARTITIONS_KEPT_MAX = 65_536
 """How many keys' partitions are remembered; to work one out takes longer the longer the key is."""
 
+NO_ANSWER = "Kafka does not answer"
+"""Why a batch waits of which nobody has said anything."""
+
 REFUSALS_TOLD_S = 10.0
 """How often it is logged that records are refused."""
 
@@ -335,7 +338,7 @@ class KafkaLog:
         """Return the partitions whose batch has waited for so long, and why, if that is known."""
         now_s = asyncio.get_running_loop().time()
         return {
-            outbox.partition: outbox.trouble or "Kafka does not answer"
+            outbox.partition: outbox.trouble or NO_ANSWER
             for outbox in self._outboxes
             if outbox.begun_s is not None and now_s - outbox.begun_s > longer_than_s
         }

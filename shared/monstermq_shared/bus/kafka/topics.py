@@ -7,7 +7,12 @@ rest is the operator's.
 import logging
 from collections.abc import Iterator, Mapping
 
-from aiokafka.errors import InvalidConfigurationError, InvalidRequestError, PolicyViolationError
+from aiokafka.errors import (
+    InvalidConfigurationError,
+    InvalidReplicationFactorError,
+    InvalidRequestError,
+    PolicyViolationError,
+)
 
 from monstermq_shared.config.kafka import SESSIONS_SUFFIX, KafkaBus
 from monstermq_shared.errors import StartupError
@@ -51,7 +56,7 @@ async def ensure_topics(admin: Admin, settings: KafkaSettings) -> None:
         there = await admin.topics(partitions, made=partitions)
     for facts in there.values():
         logger.info(
-            "topic %s: %d partitions, %d copies of which %s must have a record, kept for %s ms",
+            "topic %s: %d partitions, replication %d, min.insync.replicas %s, retention.ms %s",
             facts.name,
             facts.partitions,
             facts.replication,
@@ -66,7 +71,8 @@ async def ensure_topics(admin: Admin, settings: KafkaSettings) -> None:
     if problems:
         raise StartupError(
             f"Kafka at {admin.where} has topics that are not as the bus needs them, and they are "
-            "never changed: " + "; ".join(problems),
+            f"never changed from here: {'; '.join(problems)}. Change the configuration, or the "
+            "topics with kafka-configs.sh, or use another Kafka.Bus.Topic",
             exit_code=ExitCode.BUS_MISMATCH,
         )
 
@@ -75,7 +81,17 @@ async def _create(admin: Admin, missing: list[NewTopicSpec], bus: KafkaBus) -> N
     try:
         await admin.create(missing)
     except StartupError as exc:
-        refusals = (InvalidConfigurationError, InvalidRequestError, PolicyViolationError)
+        if isinstance(exc.__cause__, InvalidReplicationFactorError):
+            raise StartupError(
+                f"{exc}; set Kafka.Bus.Replication to what the cluster has",
+                exit_code=ExitCode.BUS_MISMATCH,
+            ) from exc
+        refusals = (
+            InvalidConfigurationError,
+            InvalidReplicationFactorError,
+            InvalidRequestError,
+            PolicyViolationError,
+        )
         if not isinstance(exc.__cause__, refusals):
             raise
         raise StartupError(

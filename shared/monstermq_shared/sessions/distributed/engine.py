@@ -39,9 +39,11 @@ SUBSCRIBE_HOLD_S = 1.0
 """How long a SUBSCRIBE waits, at most, for what was published before it."""
 
 KEPT_SESSIONS = (
-    "sessions that outlive their connection (clean session 0) are not kept on Kafka yet: they come "
-    "with the next release"
+    "sessions that outlive their connection (clean session 0) are not kept on Kafka yet, they "
+    "come with the next release: connect with clean session 1"
 )
+
+NO_LEASE = "Kafka does not give back this edge's lease: its clients are held"
 
 _ATTACH_WORK = 40
 _DETACH_WORK = 20
@@ -443,10 +445,10 @@ class DistributedEngine(EngineCore[CleanSession]):
         reasons = [f"bus partition {p} {why}" for p, why in self.reading.stopped.items()]
         reasons += [f"sessions partition {p} {why}" for p, why in self.connections.stopped.items()]
         if len(self.stalls) == self._facts.partitions:
-            reasons.append("no lease is in the log, or it has not been read to its end since")
+            reasons.append(NO_LEASE)
         elif len(self.stalls):
             count, all_of_them = len(self.stalls), self._facts.partitions
-            reasons.append(f"no lease in {count} of {all_of_them} sessions partitions")
+            reasons.append(f"{NO_LEASE} ({count} of {all_of_them} partitions)")
         full = self._rooms.full
         if full:
             reasons.append(f"Kafka takes nothing in partition {', '.join(map(str, full))}")

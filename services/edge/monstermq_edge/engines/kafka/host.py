@@ -8,6 +8,7 @@ from contextlib import aclosing
 from typing import Protocol, TypeVar, cast
 
 from monstermq_edge.engines.kafka.databases import RETAINED_VIEW, EdgeDatabases, open_edge_databases
+from monstermq_edge.engines.kafka.kafka_trouble import KafkaTrouble
 from monstermq_edge.engines.kafka.settings import engine_settings
 from monstermq_edge.engines.lane import Lane
 from monstermq_edge.engines.ports import ClientReading, Fail, HostGauges, SystemValues
@@ -45,9 +46,6 @@ MARKS_S = 1.0
 
 BEATS_PER_LEASE = 6
 """How often in the time of a lease the engine looks at the clock; at least once a second."""
-
-STALLED_S = 5.0
-"""A batch that Kafka has not taken for so long makes the edge not ready."""
 
 
 class _Handled(Protocol):
@@ -130,6 +128,7 @@ class KafkaHost:
             log.on_appended = self._appended
             log.on_refused = self._refused
         bus.messages.on_room = self.engine.room
+        self._trouble = KafkaTrouble((bus.messages, bus.sessions))
         self.gauges = self._gauges(bus)
 
     def _appended(self, tickets: list[object]) -> None:
@@ -144,6 +143,7 @@ class KafkaHost:
         """See ``Host.start``."""
         self._touch = touch
         self._spawn(self.bus.watch(), "sending")
+        self._spawn(self._trouble.watch(), "watching")
         self._spawn(self._begin(), "start")
 
     def _spawn(self, work: Awaitable[None], name: str) -> None:
@@ -341,7 +341,9 @@ class KafkaHost:
 
     async def _follow_marks(self, databases: EdgeDatabases, outage: Outage) -> None:
         while True:
-            self.engine.reflected(await outage.repeat("marks", databases.reflected, _nothing))
+            self.engine.reflected(
+                await outage.repeat("position reads", databases.reflected, _nothing)
+            )
             self._touch()
             await asyncio.sleep(MARKS_S)
 
@@ -366,12 +368,7 @@ class KafkaHost:
 
     def readiness(self) -> list[str]:
         """See ``Host.readiness``."""
-        bus = self.bus
-        reasons = [
-            f"Kafka: {log.topic}, partition {partition}: {why}"
-            for log in (bus.messages, bus.sessions)
-            for partition, why in log.stalled(STALLED_S).items()
-        ]
+        reasons = self._trouble.reasons
         if self._opening.reasons:
             reasons.append(self._opening.told)
         elif self._databases is not None:

@@ -6,8 +6,7 @@ from tests.support.links import Closed, Publish, RecordingLink
 from monstermq_shared.bus.facts import Detach
 from monstermq_shared.bus.header import Kind
 from monstermq_shared.close_reasons import CloseReason
-
-NO_LEASE = ["no lease is in the log, or it has not been read to its end since"]
+from monstermq_shared.sessions.distributed.engine import NO_LEASE
 
 
 def leases_in(bus: Bus) -> list[int]:
@@ -31,14 +30,14 @@ def test_a_start_serves_after_its_leases_and_the_ends_of_both_logs() -> None:
     other.publish(other.connect("p"), "t", b"x", retain=True)
     other.land()
     edge = Edge(bus)
-    assert edge.engine.unready() == NO_LEASE
+    assert edge.engine.unready() == [NO_LEASE]
     edge.tick()
     edge.land()
     edge.work()
-    assert edge.engine.unready() == NO_LEASE
+    assert edge.engine.unready() == [NO_LEASE]
     edge.read("sessions")
     edge.work()
-    assert edge.engine.unready() == NO_LEASE, "the messages are not read yet"
+    assert edge.engine.unready() == [NO_LEASE], "the messages are not read yet"
     edge.read("messages")
     edge.work()
     assert not edge.engine.unready()
@@ -68,7 +67,7 @@ def test_without_a_lease_nobody_is_read_and_nothing_is_delivered() -> None:
     subscriber = edge.connect("s", ("t", 0))
     miss(edge)
     assert subscriber.holds == 1
-    assert edge.engine.unready() == NO_LEASE
+    assert edge.engine.unready() == [NO_LEASE]
     other.publish(other.connect("p"), "t", b"x")
     other.land()
     edge.read()
@@ -132,7 +131,7 @@ def test_one_partition_without_a_lease_lets_its_own_clients_wait() -> None:
     waiting = {name for name, link in links.items() if link.holds}
     assert waiting == {name for name in links if edge.session(name).partition == stuck}
     assert 0 < len(waiting) < len(links)
-    assert edge.engine.unready() == ["no lease in 1 of 2 sessions partitions"]
+    assert edge.engine.unready() == [f"{NO_LEASE} (1 of 2 partitions)"]
     edge.publish(publisher, "t", b"x")
     edge.engine.appended(edge.messages.land(edge.messages.partition_of("t")))
     edge.read()
