@@ -16,7 +16,9 @@ from tests.support.kafka import KafkaServer
 from tests.support.log_reading import LogReader
 from tests.support.proxy import TcpProxy
 
+from monstermq_edge.engines.kafka.kafka_trouble import KafkaTrouble
 from monstermq_shared.bus.kafka.bus import KafkaBus, open_kafka_bus
+from monstermq_shared.bus.kafka.log import NO_ANSWER
 from monstermq_shared.config import Kafka
 from monstermq_shared.config.kafka import KafkaBus as Section
 from monstermq_shared.kafka.settings import KafkaSettings
@@ -33,6 +35,7 @@ CUTS = 4
 DELAY_S = 0.02
 TURN_S = 0.01
 STALLED_S = 0.2
+TOLD_S = 2.0
 LATE_MS = 1_000_000
 """Longer than L."""
 
@@ -109,6 +112,26 @@ async def test_a_frozen_server_is_waited_for(own_kafka: KafkaServer, kafka_topic
             own_kafka.thaw()
         await writer.more(LOAD, BOUND_S)
         assert not bus.messages.stalled(BOUND_S)
+
+
+async def test_an_edge_tells_once_that_a_server_is_waited_for(
+    own_kafka: KafkaServer, kafka_topic: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with writing(own_kafka.address(), kafka_topic) as (bus, writer):
+        trouble = KafkaTrouble([bus.messages, bus.sessions], TOLD_S)
+        watching = asyncio.create_task(trouble.watch())
+        why = f"Kafka: {kafka_topic}, {PARTITIONS} partitions: {NO_ANSWER}"
+        own_kafka.freeze()
+        try:
+            await until(lambda: trouble.reasons == [why])
+            await until(lambda: any("Kafka: writes to" in line for line in caplog.messages))
+        finally:
+            own_kafka.thaw()
+        await until(lambda: "Kafka: works again" in caplog.messages)
+        watching.cancel()
+        await writer.more(LOAD, BOUND_S)
+        told = [line for line in caplog.messages if line.startswith("Kafka: ")]
+    assert told == [f"Kafka: writes to {kafka_topic} hang: {NO_ANSWER}", "Kafka: works again"]
 
 
 async def test_a_network_that_delays_and_cuts_loses_and_doubles_nothing(kafka_topic: str) -> None:

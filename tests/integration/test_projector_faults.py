@@ -227,7 +227,11 @@ async def test_what_is_no_record_is_put_aside_and_nothing_else_suffers(
         async def counted() -> bool:
             return await projector.metric("monstermq_records_quarantined_total") == 3
 
+        async def told() -> bool:
+            return "not MonsterMQ's are in quarantine" in projector.log
+
         await until(counted, projector)
+        await until(told, projector)
     rows = await setting.rows("SELECT value, headers FROM quarantine ORDER BY value")
     assert [value for value, _ in rows] == [b"garbage", b"its header is no text", ANY]
     assert json.loads(rows[1][1]) == [["??", b64encode(b"1").decode()]]

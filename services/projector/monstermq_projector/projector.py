@@ -79,6 +79,7 @@ class Projector:
         self._storm_glass = StormGlass()
         self._member = ""
         self._settled_s = 0.0
+        self._strangers_told = 0
         self._ending = contextlib.AsyncExitStack()
 
     @property
@@ -208,6 +209,16 @@ class Projector:
             reasons.append(self._log_outage.told)
         return reasons + sorted(set(self.following.stopped()))
 
+    def _tell_strangers(self) -> None:
+        count = self._measures.folds.quarantined
+        if count > self._strangers_told:
+            logger.warning(
+                "%d records that are not MonsterMQ's are in quarantine: monstermq quarantine list "
+                "tells why",
+                count - self._strangers_told,
+            )
+            self._strangers_told = count
+
     def _told_lag(self) -> str:
         lags = self._measures.lags
         count = max(lags.records.values(), default=0)
@@ -242,6 +253,7 @@ class Projector:
             self._watch(self._watchdog.stuck(followers, ends, now_s), now_s)
             if now_s - told_s >= TELL_S:
                 told_s = now_s
+                self._tell_strangers()
                 await self._tell_tools()
 
     async def _look_at_tenures(self, database: SharedDatabase) -> None:

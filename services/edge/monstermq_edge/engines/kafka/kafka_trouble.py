@@ -20,10 +20,12 @@ class KafkaTrouble:
 
     Args:
         logs: The logs that the edge writes.
+        stalled_s: How long a batch may wait.
     """
 
-    def __init__(self, logs: Sequence[KafkaLog]) -> None:
+    def __init__(self, logs: Sequence[KafkaLog], stalled_s: float = STALLED_S) -> None:
         self._logs = logs
+        self._stalled_s = stalled_s
         self._outage = Outage("Kafka")
 
     @property
@@ -32,27 +34,26 @@ class KafkaTrouble:
         return [
             f"Kafka: {log.topic}, {_named(partitions)}: {why}"
             for log in self._logs
-            for why, partitions in _by_reason(log).items()
+            for why, partitions in self._by_reason(log).items()
         ]
 
     async def watch(self) -> None:
         """Log once that Kafka does not answer, and once that it does again."""
         while True:
             for log in self._logs:
-                what, reasons = f"writes to {log.topic}", _by_reason(log)
+                what, reasons = f"writes to {log.topic}", self._by_reason(log)
                 if not reasons:
                     self._outage.passed(what)
                 elif NO_ANSWER in reasons:  # other reasons are told by the log
                     self._outage.late(what, NO_ANSWER)
             await asyncio.sleep(LOOK_S)
 
-
-def _by_reason(log: KafkaLog) -> dict[str, list[int]]:
-    """Return why -> the partitions that wait."""
-    found: dict[str, list[int]] = {}
-    for partition, why in log.stalled(STALLED_S).items():
-        found.setdefault(why, []).append(partition)
-    return found
+    def _by_reason(self, log: KafkaLog) -> dict[str, list[int]]:
+        """Return why -> the partitions that wait."""
+        found: dict[str, list[int]] = {}
+        for partition, why in log.stalled(self._stalled_s).items():
+            found.setdefault(why, []).append(partition)
+        return found
 
 
 def _named(partitions: Sequence[int]) -> str:
