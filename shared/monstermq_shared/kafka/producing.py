@@ -37,7 +37,12 @@ async def close_producer(producer: AIOKafkaProducer) -> None:
     waiting = producer._message_accumulator  # noqa: SLF001
     # When a batch fails it is taken from among these, and one that is to be repeated is not there.
     waiting._pending_batches.update(chain.from_iterable(waiting._batches.values()))  # noqa: SLF001
+    batches = [*waiting._pending_batches]  # noqa: SLF001
     waiting.fail_all(ProducerClosed())
+    for batch in batches:
+        # Mostly nobody waits for these any more; asyncio would log each with a traceback.
+        for future in (batch.future, batch._drain_waiter):  # noqa: SLF001
+            _retrieve(future)
     with suppress(*CLIENT_ERRORS):
         async with asyncio.timeout(CLOSE_S):
             await producer.stop()
@@ -146,5 +151,5 @@ def _fill(batch: BatchBuilder, entries: Sequence[Entry], first: int, size_max: i
 
 
 def _retrieve(future: "asyncio.Future[object]") -> None:
-    if not future.cancelled():
+    if future.done() and not future.cancelled():
         future.exception()
