@@ -27,6 +27,10 @@ fact, or thousands."""
 _RECORD_SIZE = 300
 """What a record costs beside its facts, in bytes of facts."""
 
+CLAIMS_MAX = 20_000
+"""Claims that may wait to be read back before nobody is let in: while the log is away, clients give
+up and come again, and each time leaves a claim."""
+
 TAKEN_MAX = 10_000
 """Clients that were taken by other edges and are remembered; beyond it, it begins anew."""
 
@@ -195,6 +199,10 @@ class Connections:
         for session in overdue:
             del self._beginning[session]
         return overdue
+
+    def is_full(self, partition: int) -> bool:
+        """Whether nobody is to be let in whose claim would stand in this partition."""
+        return self._facts.is_full(partition) or self.claiming >= CLAIMS_MAX
 
     @property
     def claiming(self) -> int:

@@ -157,7 +157,7 @@ class DistributedEngine(EngineCore[CleanSession]):
         partition = self._facts.partition_of(client_id)
         if (
             self.backpressure.is_overloaded(self._rooms.size)
-            or self._facts.is_full(partition)
+            or self.connections.is_full(partition)
             or self.subscriptions.is_overloaded
         ):
             return Refusal.SERVER_UNAVAILABLE, "too much waits for the log to take anybody in"

@@ -217,6 +217,20 @@ def test_nobody_is_let_in_where_claims_do_not_get_through() -> None:
     assert refused[0] is Refusal.SERVER_UNAVAILABLE
 
 
+def test_nobody_is_let_in_while_too_many_claims_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "CLAIMS_MAX", 2)
+    edge = Edge(Bus(), replace(SETTINGS, connect_timeout_s=1.0)).start()
+    edge.attach("a")
+    assert edge.engine.refusal("b", clean=True) is None
+    gone = edge.attach("b")
+    edge.tick(2)
+    edge.work()
+    assert gone.take() == [Closed(CloseReason.CONNECT_TIMEOUT)]
+    assert edge.engine.refusal("c", clean=True) is not None, "its claim waits all the same"
+    edge.settle()
+    assert edge.engine.refusal("c", clean=True) is None
+
+
 def test_what_a_later_release_wrote_stops_its_partition_and_says_where() -> None:
     edge = Edge(bus := Bus()).start()
     link = edge.connect("c")
