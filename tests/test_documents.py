@@ -21,6 +21,8 @@ ELSEWHERE = re.compile(r"[a-z]+:")
 FILE = re.compile(r"`([\w./-]+\.(?:py|sql|json|md|toml|txt|service|svg))`")
 TABLE = re.compile(r"<!-- bench:begin -->\n(.*?)<!-- bench:end -->", re.DOTALL)
 PLAN = re.compile(r"\b[A-Z]\.\d+(?![\w.])|\bdesign[.]md\b")
+RULE = re.compile(r"\b[REPSVK]\d{1,2}\b")
+EXPLAINED = re.compile(r"^\*\*([REPSVK]\d{1,2})\b", re.MULTILINE)
 CITATION = re.compile(r"ARCHITECTURE(?:\.md)?`{0,2} (\d+)(?:\.(\d+))?")
 
 
@@ -88,6 +90,15 @@ def test_sections_and_items_that_code_cites_are_there() -> None:
         }
     assert cited_places()
     assert cited_places() - there == set()
+
+
+def test_every_rule_of_the_bus_that_is_cited_is_explained() -> None:
+    explained = set(EXPLAINED.findall((ROOT / "docs/bus-protocol.md").read_text(encoding="utf-8")))
+    product = [path for path in CODE if path.relative_to(ROOT).parts[0] in {"shared", "services"}]
+    texts = [path.read_text(encoding="utf-8") for path in (*product, ROOT / "ARCHITECTURE.md")]
+    cited = {rule for text in texts for rule in RULE.findall(text)}
+    assert cited
+    assert cited - explained == set()
 
 
 def test_nothing_cites_a_plan_that_is_not_in_the_repository() -> None:
