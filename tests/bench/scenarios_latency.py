@@ -58,8 +58,12 @@ class LatencyLoad:
         effort: Effort,
         messages_per_s: int,
         payload_size: int = PAYLOAD_SIZE,
+        *,
+        since_due: bool = True,
     ) -> None:
-        """Connect and subscribe."""
+        """Connect and subscribe. Without ``since_due``, time counts from when a message is sent:
+        for comparing with what is measured so.
+        """
         self.latencies_ns: list[int] = []
         self.acknowledged_ns: list[int] = []
         self.lateness_ns: list[int] = []
@@ -68,6 +72,7 @@ class LatencyLoad:
         self._burst = max(1, messages_per_s * self._interval_ns // 1_000_000_000)
         self._perf_counter_zero_ns = time.time_ns() - _now_ns()
         self._due = struct.Struct(f">{PACKET_ID_AT + 2}xQ{payload_size - 8}x")
+        self._since_due = since_due
         self._sent = 0
         self._acknowledged = 0
         self._subscribers = []
@@ -102,7 +107,7 @@ class LatencyLoad:
             self._poller.run_until_time(due_ns / 1e9)
             self.lateness_ns.append(max(0, _now_ns() - due_ns))
             for _ in range(self._burst):
-                self._publish(due_ns)
+                self._publish(due_ns if self._since_due else _now_ns())
             self._poller.turn(0)
 
     def finish(self) -> list[str]:
