@@ -149,7 +149,7 @@ def _latency_metrics(name: str, title: str) -> tuple[Metric, ...]:
     return (
         Metric(
             name=over,
-            title=f"p99 at 1,000 msg/s, QoS 1, {title}: over raw Kafka's",
+            title=f"{title} at 1,000 msg/s, QoS 1: p99 over raw Kafka's",
             unit="ms",
             smaller_is_better=True,
             required=Bound(5),
@@ -158,7 +158,7 @@ def _latency_metrics(name: str, title: str) -> tuple[Metric, ...]:
         *(
             Metric(
                 name=f"{name}-{part}",
-                title=f"{title}: {told}",
+                title=f"{title}, {told}",
                 unit="ms",
                 smaller_is_better=True,
                 rests_on=(over,),
