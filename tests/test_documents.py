@@ -1,6 +1,7 @@
 """The documents: links and anchors, files they name, sections that code cites, figures."""
 
 import re
+import tomllib
 from functools import cache
 from pathlib import Path
 
@@ -68,6 +69,28 @@ def test_the_index_names_every_document() -> None:
     folder = ROOT / "docs"
     linked = set(LINK.findall((folder / "README.md").read_text(encoding="utf-8")))
     assert {path.name for path in folder.glob("*.md")} - linked == {"README.md"}
+
+
+# Commands
+
+COMMANDS = re.compile(r"^```(?:console|sh)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PROGRAM = re.compile(r"(?:^|[ (])\.venv/bin/([\w-]+)", re.MULTILINE)
+SCRIPT = re.compile(r"(?:^|[ (])(scripts/[\w./-]+)", re.MULTILINE)
+TARGET = re.compile(r"^(?:[A-Z_]+=\S+ )*make ([a-z-]+)", re.MULTILINE)
+GIVEN_FILE = re.compile(r"(?:-config|-f) ((?:examples|compose)/[\w./-]+)")
+
+
+def test_what_the_readme_says_to_type_is_there() -> None:
+    """The commands themselves are run in tests/integration; here none names what is not there."""
+    typed = "\n".join(COMMANDS.findall((ROOT / "README.md").read_text(encoding="utf-8")))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert phony is not None
+    assert {"monstermq", "monstermq-edge"} <= set(PROGRAM.findall(typed)) <= set(project["scripts"])
+    assert {"run", "kafka", "postgres"} <= set(TARGET.findall(typed)) <= set(phony[1].split())
+    files = [*SCRIPT.findall(typed), *GIVEN_FILE.findall(typed)]
+    assert "examples/config-kafka-bus.yaml" in files
+    assert [name for name in files if not (ROOT / name).exists()] == []
 
 
 # What code says of documents
