@@ -1,11 +1,13 @@
 """Two edges on a Kafka bus: who has a client, how they end, and what an operator can do."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 from tests.integration.observing import metric
+from tests.support.broker import TICK_S
 from tests.support.kafka import KafkaServer
 from tests.support.kafka_stack import LEASE_S, EdgeProcess, KafkaStack
 from tests.support.load import Cast
@@ -22,6 +24,8 @@ from monstermq_shared.kafka.settings import KafkaSettings
 from monstermq_shared.records import SESSION_TOPIC, ControlRecord
 
 pytestmark = pytest.mark.integration
+
+BOUND_S = 60.0
 
 
 def will(payload: bytes) -> ConnectOptions:
@@ -65,6 +69,36 @@ async def connected(
     peer = await cast.peer(edge.tcp_port)
     assert await peer.connect(client_id, options) == Connack()
     return peer
+
+
+async def test_what_an_edge_took_before_the_first_projector_has_rows(
+    tmp_path: Path,
+    kafka_server: KafkaServer,
+    kafka_topic: str,
+    postgres_server: PostgresServer,
+    cast: Cast,
+) -> None:
+    """P1: whoever starts first makes the first marks, of all views."""
+    stack = KafkaStack(tmp_path, kafka_server.address(), kafka_topic, postgres_server, edges=1)
+    edge = stack.edges[0]
+    rows = "SELECT payload FROM {} WHERE topic = 't'"
+    try:
+        edge.start()
+        peer = await connected(cast, edge, "early")
+        await peer.publish("t", b"early", 1)
+        await asyncio.to_thread(stack.start)
+        async with asyncio.timeout(BOUND_S):
+            for table in ("mcparchive", "mcplastval"):
+                query = rows.format(table)
+                while await asyncio.to_thread(told, stack, query) != "early":  # noqa: ASYNC110
+                    await asyncio.sleep(TICK_S)
+    finally:
+        stack.close()
+
+
+def told(stack: KafkaStack, query: str) -> str:
+    """Return what the database says, without the space around it."""
+    return stack.postgres.psql(query, database=stack.database).strip()
 
 
 async def test_the_newest_connect_has_the_client_wherever_it_is(

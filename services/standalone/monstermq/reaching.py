@@ -14,6 +14,7 @@ from monstermq_shared.errors import ConfigError, StartupError
 from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.kafka.admin import Admin
 from monstermq_shared.kafka.settings import KafkaSettings
+from monstermq_shared.operation.logging import silence_kafka_client
 from monstermq_shared.stores.postgres.database import PostgresDatabase
 
 
@@ -61,6 +62,7 @@ async def reached_bus(config: BrokerConfig) -> AsyncIterator[KafkaBus]:
         ConfigError: It has no bus on Kafka.
         StartupError: Kafka cannot be reached, or has not its topics.
     """
+    silence_kafka_client()
     check_on_kafka(config)
     settings = KafkaSettings.from_config(config)
     async with Admin.opened(settings, ExitCode.BUS_UNREACHABLE) as admin:

@@ -46,6 +46,11 @@ def configure_logging(level: int, fmt: LogFormat, process: str = "") -> None:
     root.setLevel(level)
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
+    silence_kafka_client()
+
+
+def silence_kafka_client() -> None:
+    """Leave it to who uses Kafka's client to tell what is wrong."""
     logging.getLogger(_REPETITIVE).setLevel(logging.CRITICAL)
 
 

@@ -41,7 +41,7 @@ async def refuse_lost_topic(
             has = "is gone" if found is None else f"has {found} partitions"
             raise BusLost(
                 f"Kafka.Bus.Topic: the topic {topic} {has}, and this process was started with "
-                f"{partitions}: its positions mean nothing any more"
+                f"{partitions} partitions: its positions mean nothing any more"
             )
         await pause(attempt)
         attempt += 1

@@ -29,7 +29,7 @@ from monstermq_shared.stores.ports import (
     ReflectedReader,
 )
 from monstermq_shared.stores.registry import open_database
-from monstermq_shared.views.catalogue import RETAINED, SESSIONS
+from monstermq_shared.views.catalogue import RETAINED, SESSIONS, Catalogue
 from monstermq_shared.views.log_loading import another_log
 
 logger = logging.getLogger(__name__)
@@ -95,6 +95,7 @@ class EdgeDatabases:
         self._lateness_ms = config.kafka.bus.lateness_s * 1000
         self._of_retained = config.retained_store_type
         self._of_sessions = config.session_store_type
+        self._views = _views_by_database(config, opened)
         reader = self._retained.message_store(RETAINED)
         assert isinstance(reader, ReflectedReader)
         self._reader: ReflectedReader = reader
@@ -133,6 +134,7 @@ class EdgeDatabases:
             StoreUnavailable, BusUnavailable: Not now.
             StartupError: The rows are of another log.
         """
+        await self._begin_views(messages)
         views = await self._states(self._of_retained, RETAINED_VIEW, messages, "")
         facts = await self._states(self._of_sessions, SESSIONS, sessions, SESSIONS_SUFFIX)
         firsts, ends = await messages.first_positions(), await messages.end_positions()
@@ -158,6 +160,16 @@ class EdgeDatabases:
             fences={number: self._fences(state) for number, state in views.items()},
         )
         return Begin(begin, self._runs(views), self._runs(facts))
+
+    async def _begin_views(self, log: ReadLog) -> None:
+        """Make the first marks of all views: projectors may come later than what is served (P1)."""
+        ends = await log.end_positions()
+        for store_type, names in self._views.items():
+            starts = {
+                Partition(self._generation, number): dict.fromkeys(names, ends[number])
+                for number in range(log.partitions)
+            }
+            await self._opened[store_type].begin_marks(self._generation, starts)
 
     async def _states(
         self, store_type: StoreType, projection: str, log: ReadLog, suffix: str
@@ -186,6 +198,19 @@ class EdgeDatabases:
     def _runs(self, states: Mapping[int, StoredLogState]) -> dict[int, Runs]:
         load, lateness_ms = Runs.load, self._lateness_ms
         return {number: load(state.runs, lateness_ms) for number, state in states.items()}
+
+
+def _views_by_database(
+    config: BrokerConfig, opened: Mapping[StoreType, _Shared]
+) -> dict[StoreType, list[str]]:
+    """Return the views of each opened database; Kafka's have their marks beside the sessions."""
+    found: dict[StoreType, list[str]] = {}
+    for view in Catalogue(config).views:
+        is_kafka = view.store_type is StoreType.KAFKA
+        store_type = config.session_store_type if is_kafka else view.store_type
+        if store_type in opened:
+            found.setdefault(store_type, []).append(view.projection.name)
+    return found
 
 
 async def open_edge_databases(config: BrokerConfig, generation: str) -> EdgeDatabases:
