@@ -27,7 +27,7 @@ test: setup check tools
 	$(PY) -m pytest
 
 test-faults: setup tools
-	MONSTERMQ_FAULT_ROUNDS=200 $(PY) -m pytest tests/integration -k "kill"
+	MONSTERMQ_FAULT_ROUNDS=200 $(PY) -m pytest tests/integration -k "kill or away_for_long"
 
 tools:
 	scripts/install-test-tools

@@ -231,12 +231,12 @@ class KafkaScene:
 
     # -- tables ----------------------------------------------------------------------------------
 
-    async def until_reflected(self, ends: Mapping[int, int]) -> None:
+    async def until_reflected(self, ends: Mapping[int, int], within_s: float = SETTLE_S) -> None:
         """Return once all tables of messages reflect the log up to there."""
         connection = await self._open_database()
         behind: list[Any] = [None]
         try:
-            async with asyncio.timeout(SETTLE_S):
+            async with asyncio.timeout(within_s):
                 while behind:
                     marks = await connection.fetch(_MARKS, self._generation)
                     behind = [mark for mark in marks if mark[2] < ends[mark[1]]]

@@ -11,12 +11,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
+import asyncpg
 import psutil
 import pytest
 from tests.integration.kafka_scenes import KafkaScene
 from tests.integration.observing import MIB, metric, until_ready
 from tests.support.bus_writing import BusWriter
-from tests.support.kafka_stack import ProjectorProcess
+from tests.support.kafka_stack import KafkaStack, ProjectorProcess
 from tests.support.log_reading import LogReader
 from tests.support.postgres import PostgresServer
 from tests.support.proxy import CommitLoss, Proxy
@@ -34,11 +35,18 @@ LOSSES = 6
 MUCH = 1024 if int(os.environ.get("MONSTERMQ_FAULT_ROUNDS", "20")) > 20 else 64
 """MiB that a projector has to catch up with; a gigabyte in ``make test-faults``."""
 
+CATCH_UP_S = 600.0
+
 LARGE = 100_000
 """Bytes of each of these messages."""
 
 GROWTH_MIB = 250
 """By how much a projector may grow over them: some chunks, and some commits on their way."""
+
+
+_BEGINNINGS = """
+SELECT topic, substring(payload FROM '^[^ ]+ [^ ]+') FROM mcparchive ORDER BY partition, position
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +125,9 @@ async def test_one_that_was_away_for_long_catches_up_within_its_memory(
         await write_much(at, MUCH)
         at.views.thaw()
         peak = await watch_memory(at, before)
-        await at.check()
+        found = await beginnings(kafka_scene.stack)
     print(f"{MUCH} MiB, grown by at most {peak} MiB")
+    assert found == at.writer.appended
     assert peak < GROWTH_MIB
 
 
@@ -128,10 +137,10 @@ async def write_much(at: Writing, mib: int) -> None:
     topics = list(at.writer.appended)
     for number in range(mib * MIB // LARGE):
         topic = topics[number % len(topics)]
-        partition = at.writer.partition_of(topic)
-        await at.writer.until(partial(_has_room, at, partition), BOUND_S)
-        payload = f"{topic} {number} {filling}".encode()
-        at.writer.append(topic, [payload], time.time_ns() // 1_000_000)
+        await at.writer.until(partial(_has_room, at, at.writer.partition_of(topic)), BOUND_S)
+        name = f"{topic} {number}"
+        payload = f"{name} {filling}".encode()
+        at.writer.append(topic, [payload], time.time_ns() // 1_000_000, [name.encode()])
         at.bus.messages.flush()
     await at.writer.idle(BOUND_S)
 
@@ -142,13 +151,24 @@ def _has_room(at: Writing, partition: int) -> bool:
 
 async def watch_memory(at: Writing, before: int) -> int:
     """Return by how many MiB the projector grows at most, until it is done."""
-    stack, process = at.scene.stack, psutil.Process(at.views.pid)
-    async with LogReader(stack.servers, stack.topic) as log:
-        ends = await log.read_to_end()
-    peak = before
-    caught_up = asyncio.create_task(at.scene.until_reflected(ends))
+    process, peak = psutil.Process(at.views.pid), before
+    ends = await at.bus.messages.end_positions()
+    caught_up = asyncio.create_task(at.scene.until_reflected(ends, CATCH_UP_S))
     while not caught_up.done():
         peak = max(peak, process.memory_info().rss)
         await metric(at.views, "monstermq_commits_total")
     await caught_up
     return (peak - before) // MIB
+
+
+async def beginnings(stack: KafkaStack) -> dict[str, list[bytes]]:
+    """Return topic -> what each payload of the archive begins with, in order of position."""
+    connection = await asyncpg.connect(stack.postgres.url(stack.database))
+    try:
+        rows = await connection.fetch(_BEGINNINGS)
+    finally:
+        await connection.close()
+    found: dict[str, list[bytes]] = {}
+    for topic, name in rows:
+        found.setdefault(topic, []).append(name.encode())
+    return found

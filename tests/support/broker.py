@@ -74,12 +74,16 @@ def _is_free(family: socket.AddressFamily, port: int) -> bool:
 class BrokerProcess(ABC):
     """A broker in a directory of its own; it can be stopped, killed and started again there.
 
+    ``start_s`` is how long a start may take.
+
     Attributes:
         directory: Its configuration, its data and its log.
         tcp_port: Where it serves MQTT over TCP.
         ws_port: Where it serves MQTT over WebSocket, path ``/mqtt``.
         metrics_port: Where it serves health and metrics, if it does.
     """
+
+    start_s = START_S
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -126,7 +130,7 @@ class BrokerProcess(ABC):
             BrokerFailed: It ended, or nothing listened within ``START_S``.
         """
         process = self._running()
-        for _ in range(int(START_S / TICK_S)):
+        for _ in range(int(self.start_s / TICK_S)):
             try:
                 socket.create_connection((LOOPBACK, self._main_port), timeout=1).close()
             except OSError:
@@ -157,7 +161,7 @@ class BrokerProcess(ABC):
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            timeout=START_S,
+            timeout=self.start_s,
             check=False,
         )
         return completed.returncode, completed.stdout.decode(errors="replace")

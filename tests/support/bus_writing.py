@@ -48,7 +48,6 @@ class BusWriter:
         self._runs = 0
         self._changed = asyncio.Event()
         self._goes_on = False
-        self._newest = dict.fromkeys(self.appended, -1)
         log.on_appended = self._on_appended
         log.on_refused = self._on_refused
 
@@ -61,16 +60,24 @@ class BusWriter:
         yield
         self._goes_on = False
 
-    def append(self, topic: str, payloads: Sequence[bytes], wall_ms: int) -> None:
-        """Append one run."""
-        raw = topic.encode()
-        self.appended[topic] += payloads
+    def append(
+        self, topic: str, payloads: Sequence[bytes], wall_ms: int, names: Sequence[bytes] = ()
+    ) -> None:
+        """Append one run.
+
+        Args:
+            topic: One of ``appended``.
+            payloads: Of its messages.
+            wall_ms: The time of its records.
+            names: What is noted of the payloads; without, they themselves.
+        """
+        raw, noted = topic.encode(), names or payloads
+        self.appended[topic] += noted
         self._on_the_way[topic] += 1
         self._runs += 1
         run = MessageRun.of(raw, [*payloads], 1)
-        self._log.append_run(
-            self.partition_of(topic), raw, run, "writer", wall_ms, (topic, payloads)
-        )
+        ticket = topic, noted
+        self._log.append_run(self.partition_of(topic), raw, run, "writer", wall_ms, ticket)
 
     def partition_of(self, topic: str) -> int:
         """Return where a topic's messages go."""
@@ -142,8 +149,6 @@ class BusWriter:
             assert isinstance(ticket, tuple)
             topic, payloads = ticket
             self._on_the_way[topic] -= 1
-            place = self.appended[topic].index(payloads[0], self._newest[topic] + 1)
-            self._newest[topic] = place
             yield topic, payloads
 
 

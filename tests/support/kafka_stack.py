@@ -17,10 +17,10 @@ from tests.support.postgres import PostgresServer
 PARTITIONS = 4
 """Of the bus topic; enough that topics of one publisher are apart."""
 
-LEASE_S = 2
+LEASE_S = 4
 """Seconds of silence after which an edge is dead."""
 
-SESSION_TIMEOUT_S = 1
+SESSION_TIMEOUT_S = 3
 """Seconds of silence after which a projector's partitions are dealt to others."""
 
 
@@ -31,6 +31,8 @@ class StackProcess(BrokerProcess):
         directory: Its own.
         config_path: The file that all share.
     """
+
+    start_s = 60.0  # it may wait for servers that have only just been started
 
     _module: str
 
