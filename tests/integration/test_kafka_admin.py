@@ -1,10 +1,11 @@
 """Questions to real Kafka servers, and what is said of those that do not answer them."""
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
+from aiokafka.errors import NodeNotReadyError
 from tests.support.broker import LOOPBACK, free_ports
 from tests.support.kafka import PASSWORD, USER, KafkaServer, Security
 from tests.support.kafka_tools import create_topic
@@ -132,3 +133,20 @@ async def test_missing_rights_are_told(guarded: KafkaServer, kafka_topic: str) -
 async def test_a_topic_we_may_not_see_is_not_there(guarded: KafkaServer, kafka_topic: str) -> None:
     await create_topic(guarded.address(), kafka_topic)
     assert await topics_of(logged_in(guarded), kafka_topic) == {}
+
+
+async def test_a_server_that_knows_of_no_server_yet_is_waited_for(
+    kafka_server: KafkaServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a moment after its start it answers so."""
+    ask, asked = admin._ask_once, []
+
+    async def ask_too_early(server: str, arguments: Mapping[str, Any]) -> None:
+        asked.append(server)
+        if len(asked) < 3:
+            raise NodeNotReadyError("too early")
+        await ask(server, arguments)
+
+    monkeypatch.setattr(admin, "_ask_once", ask_too_early)
+    assert await topics_of(settings_of(kafka_server.address()), "nothing") == {}
+    assert len(asked) == 3

@@ -137,6 +137,7 @@ class CleanPublisher(CleanClient):
 
     Attributes:
         acknowledged: How many of its messages were.
+        sent_in: Payload -> the number of the session in which it was sent.
     """
 
     def __init__(
@@ -144,6 +145,7 @@ class CleanPublisher(CleanClient):
     ) -> None:
         super().__init__(client_id, ledger, make_message(0).qos)
         self.acknowledged = 0
+        self.sent_in: dict[bytes, int] = {}
         self._make_message = make_message
         self._made = 0
         self._last_id = 0
@@ -179,6 +181,7 @@ class CleanPublisher(CleanClient):
         message = self._make_message(self._made)
         self._made += 1
         self.ledger.send(message)
+        self.sent_in[message.payload] = session
         if message.qos == 0:
             # The answer to the PINGREQ shows that the broker has read what stands before it.
             self._send(encode_publish(message.topic, message.payload, retain=message.retain))

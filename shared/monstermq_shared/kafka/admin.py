@@ -12,6 +12,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.conn import create_conn
 from aiokafka.errors import (
     KafkaConnectionError,
+    NodeNotReadyError,
     NoError,
     TopicAlreadyExistsError,
     UnknownTopicOrPartitionError,
@@ -248,15 +249,21 @@ async def _check_connection(options: Mapping[str, Any], where: str, exit_code: E
     names = ("security_protocol", "ssl_context", "sasl_mechanism")
     login = ("sasl_plain_username", "sasl_plain_password")
     arguments = {name: options[name] for name in (*names, *login) if name in options}
-    failures: dict[str, BaseException] = {}
-    for server in options["bootstrap_servers"]:
-        try:
-            async with asyncio.timeout(CONNECT_S):
-                await _ask_once(server, arguments)
-        except CLIENT_ERRORS as exc:
-            failures[server] = exc
-        else:
-            return
+    deadline_s = asyncio.get_running_loop().time() + ANSWER_S
+    while True:
+        failures: dict[str, BaseException] = {}
+        for server in options["bootstrap_servers"]:
+            try:
+                async with asyncio.timeout(CONNECT_S):
+                    await _ask_once(server, arguments)
+            except CLIENT_ERRORS as exc:
+                failures[server] = exc
+            else:
+                return
+        starting = any(isinstance(exc, NodeNotReadyError) for exc in failures.values())
+        if not starting or asyncio.get_running_loop().time() > deadline_s:
+            break
+        await asyncio.sleep(READY_PAUSE_S)
     worst = worst_of(failures.values())
     told = "; ".join(f"{server}: {_unreached(exc)}" for server, exc in failures.items())
     what = "does not let us in" if isinstance(worst, LOGIN_ERRORS) else "cannot be reached"
@@ -273,7 +280,9 @@ async def _ask_once(server: str, arguments: Mapping[str, Any]) -> None:
     )
     try:
         # A server that wants a login talks to us until we ask for something.
-        await connection.send(MetadataRequest([]))
+        answer = await connection.send(MetadataRequest([]))
+        if not answer.brokers:
+            raise NodeNotReadyError("it is starting, and knows of no server yet")
     finally:
         await connection.close()
 
