@@ -1,6 +1,8 @@
 """Two edges on a Kafka bus: who has a client, how they end, and what an operator can do."""
 
 import asyncio
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -94,6 +96,32 @@ async def test_what_an_edge_took_before_the_first_projector_has_rows(
                     await asyncio.sleep(TICK_S)
     finally:
         stack.close()
+
+
+async def test_what_another_log_retained_is_served_once_the_database_is_given_away(
+    stack: KafkaStack, cast: Cast
+) -> None:
+    """Its offsets are of that log: they do not say that it is new in this one."""
+    publisher = await connected(cast, stack.edges[0], "publisher")
+    for number in range(3):
+        await publisher.publish(f"t/{number}", b"kept", 1, retain=True)
+    async with asyncio.timeout(BOUND_S):
+        query = "SELECT count(*) FROM retainedmessages"
+        while await asyncio.to_thread(told, stack, query) != "3":  # noqa: ASYNC110
+            await asyncio.sleep(TICK_S)
+    for process in stack.processes:
+        await asyncio.to_thread(process.stop)
+    stack.settings["Kafka"]["Bus"]["Topic"] = f"{stack.topic}-next"
+    stack.write()
+    adopt = [sys.executable, "-m", "monstermq", "db", "adopt", "-config", str(stack.config_path)]
+    await asyncio.to_thread(subprocess.run, adopt, check=True)
+    await asyncio.to_thread(stack.start)
+    for topic_filter in ("t/#", "t/1"):
+        subscriber = await connected(cast, stack.edges[1], "subscriber")
+        await subscriber.subscribe((topic_filter, 0))
+        count = 3 if topic_filter == "t/#" else 1
+        found = [await subscriber.take() for _ in range(count)]
+        assert all(message.retain and message.payload == b"kept" for message in found)
 
 
 def told(stack: KafkaStack, query: str) -> str:

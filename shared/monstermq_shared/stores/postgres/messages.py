@@ -45,6 +45,9 @@ KIND = TableKind(
 PURGE_ROWS_MAX = 2_000
 """Rows that one statement deletes: others that want to write them wait until it has committed."""
 
+BEFORE_THE_LOG = -1
+"""The offset of a record of another log, for whoever compares it with those of this one."""
+
 _PAGE_ROWS = 1_000
 _STRETCH_ROWS_MAX = 10_000
 _STRETCH_GROWTH = 4
@@ -117,6 +120,12 @@ class PostgresMessageStore:
         ):
             marks = await connection.fetch(self._queries["view_marks"], *view)
             await _Filling(page, connection.fetch, self._queries).fill(topic_filter, after)
+            digests = [digest(record.topic) for record in page.records]
+            rows = await connection.fetch(self._queries["of_other_logs"], digests, view[1])
+        others = {row["topic"] for row in rows}
+        for record in page.records:
+            if record.topic in others:
+                record.offset = BEFORE_THE_LOG
         return ReflectedPage(page.records, {row["partition"]: row["reflected"] for row in marks})
 
     async def count(self) -> int:

@@ -160,6 +160,11 @@ SELECT partition, reflected FROM watermarks
 JOIN generations ON number = watermarks.generation
 WHERE projection = $1 AND generations.generation = $2 AND reflected IS NOT NULL;
 
+-- of_other_logs --
+SELECT topic FROM "{table}"
+WHERE topic_digest = ANY($1::bytea[])
+AND generation <> (SELECT number FROM generations WHERE generation = $2);
+
 -- count --
 SELECT count(*) FROM (SELECT FROM "{table}" LIMIT $1) AS found;
 
