@@ -33,3 +33,9 @@ class ExitCode(IntEnum):
     BUS_MISMATCH = 12
     """Kafka's topics, limits or clock are not, or no more, what the configuration says. Nothing was
     changed."""
+
+
+FOR_A_PERSON = frozenset(
+    {ExitCode.CONFIG, ExitCode.STORE_DAMAGED, ExitCode.TLS, ExitCode.STORE_OF_ANOTHER_LOG}
+)
+"""What stays as it is, however often a process is started, until somebody changes something."""

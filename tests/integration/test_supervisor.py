@@ -160,6 +160,17 @@ async def test_one_that_was_long_in_starting_is_started_again_though_nobody_asks
     assert child.exit_code == -signal.SIGTERM
 
 
+def test_one_that_only_a_person_can_help_ends_all_with_its_exit_code(
+    pair: Pair, tmp_path: Path
+) -> None:
+    wait_until(pair.is_ready, pair)
+    (tmp_path / "0.yaml").write_text("TCP: nonsense\n")
+    pair.children()[0].kill()
+    assert pair.process.wait(PATIENCE_S) == ExitCode.CONFIG
+    assert "edge-1 ended: exit code 2 (CONFIG); all stop" in pair.log_text()
+    assert "[edge-2] monstermq_edge.app stopped" in pair.log_text()
+
+
 def test_one_that_cannot_start_ends_all_with_its_exit_code(tmp_path: Path) -> None:
     folder = tmp_path / "second"
     folder.mkdir()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from monstermq_shared.exit_codes import ExitCode
+from monstermq_shared.exit_codes import FOR_A_PERSON, ExitCode
 from monstermq_shared.operation.notify import ADDRESS_VARIABLE
 from monstermq_shared.supervisor.asking import Answer, ask
 from monstermq_shared.supervisor.supervised import OPTION, Supervised
@@ -74,7 +74,11 @@ class Child:
         return self._process is not None
 
     async def run(self) -> int:
-        """Keep it running; return its exit code once it is stopped, or ends before it was ready."""
+        """Keep it running until it is stopped; return its exit code.
+
+        It is not started again if it ends before it was ready, or for a reason that waits for a
+        person.
+        """
         failures = 0
         loop = asyncio.get_running_loop()
         while True:
@@ -85,6 +89,9 @@ class Child:
             if not self.was_ready.is_set():
                 logger.critical("%s ended before it was ready: %s", self.program.name, _told(code))
                 return code if code > 0 else ExitCode.FAILURE
+            if code in FOR_A_PERSON:
+                logger.critical("%s ended: %s; all stop", self.program.name, _told(code))
+                return code
             failures = 0 if loop.time() - began_s >= STEADY_S else failures + 1
             pause_s = PAUSES_S[min(failures, len(PAUSES_S) - 1)]
             logger.error(
