@@ -1,14 +1,16 @@
 """What edges and projectors say when Kafka or the database is not as they need it."""
 
 import asyncio
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from aiokafka.admin import AIOKafkaAdminClient
 from tests.integration.kafka_scenes import KafkaScene
-from tests.support.broker import LOOPBACK, free_ports
+from tests.support.broker import LOOPBACK, RunningBroker, free_ports
 from tests.support.kafka import PASSWORD, USER, KafkaServer, Security
 from tests.support.kafka_stack import KafkaStack, StackProcess
 from tests.support.postgres import PostgresServer
@@ -32,8 +34,14 @@ def strict_kafka() -> Iterator[KafkaServer]:
 
 async def assert_refused(stack: KafkaStack, exit_code: ExitCode, *words: str) -> None:
     """Assert that edge and projectors end by themselves with this status, and say these words."""
+    await assert_refused_by([stack.edges[0], stack.views, stack.sessions], stack, exit_code, *words)
+
+
+async def assert_refused_by(
+    processes: Sequence[StackProcess], stack: KafkaStack, exit_code: ExitCode, *words: str
+) -> None:
+    """Assert the same of some processes."""
     stack.write()
-    processes = [stack.edges[0], stack.views, stack.sessions]
     ends = await asyncio.gather(*(asyncio.to_thread(p.run_to_end) for p in processes))
     for process, (status, said) in zip(processes, ends, strict=True):
         assert status == exit_code, f"{process.directory.name} ended with {status}: {said}"
@@ -102,10 +110,50 @@ async def test_a_database_of_another_log_is_refused_until_it_is_given_away(
     await scene.begin()
     await scene.finish()
     await stop_all(scene)
-    stack.settings["Kafka"]["Bus"]["Topic"] = f"{stack.topic}-next"
-    await assert_refused(
-        stack, ExitCode.STORE_OF_ANOTHER_LOG, f"{stack.topic}", "monstermq db adopt"
+    before, after = stack.topic, f"{stack.topic}-next"
+    stack.settings["Kafka"]["Bus"]["Topic"] = after
+    await assert_refused(stack, ExitCode.STORE_OF_ANOTHER_LOG, before, "monstermq db adopt")
+    assert f":{before}, and now to " in await adopt(stack)
+    await asyncio.to_thread(stack.start)
+    await scene.until_ready()
+    stack.settings["Kafka"]["Bus"]["Topic"] = before
+    await assert_refused_by(
+        [stack.projector(stack.config_path.parent / "late", "VIEWS")],
+        stack,
+        ExitCode.STORE_OF_ANOTHER_LOG,
+        after,
     )
+
+
+async def adopt(stack: KafkaStack) -> str:
+    """Give the database to the log that the configuration names; return what is said."""
+    command = (sys.executable, "-m", "monstermq", "db", "adopt", "-config", str(stack.config_path))
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    said, _ = await process.communicate()
+    assert process.returncode == ExitCode.OK
+    return said.decode()
+
+
+async def test_a_database_of_the_internal_bus_is_refused(
+    kafka_scene: KafkaScene, broker: RunningBroker
+) -> None:
+    stack = kafka_scene.stack
+    stores = {key: value for key, value in stack.settings.items() if key != "Kafka"}
+    await asyncio.to_thread(broker.start, yaml.safe_dump(stores))
+    assert await asyncio.to_thread(broker.stop) == ExitCode.OK
+    await assert_refused(stack, ExitCode.STORE_OF_ANOTHER_LOG, "monstermq db adopt")
+
+
+async def test_a_database_of_kafka_is_refused_on_the_internal_bus(
+    kafka_scene: KafkaScene, broker: RunningBroker
+) -> None:
+    stack = kafka_scene.stack
+    await asyncio.to_thread(stack.views.start)
+    await asyncio.to_thread(stack.views.stop)
+    stores = {key: value for key, value in stack.settings.items() if key != "Kafka"}
+    status, said = await asyncio.to_thread(broker.run_to_end, yaml.safe_dump(stores))
+    assert status == ExitCode.STORE_OF_ANOTHER_LOG, said
+    assert stack.topic in said
 
 
 async def stop_all(scene: KafkaScene) -> None:
