@@ -1,12 +1,14 @@
 """Kafka, PostgreSQL, the network or an edge stand still under load: nobody loses anything by it."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.structs import TopicPartition
 from tests.integration.kafka_scenes import FragileScene, KafkaScene
 from tests.integration.observing import until_ready
 from tests.support.broker import LOOPBACK
@@ -21,6 +23,7 @@ from tests.support.mqtt_peer import Peer
 from tests.support.postgres import PostgresServer
 from tests.support.proxy import TcpProxy
 
+from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.kafka.murmur2 import partition_of
 
 pytestmark = pytest.mark.integration
@@ -287,3 +290,46 @@ async def test_a_network_that_delays_and_cuts_is_a_pause(
             stack.close()
             server.close()
             scene.print_logs()
+
+
+# -- retention ------------------------------------------------------------------------------------
+
+
+async def test_retention_that_overtakes_an_edge_ends_it_loudly(kafka_scene: KafkaScene) -> None:
+    """E1: it has lost its place, so all its clients go, and it begins again with a new run."""
+    scene, stack = kafka_scene, kafka_scene.stack
+    await scene.begin()
+    victim = stack.edges[0]
+    lost = [client for client in scene.clients if client.port == victim.tcp_port]
+    victim.freeze()
+    await scene.some_load(5_000)
+    await delete_all(stack)
+    victim.thaw()
+    assert await asyncio.to_thread(victim.has_ended, within_s=BOUND_S), victim.log_text()
+    assert victim.wait() != ExitCode.OK
+    told = (
+        rf"CRITICAL .* {stack.topic}: partition \d+: offset \d+ is not in the log.*RetentionHours"
+    )
+    assert re.search(told, victim.log_text())
+    for client in lost:
+        await client.gone()
+    await asyncio.to_thread(stack.start)
+    await scene.until_ready()
+    await scene.all_served()
+
+
+async def delete_all(stack: KafkaStack) -> None:
+    """Delete what is on the bus now, as retention does."""
+    async with LogReader(stack.servers, stack.topic) as log:
+        ends = await log.read_to_end()
+    admin = AIOKafkaAdminClient(bootstrap_servers=stack.servers)
+    await admin.start()
+    try:
+        await admin.delete_records(
+            {
+                TopicPartition(stack.topic, partition): RecordsToDelete(before_offset=end)
+                for partition, end in ends.items()
+            }
+        )
+    finally:
+        await admin.close()

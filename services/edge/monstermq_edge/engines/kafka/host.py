@@ -19,7 +19,13 @@ from monstermq_shared.bus.runs import Runs
 from monstermq_shared.clock import Clock
 from monstermq_shared.config import KIB, BrokerConfig
 from monstermq_shared.counters import Counters
-from monstermq_shared.errors import BusUnavailable, MonsterError, StoreUnavailable
+from monstermq_shared.errors import (
+    BusError,
+    BusGap,
+    BusUnavailable,
+    MonsterError,
+    StoreUnavailable,
+)
 from monstermq_shared.kafka.settings import KafkaSettings
 from monstermq_shared.messages import MessageRun
 from monstermq_shared.retries import pause
@@ -323,8 +329,19 @@ class KafkaHost:
         """Bring all of a log to the engine, no faster than that takes it.
 
         Raises:
-            BusGap, BusLost: What comes next is not there: only a new run can go on (E1).
+            BusError: What comes next is not there: only a new run can go on (E1).
         """
+        try:
+            await self._bring(log, positions, known)
+        except BusGap as exc:
+            raise BusError(
+                f"{log.topic}: {exc}. All clients of this edge are disconnected, and it has to be "
+                "started again. Raise Kafka.Bus.RetentionHours if it was too slow for retention"
+            ) from exc
+
+    async def _bring(
+        self, log: KafkaLog, positions: Mapping[int, int], known: Mapping[int, Runs]
+    ) -> None:
         engine = self.engine
         is_messages = log is self.bus.messages
         take = engine.messages_read if is_messages else engine.facts_read
