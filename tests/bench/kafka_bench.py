@@ -21,8 +21,9 @@ from tests.support.mqtt_client_frames import encode_connect, encode_publish
 from monstermq_edge.mqtt.decoder import Decoder, DecoderLimits
 from monstermq_edge.mqtt.encoder import encode_run_qos0
 from monstermq_shared.budget import Budget
+from monstermq_shared.bus.header import RUN_SIZE
 from monstermq_shared.bus.kafka.encoding import RunEncoder
-from monstermq_shared.bus.kafka.pieces import RunPiece
+from monstermq_shared.bus.kafka.pieces import RunsPiece
 from monstermq_shared.bus.ports import Entry, LogReader
 from monstermq_shared.messages import MessageRun
 from monstermq_shared.routing import Interest, Router
@@ -109,11 +110,12 @@ def _decode(chunks: Sequence[bytes], spent: _Spent) -> list[list[MessageRun]]:
 async def _send(writer: BusWriter, runs: Sequence[list[MessageRun]], spent: _Spent) -> None:
     """Encode, and then do it again on the way to Kafka."""
     flat = [one for each in runs for one in each]
-    encoder, writer_run, now_ms = RunEncoder(), bytes(8), time_ns() // 1_000_000
+    now_ms = time_ns() // 1_000_000
     with spent.on("encode"):
-        for number, one in enumerate(flat):
-            topic = one.topic
-            RunPiece(topic, one, CLIENT_ID, now_ms, writer_run, number, None, encoder).fields()
+        piece = RunsPiece(now_ms, bytes(RUN_SIZE), 0, RunEncoder())
+        for one in flat:
+            piece.add(one.topic, one, CLIENT_ID, now_ms, None)
+        piece.fields()
     with spent.on("send"):
         for one in flat:
             writer.append(one)

@@ -13,13 +13,16 @@ from monstermq_shared.bus.facts import Ack, Gap
 from monstermq_shared.bus.header import Kind, unpack_header
 from monstermq_shared.bus.kafka.encoding import RunEncoder
 from monstermq_shared.bus.kafka.pieces import (
+    ALIKE_MS,
+    RUNS_SIZE_MAX,
     Batch,
     FactsPiece,
     RecordPiece,
-    RunPiece,
+    RunsPiece,
     count_of,
     halves,
 )
+from monstermq_shared.errors import BusRefused
 from monstermq_shared.messages import MessageRun
 from monstermq_shared.records import (
     SESSION_TOPIC,
@@ -102,21 +105,76 @@ def test_a_clock_that_was_set_back_makes_no_id_twice() -> None:
 # -- pieces ------------------------------------------------------------------------------------
 
 
+def a_piece(sequence: int, *payloads: bytes) -> RunsPiece:
+    """Return a piece of one run."""
+    piece = RunsPiece(NOW_MS, RUN, sequence, RunEncoder())
+    piece.add(b"a", a_run("a", list(payloads)), "c", NOW_MS, None)
+    return piece
+
+
 def test_headers_of_a_run_count_its_sequences() -> None:
     run = a_run("a/b", [b"1", b"2"], qos=1, retain=True)
-    piece = RunPiece(b"a/b", run, "c", NOW_MS, RUN, 7, "ticket", RunEncoder())
+    piece = RunsPiece(NOW_MS, RUN, 7, RunEncoder())
+    assert piece.add(b"a/b", run, "c", NOW_MS, "ticket") == piece.size
     fields = piece.fields()
     assert [(time_ms, key) for time_ms, key, _, _ in fields] == [(NOW_MS, b"a/b")] * 2
     for number, (_, _, _, headers) in enumerate(fields, 7):
         ((name, header),) = headers
         assert name == "m"
         assert unpack_header(header) == (0b101, RUN, number)
-    assert piece.tickets == ("ticket",)
+    assert piece.outcomes() == [("ticket", None)]
 
 
 def test_what_a_piece_is_for_kafka_never_changes() -> None:
-    piece = RunPiece(b"a", a_run("a", [b"1"]), "c", NOW_MS, RUN, 0, None, RunEncoder())
+    piece = a_piece(0, b"1")
     assert piece.fields() is piece.fields()
+
+
+def test_runs_follow_each_other_in_a_piece() -> None:
+    piece = RunsPiece(NOW_MS, RUN, 5, RunEncoder())
+    piece.add(b"a", a_run("a", [b"1", b"2"]), "c", NOW_MS, "first")
+    before = piece.size
+    grown = piece.add(b"b", a_run("b", [b"3"], qos=1), "d", NOW_MS + 1, None)
+    assert piece.size == before + grown
+    fields = piece.fields()
+    assert [(time_ms, key) for time_ms, key, *_ in fields] == [
+        (NOW_MS, b"a"),
+        (NOW_MS, b"a"),
+        (NOW_MS + 1, b"b"),
+    ]
+    headers = [unpack_header(headers[0][1]) for *_, headers in fields]
+    assert headers == [(0, RUN, 5), (0, RUN, 6), (1, RUN, 7)]
+    assert (piece.count, piece.left) == (3, 3)
+    assert piece.outcomes() == [("first", None)]
+
+
+def test_a_piece_takes_runs_of_about_its_own_time_until_it_is_large() -> None:
+    piece = a_piece(0, b"1")
+    assert piece.takes(NOW_MS)
+    assert piece.takes(NOW_MS + ALIKE_MS)
+    assert not piece.takes(NOW_MS - 1)
+    assert not piece.takes(NOW_MS + ALIKE_MS + 1)
+    piece.add(b"a", a_run("a", [bytes(RUNS_SIZE_MAX)]), "c", NOW_MS, None)
+    assert not piece.takes(NOW_MS)
+
+
+@pytest.mark.parametrize(
+    ("first", "count", "refused", "records"),
+    [(0, 1, {"a"}, 2), (1, 1, {"a"}, 2), (2, 1, {"b"}, 1), (1, 2, {"a", "b"}, 3), (3, 3, {"c"}, 3)],
+)
+def test_of_a_piece_only_those_runs_are_refused_of_which_kafka_refuses_a_record(
+    first: int, count: int, refused: set[str], records: int
+) -> None:
+    piece = RunsPiece(NOW_MS, RUN, 0, RunEncoder())
+    for topic, payloads in (("a", [b"1", b"2"]), ("b", [b"3"]), ("c", [b"4", b"5", b"6"])):
+        piece.add(topic.encode(), a_run(topic, payloads), "client", NOW_MS, topic)
+    error = BusRefused("too large")
+    piece.refuse(first, count, error)
+    assert piece.outcomes() == [
+        (ticket, error if ticket in refused else None) for ticket in ("a", "b", "c")
+    ]
+    assert piece.refused_count() == records
+    assert piece.error is error
 
 
 def test_facts_stand_in_a_record_that_takes_more_of_them() -> None:
@@ -154,9 +212,7 @@ def test_a_batch_is_halved_between_any_two_records(sizes: list[int]) -> None:
     batch: Batch = []
     for number, size in enumerate(sizes):
         payloads = [b"%d.%d" % (number, at) for at in range(size)]
-        piece = RunPiece(
-            b"a", a_run("a", payloads), "c", NOW_MS, RUN, 10 * number, None, RunEncoder()
-        )
+        piece = a_piece(10 * number, *payloads)
         batch.append((piece, piece.fields()))
     first, second = halves(batch)
     assert count_of(first) == sum(sizes) // 2

@@ -8,7 +8,7 @@ from functools import lru_cache
 from monstermq_shared.bus.facts import Fact
 from monstermq_shared.bus.kafka.encoding import RunEncoder
 from monstermq_shared.bus.kafka.outbox import Outbox
-from monstermq_shared.bus.kafka.pieces import FactsPiece, Piece, RecordPiece, RunPiece
+from monstermq_shared.bus.kafka.pieces import FactsPiece, Piece, RecordPiece, RunsPiece
 from monstermq_shared.bus.kafka.positions import Positions
 from monstermq_shared.bus.kafka.presence import refuse_lost_topic
 from monstermq_shared.bus.kafka.producing import Producers
@@ -211,9 +211,11 @@ class KafkaLog:
         outbox = self._outboxes[partition]
         sequence = outbox.next_sequence
         outbox.next_sequence = sequence + run.count
-        outbox.put(
-            RunPiece(topic, run, client_id, wall_ms, self.run, sequence, ticket, self._encoder)
-        )
+        piece = outbox.runs
+        if piece is None or not piece.takes(wall_ms):
+            piece = RunsPiece(wall_ms, self.run, sequence, self._encoder)
+            outbox.open_runs(piece)
+        outbox.size += piece.add(topic, run, client_id, wall_ms, ticket)
         self._touched[outbox] = None
         self._note_size(outbox)
         return sequence
@@ -279,12 +281,12 @@ class KafkaLog:
         for piece in pieces:
             if piece.error is not None:
                 error = piece.error
-                self.refused += piece.count
-            for ticket in piece.tickets:
+                self.refused += piece.refused_count()
+            for ticket, why in piece.outcomes():
                 if type(ticket) is _Append:
-                    ticket.settle(piece.error)
+                    ticket.settle(why)
                 else:
-                    (appended if piece.error is None else refused).append(ticket)
+                    (appended if why is None else refused).append(ticket)
         if appended:
             self.on_appended(appended)
         if error is not None:

@@ -18,7 +18,15 @@ from aiokafka.errors import (
 )
 from aiokafka.producer.message_accumulator import BatchBuilder
 
-from monstermq_shared.bus.kafka.pieces import Batch, FactsPiece, Piece, count_of, halves
+from monstermq_shared.bus.kafka.pieces import (
+    ALIKE_MS,
+    Batch,
+    FactsPiece,
+    Piece,
+    RunsPiece,
+    count_of,
+    halves,
+)
 from monstermq_shared.bus.kafka.producing import Producers
 from monstermq_shared.config import KIB
 from monstermq_shared.errors import BusRefused
@@ -33,11 +41,6 @@ LARGE_SIZE = 512 * KIB
 """A batch of more bytes is under way alone of its kind: what is ready for one server goes there in
 one request, and a server closes the connection, again and again, by which a request comes that is
 larger than its ``socket.request.max.bytes`` (100 MiB)."""
-
-
-ALIKE_MS = 1_000
-"""Records whose times differ by no more are refused together for their time: if this machine's
-clock goes wrong, Kafka refuses all of them."""
 
 
 class OutboxOwner(Protocol):
@@ -107,10 +110,12 @@ class Outbox:
         self._taken = 0
         self._under_way: Batch = []
         self._facts: FactsPiece | None = None
+        self._runs: RunsPiece | None = None
         self._wake = asyncio.Event()
 
     def put(self, piece: Piece) -> None:
         """Append a piece behind all others; it is sent after ``flush``."""
+        self._runs = None
         self._waiting.append(piece)
         self.size += piece.size
 
@@ -123,6 +128,16 @@ class Outbox:
         """Append a control record that takes facts until ``flush``."""
         self._facts = piece
         self.put(piece)
+
+    @property
+    def runs(self) -> RunsPiece | None:
+        """The piece at the end that still takes runs."""
+        return self._runs
+
+    def open_runs(self, piece: RunsPiece) -> None:
+        """Append a piece that takes runs until a batch takes it, or another piece follows."""
+        self.put(piece)
+        self._runs = piece
 
     def flush(self) -> None:
         """Let what was put be sent."""
@@ -162,8 +177,8 @@ class Outbox:
         """Return as much of what waits as goes into one batch."""
         batch: Batch = []
         append, waiting = builder.append, self._waiting
-        # Facts that are added later are the next record's.
-        self._facts = None
+        # Facts that are added later are the next record's, and runs the next piece's.
+        self._facts = self._runs = None
         while waiting:
             piece = waiting[0]
             fields = piece.fields()
@@ -258,11 +273,12 @@ class Outbox:
     def _settle(self, batch: Batch, error: Exception | None = None) -> None:
         done = []
         for piece, fields in batch:
-            piece.left -= len(fields)
             if error is not None:
                 refused = BusRefused(meaning_of(error))
                 refused.__cause__ = error
-                piece.error = refused
+                # The records of a piece are settled in order.
+                piece.refuse(piece.count - piece.left, len(fields), refused)
+            piece.left -= len(fields)
             if not piece.left:
                 done.append(piece)
                 self.size -= piece.size

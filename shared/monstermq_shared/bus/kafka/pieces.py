@@ -1,6 +1,6 @@
-"""What is appended to a partition, before it is records: a run of messages, a record, facts."""
+"""What is appended to a partition, before it is records: runs of messages, a record, facts."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from monstermq_shared.bus.control import ControlText
 from monstermq_shared.bus.header import (
@@ -10,12 +10,20 @@ from monstermq_shared.bus.header import (
     flags_of,
 )
 from monstermq_shared.bus.kafka.encoding import RunEncoder
+from monstermq_shared.config import KIB
 from monstermq_shared.errors import BusRefused
 from monstermq_shared.messages import MessageRun
 from monstermq_shared.records import ControlRecord, Record, encode_record, size_of
 
 RECORD_OVERHEAD = 300
 """Bytes a record takes beside its texts, about: its JSON's names and times, headers, objects."""
+
+RUNS_SIZE_MAX = 64 * KIB
+"""Bytes, about, after which runs that wait begin another piece: all of a piece is told together."""
+
+ALIKE_MS = 1_000
+"""Records whose times differ by no more are refused together for their time: if this machine's
+clock goes wrong, Kafka refuses all of them. So a piece has no others."""
 
 Headers = list[tuple[str, bytes]]
 KafkaFields = tuple[int, bytes, bytes, Headers]
@@ -98,6 +106,24 @@ class Piece:
             ]
         return fields
 
+    def refuse(self, first: int, count: int, error: BusRefused) -> None:
+        """Note that Kafka will not take records of it.
+
+        Args:
+            first: The index of the first of them.
+            count: How many.
+            error: Why.
+        """
+        self.error = error
+
+    def refused_count(self) -> int:
+        """Return of how many records nothing is known, because one of them was refused."""
+        return self.count
+
+    def outcomes(self) -> list[tuple[object, BusRefused | None]]:
+        """Return each ticket and why it is refused; None: it is appended."""
+        return [(ticket, self.error) for ticket in self.tickets]
+
     def flags(self) -> int:
         """Return the first byte of the header."""
         raise NotImplementedError
@@ -107,52 +133,83 @@ class Piece:
         raise NotImplementedError
 
 
-class RunPiece(Piece):
-    """A run of messages. One is made per run and chunk, so it does all by itself."""
+_Run = tuple[bytes, MessageRun, str, int, object | None]
+"""Topic, messages, client id, time, ticket; plain, because one is made per run and chunk."""
 
-    __slots__ = ("_client_id", "_encoder", "_run")
 
-    def __init__(  # noqa: PLR0913, PLR0917 - as above
-        self,
-        topic: bytes,
-        run: MessageRun,
-        client_id: str,
-        time_ms: int,
-        writer: bytes,
-        sequence: int,
-        ticket: object | None,
-        encoder: RunEncoder,
-    ) -> None:
-        count = run.count
-        self.time_ms = time_ms
-        self.key = topic
-        self.writer = writer
-        self.sequence = sequence
-        self.count = self.left = count
-        self.size = run.size + count * (RECORD_OVERHEAD + 2 * len(topic))
-        self.tickets = () if ticket is None else (ticket,)
-        self.error = None
-        self._fields = None
-        self._run = run
-        self._client_id = client_id
+class RunsPiece(Piece):
+    """Runs of messages that wait one behind the other; it takes more until a batch takes it.
+
+    A publisher that changes its topic with each message makes runs of one, and a piece for each
+    would cost as much as its JSON. Its time is that of the first.
+    """
+
+    __slots__ = ("_encoder", "_refused", "_runs")
+
+    def __init__(self, time_ms: int, writer: bytes, sequence: int, encoder: RunEncoder) -> None:
+        super().__init__(time_ms, b"", writer, sequence, 0, 0, None)
         self._encoder = encoder
+        self._runs: list[_Run] = []
+        self._refused: list[range] = []
+
+    def takes(self, time_ms: int) -> bool:
+        """Return whether it may take another run, of this time."""
+        return self.size < RUNS_SIZE_MAX and 0 <= time_ms - self.time_ms <= ALIKE_MS
+
+    def add(
+        self, topic: bytes, run: MessageRun, client_id: str, time_ms: int, ticket: object | None
+    ) -> int:
+        """Take a run behind the others; return by how much the piece has become larger."""
+        count = run.count
+        self._runs.append((topic, run, client_id, time_ms, ticket))
+        self.count = self.left = self.count + count
+        grown = run.size + count * (RECORD_OVERHEAD + 2 * len(topic))
+        self.size += grown
+        return grown
 
     def fields(self) -> list[KafkaFields]:
         """See ``Piece.fields``."""
-        fields = self._fields
-        if fields is None:
-            run, time_ms, key, number = self._run, self.time_ms, self.key, self.sequence
-            values = self._encoder.encode(key, run, self._client_id, time_ms)
-            head = _FLAGS[run.qos | run.retain << 2] + self.writer
-            if self.count == 1:
-                fields = [(time_ms, key, values[0], [(HEADER, head + number.to_bytes(8, "big"))])]
-            else:
-                fields = [
-                    (time_ms, key, value, [(HEADER, head + number.to_bytes(8, "big"))])
-                    for number, value in enumerate(values, number)
-                ]
-            self._fields = fields
+        if self._fields is None:
+            self._fields = self._made()
+        return self._fields
+
+    def _made(self) -> list[KafkaFields]:
+        fields: list[KafkaFields] = []
+        append, encode = fields.append, self._encoder.encode
+        writer, number = self.writer, self.sequence
+        for topic, run, client_id, time_ms, _ in self._runs:
+            head = _FLAGS[run.qos | run.retain << 2] + writer
+            for value in encode(topic, run, client_id, time_ms):
+                append((time_ms, topic, value, [(HEADER, head + number.to_bytes(8, "big"))]))
+                number += 1
         return fields
+
+    def refuse(self, first: int, count: int, error: BusRefused) -> None:
+        """See ``Piece.refuse``."""
+        self.error = error
+        self._refused.append(range(first, first + count))
+
+    def refused_count(self) -> int:
+        """See ``Piece.refused_count``."""
+        return sum(run.count for (_, run, *_), refused in self._told() if refused)
+
+    def outcomes(self) -> list[tuple[object, BusRefused | None]]:
+        """See ``Piece.outcomes``."""
+        if self.error is None:
+            return [(ticket, None) for *_, ticket in self._runs if ticket is not None]
+        return [
+            (ticket, self.error if refused else None)
+            for (*_, ticket), refused in self._told()
+            if ticket is not None
+        ]
+
+    def _told(self) -> Iterator[tuple[_Run, bool]]:
+        """Yield each run, and whether one of its records was refused."""
+        first = 0
+        for one in self._runs:
+            stop = first + one[1].count
+            yield one, any(at.start < stop and first < at.stop for at in self._refused)
+            first = stop
 
 
 class RecordPiece(Piece):
