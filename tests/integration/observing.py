@@ -28,12 +28,20 @@ async def fetch(broker: BrokerProcess, path: str) -> tuple[int, str]:
 
 
 async def until_ready(broker: BrokerProcess, status: int, within_s: float = 20.0) -> str:
-    """Ask ``/ready`` until it answers with this status; return the body."""
-    async with asyncio.timeout(within_s):
-        while True:
-            found, body = await fetch(broker, "/ready")
-            if found == status:
-                return body
+    """Ask ``/ready`` until it answers with this status; return the body.
+
+    Raises:
+        TimeoutError: It did not; says what it answered last.
+    """
+    body = ""
+    try:
+        async with asyncio.timeout(within_s):
+            while True:
+                found, body = await fetch(broker, "/ready")
+                if found == status:
+                    return body
+    except TimeoutError:
+        raise TimeoutError(f"/ready of {broker.directory.name} says {body}") from None
 
 
 async def metric(broker: BrokerProcess, name: str, **labels: str) -> float:
