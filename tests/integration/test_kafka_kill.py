@@ -60,7 +60,7 @@ async def let_happen(scene: FragileScene, victim: Victim, how: str) -> None:
     else:
         assert isinstance(victim, EdgeProcess)
         for client in scene.clients:
-            if client.port == victim.tcp_port:
+            if client.port == victim.tcp_port or not client.is_served:
                 client.edge_stops()
         assert await asyncio.to_thread(victim.stop) == ExitCode.OK, victim.log_text()
 

@@ -93,9 +93,14 @@ class CleanClient(Client):
             await self.gone()
 
     def edge_stops(self) -> None:
-        """The edge it is on is told to stop."""
-        if self.is_connected:
-            self.connections[-1].edge_stopped = True
+        """The edge that it is on, or is just leaving, is told to stop.
+
+        Until its next connection is accepted, that may hand over the one before.
+        """
+        for connection in reversed(self.connections):
+            connection.edge_stopped = True
+            if connection.accepted:
+                return
 
     def _options(self) -> ConnectOptions:
         will = f"{self.client_id} will {len(self.connections)}".encode()
