@@ -75,7 +75,7 @@ async def _read(settings: KafkaSettings, partition: TopicPartition, offset: int)
     )
     try:
         async with asyncio.timeout(ANSWER_S):
-            await consumer.start()
+            await consumer.begin()
             consumer.assign([partition])
             consumer.seek(partition, max(offset, 0))
             while not await consumer.fetch(1.0):
