@@ -15,6 +15,9 @@ from monstermq_shared.stores.needed import StoresNeeded, archive_name, last_valu
 RETAINED = "RetainedMessages"
 """The retained store's logical name; tables are called after it in lower case."""
 
+RETAINED_VIEW = "retained"
+"""The name of the retained view's mark."""
+
 SESSIONS = "sessions"
 """The name of the session store's mark."""
 
@@ -61,7 +64,7 @@ class Catalogue:
             MessageView(
                 store=RETAINED,
                 store_type=config.retained_store_type,
-                projection=RetainedProjection("retained"),
+                projection=RetainedProjection(RETAINED_VIEW),
                 group=None,
             )
         ]

@@ -96,7 +96,7 @@ async def begin_views(
     # From here on nobody else commits what they say.
     kept = await database.log_states(partition)
     states = {name: kept[name] for name in projections}
-    _refuse_other_log(log_id, partition, states)
+    refuse_other_log(log_id, partition, states)
     return Loaded(tenure, min(states.values(), key=_restart))
 
 
@@ -124,9 +124,14 @@ def another_log(partition: Partition, why: str) -> StartupError:
     )
 
 
-def _refuse_other_log(
+def refuse_other_log(
     log_id: str, partition: Partition, states: Mapping[str, StoredLogState]
 ) -> None:
+    """Refuse marks that are of another log than this one (P1).
+
+    Raises:
+        StartupError: They are.
+    """
     for name, state in states.items():
         if state.log_id not in {None, log_id}:
             raise another_log(partition, f"{name} is of {state.log_id}")

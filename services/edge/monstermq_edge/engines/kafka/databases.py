@@ -2,12 +2,13 @@
 
 import contextlib
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from monstermq_shared.bus.fences import Fences
 from monstermq_shared.bus.runs import Runs
 from monstermq_shared.config import BrokerConfig, StoreType
+from monstermq_shared.config.kafka import SESSIONS_SUFFIX
 from monstermq_shared.errors import (
     BusUnavailable,
     ConfigError,
@@ -29,16 +30,10 @@ from monstermq_shared.stores.ports import (
     ReflectedReader,
 )
 from monstermq_shared.stores.registry import open_database
-from monstermq_shared.views.catalogue import RETAINED, SESSIONS, Catalogue
-from monstermq_shared.views.log_loading import another_log
+from monstermq_shared.views.catalogue import RETAINED, RETAINED_VIEW, SESSIONS, Catalogue
+from monstermq_shared.views.log_loading import another_log, refuse_other_log
 
 logger = logging.getLogger(__name__)
-
-RETAINED_VIEW = "retained"
-"""The projection of what is retained."""
-
-SESSIONS_SUFFIX = "-sessions"
-"""What follows the generation in that of the sessions log."""
 
 
 @runtime_checkable
@@ -48,8 +43,6 @@ class _Shared(Database, KeepsLogState, OwnedByLog, Protocol):
 
 class ReadLog(Protocol):
     """A log, as far as its positions go."""
-
-    partitions: int
 
     async def end_positions(self) -> Mapping[int, int]:
         """See ``LogPort.end_positions``."""
@@ -121,9 +114,7 @@ class EdgeDatabases:
 
     async def close(self) -> None:
         """Close them."""
-        for database in self._opened.values():
-            with contextlib.suppress(MonsterError):
-                await database.close()
+        await _close(self._opened.values())
 
     # -- where to begin --------------------------------------------------------------------------
 
@@ -134,10 +125,17 @@ class EdgeDatabases:
             StoreUnavailable, BusUnavailable: Not now.
             StartupError: The rows are of another log.
         """
-        await self._begin_views(messages)
-        views = await self._states(self._of_retained, RETAINED_VIEW, messages, "")
-        facts = await self._states(self._of_sessions, SESSIONS, sessions, SESSIONS_SUFFIX)
+        # Projectors may come later than what is served, so all views have their first marks now.
+        starts = await messages.end_positions()
+        for store_type, names in self._views.items():
+            await self._begin_marks(store_type, names, "", starts)
+        session_starts = await sessions.first_positions()
+        await self._begin_marks(self._of_sessions, [SESSIONS], SESSIONS_SUFFIX, session_starts)
+        views = await self._states(self._of_retained, RETAINED_VIEW, "", starts)
+        facts = await self._states(self._of_sessions, SESSIONS, SESSIONS_SUFFIX, session_starts)
+        # Asked after the marks were read: projectors go on meanwhile.
         firsts, ends = await messages.first_positions(), await messages.end_positions()
+        session_firsts = await sessions.first_positions()
         for number, state in views.items():
             upto = state.mark.reflected
             if upto > ends[number]:
@@ -150,7 +148,6 @@ class EdgeDatabases:
                     f"partition {number} can be read from offset {firsts[number]}, and what is "
                     f"retained reflects it up to {upto}: a projector has to pass over the gap"
                 )
-        session_firsts = await sessions.first_positions()
         begin = LogBegin(
             messages={number: state.mark.reflected for number, state in views.items()},
             sessions={
@@ -161,34 +158,28 @@ class EdgeDatabases:
         )
         return Begin(begin, self._runs(views), self._runs(facts))
 
-    async def _begin_views(self, log: ReadLog) -> None:
-        """Make the first marks of all views: projectors may come later than what is served (P1)."""
-        ends = await log.end_positions()
-        for store_type, names in self._views.items():
-            starts = {
-                Partition(self._generation, number): dict.fromkeys(names, ends[number])
-                for number in range(log.partitions)
-            }
-            await self._opened[store_type].begin_marks(self._generation, starts)
+    async def _begin_marks(
+        self, store_type: StoreType, names: Sequence[str], suffix: str, starts: Mapping[int, int]
+    ) -> None:
+        """Make first marks where there are none (P1)."""
+        await self._opened[store_type].begin_marks(
+            self._generation,
+            {
+                Partition(self._generation + suffix, number): dict.fromkeys(names, start)
+                for number, start in starts.items()
+            },
+        )
 
     async def _states(
-        self, store_type: StoreType, projection: str, log: ReadLog, suffix: str
+        self, store_type: StoreType, projection: str, suffix: str, partitions: Iterable[int]
     ) -> dict[int, StoredLogState]:
-        """Return what is kept of a projection in each partition; views begin at the log's end."""
-        database = self._opened[store_type]
-        starts = await (log.first_positions() if suffix else log.end_positions())
-        places = {
-            number: Partition(self._generation + suffix, number) for number in range(log.partitions)
-        }
-        await database.begin_marks(
-            self._generation, {place: {projection: starts[n]} for n, place in places.items()}
-        )
+        """Return what is kept of a projection in each partition."""
         states = {}
-        for number, place in places.items():
-            state = (await database.log_states(place))[projection]
-            if state.log_id not in {None, self._generation}:
-                raise another_log(place, f"{projection} is of {state.log_id}")
-            states[number] = state
+        for number in partitions:
+            place = Partition(self._generation + suffix, number)
+            kept = await self._opened[store_type].log_states(place)
+            states[number] = kept[projection]
+            refuse_other_log(self._generation, place, {projection: states[number]})
         return states
 
     def _fences(self, state: StoredLogState) -> Fences:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import aclosing
 from typing import Protocol, TypeVar, cast
 
-from monstermq_edge.engines.kafka.databases import RETAINED_VIEW, EdgeDatabases, open_edge_databases
+from monstermq_edge.engines.kafka.databases import EdgeDatabases, open_edge_databases
 from monstermq_edge.engines.kafka.kafka_trouble import KafkaTrouble
 from monstermq_edge.engines.kafka.settings import engine_settings
 from monstermq_edge.engines.lane import Lane
@@ -35,6 +35,7 @@ from monstermq_shared.sessions.retained import RetainedRead
 from monstermq_shared.sessions.session import OPEN_ID_SIZE
 from monstermq_shared.sessions.system_watchers import SystemWatchers
 from monstermq_shared.stores.outages import Outage
+from monstermq_shared.views.catalogue import RETAINED_VIEW
 
 logger = logging.getLogger(__name__)
 
