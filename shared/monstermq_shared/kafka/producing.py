@@ -1,8 +1,8 @@
 """Batches to Kafka: one after the other in a partition, by a producer that is made anew in need."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from itertools import chain, islice
 from typing import Any
 
@@ -48,28 +48,87 @@ async def close_producer(producer: AIOKafkaProducer) -> None:
             await producer.stop()
 
 
-class _Line:
-    """A producer, and how many sends use it."""
+class Producers:
+    """Hands out the producer of the moment.
 
-    def __init__(self, producer: AIOKafkaProducer) -> None:
-        self.producer = producer
-        self.users = 0
+    An aiokafka producer is good until the future of one batch fails; then what follows may be
+    refused for ever, or accepted without its predecessors. So each failure begins a new one (R1),
+    while others finish what they have with the old one, which goes when nobody uses it any more.
+
+    Attributes:
+        begun: How many have been started.
+
+    Args:
+        options: Returns aiokafka's arguments; asked for each, because certificates are renewed.
+    """
+
+    def __init__(self, options: Callable[[], Mapping[str, Any]]) -> None:
+        self.begun = 0
+        self._options = options
+        self._current: AIOKafkaProducer | None = None
+        self._starting = asyncio.Lock()
+        self._users: dict[AIOKafkaProducer, int] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+
+    async def take(self) -> AIOKafkaProducer:
+        """Return the producer of the moment; ``release`` it afterwards.
+
+        Raises:
+            KafkaError, OSError, TimeoutError: There is none, and it cannot be started now.
+            StartupError: A file of ``Kafka.Security`` cannot be used.
+        """
+        if self._current is None:
+            async with self._starting:
+                if self._current is None:
+                    self._current = await self._start()
+        producer = self._current
+        self._users[producer] += 1
+        return producer
+
+    async def _start(self) -> AIOKafkaProducer:
+        producer = AIOKafkaProducer(**self._options())
+        try:
+            await producer.start()
+        except BaseException:
+            await close_producer(producer)
+            raise
+        self._users[producer] = 0
+        self.begun += 1
+        return producer
+
+    def release(self, producer: AIOKafkaProducer, *, failed: bool) -> None:
+        """Give a producer back: the future of a batch is done.
+
+        Args:
+            producer: It.
+            failed: The future has failed: nobody takes this producer any more.
+        """
+        if producer not in self._users:
+            return  # all were closed meanwhile
+        self._users[producer] -= 1
+        if failed and self._current is producer:
+            self._current = None
+        if producer is not self._current and not self._users[producer]:
+            del self._users[producer]
+            task = asyncio.create_task(close_producer(producer))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    async def close(self) -> None:
+        """Close all. What they have under way fails, or stays as it is."""
+        producers, self._users, self._current = [*self._users], {}, None
+        await asyncio.gather(*self._closing, *map(close_producer, producers))
 
 
 class BatchProducer:
     """Sends batches with all replicas' acknowledgement, in order within a partition.
-
-    An idempotent producer cannot go on in a partition in which it was refused something, so after
-    any failure nothing more is begun with it, and the next call makes a new one (R1).
 
     Args:
         options: Arguments of ``AIOKafkaProducer``, which must make it idempotent.
     """
 
     def __init__(self, options: Mapping[str, Any]) -> None:
-        self._options = options
-        self._line: _Line | None = None
-        self._turn = asyncio.Lock()
+        self._producers = Producers(lambda: options)
 
     async def send(
         self, topic: str, partition: int, entries: Sequence[Entry], *, first: int, size_max: int
@@ -91,7 +150,9 @@ class BatchProducer:
         Raises:
             KafkaError, OSError: Nobody knows whether Kafka has the batch: send the same again.
         """
-        async with self._lent() as producer:
+        producer = await self._producers.take()
+        failed = False
+        try:
             if partition not in await producer.partitions_for(topic):
                 raise UnknownTopicOrPartitionError(f"{topic} has no partition {partition}")
             batch = producer.create_batch()
@@ -100,40 +161,16 @@ class BatchProducer:
             # Whoever waits may be cancelled; aiokafka needs it until then, and it may fail yet.
             future.add_done_callback(_retrieve)
             await asyncio.shield(future)
-            return upto
+        except CLIENT_ERRORS:
+            failed = True
+            raise
+        finally:
+            self._producers.release(producer, failed=failed)
+        return upto
 
     async def close(self) -> None:
         """Close the producer; what is under way fails."""
-        line, self._line = self._line, None
-        if line is not None:
-            await close_producer(line.producer)
-
-    @asynccontextmanager
-    async def _lent(self) -> AsyncIterator[AIOKafkaProducer]:
-        line = await self._current()
-        line.users += 1
-        try:
-            yield line.producer
-        except CLIENT_ERRORS:
-            if self._line is line:
-                self._line = None
-            raise
-        finally:
-            line.users -= 1
-            if not line.users and self._line is not line:
-                await close_producer(line.producer)
-
-    async def _current(self) -> _Line:
-        async with self._turn:
-            if self._line is None:
-                producer = AIOKafkaProducer(**self._options)
-                try:
-                    await producer.start()
-                except BaseException:
-                    await close_producer(producer)
-                    raise
-                self._line = _Line(producer)
-            return self._line
+        await self._producers.close()
 
 
 def _fill(batch: BatchBuilder, entries: Sequence[Entry], first: int, size_max: int) -> int:

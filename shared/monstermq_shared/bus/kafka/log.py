@@ -11,7 +11,7 @@ from monstermq_shared.bus.kafka.outbox import Outbox
 from monstermq_shared.bus.kafka.pieces import FactsPiece, Piece, RecordPiece, RunsPiece
 from monstermq_shared.bus.kafka.positions import Positions
 from monstermq_shared.bus.kafka.presence import refuse_lost_topic
-from monstermq_shared.bus.kafka.producing import Producers
+from monstermq_shared.bus.kafka.producing import PatientProducers
 from monstermq_shared.bus.kafka.reader import KafkaReader
 from monstermq_shared.bus.ports import Stamp
 from monstermq_shared.bus.room import Room
@@ -103,7 +103,7 @@ class KafkaLog:
         self._control_topic = control_topic
         self._encoder = RunEncoder()
         self._settings = settings
-        self._producers = Producers(settings.producer_options)
+        self._producers = PatientProducers(settings.producer_options)
         self._outboxes = [
             Outbox(partition, self, self._producers, SystemClock().wall_ms)
             for partition in range(partitions)

@@ -27,7 +27,7 @@ from monstermq_shared.bus.kafka.pieces import (
     count_of,
     halves,
 )
-from monstermq_shared.bus.kafka.producing import Producers
+from monstermq_shared.bus.kafka.producing import PatientProducers
 from monstermq_shared.config import KIB
 from monstermq_shared.errors import BusRefused
 from monstermq_shared.kafka.errors import meaning_of
@@ -93,7 +93,7 @@ class Outbox:
         self,
         partition: int,
         owner: OutboxOwner,
-        producers: Producers,
+        producers: PatientProducers,
         wall_ms: Callable[[], int],
     ) -> None:
         self.partition = partition
