@@ -10,14 +10,9 @@ from monstermq_shared.config import StoreType
 from monstermq_shared.errors import StoreError
 from monstermq_shared.stores.ports import Database, Purgeable
 from monstermq_shared.views.catalogue import ArchiveView, Catalogue
+from monstermq_shared.views.purging import purge_in_slices
 
 logger = logging.getLogger(__name__)
-
-PURGE_ROWS = 2_000
-"""Rows deleted at once; commits go between two slices."""
-
-PURGE_PAUSE_S = 0.02
-"""Seconds for the commits after each slice."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,24 +70,22 @@ class Retention:
 
     async def _purge(self, purge: Purge) -> None:
         before_ms = int((time() - purge.retention_s) * 1000)
-        while self._is_mine():
-            purged = await purge.store.purge(before_ms=before_ms, limit=PURGE_ROWS)
-            self.rows += purged
-            if not purged:
-                return
-            await asyncio.sleep(PURGE_PAUSE_S)
+        await purge_in_slices(
+            purge.store, before_ms=before_ms, count=self._count, goes_on=self._is_mine
+        )
+
+    def _count(self, rows: int) -> None:
+        self.rows += rows
 
 
 def purges_of(catalogue: Catalogue, database: Database, store_type: StoreType) -> Iterator[Purge]:
     """Yield what is to be purged in a database: the views of groups that have a retention."""
     for view in catalogue.views:
         group = view.group
-        if group is None or view.store_type is not store_type:
+        retention = view.retention
+        if group is None or retention is None or view.store_type is not store_type:
             continue
         is_archive = isinstance(view, ArchiveView)
-        retention = group.archive_retention if is_archive else group.last_val_retention
-        if retention is None:
-            continue
         store: Purgeable = (
             database.archive_store(view.store) if is_archive else database.message_store(view.store)
         )

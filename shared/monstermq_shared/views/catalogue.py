@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 
 from monstermq_shared.config import ArchiveGroup, BrokerConfig, StoreType
 from monstermq_shared.projections.archive import ArchiveProjection
@@ -38,6 +39,11 @@ class MessageView:
     projection: Projection[MessageChanges]
     group: ArchiveGroup | None
 
+    @property
+    def retention(self) -> timedelta | None:
+        """How long the value of a topic without news is kept; None: for ever."""
+        return None if self.group is None else self.group.last_val_retention
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArchiveView:
@@ -47,6 +53,11 @@ class ArchiveView:
     store_type: StoreType
     projection: Projection[ArchiveChanges]
     group: ArchiveGroup
+
+    @property
+    def retention(self) -> timedelta | None:
+        """How long records are kept; None: for ever."""
+        return self.group.archive_retention
 
 
 class Catalogue:

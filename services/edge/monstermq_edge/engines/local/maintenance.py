@@ -5,7 +5,6 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
 
 from monstermq_edge.engines.local.databases import Databases
@@ -20,14 +19,9 @@ from monstermq_shared.sessions.local import LocalEngine
 from monstermq_shared.stores.outages import Outage
 from monstermq_shared.stores.ports import Database, Measured, OnDisk, Purgeable, Shrinkable
 from monstermq_shared.views.catalogue import ArchiveView, Catalogue, MessageView
+from monstermq_shared.views.purging import PURGE_PAUSE_S, purge_in_slices
 
 logger = logging.getLogger(__name__)
-
-PURGE_ROWS = 2_000
-"""Rows deleted at once; commits go between two slices."""
-
-PURGE_PAUSE_S = 0.02
-"""Seconds for the commits after each slice."""
 
 MEASURE_S = 10.0
 """How often the database's size and the retained messages are counted."""
@@ -232,11 +226,8 @@ class Maintenance:
 
     def _purges(self, group: ArchiveGroup) -> Iterator[Job]:
         for view in self._upkeep.views_of(group):
-            is_archive = isinstance(view, ArchiveView)
-            what = "archive" if is_archive else "last values"
-            retention: timedelta | None = (
-                group.archive_retention if is_archive else group.last_val_retention
-            )
+            what = "archive" if isinstance(view, ArchiveView) else "last values"
+            retention = view.retention
             if retention is not None:
                 store, database = self._upkeep.store_of(view)
                 yield Job(
@@ -252,11 +243,12 @@ class Maintenance:
         Also if nothing was to be deleted: there may be space of an earlier run.
         """
         before_ms = self._history.before_ms(retention_s)
-        while purged := await store.purge(before_ms=before_ms, limit=PURGE_ROWS):
-            self._counters.rows_purged += purged
-            await asyncio.sleep(PURGE_PAUSE_S)
+        await purge_in_slices(store, before_ms=before_ms, count=self._count_purged)
         if isinstance(database, OnDisk):
             await _give_space_back(database)
+
+    def _count_purged(self, rows: int) -> None:
+        self._counters.rows_purged += rows
 
     def reserve(self, database: OnDisk, archives: list[Shrinkable], size: int) -> Job:
         """Return the job that keeps so many bytes of a file's disk free."""
