@@ -83,16 +83,23 @@ class KafkaSettings:
         options: Options = {
             **self.client_options(),
             "acks": "all",
-            "max_batch_size": BATCH_SIZE_MAX,
             "max_request_size": self.record_size_max,
             "request_timeout_ms": PRODUCE_TIMEOUT_MS,
             **PRODUCER.arguments(self.section.bus.producer_config),
         }
         options["linger_ms"] = 0
-        # What Kafka bounds by the size of a record is a whole batch.
-        options["max_batch_size"] = min(options["max_batch_size"], self.record_size_max)
+        options["max_batch_size"] = self.batch_size_max
         options["enable_idempotence"] = options["acks"] == "all"
         return options
+
+    @property
+    def batch_size_max(self) -> int:
+        """Bytes of a batch of the bus."""
+        given = PRODUCER.arguments(self.section.bus.producer_config)
+        size = given.get("max_batch_size", BATCH_SIZE_MAX)
+        assert isinstance(size, int)
+        # What Kafka bounds by the size of a record is a whole batch.
+        return min(size, self.record_size_max)
 
     @property
     def linger_s(self) -> float:
@@ -100,6 +107,13 @@ class KafkaSettings:
         milliseconds = PRODUCER.arguments(self.section.bus.producer_config).get("linger_ms", 0)
         assert isinstance(milliseconds, int)
         return milliseconds / 1000
+
+    @property
+    def poll_records_max(self) -> int | None:
+        """Records that a reader hands out at once; None: all that were fetched."""
+        records = CONSUMER.arguments(self.section.bus.consumer_config).get("max_poll_records")
+        assert records is None or isinstance(records, int)
+        return records
 
     def consumer_options(self) -> Options:
         """Return the arguments of a consumer, without group and positions.

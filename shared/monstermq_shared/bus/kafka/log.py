@@ -95,10 +95,9 @@ class KafkaLog:
         self.on_refused: Callable[[list[object], BusRefused], None] = _nobody
         self.on_room: Callable[[int], None] = _nobody
         self.refused = 0
-        options = settings.producer_options()
         self.lateness_ms = settings.section.bus.lateness_s * 1000
         self.linger_s = settings.linger_s
-        self.batch_size_max: int = options["max_batch_size"]
+        self.batch_size_max = settings.batch_size_max
         self._size_max = settings.section.bus.in_flight_kb_per_partition * KIB
         self._control_topic = control_topic
         self._encoder = RunEncoder()

@@ -72,7 +72,7 @@ class KafkaReader:
             partition: known[partition].copy() if partition in known else Runs(log.lateness_ms)
             for partition in positions
         }
-        self._batch_max: int = settings.consumer_options().get("max_poll_records", 0)
+        self._batch_max = settings.poll_records_max
         self._consumer: RecordConsumer | None = None
         # What one fetch has brought: aiokafka fetches again only when all of it has been taken.
         self._fetched: deque[tuple[int, Sequence[KafkaRecord]]] = deque()
