@@ -6,8 +6,8 @@ Nothing is made and nothing is changed: whoever looks at a system must not begin
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from monstermq_shared.bus.kafka.bus import KafkaBus
-from monstermq_shared.bus.kafka.topics import SESSIONS_PARTITIONS, sessions_topic
+from monstermq_shared.bus.kafka.bus import KafkaBus, log_generation
+from monstermq_shared.bus.kafka.topics import partitions_of
 from monstermq_shared.config import BrokerConfig, StoreType
 from monstermq_shared.config.checks import postgres_connection, stores_of
 from monstermq_shared.errors import ConfigError, StartupError
@@ -66,8 +66,7 @@ async def reached_bus(config: BrokerConfig) -> AsyncIterator[KafkaBus]:
     check_on_kafka(config)
     settings = KafkaSettings.from_config(config)
     async with Admin.opened(settings, ExitCode.BUS_UNREACHABLE) as admin:
-        bus = settings.section.bus
-        partitions = {bus.topic: bus.partitions, sessions_topic(bus.topic): SESSIONS_PARTITIONS}
+        partitions = partitions_of(settings.section.bus)
         there = await admin.topics(partitions)
         for topic, count in partitions.items():
             found = there[topic].partitions if topic in there else None
@@ -100,4 +99,4 @@ async def generation_of(config: BrokerConfig) -> str | None:
         return None
     settings = KafkaSettings.from_config(config)
     async with Admin.opened(settings, ExitCode.BUS_UNREACHABLE) as admin:
-        return KafkaBus(settings, admin.cluster_id).generation
+        return log_generation(admin.cluster_id, config.kafka.bus.topic)

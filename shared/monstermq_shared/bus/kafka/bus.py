@@ -31,7 +31,7 @@ class KafkaBus:
 
     def __init__(self, settings: KafkaSettings, cluster_id: str) -> None:
         bus = settings.section.bus
-        self.generation = f"kafka:{cluster_id}:{bus.topic}"
+        self.generation = log_generation(cluster_id, bus.topic)
         self.cluster_id = cluster_id
         self.run = os.urandom(RUN_SIZE)
         self.messages = KafkaLog(bus.topic, bus.partitions, CONTROL_TOPIC, self.run, settings)
@@ -56,6 +56,11 @@ class KafkaBus:
     async def close(self) -> None:
         """See ``ports.BusPort.close``."""
         await asyncio.gather(self.messages.close(), self.sessions.close())
+
+
+def log_generation(cluster_id: str, topic: str) -> str:
+    """Return what positions of a bus belong to."""
+    return f"kafka:{cluster_id}:{topic}"
 
 
 async def open_kafka_bus(settings: KafkaSettings) -> KafkaBus:

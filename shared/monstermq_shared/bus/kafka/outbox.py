@@ -78,7 +78,6 @@ class Outbox:
         partition: Its number.
         next_sequence: What the next record of this process's own run gets.
         size: Bytes that are not known to be appended, about.
-        was_full: It was too large, and is not half empty again.
         trouble: Why the batch that is with the producer was not appended at the first try.
         begun_s: When that batch was first handed over, by the loop's clock; None if there is none.
 
@@ -99,7 +98,6 @@ class Outbox:
         self.partition = partition
         self.next_sequence = 0
         self.size = 0
-        self.was_full = False
         self.trouble: str | None = None
         self.begun_s: float | None = None
         self._owner = owner

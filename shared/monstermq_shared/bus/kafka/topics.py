@@ -34,6 +34,11 @@ def sessions_topic(topic: str) -> str:
     return topic + SESSIONS_SUFFIX
 
 
+def partitions_of(bus: KafkaBus) -> dict[str, int]:
+    """Return the topics of a bus, and how many partitions each has."""
+    return {bus.topic: bus.partitions, sessions_topic(bus.topic): SESSIONS_PARTITIONS}
+
+
 async def ensure_topics(admin: Admin, settings: KafkaSettings) -> None:
     """Make the topics that are missing, and check those that are there.
 
@@ -42,7 +47,7 @@ async def ensure_topics(admin: Admin, settings: KafkaSettings) -> None:
             differs, and names the settings.
     """
     bus = settings.section.bus
-    partitions = {bus.topic: bus.partitions, sessions_topic(bus.topic): SESSIONS_PARTITIONS}
+    partitions = partitions_of(bus)
     there = await admin.topics(partitions)
     configs = _configs(settings)
     missing = [

@@ -126,12 +126,11 @@ class Claims:
         self._wills: list[WillDue] = []
         # run -> its attached clients, and the time of reading at which it is overdue.
         self._clients: dict[bytes, set[str]] = {}
-        self._due_ms: dict[bytes, int] = {}
         self._read_ms = 0
         for client_id, session in self._sessions.items():
             if session.attached:
                 self._clients.setdefault(session.run, set()).add(client_id)
-        self._due_ms = dict.fromkeys(self._clients, lease_ms)
+        self._due_ms: dict[bytes, int] = dict.fromkeys(self._clients, lease_ms)
 
     def __len__(self) -> int:
         """Return how many sessions there are."""

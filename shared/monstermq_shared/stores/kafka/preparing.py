@@ -38,11 +38,12 @@ class Topics:
         async with Admin.opened(self._settings, ExitCode.STORE_UNREACHABLE) as admin:
             self.where = admin.where
             names = [topic.name for topic in self._topics]
-            found = await admin.topics(names)
-            missing = [topic for topic in self._topics if topic.name not in found]
-            await admin.create([topic.spec(self._settings) for topic in missing])
+            facts = await admin.topics(names)
+            missing = [topic for topic in self._topics if topic.name not in facts]
             made = [topic.name for topic in missing]
-            facts = await admin.topics(names, made=made)
+            if missing:
+                await admin.create([topic.spec(self._settings) for topic in missing])
+                facts = await admin.topics(names, made=made)
         for name in made:
             logger.info("made the Kafka topic %s", name)
         for topic in self._topics:
