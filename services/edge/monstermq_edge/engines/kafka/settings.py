@@ -1,7 +1,7 @@
 """From the configuration's sections to what the distributed engine is told."""
 
+from monstermq_edge.engines.limits import hold_limits
 from monstermq_shared.config import KIB, BrokerConfig
-from monstermq_shared.sessions.backpressure import HoldLimits
 from monstermq_shared.sessions.distributed.settings import DistributedSettings
 
 
@@ -15,12 +15,7 @@ def engine_settings(config: BrokerConfig) -> DistributedSettings:
         subscriptions_max=limits.subscriptions_per_client,
         topic_levels_max=limits.topic_levels,
         route_cache_max=limits.routing_cache_entries,
-        hold=HoldLimits(
-            pending_max=limits.pending_messages_per_client,
-            pending_size_max=limits.pending_kb_per_client * KIB,
-            backlog_size_max=limits.commit_backlog_kb * KIB,
-            patience_s=limits.slow_consumer_hold_s,
-        ),
+        hold=hold_limits(limits),
         overlay_size_max=limits.view_backlog_kb * KIB,
         connect_timeout_s=float(limits.connect_timeout_s),
         lease_s=float(bus.lease_s),

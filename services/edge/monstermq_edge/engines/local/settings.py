@@ -1,7 +1,7 @@
 """From the configuration's sections to what the local engine is told."""
 
-from monstermq_shared.config import KIB, BrokerConfig, QueuePolicy
-from monstermq_shared.sessions.backpressure import HoldLimits
+from monstermq_edge.engines.limits import hold_limits
+from monstermq_shared.config import BrokerConfig, QueuePolicy
 from monstermq_shared.sessions.local.queue import QueueLimits
 from monstermq_shared.sessions.local.settings import EngineSettings
 
@@ -24,11 +24,6 @@ def engine_settings(config: BrokerConfig) -> EngineSettings:
             drop_oldest=config.queue.policy is QueuePolicy.DROP_OLDEST,
             tail_max=limits.pending_messages_per_client,
         ),
-        hold=HoldLimits(
-            pending_max=limits.pending_messages_per_client,
-            pending_size_max=limits.pending_kb_per_client * KIB,
-            backlog_size_max=limits.commit_backlog_kb * KIB,
-            patience_s=limits.slow_consumer_hold_s,
-        ),
+        hold=hold_limits(limits),
         session_expiry_s=None if expiry is None else expiry.total_seconds(),
     )
