@@ -8,11 +8,10 @@ from monstermq_projector.sessions_appends import SessionsAppends
 from monstermq_projector.sessions_fold import SessionsBatch, SessionsFold
 from monstermq_shared.errors import StoreConflict
 from monstermq_shared.positions import Partition
-from monstermq_shared.retries import telling_when_late
 from monstermq_shared.sessions.distributed.claims import Claims
 from monstermq_shared.stores.changes import Commit, StoredSession, Tenure
-from monstermq_shared.stores.outages import COMMITS
 from monstermq_shared.views.catalogue import SESSIONS
+from monstermq_shared.views.committing import commit_until_done
 from monstermq_shared.views.log_fold import FoldCounts, LogSettings
 from monstermq_shared.views.log_lanes import CommitCounts
 from monstermq_shared.views.log_loading import Loaded
@@ -98,16 +97,14 @@ class SessionsWork:
             log=batch.state,
             quarantined=batch.quarantined,
         )
-        attempt = partial(self._try, commit)
-        await self._desk.outage.repeat(COMMITS, attempt, self._count_failure)
+        assert self._tenure is not None, "it has begun"
+        desk = self._desk
+        await commit_until_done(
+            desk.database, self._tenure, commit, desk.outage, self._count_failure
+        )
         self.counts.commits += 1
         self.counts.rows += commit.rows
         self._reflected = {SESSIONS: batch.upto}
-
-    async def _try(self, commit: Commit) -> None:
-        assert self._tenure is not None, "it has begun"
-        with telling_when_late(partial(self._desk.outage.late, COMMITS)):
-            await self._desk.database.commit(self._tenure, commit)
 
     def _count_failure(self) -> None:
         self.counts.failures += 1

@@ -2,15 +2,14 @@
 
 import logging
 from collections.abc import Callable
-from functools import partial
 
 from monstermq_shared.bus.ports import Entry, LogReader, RecordBatch
 from monstermq_shared.errors import InvalidRecord
 from monstermq_shared.records import Record
-from monstermq_shared.retries import telling_when_late
-from monstermq_shared.stores.changes import Commit, Tenure
-from monstermq_shared.stores.outages import COMMITS, Outage
+from monstermq_shared.stores.changes import Tenure
+from monstermq_shared.stores.outages import Outage
 from monstermq_shared.stores.ports import Database
+from monstermq_shared.views.committing import commit_until_done
 from monstermq_shared.views.view_set import ViewSet
 
 logger = logging.getLogger(__name__)
@@ -64,8 +63,8 @@ class Follower:
         async for batch in self._reader:
             commit = self._views.fold(self._decoded(batch), batch.upto)
             if not commit.is_empty:
-                await self.outage.repeat(
-                    COMMITS, partial(self._commit, commit), self._count_failure
+                await commit_until_done(
+                    self._database, self._tenure, commit, self.outage, self._count_failure
                 )
                 self.rows += commit.rows
             self._committed(batch.upto)
@@ -91,10 +90,6 @@ class Follower:
                 exc,
             )
             return None
-
-    async def _commit(self, commit: Commit) -> None:
-        with telling_when_late(partial(self.outage.late, COMMITS)):
-            await self._database.commit(self._tenure, commit)
 
     def _count_failure(self) -> None:
         self.failures += 1

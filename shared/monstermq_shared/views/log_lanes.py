@@ -9,10 +9,10 @@ from typing import ClassVar
 from monstermq_shared.bus.runs import Runs
 from monstermq_shared.errors import StoreConflict, StoreError
 from monstermq_shared.positions import Partition
-from monstermq_shared.retries import telling_when_late
-from monstermq_shared.stores.changes import Commit, Tenure
+from monstermq_shared.stores.changes import Tenure
 from monstermq_shared.stores.outages import COMMITS, Outage
 from monstermq_shared.stores.ports import Database
+from monstermq_shared.views.committing import commit_until_done
 from monstermq_shared.views.log_fold import Batch, FoldCounts, LogFold, LogSettings
 from monstermq_shared.views.log_loading import Loaded
 from monstermq_shared.views.view_set import ViewSet
@@ -147,15 +147,13 @@ class Lanes:
         commit = lane.views.fold(batch.records, batch.upto, lane.starts)
         # Every lane brings what is no record: whoever comes first puts it there.
         commit.log, commit.quarantined = batch.state, batch.quarantined
-        await self.outage.repeat(COMMITS, partial(self._try, lane, commit), self._count_failure)
+        await commit_until_done(
+            self.database, lane.tenure, commit, self.outage, self._count_failure
+        )
         lane.reflected = commit.upto
         lane.starts = {name: at for name, at in lane.starts.items() if at > commit.upto}
         self.counts.commits += 1
         self.counts.rows += commit.rows
-
-    async def _try(self, lane: Lane, commit: Commit) -> None:
-        with telling_when_late(partial(self.outage.late, COMMITS)):
-            await self.database.commit(lane.tenure, commit)
 
     def _count_failure(self) -> None:
         self.counts.failures += 1
