@@ -6,20 +6,12 @@ import os
 from collections.abc import Iterable
 from functools import partial
 from importlib.metadata import version
-from typing import Any
 
 from monstermq_edge.broker import Broker
 from monstermq_shared.config import LoadedConfig, check_runnable
 from monstermq_shared.errors import MonsterError
-from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.operation.logging import configure_logging
-from monstermq_shared.operation.notify import READY, STOPPING, notify
-from monstermq_shared.operation.process import (
-    exit_status,
-    run_process,
-    settle_memory,
-    start_or_stop,
-)
+from monstermq_shared.operation.process import exit_status, run_process, run_service
 from monstermq_shared.operation.signals import Signals
 from monstermq_shared.supervisor.supervised import Supervised
 
@@ -71,29 +63,14 @@ async def _run(loaded: LoadedConfig, signals: Signals, supervised: Supervised | 
         # Where there is nothing to reload, the terminal has been closed.
         hang_up_stops=os.isatty(0) and not broker.reloads,
     )
-    stopped = asyncio.create_task(stopping.wait())
-    if not await start_or_stop(broker.start(), stopped):
-        logger.info("stopped before it had started")
-        return ExitCode.OK
-    signals.started()
-    settle_memory()
+    tell = partial(_say_where, broker, loaded)
+    return await run_service(broker, broker.start(), stopping, signals, tell, logger)
+
+
+def _say_where(broker: Broker, loaded: LoadedConfig) -> None:
     for url in broker.urls():
         logger.info("listening on %s", url)
     _say_what_next(loaded)
-    notify(READY)
-    ends: list[asyncio.Future[Any]] = [stopped, broker.failed]
-    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-    notify(STOPPING)
-    if broker.failed.done():
-        stopped.cancel()
-        error = broker.failed.result()
-        logger.critical("%s", error)
-        await broker.stop()
-        return exit_status(error)
-    logger.info("stopping; a second signal ends at once")
-    await broker.stop()
-    logger.info("stopped")
-    return ExitCode.OK
 
 
 def _say_what_next(loaded: LoadedConfig) -> None:

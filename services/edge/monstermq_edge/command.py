@@ -2,15 +2,15 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib.metadata import version
 
 from monstermq_edge.app import run_broker
 from monstermq_shared.config import load_config
-from monstermq_shared.errors import MonsterError
 from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.operation.command_line import CommandLine, file_name, level_of
 from monstermq_shared.operation.held import release
-from monstermq_shared.operation.process import exit_status
+from monstermq_shared.operation.process import run_command
 from monstermq_shared.operation.signals import Signals
 from monstermq_shared.supervisor.supervised import OPTION, Supervised
 
@@ -26,11 +26,7 @@ environment variables are those of monstermq, see monstermq -help.
 
 def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     """Do what the command line asks; return the exit status. Signals are held when it is called."""
-    try:
-        return _execute(arguments, environ)
-    except MonsterError as exc:
-        sys.stderr.write(f"monstermq-edge: {exc}\n")
-        return exit_status(exc)
+    return run_command("monstermq-edge", partial(_execute, arguments, environ))
 
 
 def _execute(arguments: Sequence[str], environ: Mapping[str, str]) -> int:

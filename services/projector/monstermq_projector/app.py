@@ -4,21 +4,13 @@ import asyncio
 import logging
 from functools import partial
 from importlib.metadata import version
-from typing import Any
 
 from monstermq_projector.parts import Part
 from monstermq_projector.projector import Projector
 from monstermq_shared.config import LoadedConfig
-from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.operation.binding import url_host
 from monstermq_shared.operation.health import Place
-from monstermq_shared.operation.notify import READY, STOPPING, notify
-from monstermq_shared.operation.process import (
-    exit_status,
-    run_process,
-    settle_memory,
-    start_or_stop,
-)
+from monstermq_shared.operation.process import run_process, run_service
 from monstermq_shared.operation.signals import Signals
 
 logger = logging.getLogger(__name__)
@@ -46,28 +38,13 @@ async def _run(
     stopping = asyncio.Event()
     soon = asyncio.get_running_loop().call_soon_threadsafe
     signals.listen(partial(soon, stopping.set), _nothing_to_reload, hang_up_stops=False)
-    stopped = asyncio.create_task(stopping.wait())
-    if not await start_or_stop(projector.start(place, instance), stopped):
-        logger.info("stopped before it had started")
-        return ExitCode.OK
-    signals.started()
-    settle_memory()
+    start, tell = projector.start(place, instance), partial(_say_where, projector, place)
+    return await run_service(projector, start, stopping, signals, tell, logger)
+
+
+def _say_where(projector: Projector, place: Place | None) -> None:
     if place is not None and not place.listeners:
         logger.info("listening on http://%s:%d/", url_host(place.host), projector.port)
-    notify(READY)
-    ends: list[asyncio.Future[Any]] = [stopped, projector.failed]
-    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-    notify(STOPPING)
-    if projector.failed.done():
-        stopped.cancel()
-        error = projector.failed.result()
-        logger.critical("%s", error)
-        await projector.stop()
-        return exit_status(error)
-    logger.info("stopping; a second signal ends at once")
-    await projector.stop()
-    logger.info("stopped")
-    return ExitCode.OK
 
 
 def _nothing_to_reload() -> None:

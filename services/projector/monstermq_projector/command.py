@@ -13,13 +13,13 @@ from monstermq_projector.page import PlainPage
 from monstermq_projector.parts import Part, parts_of, program_of
 from monstermq_shared.config import LoadedConfig, StoreType, load_config
 from monstermq_shared.config.fields import ProjectorKind
-from monstermq_shared.errors import ConfigError, MonsterError
+from monstermq_shared.errors import ConfigError
 from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.operation.command_line import CommandLine, file_name, level_of
 from monstermq_shared.operation.health import Place
 from monstermq_shared.operation.held import release
 from monstermq_shared.operation.logging import configure_logging
-from monstermq_shared.operation.process import exit_status, run_process
+from monstermq_shared.operation.process import run_command, run_process
 from monstermq_shared.operation.signals import Signals
 from monstermq_shared.supervisor.command import serve
 from monstermq_shared.supervisor.supervised import OPTION, Supervised
@@ -44,11 +44,7 @@ monstermq -help.
 
 def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     """Do what the command line asks; return the exit status. Signals are held when it is called."""
-    try:
-        return _execute(arguments, environ)
-    except MonsterError as exc:
-        sys.stderr.write(f"monstermq-projector: {exc}\n")
-        return exit_status(exc)
+    return run_command("monstermq-projector", partial(_execute, arguments, environ))
 
 
 def _execute(arguments: Sequence[str], environ: Mapping[str, str]) -> int:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from typing import TextIO, TypeAlias, cast
 
@@ -11,10 +12,9 @@ from monstermq.invocations import Adopt, ListQuarantine, ShowQuarantine, SkipGap
 from monstermq.stack import run_stack
 from monstermq_edge.app import run_broker
 from monstermq_shared.config import load_config
-from monstermq_shared.errors import MonsterError
 from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.operation.held import release
-from monstermq_shared.operation.process import exit_status
+from monstermq_shared.operation.process import run_command
 from monstermq_shared.operation.signals import Signals
 
 _Operate: TypeAlias = Callable[[Operation, Mapping[str, str], TextIO], ExitCode]
@@ -34,11 +34,7 @@ def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
 
     Signals are held when this is called: the broker takes them, every other command lets them act.
     """
-    try:
-        return _execute(arguments, environ)
-    except MonsterError as exc:
-        sys.stderr.write(f"monstermq: {exc}\n")
-        return exit_status(exc)
+    return run_command("monstermq", partial(_execute, arguments, environ))
 
 
 def _execute(arguments: Sequence[str], environ: Mapping[str, str]) -> int:

@@ -5,7 +5,7 @@ import gc
 import logging
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from typing import Any, Protocol
 
 import uvloop
 
@@ -20,9 +20,25 @@ from monstermq_shared.errors import (
 )
 from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.operation.files import raise_file_limit
-from monstermq_shared.operation.notify import STOPPING, notify
+from monstermq_shared.operation.notify import READY, STOPPING, notify
+from monstermq_shared.operation.signals import Signals
 
 logger = logging.getLogger(__name__)
+
+
+class Service(Protocol):
+    """What a process does from its start to its stop.
+
+    Attributes:
+        failed: Set, with an error as its result, when the process must end.
+    """
+
+    failed: asyncio.Future[MonsterError]
+
+    async def stop(self) -> None:
+        """End it, in bounded time."""
+        ...
+
 
 GC_THRESHOLDS = (50_000, 20, 1_000)
 """Few collections: the hot paths make no cycles, and a full one stops the process for a moment."""
@@ -54,6 +70,15 @@ def run_process(
         return uvloop.run(serve())
     except MonsterError as exc:
         logger.critical("%s", exc)
+        return exit_status(exc)
+
+
+def run_command(name: str, execute: Callable[[], int]) -> int:
+    """Do what a command line asks; tell what stands in the way; return the exit status."""
+    try:
+        return execute()
+    except MonsterError as exc:
+        sys.stderr.write(f"{name}: {exc}\n")
         return exit_status(exc)
 
 
@@ -98,3 +123,44 @@ def settle_memory() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
+
+
+async def run_service(
+    service: Service,
+    start: Awaitable[None],
+    stopping: asyncio.Event,
+    signals: Signals,
+    started: Callable[[], None],
+    told_by: logging.Logger,
+) -> int:
+    """Run a service until it is told to stop, or fails; return the exit status.
+
+    Args:
+        service: It.
+        start: Starts it; cancelled, it undoes what it did.
+        stopping: Set when it is to stop.
+        signals: Who takes them.
+        started: Called once it runs.
+        told_by: Whose lines tell of its end.
+    """
+    stopped = asyncio.create_task(stopping.wait())
+    if not await start_or_stop(start, stopped):
+        told_by.info("stopped before it had started")
+        return ExitCode.OK
+    signals.started()
+    settle_memory()
+    started()
+    notify(READY)
+    ends: list[asyncio.Future[Any]] = [stopped, service.failed]
+    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    notify(STOPPING)
+    if service.failed.done():
+        stopped.cancel()
+        error = service.failed.result()
+        told_by.critical("%s", error)
+        await service.stop()
+        return exit_status(error)
+    told_by.info("stopping; a second signal ends at once")
+    await service.stop()
+    told_by.info("stopped")
+    return ExitCode.OK
