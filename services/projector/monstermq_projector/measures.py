@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -11,6 +11,7 @@ from monstermq_projector.following import Following
 from monstermq_projector.lags import Lags
 from monstermq_projector.retention import Retention
 from monstermq_projector.sessions_appends import AppendCounts
+from monstermq_shared.operation.metrics import build_info, counted, registry_with
 from monstermq_shared.views.log_fold import FoldCounts
 from monstermq_shared.views.log_follower import Phase
 from monstermq_shared.views.log_lanes import CommitCounts
@@ -70,11 +71,8 @@ class ProjectorCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric family with its present value."""
-        build = GaugeMetricFamily("monstermq_build_info", "The version.", labels=["version"])
-        build.add_metric([self._version], 1)
-        yield build
-        for name, text, counted in _COUNTERS:
-            yield CounterMetricFamily(f"monstermq_{name}", text, value=counted(self._measures))
+        yield build_info(self._version)
+        yield from counted(_COUNTERS, self._measures)
         yield CounterMetricFamily(
             "monstermq_assignments",
             "Times partitions were assigned.",
@@ -112,8 +110,4 @@ class ProjectorCollector(Collector):
 
 def registry_of(measures: Measures, following: Following, version: str) -> CollectorRegistry:
     """Return a registry with our metrics, the process's and the garbage collector's."""
-    registry = CollectorRegistry()
-    ProcessCollector(registry=registry)
-    GCCollector(registry=registry)
-    registry.register(ProjectorCollector(measures, following, version))
-    return registry
+    return registry_with(ProjectorCollector(measures, following, version))

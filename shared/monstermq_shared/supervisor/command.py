@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
-
 from monstermq_shared.counters import Counters
 from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.operation.binding import url_host
 from monstermq_shared.operation.health import OperationServer, Page, Place
+from monstermq_shared.operation.metrics import registry_with
 from monstermq_shared.operation.notify import READY, STOPPING, notify
 from monstermq_shared.operation.process import start_or_stop
 from monstermq_shared.operation.signals import Signals
@@ -77,13 +76,9 @@ async def _run(supervision: Supervision, stopped: asyncio.Task[Any], signals: Si
 
 
 def _operation(supervision: Supervision, place: Place, page: Page) -> OperationServer:
-    registry = CollectorRegistry()
-    ProcessCollector(registry=registry)
-    GCCollector(registry=registry)
-    registry.register(SupervisionCollector(supervision))
     return OperationServer(
         place,
-        registry,
+        registry_with(SupervisionCollector(supervision)),
         supervision.readiness,
         page=page,
         counters=Counters(),

@@ -7,7 +7,7 @@ by a label, so that a drop is never just a drop. ``docs/operation.md`` lists eve
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import IntEnum
 
-from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -15,6 +15,7 @@ from monstermq_edge.engines.ports import Readings
 from monstermq_edge.operation.gauges import Gauges
 from monstermq_shared.close_reasons import CloseReason
 from monstermq_shared.counters import PACKET_TYPES, Counters, DropReason, Refusal
+from monstermq_shared.operation.metrics import build_info, counted, registry_with
 
 _PUBLISH = PACKET_TYPES.index("publish")
 
@@ -153,11 +154,7 @@ _LAGS: tuple[tuple[str, str, str, Callable[[Gauges], Readings]], ...] = (
 
 def build_registry(counters: Counters, gauges: Gauges, *, version: str) -> CollectorRegistry:
     """Make a registry of its own with our metrics, the process's and the garbage collector's."""
-    registry = CollectorRegistry()
-    ProcessCollector(registry=registry)
-    GCCollector(registry=registry)
-    registry.register(EdgeCollector(counters, gauges, version))
-    return registry
+    return registry_with(EdgeCollector(counters, gauges, version))
 
 
 class EdgeCollector(Collector):
@@ -174,11 +171,8 @@ class EdgeCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric family with its present value."""
-        build = GaugeMetricFamily("monstermq_build_info", "The version.", labels=["version"])
-        build.add_metric([self._version], 1)
-        yield build
-        for name, text, counted in _COUNTERS:
-            yield CounterMetricFamily(f"monstermq_{name}", text, value=counted(self._counters))
+        yield build_info(self._version)
+        yield from counted(_COUNTERS, self._counters)
         yield CounterMetricFamily(
             "monstermq_tap_dropped",
             "Records dropped before every reader of the bus had them.",
