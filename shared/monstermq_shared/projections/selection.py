@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 
 from monstermq_shared.records import Record
+from monstermq_shared.remembered import Remembered
 from monstermq_shared.topics import matches, memory_size
 
 DECISIONS_SIZE_MAX = 16 * 1024 * 1024
-"""Bytes of remembered decisions: about 80,000 topics of usual length. Beyond that all are
-forgotten: the busy ones are soon back, and to find out which those are would cost more on every
-call than it saves."""
+"""Bytes of remembered decisions: about 80,000 topics of usual length."""
 
 REMEMBERED_TOPIC_SIZE_MAX = 1_024
 """Characters of the longest topic whose decision is remembered."""
@@ -36,8 +35,7 @@ class GroupSelection:
         self.retained_only = retained_only
         self._topic_filters = tuple(topic_filters) or ("#",)
         self.every_topic = "#" in self._topic_filters
-        self._decisions: dict[str, bool] = {}
-        self._size = 0
+        self._decisions = Remembered[str, bool](DECISIONS_SIZE_MAX)
 
     def __contains__(self, topic: str) -> bool:
         """Whether a filter of the group matches."""
@@ -61,12 +59,7 @@ class GroupSelection:
                 wanted = True
                 break
         if len(topic) <= REMEMBERED_TOPIC_SIZE_MAX:
-            size = memory_size(topic) + _DECISION_OVERHEAD
-            if self._size + size > DECISIONS_SIZE_MAX:
-                self._decisions.clear()
-                self._size = 0
-            self._decisions[topic] = wanted
-            self._size += size
+            self._decisions.remember(topic, wanted, memory_size(topic) + _DECISION_OVERHEAD)
         return wanted
 
 

@@ -16,6 +16,7 @@ from monstermq_shared.bus.ports import Entry
 from monstermq_shared.bus.runs import Runs
 from monstermq_shared.errors import InvalidRecord, UnknownFact
 from monstermq_shared.records import Record, StampedRecord, size_of
+from monstermq_shared.remembered import Remembered
 from monstermq_shared.stores.changes import LogState, Quarantined, StoredLogState
 from monstermq_shared.views.view_set import TAKES_EVERY, ViewSet
 
@@ -26,8 +27,7 @@ SIZE_MAX = 4 * 1024 * 1024
 """Bytes of records (``size_of``) after which it ends as well."""
 
 DECISIONS_SIZE_MAX = 8 * 1024 * 1024
-"""Bytes of the topics, about, for which a partition remembers whether a view takes them; past it
-all are forgotten, and the busy ones soon back."""
+"""Bytes of the topics, about, for which a partition remembers whether a view takes them."""
 
 _DECISION_OVERHEAD = 150
 
@@ -172,8 +172,7 @@ class LogFold:
         self._runs = Runs.load({} if kept is None else kept.runs, log.lateness_ms)
         self._fences = Fences.load(marks, log.lateness_ms)
         self._keep_ms = 2 * log.lateness_ms
-        self._takes: dict[bytes, int] = {}
-        self._takes_size = 0
+        self._takes = Remembered[bytes, int](DECISIONS_SIZE_MAX)
         self._open = _Open()
 
     @property
@@ -266,11 +265,7 @@ class LogFold:
         except (UnicodeDecodeError, IndexError):
             # No topic at all: whoever decodes the record will say so.
             takes = TAKES_EVERY
-        self._takes_size += len(topic) + _DECISION_OVERHEAD
-        if self._takes_size > DECISIONS_SIZE_MAX:
-            self._takes.clear()
-            self._takes_size = len(topic) + _DECISION_OVERHEAD
-        self._takes[topic] = takes
+        self._takes.remember(topic, takes, len(topic) + _DECISION_OVERHEAD)
         return takes
 
     def _take_message(self, entry: Entry) -> None:

@@ -8,6 +8,7 @@ from monstermq_shared.kafka.murmur2 import partition_of
 from monstermq_shared.kafka.producing import Entry
 from monstermq_shared.kafka.settings import BATCH_SIZE_MAX
 from monstermq_shared.records import Record
+from monstermq_shared.remembered import Remembered
 from monstermq_shared.stores.kafka.encoding import Encoder, topic_text
 from monstermq_shared.stores.kafka.topics import MAX_MESSAGE_BYTES, GroupTopic
 from monstermq_shared.stores.ports import HISTORY_SIZE_MAX
@@ -16,7 +17,7 @@ BATCH_SIZE_MIN = 4_096
 """Where batches are no longer halved: what is refused then is a single record."""
 
 PLACES_SIZE_MAX = 8 * 1024 * 1024
-"""Bytes of remembered places, about; beyond that all are forgotten, and the busy ones soon back."""
+"""Bytes of remembered places, about."""
 
 _PLACE_OVERHEAD = 400
 
@@ -43,8 +44,7 @@ class KafkaArchive:
         self.batch_size_max = BATCH_SIZE_MAX
         self._partitions = 0
         self._encoder = Encoder()
-        self._places: dict[str, Place] = {}
-        self._size = 0
+        self._places = Remembered[str, Place](PLACES_SIZE_MAX)
         self.learn(found)
 
     def learn(self, found: TopicFacts) -> bool:
@@ -55,8 +55,7 @@ class KafkaArchive:
         if found.partitions == self._partitions:
             return False
         self._partitions = found.partitions
-        self._places.clear()
-        self._size = 0
+        self._places.forget()
         return True
 
     def halve(self) -> None:
@@ -81,11 +80,7 @@ class KafkaArchive:
     def _find_place(self, topic: str) -> Place:
         key = topic.encode()
         place = (partition_of(key, self._partitions), key, topic_text(topic))
-        self._size += 3 * len(key) + _PLACE_OVERHEAD
-        if self._size > PLACES_SIZE_MAX:
-            self._places.clear()
-            self._size = 3 * len(key) + _PLACE_OVERHEAD
-        self._places[topic] = place
+        self._places.remember(topic, place, 3 * len(key) + _PLACE_OVERHEAD)
         return place
 
     async def purge(self, *, before_ms: int, limit: int) -> int:
