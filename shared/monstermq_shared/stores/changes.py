@@ -7,6 +7,7 @@ from enum import IntEnum
 from monstermq_shared.messages import Will
 from monstermq_shared.positions import Mark, Partition
 from monstermq_shared.records import Record
+from monstermq_shared.stores.queue_changes import QueueChanges
 
 MessageChanges = Mapping[str, Record | None]
 """Topic -> its newest record, or None where the topic is cleared."""
@@ -38,6 +39,8 @@ class SessionRow:
         run: The run of the edge that serves it, in hex; empty on the internal bus.
         expiry_s: How long it outlives its connection; 0 for one that ends with it, None where
             nobody has said.
+        sent: (partition, offset) of QoS 1 deliveries that were not acknowledged when it was
+            detached; None where that is not known.
     """
 
     client_id: str
@@ -50,6 +53,7 @@ class SessionRow:
     epoch: int | None = None
     run: str = ""
     expiry_s: int | None = None
+    sent: tuple[tuple[int, int], ...] | None = None
 
 
 @dataclass(slots=True)
@@ -71,6 +75,8 @@ class ClientChanges:
     Attributes:
         ended: First delete everything there is of this client: session, subscriptions, queue,
             open ids, in-flight.
+        cleared: First delete session, subscriptions and what is opened: all that the worker of a
+            sessions log writes of a client. Its queues are others' rows.
         session: Then insert or replace the session row.
         subscriptions: Filter -> QoS to insert or replace, or None to delete.
         queued: Offset -> (record, QoS of the delivery) to insert; nothing on conflict.
@@ -78,16 +84,21 @@ class ClientChanges:
             is not known; the shared payload goes with the last one.
         open_ids: Inbound QoS 2 packet id -> offset of its message, or None to delete.
         in_flight: Outbound QoS 2 packet id -> (offset, state) to insert or replace, or None.
+        opened: Outbound QoS 2 packet id -> (partition of the bus, offset), both None for a retained
+            message, to insert or replace; or None to delete. Of a sessions log, in place of
+            ``in_flight``.
         trim: Last, make room by dropping the oldest queue rows.
     """
 
     ended: bool = False
+    cleared: bool = False
     session: SessionRow | None = None
     subscriptions: dict[str, int | None] = field(default_factory=dict)
     queued: dict[int, tuple[Record, int]] = field(default_factory=dict)
     dequeued: dict[int, int | None] = field(default_factory=dict)
     open_ids: dict[int, int | None] = field(default_factory=dict)
     in_flight: dict[int, tuple[int, InFlightState] | None] = field(default_factory=dict)
+    opened: dict[int, tuple[int | None, int | None] | None] = field(default_factory=dict)
     trim: Trim | None = None
 
 
@@ -125,6 +136,8 @@ class LogState:
         runs: All that R1 remembers there: run -> [highest sequence, its time in ms].
         fences: The markers of this commit (R3): client -> (epoch, time of the record in ms).
         fences_from_ms: Fences whose time is before this are forgotten.
+        skips: Offsets from the restart on, below the mark, whose records did not count (P2). Kept
+            with the mark of the queues alone.
     """
 
     log_id: str
@@ -132,6 +145,7 @@ class LogState:
     runs: Mapping[str, Sequence[int]] = field(default_factory=dict)
     fences: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     fences_from_ms: int = 0
+    skips: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +162,7 @@ class StoredLogState:
     last_id: str | None
     runs: Mapping[str, Sequence[int]]
     fences: Mapping[str, tuple[int, int]]
+    skips: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +193,7 @@ class Commit:
         upto: The next offset: everything below it is reflected once this is committed.
         restart: Where reading would begin again, see ``Mark``; None: at ``upto``.
         sessions: For the session store, if this database has it.
+        queues: Of kept sessions, by the worker of a partition of the bus.
         messages: Store name -> changes, for retained and last-value stores.
         archives: Store name -> records to append.
         log: What is kept with the marks, for a log whose readers have to know their way.
@@ -187,6 +203,7 @@ class Commit:
     upto: int
     restart: int | None = None
     sessions: SessionChanges = field(default_factory=dict)
+    queues: QueueChanges | None = None
     messages: Mapping[str, MessageChanges] = field(default_factory=dict)
     archives: Mapping[str, ArchiveChanges] = field(default_factory=dict)
     log: LogState | None = None
@@ -195,6 +212,8 @@ class Commit:
     @property
     def is_empty(self) -> bool:
         """Whether it only moves the marks, and what is kept with them."""
+        if self.queues is not None and not self.queues.is_empty:
+            return False
         return not (self.sessions or self.messages or self.archives or self.quarantined)
 
     @property
@@ -203,9 +222,9 @@ class Commit:
         rows = sum(map(len, self.messages.values())) + sum(map(len, self.archives.values()))
         for changes in self.sessions.values():
             rows += len(changes.queued) + len(changes.dequeued) + len(changes.subscriptions)
-            rows += len(changes.open_ids) + len(changes.in_flight)
-            rows += changes.ended + (changes.session is not None)
-        return rows
+            rows += len(changes.open_ids) + len(changes.in_flight) + len(changes.opened)
+            rows += changes.ended + changes.cleared + (changes.session is not None)
+        return rows if self.queues is None else rows + self.queues.rows
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,9 @@ RETAINED_VIEW = "retained"
 SESSIONS = "sessions"
 """The name of the session store's mark."""
 
+QUEUES = "queues"
+"""The name of the mark of the queues of kept sessions, in each partition of a bus."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageView:
