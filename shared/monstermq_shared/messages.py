@@ -128,6 +128,10 @@ class MessageRun:
         )
 
 
+Subscription = tuple[str, int, int]
+"""Filter, QoS, and the options of MQTT 5 as its SUBSCRIBE has them (0 before)."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Will:
     """The message to publish if the connection ends without DISCONNECT [MQTT-3.1.2-8]."""

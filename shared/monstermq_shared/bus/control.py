@@ -21,11 +21,10 @@ from monstermq_shared.bus.facts import (
     Open,
     Release,
     Subs,
-    Subscription,
 )
 from monstermq_shared.bus.header import RUN_SIZE, Kind
 from monstermq_shared.errors import InvalidRecord, UnknownFact
-from monstermq_shared.messages import Will
+from monstermq_shared.messages import Subscription, Will
 from monstermq_shared.records import payload_member
 
 VERSION = 1

@@ -7,11 +7,7 @@ what writers write later. ``control`` has the text they stand in.
 
 from dataclasses import dataclass
 
-from monstermq_shared.messages import Will
-
-Subscription = tuple[str, int, int]
-"""Filter, QoS, and the options of MQTT 5 as its SUBSCRIBE has them (0 before)."""
-
+from monstermq_shared.messages import Subscription, Will
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:

@@ -6,7 +6,7 @@ The worker of a partition of the bus writes only rows of that partition, so work
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from monstermq_shared.bus.facts import Subscription
+from monstermq_shared.messages import Subscription
 from monstermq_shared.records import Record
 
 
