@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from monstermq_shared.messages import Subscription, Will
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
     """A connection's ownership of a client id; its offset is the connection's epoch.
