@@ -7,7 +7,7 @@ from enum import IntEnum
 from monstermq_shared.messages import Will
 from monstermq_shared.positions import Mark, Partition
 from monstermq_shared.records import Record
-from monstermq_shared.stores.queue_changes import QueueChanges
+from monstermq_shared.stores.queue_changes import QueueChanges, QueueGrowth
 
 MessageChanges = Mapping[str, Record | None]
 """Topic -> its newest record, or None where the topic is cleared."""
@@ -237,9 +237,16 @@ class Trimmed:
 
 @dataclass(frozen=True, slots=True)
 class CommitResult:
-    """What the engine must know of a commit: for each client, what its ``Trim`` dropped."""
+    """What the engine must know of a commit.
+
+    Attributes:
+        trimmed: For each client, what its ``Trim`` dropped.
+        grown: For each client, by how much ``Commit.queues`` has made its queue longer: only the
+            database knows which rows were there.
+    """
 
     trimmed: Mapping[str, Trimmed]
+    grown: Mapping[str, QueueGrowth] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,6 +262,7 @@ class StoredSession:
     """Everything the engine must know of one session when it starts.
 
     Attributes:
+        opened: What ``ClientChanges.opened`` is, of a sessions log.
         queued_messages: Queue rows, in all partitions. They are counted as they come and go, so
             that a start reads one row a session, however long its queue is.
         queued_size: The bytes of them (``records.size_of``).
@@ -266,3 +274,4 @@ class StoredSession:
     in_flight: dict[int, tuple[int, InFlightState]]
     queued_messages: int
     queued_size: int
+    opened: dict[int, tuple[int | None, int | None]] = field(default_factory=dict)

@@ -54,6 +54,18 @@ class QueueCount(NamedTuple):
     oldest_ms: int
 
 
+class QueueGrowth(NamedTuple):
+    """By how much a commit has made a client's queue longer; below 0: shorter.
+
+    Attributes:
+        messages: Rows that it has put there, less those it has deleted.
+        size: The same of their bytes.
+    """
+
+    messages: int
+    size: int
+
+
 NOTHING_WAITS = QueueCount(0, 0, -1)
 
 

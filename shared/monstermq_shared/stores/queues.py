@@ -12,6 +12,12 @@ from monstermq_shared.positions import Mark, Partition
 from monstermq_shared.stores.changes import QueuedMessage, StoredLogState
 from monstermq_shared.stores.queue_changes import Cut, OpenId, QueueCount
 
+QUEUES_MARK = "queues"
+"""The projection whose mark says how far the queues of a partition have come."""
+
+SESSIONS_MARK = "sessions"
+"""The same of the session store."""
+
 # -- what a worker loads -------------------------------------------------------------------------
 
 

@@ -12,6 +12,7 @@ from monstermq_shared.projections.retained import RetainedProjection
 from monstermq_shared.projections.selection import GroupSelection
 from monstermq_shared.stores.changes import ArchiveChanges, MessageChanges
 from monstermq_shared.stores.needed import StoresNeeded, archive_name, last_value_name
+from monstermq_shared.stores.queues import QUEUES_MARK, SESSIONS_MARK
 
 RETAINED = "RetainedMessages"
 """The retained store's logical name; tables are called after it in lower case."""
@@ -19,10 +20,10 @@ RETAINED = "RetainedMessages"
 RETAINED_VIEW = "retained"
 """The name of the retained view's mark."""
 
-SESSIONS = "sessions"
+SESSIONS = SESSIONS_MARK
 """The name of the session store's mark."""
 
-QUEUES = "queues"
+QUEUES = QUEUES_MARK
 """The name of the mark of the queues of kept sessions, in each partition of a bus."""
 
 

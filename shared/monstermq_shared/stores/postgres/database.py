@@ -33,12 +33,14 @@ from monstermq_shared.stores.postgres.errors import (
 )
 from monstermq_shared.stores.postgres.holder import PING_S, Holder
 from monstermq_shared.stores.postgres.messages import PostgresMessageStore
+from monstermq_shared.stores.postgres.queues import PostgresQueues
 from monstermq_shared.stores.postgres.readers import Readers
 from monstermq_shared.stores.postgres.session_tables import QUERIES
 from monstermq_shared.stores.postgres.sessions import PostgresSessionStore
 from monstermq_shared.stores.postgres.tables import TableKind
 from monstermq_shared.stores.postgres.tenures import Tenures
 from monstermq_shared.stores.postgres.writer import Writer
+from monstermq_shared.stores.queue_changes import QueueGrowth
 from monstermq_shared.stores.sql import load_queries, table_names
 
 STATEMENT_TIMEOUT_S = 60.0
@@ -56,7 +58,7 @@ two cores, 1.5 times the rows of one connection, and no more with three or four.
 _QUERIES = load_queries(__package__, "database.sql")
 
 
-class PostgresDatabase:
+class PostgresDatabase(PostgresQueues):
     """A ``Database`` on a PostgreSQL server; open it with ``open``, and close it.
 
     Attributes:
@@ -76,11 +78,10 @@ class PostgresDatabase:
         exclusive: bool,
     ) -> None:
         """Prepare one that is not connected; for ``open``, which says what the arguments are."""
-        where = self._where = describe(settings)
+        where = describe(settings)
         self._settings = settings
         self._holder = Holder(where) if exclusive else None
-        self._tenures = Tenures(where)
-        self._readers = Readers(self._connect_reader, where)
+        super().__init__(Readers(self._connect_reader, where), Tenures(where), where)
         count = 1 if exclusive else WRITERS_SHARED
         self._writers = [Writer(self._connect_writer, self._holder, where) for _ in range(count)]
         self.sessions = PostgresSessionStore(self._readers, self._tenures)
@@ -181,7 +182,10 @@ class PostgresDatabase:
             StoreError: The server refuses.
         """
         async with self._writer_of(partition).transaction() as connection:
-            return await self._tenures.begin(connection, partition, projections)
+            tenure = await self._tenures.begin(connection, partition, projections)
+        reflected = max((mark.reflected for mark in tenure.marks.values()), default=0)
+        self.begin_queues(partition, reflected)
+        return tenure
 
     async def commit(self, tenure: Tenure, commit: Commit) -> CommitResult:
         """Apply it in one transaction, on condition that the tenure is not over.
@@ -368,6 +372,11 @@ class PostgresDatabase:
         place = await self._tenures.find_place(connection, tenure.partition)
         assert place is not None, "the claim has found its rows"
         trimmed = await self.sessions.apply(connection, place, commit.sessions, careful=careful)
+        grown: dict[str, QueueGrowth] = {}
+        if commit.queues is not None:
+            grown = await self.apply_queues(
+                connection, tenure.partition, place, commit.queues, careful=careful
+            )
         for name, changes in commit.messages.items():
             await self._messages[name].apply(connection, place, changes, commit.upto)
         for name, records in commit.archives.items():
@@ -378,7 +387,7 @@ class PostgresDatabase:
             )
         if commit.quarantined:
             await quarantine.add(connection, place, commit.quarantined)
-        return CommitResult(trimmed)
+        return CommitResult(trimmed, grown)
 
     async def _ping(self) -> None:
         """Show the server that we live, as ``holder`` says, and notice when it has gone."""

@@ -63,7 +63,7 @@ CREATE TABLE generations (
 
 -- watermarks_table --
 -- How far projections have come in partitions; NULL until the first commit. Whoever begins a tenure
--- sets the token, and every commit raises the version. The last three are what readers of a shared
+-- sets the token, and every commit raises the version. The last four are what readers of a shared
 -- log need to go on; NULL for the internal log.
 CREATE TABLE watermarks (
     projection text COLLATE "C" NOT NULL,
@@ -76,6 +76,7 @@ CREATE TABLE watermarks (
     log_id text COLLATE "C",
     last_id text COLLATE "C",
     runs json,
+    skips json,
     PRIMARY KEY (projection, generation, partition)
 ) WITH (fillfactor = 20);
 
@@ -120,7 +121,8 @@ UPDATE watermarks SET
     restart = greatest(restart, $7),
     log_id = CASE WHEN reflected > $6 THEN log_id ELSE coalesce($8, log_id) END,
     last_id = CASE WHEN reflected > $6 OR $8::text IS NULL THEN last_id ELSE $9 END,
-    runs = CASE WHEN reflected > $6 THEN runs ELSE coalesce($10, runs) END
+    runs = CASE WHEN reflected > $6 THEN runs ELSE coalesce($10, runs) END,
+    skips = CASE WHEN reflected > $6 OR $8::text IS NULL THEN skips ELSE $11 END
 WHERE projection = ANY($1::text[]) AND generation = $2 AND partition = $3
 AND token = $4 AND version = $5;
 

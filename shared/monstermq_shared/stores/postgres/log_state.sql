@@ -26,7 +26,7 @@ SELECT projection, clients FROM fences WHERE generation = $1 AND partition = $2
 ORDER BY projection, upto;
 
 -- log_states --
-SELECT projection, reflected, restart, log_id, last_id, runs FROM watermarks
+SELECT projection, reflected, restart, log_id, last_id, runs, skips FROM watermarks
 WHERE generation = $1 AND partition = $2 AND reflected IS NOT NULL;
 
 -- positions --

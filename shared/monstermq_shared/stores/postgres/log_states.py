@@ -27,11 +27,12 @@ FENCES = TableKind(
 )
 
 
-def columns_of(log: LogState | None) -> tuple[str | None, str | None, str | None]:
-    """Return what a watermark takes of it: log_id, last_id and runs."""
+def columns_of(log: LogState | None) -> tuple[str | None, str | None, str | None, str | None]:
+    """Return what a watermark takes of it: log_id, last_id, runs and skips."""
     if log is None:
-        return None, None, None
-    return log.log_id, log.last_id, orjson.dumps(dict(log.runs)).decode()
+        return None, None, None, None
+    skips = orjson.dumps([*log.skips]).decode() if log.skips else None
+    return log.log_id, log.last_id, orjson.dumps(dict(log.runs)).decode(), skips
 
 
 async def put_fences(
@@ -61,8 +62,9 @@ async def read_states(connection: Connection, place: Place) -> dict[str, StoredL
             last_id=last_id,
             runs={} if runs is None else orjson.loads(runs),
             fences=fences.get(projection, {}),
+            skips=() if skips is None else tuple(orjson.loads(skips)),
         )
-        for projection, reflected, restart, log_id, last_id, runs in await connection.fetch(
+        for projection, reflected, restart, log_id, last_id, runs, skips in await connection.fetch(
             QUERIES["log_states"], *place
         )
     }

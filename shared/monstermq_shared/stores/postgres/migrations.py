@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-VERSION = 2
+VERSION = 3
 """What this release makes and understands."""
 
 
@@ -46,6 +46,21 @@ MIGRATIONS: Sequence[Migration] = (
                 "JOIN generations ON generations.generation = monstermq_meta.generation "
                 "WHERE number <> 1",
             ]
+        },
+    ),
+    Migration(
+        version=3,
+        once=["ALTER TABLE watermarks ADD COLUMN skips json"],
+        of_kind={
+            "sessions": ['ALTER TABLE "{table}" ADD COLUMN sent json'],
+            "open_ids": [
+                'ALTER TABLE "{table}" ADD COLUMN client_id text COLLATE "C", '
+                "ADD COLUMN epoch bigint",
+            ],
+            "inflight": [
+                'ALTER TABLE "{table}" ALTER COLUMN partition DROP NOT NULL, '
+                "ALTER COLUMN position DROP NOT NULL, ALTER COLUMN state DROP NOT NULL",
+            ],
         },
     ),
 )

@@ -33,7 +33,8 @@ META_KINDS = (
         create=[_DATABASE["watermarks_table"]],
         columns=columns(
             "projection text, generation smallint, partition integer, reflected bigint, "
-            "restart bigint, version bigint, token text, log_id text, last_id text, runs json"
+            "restart bigint, version bigint, token text, log_id text, last_id text, runs json, "
+            "skips json"
         ),
         key=["projection", "generation", "partition"],
     ),

@@ -51,10 +51,10 @@ def fits_one_statement(records: Sequence[Record]) -> bool:
     return len(records) <= ROWS_MAX and sum(map(size_of, records)) <= SIZE_MAX
 
 
-def parts(items: Iterable[T]) -> Iterator[list[T]]:
+def parts(items: Iterable[T], rows_max: int = ROWS_MAX) -> Iterator[list[T]]:
     """Split what is written, one item a row, into what one statement carries."""
     iterator = iter(items)
-    while part := list(islice(iterator, ROWS_MAX)):
+    while part := list(islice(iterator, rows_max)):
         yield part
 
 

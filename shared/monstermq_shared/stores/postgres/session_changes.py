@@ -70,6 +70,7 @@ class SessionBatch:
         """
         changes = self._changes.values()
         await self._end([key for key, change in changes if change.ended])
+        await self._clear([key for key, change in changes if change.cleared])
         await self._put("put_sessions", self._session_rows(), *self._place)
         await self._put("put_subscriptions", self._subscription_rows())
         gone = ((key, digest(at)) for key, at, qos in self._subscriptions() if qos is None)
@@ -93,6 +94,12 @@ class SessionBatch:
             ):
                 pass
             for table in ("subscriptions", "open_ids", "inflight", "sessions"):
+                await self._connection.execute(QUERIES[f"end_{table}"], part)
+
+    async def _clear(self, keys: Sequence[bytes]) -> None:
+        """Delete what the worker of a sessions log has written of clients."""
+        for part in parts(keys):
+            for table in ("subscriptions", "inflight", "sessions"):
                 await self._connection.execute(QUERIES[f"end_{table}"], part)
 
     def _session_rows(self) -> Iterator[Row]:
@@ -254,6 +261,11 @@ class SessionBatch:
         await self._put("put_inflight", sent, *self._place)
         done = ((key, id_) for key, id_, at in in_flight if at is None)
         await self._put("delete_inflight", done)
+        opened = [(key, id_, at) for key, change in changes for id_, at in change.opened.items()]
+        put = ((key, id_, *at) for key, id_, at in opened if at is not None)
+        await self._put("put_opened", put, self._place.generation)
+        closed = ((key, id_) for key, id_, at in opened if at is None)
+        await self._put("delete_inflight", closed)
 
 
 def _session_row(session: SessionRow) -> Row:
@@ -273,4 +285,5 @@ def _session_row(session: SessionRow) -> Row:
         session.epoch,
         session.run,
         session.expiry_s,
+        None if session.sent is None else orjson.dumps(session.sent).decode(),
     )

@@ -86,8 +86,11 @@ class PostgresSnapshot:
             for session, packet_id, offset in self._known(rows, page):
                 session.open_ids[packet_id] = offset
         async for rows in self._rows("inflight", *bounds):
-            for session, packet_id, offset, state in self._known(rows, page):
-                session.in_flight[packet_id] = (offset, InFlightState(state))
+            for session, packet_id, partition, offset, state in self._known(rows, page):
+                if state is None:
+                    session.opened[packet_id] = (partition, offset)
+                else:
+                    session.in_flight[packet_id] = (offset, InFlightState(state))
         return page
 
     async def _rows(self, table: str, *bounds: object) -> AsyncIterator[list[asyncpg.Record]]:
@@ -110,7 +113,7 @@ class PostgresSnapshot:
 
 def _read_session(row: asyncpg.Record) -> StoredSession:
     _, client_id, incarnation, clean, connected, updated_ms, information, *rest = row
-    *will, queued_messages, queued_size, epoch, run, expiry_s = rest
+    *will, queued_messages, queued_size, epoch, run, expiry_s, sent = rest
     return StoredSession(
         row=SessionRow(
             client_id=client_id,
@@ -125,6 +128,7 @@ def _read_session(row: asyncpg.Record) -> StoredSession:
             epoch=epoch,
             run=run,
             expiry_s=expiry_s,
+            sent=None if sent is None else tuple((at[0], at[1]) for at in orjson.loads(sent)),
         ),
         subscriptions={},
         open_ids={},

@@ -1,5 +1,6 @@
 """The tables of sessions and what belongs to them, and the statements on them."""
 
+from monstermq_shared.stores.postgres.queue_tables import CUTS
 from monstermq_shared.stores.postgres.rows import FRAGMENTS
 from monstermq_shared.stores.postgres.tables import TableKind, columns
 from monstermq_shared.stores.sql import fill_in, load_queries
@@ -15,7 +16,8 @@ KINDS = (
             "update_time timestamp with time zone, information jsonb, last_will_topic text, "
             "last_will_message bytea, last_will_qos smallint, last_will_retain boolean, "
             "incarnation bigint, queued_messages bigint, queued_size bigint, expiry_s bigint, "
-            "client_digest bytea, generation smallint, partition integer, epoch bigint, run text"
+            "client_digest bytea, generation smallint, partition integer, epoch bigint, run text, "
+            "sent json"
         ),
         key=["client_digest"],
     ),
@@ -53,7 +55,7 @@ KINDS = (
         create=[QUERIES["open_ids_table"]],
         columns=columns(
             "client_digest bytea, packet_id integer, generation smallint, partition integer, "
-            "position bigint"
+            "position bigint, client_id text, epoch bigint"
         ),
         key=["client_digest", "packet_id", "partition"],
     ),
@@ -66,6 +68,7 @@ KINDS = (
         ),
         key=["client_digest", "packet_id"],
     ),
+    CUTS,
 )
 
 TABLES = {kind.name: kind for kind in KINDS}

@@ -22,7 +22,8 @@ CREATE TABLE sessions (
     generation smallint NOT NULL DEFAULT 1,
     partition integer NOT NULL DEFAULT 0,
     epoch bigint,
-    run text COLLATE "C" NOT NULL DEFAULT ''
+    run text COLLATE "C" NOT NULL DEFAULT '',
+    sent json
 ) WITH (fillfactor = 50);
 
 -- subscriptions_table --
@@ -78,23 +79,28 @@ CREATE TABLE queuedmessagesclients (
 CREATE INDEX ON queuedmessagesclients (position);
 
 -- open_ids_table --
+-- The last two are of rows that several processes read: those of the queues on a shared log.
 CREATE TABLE open_ids (
     client_digest bytea NOT NULL,
     packet_id integer NOT NULL,
     generation smallint NOT NULL,
     partition integer NOT NULL,
     position bigint NOT NULL,
+    client_id text COLLATE "C",
+    epoch bigint,
     PRIMARY KEY (client_digest, packet_id, partition)
 );
 
 -- inflight_table --
+-- Rows without a state are those of a sessions log: their position is one of the bus, and NULL for a
+-- retained message.
 CREATE TABLE inflight (
     client_digest bytea NOT NULL,
     packet_id integer NOT NULL,
     generation smallint NOT NULL,
-    partition integer NOT NULL,
-    position bigint NOT NULL,
-    state smallint NOT NULL,
+    partition integer,
+    position bigint,
+    state smallint,
     PRIMARY KEY (client_digest, packet_id)
 );
 
@@ -147,18 +153,19 @@ DELETE FROM sessions WHERE client_digest = ANY($1::bytea[]);
 INSERT INTO sessions (
     client_digest, client_id, clean_session, connected, update_time, information,
     last_will_topic, last_will_message, last_will_qos, last_will_retain, incarnation, epoch, run,
-    expiry_s, generation, partition
+    expiry_s, sent, generation, partition
 )
 SELECT
     client_digest, client_id, clean, connected, to_timestamp(updated_ms / 1000), information,
-    will_topic, will_payload, will_qos, will_retain, incarnation, epoch, run, expiry_s, $15, $16
+    will_topic, will_payload, will_qos, will_retain, incarnation, epoch, run, expiry_s,
+    sent, $16, $17
 FROM unnest(
     $1::bytea[], $2::text[], $3::boolean[], $4::boolean[], $5::float8[], $6::jsonb[], $7::text[],
     $8::bytea[], $9::smallint[], $10::boolean[], $11::bigint[], $12::bigint[], $13::text[],
-    $14::bigint[]
+    $14::bigint[], $15::json[]
 ) AS new (
     client_digest, client_id, clean, connected, updated_ms, information, will_topic, will_payload,
-    will_qos, will_retain, incarnation, epoch, run, expiry_s
+    will_qos, will_retain, incarnation, epoch, run, expiry_s, sent
 )
 ON CONFLICT (client_digest) DO UPDATE SET
     clean_session = excluded.clean_session,
@@ -173,6 +180,7 @@ ON CONFLICT (client_digest) DO UPDATE SET
     epoch = excluded.epoch,
     run = excluded.run,
     expiry_s = excluded.expiry_s,
+    sent = excluded.sent,
     generation = excluded.generation,
     partition = excluded.partition;
 
@@ -301,6 +309,16 @@ ON CONFLICT (client_digest, packet_id) DO UPDATE SET
     position = excluded.position, state = excluded.state,
     generation = excluded.generation, partition = excluded.partition;
 
+-- put_opened --
+-- Partition and position are of the bus; the generation is that of the sessions log.
+INSERT INTO inflight (client_digest, packet_id, partition, position, generation)
+SELECT client_digest, packet_id, partition, position, $5
+FROM unnest($1::bytea[], $2::integer[], $3::integer[], $4::bigint[])
+AS new (client_digest, packet_id, partition, position)
+ON CONFLICT (client_digest, packet_id) DO UPDATE SET
+    partition = excluded.partition, position = excluded.position, state = NULL,
+    generation = excluded.generation;
+
 -- delete_inflight --
 DELETE FROM inflight WHERE ctid = ANY(ARRAY(
     SELECT stored.ctid FROM unnest($1::bytea[], $2::integer[]) AS gone (client_digest, packet_id)
@@ -316,7 +334,7 @@ SELECT
     client_digest, client_id, incarnation, clean_session, connected,
     (extract(epoch FROM update_time) * 1000)::bigint AS updated_ms, information,
     last_will_topic, last_will_message, last_will_qos, last_will_retain,
-    queued_messages, queued_size, epoch, run, expiry_s
+    queued_messages, queued_size, epoch, run, expiry_s, sent
 FROM sessions WHERE client_digest > $1 AND generation = $3 AND partition = $4
 ORDER BY client_digest LIMIT $2;
 
@@ -331,9 +349,9 @@ FROM open_ids AS mine
 WHERE client_digest > $1 AND client_digest <= $2 AND partition = $4 AND {here};
 
 -- load_inflight --
-SELECT client_digest, packet_id, position, state
+SELECT client_digest, packet_id, partition, position, state
 FROM inflight AS mine
-WHERE client_digest > $1 AND client_digest <= $2 AND partition = $4 AND {here};
+WHERE client_digest > $1 AND client_digest <= $2 AND (state IS NULL OR partition = $4) AND {here};
 
 -- page --
 -- The last two columns are the QoS of the delivery and the size of the record.

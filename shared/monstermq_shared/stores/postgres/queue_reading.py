@@ -1,0 +1,162 @@
+"""Reads the queues of kept sessions on a shared log: for their worker, and for edges."""
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
+import asyncpg
+import orjson
+
+from monstermq_shared.messages import Subscription
+from monstermq_shared.positions import Mark
+from monstermq_shared.records import Record
+from monstermq_shared.stores.changes import QueuedMessage, StoredLogState
+from monstermq_shared.stores.postgres.connection import Connection
+from monstermq_shared.stores.postgres.queue_tables import QUERIES
+from monstermq_shared.stores.postgres.rows import Place
+from monstermq_shared.stores.queue_changes import NOTHING_WAITS, Cut, OpenId, QueueCount
+from monstermq_shared.stores.queues import KeptRow, KeptRows, QueuePage, StoredQueue
+
+_PAGE_CUTS = 1_000
+_ROWS_IN_ONE_GO = 1_000
+_BELOW_ALL = b""
+_ABOVE_ALL = b"\xff" * 17
+
+
+class PostgresQueueSnapshot:
+    """See ``QueueSnapshot``.
+
+    Args:
+        connection: In a transaction that sees one moment.
+        place: The partition.
+        state: As of that moment.
+
+    Attributes:
+        state: The same.
+    """
+
+    def __init__(self, connection: Connection, place: Place, state: StoredLogState) -> None:
+        self.state = state
+        self._connection = connection
+        self._place = place
+
+    async def pages(self) -> AsyncIterator[Sequence[StoredQueue]]:
+        """Yield all clients, by the page."""
+        after = _BELOW_ALL
+        while after != _ABOVE_ALL:
+            rows = await self._connection.fetch(
+                QUERIES["load_cuts"], *self._place, after, _PAGE_CUTS
+            )
+            upto = rows[-1]["client_digest"] if len(rows) == _PAGE_CUTS else _ABOVE_ALL
+            yield await self._page(rows, (after, upto))
+            after = upto
+
+    async def _page(
+        self, rows: Sequence[asyncpg.Record], bounds: tuple[bytes, bytes]
+    ) -> list[StoredQueue]:
+        """Return clients with what belongs to them, between two digests."""
+        cuts = {key: (client_id, _read_cut(cut)) for key, client_id, *cut in rows}
+        names = {key: client_id for key, (client_id, _) in cuts.items()}
+        open_ids: dict[bytes, dict[int, OpenId]] = {}
+        cursor = await self._connection.cursor(QUERIES["load_open_ids"], *self._place, *bounds)
+        while some := await cursor.fetch(_ROWS_IN_ONE_GO):
+            for key, client_id, packet_id, since, epoch in some:
+                names.setdefault(key, client_id)
+                open_ids.setdefault(key, {})[packet_id] = OpenId(since, epoch)
+        waiting = {
+            key: QueueCount(messages, size, -1 if oldest_ms is None else oldest_ms)
+            for key, messages, size, oldest_ms in await self._connection.fetch(
+                QUERIES["load_counts"], *self._place, *bounds
+            )
+        }
+        return [
+            StoredQueue(
+                client_id=client_id,
+                cut=cuts[key][1] if key in cuts else None,
+                open_ids=open_ids.get(key, {}),
+                waiting=waiting.get(key, NOTHING_WAITS),
+            )
+            for key, client_id in names.items()
+        ]
+
+
+async def read_fences(
+    connection: Connection, place: Place, since_ms: int
+) -> dict[str, tuple[int, int]]:
+    """Return (epoch, time) of clients' cuts that were marked since a time; in a transaction."""
+    found: dict[str, tuple[int, int]] = {}
+    cursor = await connection.cursor(QUERIES["fences"], *place, since_ms)
+    while rows := await cursor.fetch(_ROWS_IN_ONE_GO):
+        for client_id, epoch, marked_ms in rows:
+            found[client_id] = (epoch, marked_ms)
+    return found
+
+
+async def read_open_ids(connection: Connection, place: Place) -> dict[tuple[str, int], OpenId]:
+    """Return what is open in a partition; in a transaction."""
+    found: dict[tuple[str, int], OpenId] = {}
+    cursor = await connection.cursor(QUERIES["open_ids"], *place)
+    while rows := await cursor.fetch(_ROWS_IN_ONE_GO):
+        for client_id, packet_id, since, epoch in rows:
+            found[client_id, packet_id] = OpenId(since, epoch)
+    return found
+
+
+def read_pages(rows: Sequence[asyncpg.Record], count: int) -> list[QueuePage]:
+    """Return the pages that the statement of that name has found for so many asks."""
+    pages: list[QueuePage] = []
+    for _, group in groupby(rows, itemgetter(0)):
+        pages.append(_read_page([*group]))
+    assert len(pages) == count, "each ask has a row, whatever there is"
+    return pages
+
+
+def _read_page(rows: Sequence[asyncpg.Record]) -> QueuePage:
+    _, epoch, at, *_, found, _ = rows[0]
+    cut = None if epoch is None else (epoch, at)
+    if found is None:
+        return QueuePage((), cut, is_last=True)
+    queued = [
+        QueuedMessage(record=Record(*values), qos=qos) for _, _, _, *values, qos, _, _ in rows
+    ]
+    return QueuePage(queued, cut, is_last=found == len(queued))
+
+
+def read_kept(rows: Sequence[asyncpg.Record]) -> KeptRows:
+    """Return what the statement of that name has found."""
+    reflected, restart = rows[0]["reflected"], rows[0]["restart"]
+    mark = Mark(0, 0) if reflected is None else Mark(reflected, restart)
+    return KeptRows(mark, {row["client_id"]: _read_kept_row(row) for row in _sessions(rows)})
+
+
+def _sessions(rows: Sequence[asyncpg.Record]) -> Iterator[asyncpg.Record]:
+    return (row for row in rows if row["client_id"] is not None)
+
+
+def _read_kept_row(row: asyncpg.Record) -> KeptRow:
+    return KeptRow(
+        epoch=row["epoch"],
+        incarnation=row["incarnation"],
+        expiry_s=row["expiry_s"] or 0,
+        attached=row["connected"],
+        subscriptions={
+            topic_filter: (qos, options)
+            for topic_filter, qos, options in _list(row["subscriptions"])
+        },
+        in_flight={packet_id: (at, offset) for packet_id, at, offset in _list(row["opened"])},
+        sent=None if row["sent"] is None else [(at[0], at[1]) for at in _list(row["sent"])],
+    )
+
+
+def _list(text: str | None) -> list[Any]:
+    return [] if text is None else orjson.loads(text)
+
+
+def _read_cut(columns: Sequence[Any]) -> Cut:
+    epoch, at, incarnation, subscriptions, marked_ms = columns
+    return Cut(epoch, at, incarnation, _subscriptions(subscriptions), marked_ms)
+
+
+def _subscriptions(text: str) -> tuple[Subscription, ...]:
+    return tuple((at[0], at[1], at[2]) for at in orjson.loads(text))
