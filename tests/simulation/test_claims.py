@@ -100,7 +100,9 @@ class Worker:
             stored = [at async for page in snapshot.pages() for at in page]
         mark = tenure.marks.get("sessions")
         position = 0 if mark is None else mark.reflected
-        return cls(world, Claims(stored, LEASE_MS), tenure, position)
+        claims = Claims(partitions=2, lease_ms=LEASE_MS)
+        claims.load(stored)
+        return cls(world, claims, tenure, position)
 
     def read(self) -> tuple[Iterator[tuple[int, Published]], Commit]:
         """Fold some records; return the wills to append, and what to commit after them."""
@@ -108,18 +110,19 @@ class Worker:
         for offset in range(self.position, stop):
             self.claims.take(self.world.facts[offset], offset, NOON_MS + offset)
         self.position = stop
-        changes, wills = self.claims.flush()
+        batch = self.claims.flush()
         published = (
             (ord(due.will.topic) % 2, Published(due.client_id, due.will.payload, due.sequence))
-            for due in wills
+            for due in batch.wills
         )
-        return published, Commit(upto=stop, sessions=changes)
+        return published, Commit(upto=stop, sessions=batch.changes)
 
     def tick(self) -> None:
         """Time passes; at the end of the log silent edges are found."""
         if self.position == len(self.world.facts):
-            for detaches in self.claims.at_end(1).values():
-                self.world.facts.append([*detaches])
+            self.claims.at_end(1, NOON_MS)
+            for ask in self.claims.asks():
+                self.world.facts.append([ask.fact])
 
 
 async def run(world: World) -> None:

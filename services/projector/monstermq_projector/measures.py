@@ -11,6 +11,8 @@ from monstermq_projector.following import Following
 from monstermq_projector.lags import Lags
 from monstermq_projector.retention import Retention
 from monstermq_projector.sessions_appends import AppendCounts
+from monstermq_projector.sessions_wills import WillCounts
+from monstermq_projector.sessions_work import SessionsCounts
 from monstermq_shared.operation.metrics import build_info, counted, registry_with
 from monstermq_shared.views.log_fold import FoldCounts
 from monstermq_shared.views.log_follower import Phase
@@ -26,7 +28,9 @@ class Measures:
         folds: What was met in the log.
         commits: What was committed.
         gaps: What was missing.
-        appends: What was appended because of the sessions log.
+        wills: Which were published.
+        appends: What was appended beside them because of the sessions log.
+        sessions: What came of sessions.
         retention: What is deleted; None in a part that has nothing to delete.
         lags: How far the rows are behind.
     """
@@ -34,7 +38,9 @@ class Measures:
     folds: FoldCounts = field(default_factory=FoldCounts)
     commits: CommitCounts = field(default_factory=CommitCounts)
     gaps: GapCounts = field(default_factory=GapCounts)
+    wills: WillCounts = field(default_factory=WillCounts)
     appends: AppendCounts = field(default_factory=AppendCounts)
+    sessions: SessionsCounts = field(default_factory=SessionsCounts)
     retention: Retention | None = None
     lags: Lags = field(default_factory=Lags)
 
@@ -50,9 +56,16 @@ _COUNTERS: tuple[tuple[str, str, Callable[[Measures], float]], ...] = (
     ("rows_purged", "Rows deleted by retention.", lambda m: m.retention.rows if m.retention else 0),
     ("log_gaps", "Times retention had overtaken a partition.", lambda m: m.gaps.gaps),
     ("log_records_missed", "Records that may be missing so.", lambda m: m.gaps.missed),
-    ("wills_published", "Wills of connections that ended.", lambda m: m.appends.wills),
-    ("wills_lost", "Wills that the log refused.", lambda m: m.appends.wills_lost),
-    ("clients_detached", "Clients of silent edges.", lambda m: m.appends.detached),
+    ("wills_published", "Wills of connections that ended.", lambda m: m.wills.wills),
+    ("wills_lost", "Wills that the log refused.", lambda m: m.wills.wills_lost),
+    ("clients_detached", "Clients of silent edges.", lambda m: m.sessions.claims.detached),
+    ("session_facts_invalid", "Facts that came too late.", lambda m: m.sessions.claims.invalid),
+    ("sessions_expired", "Sessions nobody came back to.", lambda m: m.sessions.claims.expired),
+    ("session_markers_swept", "Markers of ended sessions.", lambda m: m.sessions.claims.swept),
+    ("sessions_marked_again", "Those a gap concerned.", lambda m: m.sessions.claims.marked),
+    ("session_facts_refused", "Facts to append again.", lambda m: m.appends.refused),
+    ("session_facts_lost", "Facts the log refused for good.", lambda m: m.appends.lost),
+    ("queue_messages_dropped", "Messages over Queue's limits.", lambda m: m.sessions.dropped),
     ("log_rereads", "Times a part of the log was read again.", lambda m: m.gaps.reread),
 )
 

@@ -1,26 +1,33 @@
-"""What the worker of the sessions log appends: wills that are due, and detaches."""
+"""What the worker of the sessions log appends: facts, to its own log and to the bus (S3 to S6).
+
+They are all such that it does not matter how often they stand there, nor who has appended them: so
+whatever is refused is appended again as a new record.
+"""
 
 import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import urandom
+from typing import NamedTuple
 
 from monstermq_shared.bus.control import control_texts
-from monstermq_shared.bus.facts import Detach
-from monstermq_shared.bus.header import RUN_SIZE
+from monstermq_shared.bus.facts import Fact
+from monstermq_shared.bus.header import RUN_SIZE, Kind
 from monstermq_shared.bus.ports import LogPort, Stamp
-from monstermq_shared.bus.runs import WILL_RUN
 from monstermq_shared.clock import Clock
-from monstermq_shared.errors import BusError, BusUnavailable, InvalidTopic
+from monstermq_shared.errors import BusError, BusUnavailable
 from monstermq_shared.positions import Position
-from monstermq_shared.records import SESSION_TOPIC, ControlRecord, Record
-from monstermq_shared.sessions.distributed.claims import WillDue
+from monstermq_shared.records import CONTROL_TOPIC, SESSION_TOPIC, ControlRecord
+from monstermq_shared.sessions.distributed.session_asks import Ask
 
 logger = logging.getLogger(__name__)
 
 REFUSALS_MAX = 3
-"""Times a will may be refused before it is given up: each time it was as of then."""
+"""Times a record may be refused before it is given up: each time it was as of then."""
+
+BUS, SESSIONS = CONTROL_TOPIC, SESSION_TOPIC
+"""The two logs, by the key of what is appended there."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -28,17 +35,24 @@ class AppendCounts:
     """What was appended; every number only grows.
 
     Attributes:
-        wills: Wills that the log has.
-        wills_lost: Wills that it refuses for good; each has a line in the log of the process.
-        detached: Clients that were detached because their edge was silent.
+        refused: Records of facts that were refused, and are asked for again.
+        lost: Those that were refused for good; each has a line in the log of the process.
     """
 
-    wills: int = 0
-    wills_lost: int = 0
-    detached: int = 0
+    refused: int = 0
+    lost: int = 0
 
 
-class SessionsAppends:
+class _Text(NamedTuple):
+    """One record's."""
+
+    log: str
+    partition: int
+    kind: Kind
+    text: bytes
+
+
+class FactAppends:
     """Appends for all partitions of the sessions log.
 
     Args:
@@ -49,95 +63,94 @@ class SessionsAppends:
 
     def __init__(self, messages: LogPort, sessions: LogPort, clock: Clock) -> None:
         self.counts = AppendCounts()
-        self._messages = messages
-        self._sessions = sessions
+        self._logs = {BUS: messages, SESSIONS: sessions}
         self._clock = clock
         self._run = urandom(RUN_SIZE)
-        self._sequences: dict[int, int] = {}
+        self._sequences: dict[tuple[str, int], int] = {}
 
-    async def publish(self, partition: int, wills: Sequence[WillDue]) -> None:
-        """Append wills of a sessions partition, and return when their fate is known (S2).
+    async def resolve(self, partition: int, asks: Sequence[Ask]) -> None:
+        """Append, and return when the logs have it: what is committed depends on it.
+
+        Args:
+            partition: Of the sessions log, where facts go that name none of the bus.
+            asks: What.
 
         Raises:
             BusUnavailable: The bus was closed.
         """
-        run = WILL_RUN + partition.to_bytes(RUN_SIZE - len(WILL_RUN), "big")
-        for refusals in range(1, REFUSALS_MAX + 1):
-            refused = await self._try(run, wills)
-            if not refused:
+        texts = _texts(partition, asks)
+        for _ in range(REFUSALS_MAX):
+            texts = await self._try(texts)
+            if not texts:
                 return
-            if refusals == REFUSALS_MAX:
-                for will, error in refused:
-                    self._lost(will, error)
-            wills = [will for will, _ in refused]
+            self.counts.refused += len(texts)
+        for text in texts:
+            self.counts.lost += 1
+            logger.error(
+                "facts of sessions are refused for good by partition %d of %s: %.200s",
+                *(text.partition, text.log, text.text.decode()),
+            )
 
-    async def _try(self, run: bytes, wills: Sequence[WillDue]) -> list[tuple[WillDue, Exception]]:
-        """Append in order; return what is refused and may be appended again."""
-        under_way: list[tuple[WillDue, int, asyncio.Future[Position | None]]] = []
-        for will in wills:
-            number = self._messages.partition_of(will.will.topic)
-            try:
-                under_way.append((will, number, await self._append(run, number, will)))
-            except InvalidTopic as exc:
-                self._lost(will, exc)
-        await asyncio.gather(*(future for *_, future in under_way), return_exceptions=True)
-        refused: list[tuple[WillDue, Exception]] = []
-        passed: set[int] = set()
-        for will, number, future in reversed(under_way):
+    async def _try(self, texts: Sequence[_Text]) -> list[_Text]:
+        """Append all; return what was refused, whose sequence is never used again (R1)."""
+        futures = [await self._append_when_room(text) for text in texts]
+        await asyncio.gather(*futures, return_exceptions=True)
+        refused = []
+        for text, future in zip(texts, futures, strict=True):
             error = future.exception()
             if error is None:
-                self.counts.wills += 1
-                passed.add(number)
-            elif not isinstance(error, BusError) or isinstance(error, BusUnavailable):
+                continue
+            if not isinstance(error, BusError) or isinstance(error, BusUnavailable):
                 raise error
-            elif number in passed:
-                # A later one stands there already: by R1 this one would count for nothing.
-                self._lost(will, error)
-            else:
-                refused.append((will, error))
-        return refused[::-1]
+            refused.append(text)
+        return refused
 
-    async def _append(
-        self, run: bytes, partition: int, due: WillDue
-    ) -> "asyncio.Future[Position | None]":
-        """Append a will with the time of now; wait while there is no room."""
-        will = due.will
+    async def _append_when_room(self, text: _Text) -> "asyncio.Future[Position | None]":
         while True:
-            record = Record(
-                *(will.topic, will.payload, will.qos, will.retain, due.client_id),
-                *(self._clock.wall_ms(), 0),
-            )
             try:
-                return self._messages.append(partition, [record], Stamp(run, due.sequence))
+                return self._append(text)
             except BusUnavailable:
                 # Raises the same if the bus is closed.
-                await self._messages.room()
+                await self._logs[text.log].room()
 
-    def _lost(self, due: WillDue, error: Exception) -> None:
-        self.counts.wills_lost += 1
-        logger.error(
-            "the will of client %r to topic %r is lost: %s",
-            *(due.client_id[:200], due.will.topic[:200], error),
-        )
+    def offer(self, partition: int, asks: Sequence[Ask]) -> bool:
+        """Append what is asked for again if it is not read back; return whether there was room.
 
-    def detach(self, partition: int, detaches: Sequence[Detach]) -> None:
-        """Append detaches to their partition (S3). What becomes of them is seen when they are read.
-
-        Where there is no room nothing is appended: they are asked for again.
+        The arguments are those of ``resolve``.
         """
-        for kind, text in control_texts(detaches):
-            record = ControlRecord(SESSION_TOPIC, text, self._clock.wall_ms(), 0, kind)
-            sequence = self._sequences.get(partition, 0)
+        for text in _texts(partition, asks):
             try:
-                future = self._sessions.append(partition, [record], Stamp(self._run, sequence))
+                future = self._append(text)
             except BusUnavailable as exc:
-                logger.warning("clients of a silent edge are not detached yet: %s", exc)
-                return
-            self._sequences[partition] = sequence + 1
-            future.add_done_callback(_told)
-        self.counts.detached += len(detaches)
+                self._told(exc)
+                return False
+            future.add_done_callback(self._offered)
+        return True
+
+    def _append(self, text: _Text) -> "asyncio.Future[Position | None]":
+        record = ControlRecord(text.log, text.text, self._clock.wall_ms(), 0, text.kind)
+        place = text.log, text.partition
+        sequence = self._sequences.get(place, 0)
+        future = self._logs[text.log].append(text.partition, [record], Stamp(self._run, sequence))
+        self._sequences[place] = sequence + 1
+        return future
+
+    def _offered(self, future: "asyncio.Future[Position | None]") -> None:
+        error = None if future.cancelled() else future.exception()
+        if error is not None:
+            self._told(error)
+
+    def _told(self, error: BaseException) -> None:
+        self.counts.refused += 1
+        logger.warning("facts of sessions are not appended yet, and asked for again: %s", error)
 
 
-def _told(future: "asyncio.Future[Position | None]") -> None:
-    if not future.cancelled() and future.exception() is not None:
-        logger.warning("clients of a silent edge are not detached yet: %s", future.exception())
+def _texts(partition: int, asks: Sequence[Ask]) -> list[_Text]:
+    """Return facts as few records as may be, in order for each partition."""
+    facts: dict[tuple[str, int], list[Fact]] = {}
+    for ask in asks:
+        place = (SESSIONS, partition) if ask.partition is None else (BUS, ask.partition)
+        facts.setdefault(place, []).append(ask.fact)
+    return [
+        _Text(*place, kind, text) for place, of in facts.items() for kind, text in control_texts(of)
+    ]

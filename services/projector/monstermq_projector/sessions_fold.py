@@ -4,17 +4,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from monstermq_shared.bus.control import decode_facts
-from monstermq_shared.bus.facts import Claim, Fact
+from monstermq_shared.bus.facts import Claim, Fact, Subs
 from monstermq_shared.bus.header import FOREIGN_FLAGS, KIND_SHIFT, Kind
 from monstermq_shared.bus.ports import Entry
 from monstermq_shared.bus.runs import Runs
 from monstermq_shared.errors import InvalidRecord, UnknownFact
-from monstermq_shared.sessions.distributed.claims import Claims, WillDue
-from monstermq_shared.stores.changes import LogState, Quarantined, SessionChanges, StoredLogState
+from monstermq_shared.sessions.distributed.claims import Claims
+from monstermq_shared.sessions.distributed.session_asks import ClaimsBatch
+from monstermq_shared.stores.changes import LogState, Quarantined, StoredLogState
 from monstermq_shared.views.log_fold import FoldCounts, LogSettings, id_of
 
 FACTS_MAX = 5_000
-"""Facts after which a batch ends (P5): each changes at most one session."""
+"""Facts, and filters in them, after which a batch ends (P5): each changes at most one row."""
 
 SIZE_MAX = 4 * 1024 * 1024
 """Bytes of wills, and of what is quarantined, after which it ends as well."""
@@ -24,20 +25,18 @@ _KINDS = {Kind.FACTS, Kind.LEASE}
 
 @dataclass(slots=True, kw_only=True)
 class SessionsBatch:
-    """What is committed together, once its wills are appended.
+    """What is committed together, once what it asks for is appended.
 
     Attributes:
         upto: The next offset: what the mark becomes.
-        changes: Of sessions.
-        wills: What became due, in order of the facts.
+        claims: What has come of the facts.
         quarantined: What is no record.
         state: What is kept with the mark.
         oldest_ms: The time of the first entry in it, -1 if there is none.
     """
 
     upto: int
-    changes: SessionChanges
-    wills: Sequence[WillDue]
+    claims: ClaimsBatch
     quarantined: Sequence[Quarantined]
     state: LogState
     oldest_ms: int
@@ -104,11 +103,9 @@ class SessionsFold:
 
     def flush(self) -> SessionsBatch:
         """Return the batch of what there is, and begin another."""
-        changes, wills = self._claims.flush()
         batch = SessionsBatch(
             upto=self.next_offset,
-            changes=changes,
-            wills=wills,
+            claims=self._claims.flush(),
             quarantined=self._quarantined,
             state=LogState(log_id=self._log.log_id, last_id=self.last_id, runs=self._runs.dump()),
             oldest_ms=self.oldest_ms,
@@ -133,7 +130,7 @@ class SessionsFold:
         self._claims.check(facts)
         if self._runs.is_new(entry.writer, entry.sequence, entry.time_ms):  # R1
             self._claims.take(facts, entry.offset, entry.time_ms)
-            self._facts += len(facts)
+            self._facts += sum(map(_weight_of, facts))
             self._size += sum(map(_size_of, facts))
         else:
             self._counts.doubles += 1
@@ -164,6 +161,11 @@ def _facts_of(entry: Entry) -> Sequence[Fact]:
         return decode_facts(entry.record().payload)
     except InvalidRecord as exc:
         raise UnknownFact(f"a control record that cannot be read: {exc}") from exc
+
+
+def _weight_of(fact: Fact) -> int:
+    """Return how many rows it changes, about."""
+    return max(1, len(fact.add) + len(fact.remove)) if isinstance(fact, Subs) else 1
 
 
 def _size_of(fact: Fact) -> int:

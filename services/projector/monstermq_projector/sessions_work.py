@@ -1,15 +1,23 @@
-"""The worker of the sessions log: what is done with one partition of it (S1 to S3)."""
+"""The worker of the sessions log: what is done with one partition of it (S1 to S6)."""
 
+import asyncio
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
-from monstermq_projector.sessions_appends import SessionsAppends
+from monstermq_projector.sessions_appends import FactAppends
 from monstermq_projector.sessions_fold import SessionsBatch, SessionsFold
+from monstermq_projector.sessions_rounds import Rounds
+from monstermq_projector.sessions_wills import Wills
+from monstermq_shared.clock import Clock
 from monstermq_shared.errors import StoreConflict
 from monstermq_shared.positions import Partition
 from monstermq_shared.sessions.distributed.claims import Claims
-from monstermq_shared.stores.changes import Commit, StoredSession, Tenure
+from monstermq_shared.sessions.distributed.queue_limits import QueueBounds
+from monstermq_shared.sessions.distributed.session_asks import ClaimCounts
+from monstermq_shared.stores.changes import Commit, Tenure
+from monstermq_shared.stores.queues import KeepsQueues
 from monstermq_shared.views.catalogue import SESSIONS
 from monstermq_shared.views.committing import commit_until_done
 from monstermq_shared.views.log_fold import FoldCounts, LogSettings
@@ -24,15 +32,58 @@ ELAPSED_S_MAX = 2.0
 was stopped for an hour has not heard whether edges live."""
 
 
+PIECES_MAX = 20
+"""Pieces of what is asked for that are appended in one look, at most."""
+
+
+@dataclass(slots=True, kw_only=True)
+class SessionsCounts:
+    """What came of sessions in all partitions; every number only grows.
+
+    Attributes:
+        claims: What was met and asked for.
+        dropped: Messages of queues over their limit.
+    """
+
+    claims: ClaimCounts = field(default_factory=ClaimCounts)
+    dropped: int = 0
+
+    def drop(self, count: int) -> None:
+        """A queue loses messages."""
+        self.dropped += count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionsDesk:
+    """What the work of all partitions shares.
+
+    Attributes:
+        wills: Where wills go.
+        facts: Where facts go.
+        clock: What time it is.
+        partitions: Of the bus.
+        lease_s: How long an edge may be silent that has said nothing yet.
+        bounds: What may be queued for a session.
+        counts: What came of sessions.
+    """
+
+    wills: Wills
+    facts: FactAppends
+    clock: Clock
+    partitions: int
+    lease_s: float
+    bounds: QueueBounds
+    counts: SessionsCounts = field(default_factory=SessionsCounts)
+
+
 class SessionsWork:
     """Does the work of one partition; see ``log_work.Work``.
 
     Args:
         log: What is followed.
         partition: Of it.
-        desk: What all partitions share.
-        appends: Where wills and detaches go.
-        lease_s: How long an edge may be silent that has said nothing yet.
+        desk: What all partitions share of any log.
+        sessions: What they share of this one.
 
     Attributes:
         folds: What was met in the log.
@@ -45,12 +96,7 @@ class SessionsWork:
     all_stopped = False
 
     def __init__(
-        self,
-        log: LogSettings,
-        partition: Partition,
-        desk: Desk,
-        appends: SessionsAppends,
-        lease_s: float,
+        self, log: LogSettings, partition: Partition, desk: Desk, sessions: SessionsDesk
     ) -> None:
         self.folds = FoldCounts()
         self.counts = CommitCounts()
@@ -58,42 +104,63 @@ class SessionsWork:
         self._log = log
         self._partition = partition
         self._desk = desk
-        self._appends = appends
-        self._lease_ms = int(lease_s * 1000)
-        self._claims: Claims | None = None
+        self._sessions = sessions
+        self._claims = self._new_claims()
         self._tenure: Tenure | None = None
         self._reflected: dict[str, int] = {}
+        database = desk.database
+        self._rounds = None
+        if isinstance(database, KeepsQueues):
+            self._rounds = Rounds(
+                *(database, desk.log_id, partition),
+                *(sessions.facts, sessions.bounds, sessions.counts.drop),
+            )
+
+    def _new_claims(self) -> Claims:
+        sessions = self._sessions
+        return Claims(
+            partitions=sessions.partitions,
+            lease_ms=int(sessions.lease_s * 1000),
+            counts=sessions.counts.claims,
+        )
 
     async def begin(self, loaded: Loaded) -> SessionsFold:
         """Load the sessions, and return the fold that begins where the mark stands."""
+        self._tenure = None
         load = partial(self._load, loaded.begin)
-        stored = await self._desk.outage.repeat("loads", load, self._count_failure)
-        claims = self._claims = Claims(stored, self._lease_ms)
+        await self._desk.outage.repeat("loads", load, self._count_failure)
         self._tenure = loaded.tenure
         self._reflected = {SESSIONS: loaded.begin}
+        claims = self._claims
         logger.debug(
             "%s: partition %d has %d sessions", self._desk.name, self._partition.number, len(claims)
         )
         return SessionsFold(self._log, claims, loaded.begin, loaded.lowest, self.folds)
 
-    async def _load(self, begin: int) -> list[StoredSession]:
+    async def _load(self, begin: int) -> None:
+        claims = self._new_claims()
         async with self._desk.database.sessions.load(self._partition) as snapshot:
             # P1: on newer rows the facts from the mark on would make wills due that are not.
             if snapshot.marks[SESSIONS].reflected != begin:
                 raise StoreConflict("another worker has committed sessions meanwhile")
-            return [session async for page in snapshot.pages() for session in page]
+            async for page in snapshot.pages():
+                claims.load(page)
+        self._claims = claims
 
     async def commit(self, batch: SessionsBatch) -> None:
-        """Append the wills, then commit: what is not committed is appended again, and counts once.
+        """Append, then commit: what is not committed is appended again, and counts once.
 
         Raises:
             StoreConflict: Somebody else does the work now.
             BusUnavailable: The bus was closed.
         """
-        await self._appends.publish(self._partition.number, batch.wills)
+        number, sessions = self._partition.number, self._sessions
+        await sessions.wills.publish(number, batch.claims.wills)  # S2
+        for asks in self._claims.debts(batch.claims):  # S4, S6
+            await sessions.facts.resolve(number, asks)
         commit = Commit(
             upto=batch.upto,
-            sessions=batch.changes,
+            sessions=batch.claims.changes,
             log=batch.state,
             quarantined=batch.quarantined,
         )
@@ -110,16 +177,24 @@ class SessionsWork:
         self.counts.failures += 1
 
     async def at_end(self, elapsed_s: float) -> None:
-        """Detach the clients of edges that have been silent for a whole lease (S3)."""
-        if self._claims is None:
+        """Detach clients of silent edges, end sessions, look after their queues (S3 to S5)."""
+        if self._tenure is None:
             return
-        silent = self._claims.at_end(int(min(elapsed_s, ELAPSED_S_MAX) * 1000))
-        for run, detaches in silent.items():
+        claims, sessions = self._claims, self._sessions
+        elapsed_s = min(elapsed_s, ELAPSED_S_MAX)
+        silent = claims.at_end(int(elapsed_s * 1000), sessions.clock.wall_ms())
+        for run, clients in silent.items():
             logger.warning(
                 "%s: the edge with run %s is silent; its %d clients in partition %d are detached",
-                *(self._desk.name, run.hex(), len(detaches), self._partition.number),
+                *(self._desk.name, run.hex(), clients, self._partition.number),
             )
-            self._appends.detach(self._partition.number, detaches)
+        for _ in range(PIECES_MAX):
+            asks = claims.asks()
+            if not asks or not sessions.facts.offer(self._partition.number, asks):
+                break
+            await asyncio.sleep(0)
+        if self._rounds is not None:
+            await self._rounds.make(claims, elapsed_s)
 
     @property
     def tenures(self) -> Sequence[Tenure]:

@@ -5,8 +5,9 @@ from typing import Any
 
 from monstermq_projector.measures import Measures
 from monstermq_projector.parts import Part
-from monstermq_projector.sessions_appends import SessionsAppends
-from monstermq_projector.sessions_work import SessionsWork
+from monstermq_projector.sessions_appends import FactAppends
+from monstermq_projector.sessions_wills import Wills
+from monstermq_projector.sessions_work import SessionsDesk, SessionsWork
 from monstermq_shared.bus.kafka.bus import KafkaBus
 from monstermq_shared.bus.kafka.entries import KafkaEntry
 from monstermq_shared.bus.ports import Entry
@@ -15,6 +16,7 @@ from monstermq_shared.config import BrokerConfig
 from monstermq_shared.config.fields import ProjectorKind
 from monstermq_shared.config.kafka import SESSIONS_SUFFIX
 from monstermq_shared.positions import Partition
+from monstermq_shared.sessions.distributed.queue_limits import QueueBounds
 from monstermq_shared.stores.changes import Quarantined
 from monstermq_shared.views.catalogue import Catalogue
 from monstermq_shared.views.log_fold import LogSettings
@@ -46,13 +48,21 @@ def works_of(
     if part.kind is ProjectorKind.VIEWS:
         views = ViewSet.of(Catalogue(config), part.store_type)
         return lambda number: _views(log, views, desk, measures, number)
-    appends = SessionsAppends(bus.messages, bus.sessions, SystemClock())
-    measures.appends = appends.counts
-    lease_s = float(config.kafka.bus.lease_s)
+    clock = SystemClock()
+    sessions = SessionsDesk(
+        wills=Wills(bus.messages, clock),
+        facts=FactAppends(bus.messages, bus.sessions, clock),
+        clock=clock,
+        partitions=bus.messages.partitions,
+        lease_s=float(config.kafka.bus.lease_s),
+        bounds=QueueBounds(config.queue.max_messages, config.queue.max_bytes),
+    )
+    measures.wills, measures.appends = sessions.wills.counts, sessions.facts.counts
+    measures.sessions = sessions.counts
 
     def make(number: int) -> tuple[Partition, Work[Any]]:
         partition = Partition(desk.log_id + SESSIONS_SUFFIX, number)
-        work = SessionsWork(log, partition, desk, appends, lease_s)
+        work = SessionsWork(log, partition, desk, sessions)
         work.folds, work.counts = measures.folds, measures.commits
         return partition, work
 

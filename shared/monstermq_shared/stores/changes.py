@@ -266,6 +266,8 @@ class StoredSession:
         queued_messages: Queue rows, in all partitions. They are counted as they come and go, so
             that a start reads one row a session, however long its queue is.
         queued_size: The bytes of them (``records.size_of``).
+        opened: Of a sessions log, in place of ``in_flight``: outbound QoS 2 packet id -> (partition
+            of the bus, offset), both None for a retained message.
     """
 
     row: SessionRow

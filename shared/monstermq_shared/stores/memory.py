@@ -216,7 +216,7 @@ class MemorySessionStore:
         """Take the changes; return what each ``Trim`` dropped."""
         trimmed: dict[str, Trimmed] = {}
         for client_id, change in changes.items():
-            if change.ended:
+            if change.ended or change.cleared:
                 self._clients.pop(client_id, None)
             if change.session is not None:
                 put = self._clients.setdefault(client_id, _Client(change.session))
@@ -351,6 +351,7 @@ class _Client:
         self.queue: dict[Partition, dict[int, tuple[Record, int]]] = {}
         self.open_ids: dict[int, int] = {}
         self.in_flight: dict[int, tuple[int, InFlightState]] = {}
+        self.opened: dict[int, tuple[int | None, int | None]] = {}
 
     def apply(self, partition: Partition, change: ClientChanges) -> None:
         """Take all but ``ended`` and ``trim``, in the order that ``ClientChanges`` gives."""
@@ -364,6 +365,7 @@ class _Client:
             queue.pop(offset, None)
         _update(self.open_ids, change.open_ids)
         _update(self.in_flight, change.in_flight)
+        _update(self.opened, change.opened)
 
     def trim(self, partition: Partition, trim: Trim) -> Trimmed:
         """Drop the oldest messages of a partition until both figures are reached."""
@@ -388,6 +390,7 @@ class _Client:
             queued_size=sum(
                 size_of(record) for queue in self.queue.values() for record, _ in queue.values()
             ),
+            opened=dict(self.opened),
         )
 
 

@@ -142,6 +142,14 @@ class QueueTotal(NamedTuple):
     by_partition: Mapping[int, QueueCount]
 
 
+class OldestAsk(NamedTuple):
+    """Where do the oldest ``messages`` rows of a client in one partition end?"""
+
+    client_id: str
+    partition: int
+    messages: int
+
+
 @runtime_checkable
 class KeepsQueues(Protocol):
     """A database with the queues of kept sessions over a log of many partitions."""
@@ -174,9 +182,21 @@ class KeepsQueues(Protocol):
         ...
 
     async def queue_totals(
-        self, generation: str, *, messages_over: int, size_over: int
+        self, generation: str, s: int, *, messages_over: int, size_over: int
     ) -> Mapping[str, QueueTotal]:
-        """Return the clients of which more than that waits, as the counts say (S5)."""
+        """Return the clients of which more than that waits, as the counts say (S5).
+
+        Only clients whose facts stand in partition ``s`` of the sessions log.
+        """
+        ...
+
+    async def oldest_rows(
+        self, generation: str, asks: Sequence[OldestAsk]
+    ) -> list[tuple[int, int] | None]:
+        """Return for each ask the offset behind those rows, and how many there are (S5).
+
+        There may be fewer than were asked for; None: there is none.
+        """
         ...
 
     async def sweep(self, partition: Partition, *, below: int, limit: int) -> int:

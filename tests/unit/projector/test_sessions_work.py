@@ -8,9 +8,10 @@ import pytest
 from tests.support.followed_log import LATENESS_MS, FollowedLog, Reader, describe, running
 
 from monstermq_projector import sessions_fold, sessions_work
-from monstermq_projector.sessions_appends import SessionsAppends
+from monstermq_projector.sessions_appends import FactAppends
 from monstermq_projector.sessions_fold import SessionsBatch
-from monstermq_projector.sessions_work import SessionsWork
+from monstermq_projector.sessions_wills import Wills
+from monstermq_projector.sessions_work import SessionsDesk, SessionsWork
 from monstermq_shared import retries
 from monstermq_shared.bus.control import decode_facts, encode_facts
 from monstermq_shared.bus.facts import Claim, Detach, Fact, Lease
@@ -28,6 +29,7 @@ from monstermq_shared.errors import (
 from monstermq_shared.messages import Will
 from monstermq_shared.positions import Mark, Partition, Position
 from monstermq_shared.records import SESSION_TOPIC, ControlRecord, Record
+from monstermq_shared.sessions.distributed.queue_limits import QueueBounds
 from monstermq_shared.stores.changes import Commit, CommitResult, Tenure
 from monstermq_shared.stores.memory import MemoryDatabase, MemorySnapshot
 from monstermq_shared.stores.outages import Outage
@@ -131,7 +133,15 @@ class Stage:
         self.sessions = SessionsLog(self.log)
         self.database = Unsteady()
         self.failed: list[MonsterError] = []
-        self.appends = SessionsAppends(self.messages, self.sessions, SystemClock())
+        clock = SystemClock()
+        self.desk = SessionsDesk(
+            wills=Wills(self.messages, clock),
+            facts=FactAppends(self.messages, self.sessions, clock),
+            clock=clock,
+            partitions=self.messages.partitions,
+            lease_s=10.0,
+            bounds=QueueBounds(1_000, 1_000_000),
+        )
 
     def append(self, *facts: Fact, sequence: int | None = None, text: str | None = None) -> int:
         """Append a record of an edge; return its offset."""
@@ -155,7 +165,7 @@ class Stage:
             log_outage=Outage("log", MonsterError),
             retry_s=0.0,
         )
-        self.work = SessionsWork(SETTINGS, PLACE, desk, self.appends, lease_s=10.0)
+        self.work = SessionsWork(SETTINGS, PLACE, desk, self.desk)
         follower = LogFollower(desk, PLACE, self.work)
         async with running(follower.run, Reader(log, follower).run):
             yield follower
@@ -261,7 +271,7 @@ async def test_a_will_that_is_refused_is_appended_as_of_now(stage: Stage) -> Non
         stage.append(detach(stage.append(claim())))
         await stage.caught_up()
     assert stage.messages.counted() == [("a", b"away")]
-    assert stage.appends.counts.wills == 1
+    assert stage.desk.wills.counts.wills == 1
 
 
 async def test_a_will_that_stays_refused_is_told(
@@ -272,7 +282,7 @@ async def test_a_will_that_stays_refused_is_told(
         stage.append(detach(stage.append(claim())))
         await stage.caught_up()
     assert stage.messages.counted() == []
-    assert stage.appends.counts.wills_lost == 1
+    assert stage.desk.wills.counts.wills_lost == 1
     assert "the will of client 'a' to topic 'gone' is lost: too late" in caplog.text
 
 
@@ -315,7 +325,7 @@ async def test_clients_of_a_silent_edge_are_detached_and_their_wills_published(
         await stage.caught_up()
     assert stage.rows() == {}
     assert stage.messages.counted() == [("a", b"away")]
-    assert stage.appends.counts.detached == 1
+    assert stage.desk.counts.claims.detached == 1
 
 
 async def test_time_counts_only_as_far_as_the_log_was_read(stage: Stage) -> None:

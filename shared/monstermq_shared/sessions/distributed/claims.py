@@ -1,136 +1,85 @@
-"""What one partition of the sessions log makes of its facts: who is connected where (R2).
+"""What one partition of the sessions log makes of its facts: who is connected where (R2, S1 to S6).
 
 A pure fold: facts in; rows, and what the worker has to append, out. The same facts give the same
-rows and the same wills with the same sequences, whoever folds them and however often (S2).
-
-In this release edges serve clean connections only. A kept session is claimed, subscribed and
-detached here as the protocol says, but nobody owes it anything yet: facts that only such a debt
-has stop the partition, because to pass them over would lose it.
+rows and the same wills with the same sequences, whoever folds them and however often (S2). What
+else is asked for may be appended by two workers at once, and again: it counts once, or says the
+same.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 
-from monstermq_shared.bus.facts import Claim, Detach, Fact, Gap, Lease, Subs
+from monstermq_shared.bus.facts import Claim, Detach, Fact, Gap, Lease, Open, Subs
 from monstermq_shared.errors import UnknownFact
-from monstermq_shared.messages import Will
-from monstermq_shared.stores.changes import ClientChanges, SessionChanges, SessionRow, StoredSession
+from monstermq_shared.sessions.distributed.ending import Ending
+from monstermq_shared.sessions.distributed.session_asks import (
+    PIECE_MAX,
+    Ask,
+    BusGap,
+    ClaimCounts,
+    ClaimsBatch,
+    Ended,
+    WillDue,
+    detach_of,
+    end_of,
+    in_pieces,
+    mark_of,
+    sweep_of,
+)
+from monstermq_shared.sessions.distributed.session_rows import ended_at, row_of, state_of
+from monstermq_shared.sessions.distributed.session_state import SessionState, check_fact
+from monstermq_shared.sessions.distributed.silent_edges import SilentEdges
+from monstermq_shared.sessions.distributed.sweeping import Sweeping
+from monstermq_shared.stores.changes import ClientChanges, StoredSession
 
 FACTS_MAX = 65_536
 """Facts of one record whose wills have sequences of their own (S2)."""
 
-LEASE_MS_MAX = 10 * 60 * 1000
-"""What an edge says of its lease counts up to this: else one odd record would keep clients."""
-
-EXPIRY_S_MAX = 2**32 - 1
-"""The longest expiry that MQTT knows."""
-
 REASON_LEASE = "lease"
 """Why the worker detaches the clients of an edge that says nothing any more."""
 
-
-class WillDue(NamedTuple):
-    """A will to append (S2).
-
-    Attributes:
-        client_id: Whose.
-        will: What it says.
-        sequence: Of the fact that made it due; it grows from will to will of one partition.
-    """
-
-    client_id: str
-    will: Will
-    sequence: int
-
-
-class _Session:
-    """A session as of the last fact.
-
-    Attributes:
-        attached: Whether its connection is not detached.
-        changed_ms: When it was claimed or detached.
-    """
-
-    __slots__ = (
-        "attached",
-        "changed_ms",
-        "epoch",
-        "expiry_s",
-        "incarnation",
-        "protocol",
-        "run",
-        "will",
-    )
-
-    def __init__(self, claim: Claim, epoch: int, incarnation: int, time_ms: int) -> None:
-        self.attached = True
-        self.changed_ms = time_ms
-        self.epoch = epoch
-        self.expiry_s = claim.expiry_s
-        self.incarnation = incarnation
-        self.protocol = claim.protocol
-        self.run = claim.run
-        self.will = claim.will
-
-    @classmethod
-    def stored(cls, row: SessionRow) -> "_Session":
-        """Return what a row says."""
-        claim = Claim(
-            client_id=row.client_id,
-            clean=row.clean,
-            expiry_s=row.expiry_s or 0,
-            will=row.will,
-            run=bytes.fromhex(row.run),
-            protocol=int(row.information.get(_PROTOCOL, 0)),
-        )
-        session = cls(claim, row.epoch or 0, row.incarnation, row.updated_ms)
-        session.attached = row.connected
-        return session
-
-    def row(self, client_id: str) -> SessionRow:
-        """Return its row."""
-        return SessionRow(
-            client_id=client_id,
-            incarnation=self.incarnation,
-            clean=not self.expiry_s,
-            connected=self.attached,
-            updated_ms=self.changed_ms,
-            information={_PROTOCOL: self.protocol},
-            will=self.will,
-            epoch=self.epoch,
-            run=self.run.hex(),
-            expiry_s=self.expiry_s,
-        )
-
-
-_PROTOCOL = "ProtocolVersion"
-_QOS = {0, 1, 2}
+REASON_GAP = "gap"
+"""Why it detaches those who may have missed messages that are gone (S6)."""
 
 
 class Claims:
     """The sessions of one partition.
 
     Args:
-        sessions: As the rows have them.
+        partitions: How many the bus has.
         lease_ms: How long an edge may be silent that has said nothing yet.
-
-    Attributes:
-        invalid: Facts that did not count (R2).
+        counts: Where it is counted.
     """
 
-    def __init__(self, sessions: Iterable[StoredSession], lease_ms: int) -> None:
-        self.invalid = 0
-        self._lease_ms = lease_ms
-        self._sessions = {at.row.client_id: _Session.stored(at.row) for at in sessions}
+    def __init__(
+        self, *, partitions: int, lease_ms: int, counts: ClaimCounts | None = None
+    ) -> None:
+        self.counts = ClaimCounts() if counts is None else counts
+        self._partitions = partitions
+        self._sessions: dict[str, SessionState] = {}
         self._changes: dict[str, ClientChanges] = {}
         self._wills: list[WillDue] = []
-        # run -> its attached clients, and the time of reading at which it is overdue.
-        self._clients: dict[bytes, set[str]] = {}
-        self._read_ms = 0
-        for client_id, session in self._sessions.items():
-            if session.attached:
-                self._clients.setdefault(session.run, set()).add(client_id)
-        self._due_ms: dict[bytes, int] = dict.fromkeys(self._clients, lease_ms)
+        self._ended: list[Ended] = []
+        self._gaps: list[BusGap] = []
+        self._edges = SilentEdges(lease_ms)
+        self._ending = Ending()
+        self._sweeping = Sweeping()
+        # The newest time of a record, and what of it this process's clock agrees with.
+        self._newest_ms = -1
+        self._log_ms = -1
+
+    def load(self, stored: Iterable[StoredSession]) -> None:
+        """Take sessions as their rows have them, before any fact."""
+        for session in stored:
+            client_id = session.row.client_id
+            state = self._sessions[client_id] = state_of(session)
+            if state.attached:
+                state.run = self._edges.add(state.run, client_id)
+            elif state.expiry_s:
+                self._ending.add(client_id, state)
+            ended = ended_at(session)
+            if ended is not None:
+                self._sweeping.go_on(client_id, ended)
 
     def __len__(self) -> int:
         """Return how many sessions there are."""
@@ -139,11 +88,11 @@ class Claims:
     @property
     def holds_changes(self) -> bool:
         """Whether ``flush`` would return something."""
-        return bool(self._changes or self._wills)
+        return bool(self._changes or self._wills or self._ended or self._gaps)
 
     def attached(self) -> Mapping[str, int]:
         """Return run, in hex -> how many clients its edge has."""
-        return {run.hex(): len(clients) for run, clients in self._clients.items()}
+        return self._edges.attached()
 
     @staticmethod
     def check(facts: Sequence[Fact]) -> None:
@@ -154,8 +103,18 @@ class Claims:
         """
         if len(facts) > FACTS_MAX:
             raise UnknownFact(f"{len(facts)} facts in one record")
+        claimed: set[str] = set()
         for fact in facts:
-            _check(fact)
+            if not isinstance(fact, Claim | Detach | Lease | Gap | Subs | Open):
+                raise UnknownFact(
+                    f"a fact {type(fact).__name__.lower()} of client {fact.client_id!r:.100} in "
+                    "the sessions log, where it does not belong"
+                )
+            check_fact(fact)
+            if isinstance(fact, Claim):
+                if fact.client_id in claimed:
+                    raise UnknownFact(f"two claims of {fact.client_id!r:.100} in one record")
+                claimed.add(fact.client_id)
 
     def take(self, facts: Sequence[Fact], offset: int, time_ms: int) -> None:
         """Take the facts of one record, which were checked.
@@ -165,164 +124,198 @@ class Claims:
             offset: Of their record.
             time_ms: The same.
         """
+        self._newest_ms = max(self._newest_ms, time_ms)
         for index, fact in enumerate(facts):
-            sequence = offset * FACTS_MAX + index
-            match fact:
-                case Claim():
-                    self._claim(fact, offset, sequence, time_ms)
-                case Detach():
-                    self._detach(fact, sequence, time_ms)
-                case Lease():
-                    self._lease(fact)
-                case Subs():
-                    self._subscribe(fact)
-                case _:
-                    # A gap: clean connections are owed nothing by rows, so they miss nothing.
-                    pass
+            if isinstance(fact, Lease):
+                self._edges.lease(fact.run, fact.for_ms)
+            elif isinstance(fact, Gap):
+                self._gap(fact, offset)
+            else:
+                self._take(fact, offset, index, time_ms)
 
-    def flush(self) -> tuple[SessionChanges, list[WillDue]]:
-        """Return what has changed since, and the wills that became due, in order of the facts."""
-        changes, self._changes = self._changes, {}
-        wills, self._wills = self._wills, []
-        for client_id, change in changes.items():
-            session = self._sessions.get(client_id)
-            change.session = None if session is None else session.row(client_id)
-        return changes, wills
+    def flush(self) -> ClaimsBatch:
+        """Return what has come of the facts since."""
+        for client_id, change in self._changes.items():
+            state = self._sessions.get(client_id)
+            if state is not None:
+                change.session = row_of(client_id, state, self._sweeping.epoch_of(client_id))
+        batch = ClaimsBatch(
+            changes=self._changes, wills=self._wills, ended=self._ended, gaps=self._gaps
+        )
+        self._changes, self._wills, self._ended, self._gaps = {}, [], [], []
+        return batch
 
     # -- facts -----------------------------------------------------------------------------------
 
-    def _claim(self, claim: Claim, offset: int, sequence: int, time_ms: int) -> None:
-        client_id = claim.client_id
-        before = self._sessions.get(client_id)
-        is_end = claim.only_if is not None
-        if is_end and (before is None or before.epoch != claim.only_if):
-            self.invalid += 1  # R2
+    def _take(self, fact: Fact, offset: int, index: int, time_ms: int) -> None:
+        assert not isinstance(fact, Lease | Gap), "they name no client"
+        client_id = fact.client_id
+        state = self._sessions.get(client_id) or SessionState()
+        before = _Before(state)
+        taken = state.take(fact, offset, time_ms)
+        if not taken.valid:
+            self.counts.invalid += 1
             return
-        if before is not None and before.attached:
-            self._let_go(client_id, before)
-            self._due(client_id, before, sequence)
-        is_new = claim.clean or before is None or not before.expiry_s
-        if is_new and before is not None and before.expiry_s:
-            self._ended(client_id)
-        if is_end:
-            # Nobody is connected by it.
-            self._ended(client_id)
-            return
-        session = _Session(
-            claim, offset, offset if is_new or before is None else before.incarnation, time_ms
-        )
-        self._sessions[client_id] = session
-        self._clients.setdefault(claim.run, set()).add(client_id)
-        self._due_ms.setdefault(claim.run, self._read_ms + self._lease_ms)
-        self._changed(client_id)
+        if taken.will is not None:
+            self._wills.append(WillDue(client_id, taken.will, offset * FACTS_MAX + index))
+        if isinstance(fact, Claim):
+            self._claimed(client_id, state, before)
+        elif isinstance(fact, Detach):
+            self._detached(client_id, state, before)
+        elif isinstance(fact, Subs):
+            self._subscribed(client_id, fact)
+        elif isinstance(fact, Open):
+            position = (fact.partition, fact.offset)
+            self._changed(client_id).opened[fact.packet_id] = position
 
-    def _detach(self, detach: Detach, sequence: int, time_ms: int) -> None:
-        session = self._valid(detach.client_id, detach.epoch)
-        if session is None:
-            return
-        self._let_go(detach.client_id, session)
-        if detach.will:
-            self._due(detach.client_id, session, sequence)
-        session.attached = False
-        session.changed_ms = time_ms
-        session.will = None
-        if session.expiry_s:
-            self._changed(detach.client_id)
+    def _claimed(self, client_id: str, state: SessionState, before: "_Before") -> None:
+        if before.attached:
+            self._edges.remove(before.run, client_id)
+        elif before.expiry_s:
+            self._ending.remove(client_id, before.changed_ms, before.expiry_s)
+        self._sessions[client_id] = state
+        if state.incarnation == state.epoch and before.epoch >= 0:
+            self._changes[client_id] = ClientChanges(cleared=True)
+            if before.expiry_s and not state.expiry_s:  # S4
+                self._ended.append(Ended(client_id, state.epoch))
+                self._sweeping.ended(client_id, state.epoch)
+        if state.expiry_s:
+            self._sweeping.forget(client_id)
+        if state.attached:
+            state.run = self._edges.add(state.run, client_id)
+            self._changed(client_id)
         else:
-            self._ended(detach.client_id)  # S1
+            self._is_over(client_id)
 
-    def _subscribe(self, subs: Subs) -> None:
-        if self._valid(subs.client_id, subs.epoch) is None:
+    def _detached(self, client_id: str, state: SessionState, before: "_Before") -> None:
+        self._edges.remove(state.run, client_id)
+        if not state.expiry_s:
+            self._is_over(client_id)
             return
-        subscriptions = self._changed(subs.client_id).subscriptions
+        self._ending.add(client_id, state)
+        opened = self._changed(client_id).opened
+        for packet_id in before.in_flight:
+            if packet_id not in state.in_flight:
+                opened[packet_id] = None
+
+    def _is_over(self, client_id: str) -> None:
+        """S1: a session of expiry 0 is gone; its row goes when S4 has nothing left."""
+        if self._sweeping.epoch_of(client_id) is None:
+            self._gone(client_id)
+        else:
+            self._changed(client_id)
+
+    def _gone(self, client_id: str) -> None:
+        del self._sessions[client_id]
+        self._changes[client_id] = ClientChanges(cleared=True)
+
+    def _subscribed(self, client_id: str, subs: Subs) -> None:
+        subscriptions = self._changed(client_id).subscriptions
         for topic_filter, qos, _ in subs.add:
             subscriptions[topic_filter] = qos
         for topic_filter in subs.remove:
             subscriptions[topic_filter] = None
 
-    def _valid(self, client_id: str, epoch: int) -> _Session | None:
-        """R2: return the session if the fact's epoch is the newest, and attached."""
-        session = self._sessions.get(client_id)
-        if session is None or session.epoch != epoch or not session.attached:
-            self.invalid += 1
-            return None
-        return session
-
     def _changed(self, client_id: str) -> ClientChanges:
         return self._changes.setdefault(client_id, ClientChanges())
 
-    def _ended(self, client_id: str) -> None:
-        """All there was of the client goes."""
-        self._sessions.pop(client_id, None)
-        self._changes[client_id] = ClientChanges(ended=True)
+    def _gap(self, gap: Gap, offset: int) -> None:
+        if gap.partition < self._partitions:
+            self._gaps.append(BusGap(gap.partition, offset))
+        else:
+            self.counts.invalid += 1
 
-    def _due(self, client_id: str, session: _Session, sequence: int) -> None:
-        if session.will is not None:
-            self._wills.append(WillDue(client_id, session.will, sequence))
+    # -- what is appended before the commit ------------------------------------------------------
 
-    # -- leases (S3) -----------------------------------------------------------------------------
+    def debts(self, batch: ClaimsBatch) -> Iterator[list[Ask]]:
+        """Yield, piece by piece, what must be in the logs before a batch is committed.
 
-    def _let_go(self, client_id: str, session: _Session) -> None:
-        """The session's edge does not have the client any more."""
-        clients = self._clients[session.run]
-        clients.discard(client_id)
-        if not clients:
-            del self._clients[session.run]
-            self._due_ms.pop(session.run, None)
+        Sessions are looked at as they are when a piece is asked for: what has come meanwhile is
+        newer than the batch, and says the same or more.
+        """
+        self.counts.swept += len(batch.ended) * self._partitions
+        yield from in_pieces(
+            Ask(partition, sweep_of(client_id, epoch))
+            for client_id, epoch in batch.ended
+            for partition in range(self._partitions)
+        )
+        for gap in batch.gaps:
+            yield from in_pieces(self._after(gap))
 
-    def _lease(self, lease: Lease) -> None:
-        if lease.run in self._clients:
-            self._due_ms[lease.run] = self._read_ms + min(lease.for_ms, LEASE_MS_MAX)
+    def _after(self, gap: BusGap) -> Iterator[Ask]:
+        """S6: mark again what may have lost its marker, and detach who may wait for it."""
+        for client_id in [*self._sessions]:
+            state = self._sessions.get(client_id)
+            if state is None or not state.expiry_s or state.epoch >= gap.told_at:
+                continue
+            self.counts.marked += 1
+            if state.attached:
+                yield Ask(None, detach_of(client_id, state, REASON_GAP))
+            else:
+                yield Ask(gap.partition, mark_of(client_id, state))
 
-    def at_end(self, elapsed_ms: int) -> Mapping[bytes, Sequence[Detach]]:
+    # -- what is asked for when the log was read to its end --------------------------------------
+
+    def at_end(self, elapsed_ms: int, wall_ms: int) -> Mapping[bytes, int]:
         """Time has passed in which the log was read, and nothing more was in it.
 
         Args:
             elapsed_ms: How much; time in which nothing could be read does not count.
+            wall_ms: What the clock shows. Sessions end by the log's time as far as the clock agrees
+                with it: neither a clock that is wrong nor one odd record ends any.
 
         Returns:
-            What to append, by the run of each edge that was silent for a whole lease: its clients.
-            What is not read back is returned once more, a lease later.
+            The runs of edges that were silent for a whole lease by it, and how many clients each
+            has. ``asks`` has them detached.
         """
-        self._read_ms += elapsed_ms
-        silent = [run for run, due_ms in self._due_ms.items() if due_ms <= self._read_ms]
-        for run in silent:
-            self._due_ms[run] = self._read_ms + self._lease_ms
-        return {run: [*map(self._detach_of, self._clients[run])] for run in silent}
+        self._log_ms = min(self._newest_ms, wall_ms)
+        self._ending.pass_time(elapsed_ms)
+        self._sweeping.pass_time(elapsed_ms)
+        return self._edges.pass_time(elapsed_ms)
 
-    def _detach_of(self, client_id: str) -> Detach:
-        epoch = self._sessions[client_id].epoch
-        return Detach(client_id=client_id, epoch=epoch, will=True, reason=REASON_LEASE)
+    def asks(self, limit: int = PIECE_MAX) -> list[Ask]:
+        """Return some of what is to be appended now; call it again as long as there is any.
+
+        What is not read back is asked for once more, later.
+        """
+        found: list[Ask] = []
+        for client_id in islice(self._edges.clients(), limit):  # S3
+            self.counts.detached += 1
+            found.append(Ask(None, detach_of(client_id, self._sessions[client_id], REASON_LEASE)))
+        for client_id in self._ending.over(self._log_ms, limit - len(found)):  # S4
+            self.counts.expired += 1
+            found.append(Ask(None, end_of(client_id, self._sessions[client_id])))
+        return found
+
+    def to_sweep(self, limit: int) -> Mapping[str, int]:
+        """Return client -> the epoch that its cuts should show, of some ended sessions (S4)."""
+        return self._sweeping.to_look_at(limit)
+
+    def swept(self, asked: Mapping[str, int], found: Mapping[str, Sequence[int]]) -> list[Ask]:
+        """Take what was found of ``to_sweep``; return what is to be appended.
+
+        Args:
+            asked: What it has returned.
+            found: Client -> the partitions whose cut is older.
+        """
+        clean, again = self._sweeping.looked(asked, found)
+        for client_id in clean:
+            state = self._sessions.get(client_id)
+            if state is not None and not state.attached:
+                self._gone(client_id)
+        self.counts.swept += len(again)
+        return [Ask(partition, sweep_of(client_id, epoch)) for client_id, epoch, partition in again]
 
 
-def _check(fact: Fact) -> None:
-    """Refuse what no edge of this release writes, and no row or record could say."""
-    if isinstance(fact, Claim):
-        _check_claim(fact)
-    elif isinstance(fact, Subs):
-        _check_subs(fact)
-    elif not isinstance(fact, Detach | Lease | Gap):
-        raise UnknownFact(
-            f"a fact {type(fact).__name__.lower()} of client {fact.client_id!r:.100} in the "
-            "sessions log, which this release cannot keep"
-        )
+class _Before:
+    """What a fact may change of a session, as it was."""
 
+    __slots__ = ("attached", "changed_ms", "epoch", "expiry_s", "in_flight", "run")
 
-def _check_claim(claim: Claim) -> None:
-    texts = [claim.client_id]
-    will = claim.will
-    if will is not None:
-        texts.append(will.topic)
-        if will.qos not in _QOS:
-            raise UnknownFact(f"a claim whose will has QoS {will.qos}")
-    if any("\0" in text for text in texts):
-        raise UnknownFact("a claim with a NUL in a text")
-    if claim.expiry_s > EXPIRY_S_MAX:
-        raise UnknownFact(f"a claim that expires after {claim.expiry_s} s")
-
-
-def _check_subs(subs: Subs) -> None:
-    if any("\0" in topic_filter for topic_filter in [*(at[0] for at in subs.add), *subs.remove]):
-        raise UnknownFact("a subscription with a NUL in its filter")
-    if any(qos not in _QOS for _, qos, _ in subs.add):
-        raise UnknownFact("a subscription with a QoS that there is not")
+    def __init__(self, state: SessionState) -> None:
+        self.attached = state.attached
+        self.changed_ms = state.changed_ms
+        self.epoch = state.epoch
+        self.expiry_s = state.expiry_s
+        self.in_flight = state.in_flight
+        self.run = state.run

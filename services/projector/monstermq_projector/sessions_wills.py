@@ -1,0 +1,112 @@
+"""What the worker of the sessions log publishes: wills that are due (S2)."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from monstermq_shared.bus.header import RUN_SIZE
+from monstermq_shared.bus.ports import LogPort, Stamp
+from monstermq_shared.bus.runs import WILL_RUN
+from monstermq_shared.clock import Clock
+from monstermq_shared.errors import BusError, BusUnavailable, InvalidTopic
+from monstermq_shared.positions import Position
+from monstermq_shared.records import Record
+from monstermq_shared.sessions.distributed.session_asks import WillDue
+
+logger = logging.getLogger(__name__)
+
+REFUSALS_MAX = 3
+"""Times a will may be refused before it is given up: each time it was as of then."""
+
+
+@dataclass(slots=True, kw_only=True)
+class WillCounts:
+    """What was appended; every number only grows.
+
+    Attributes:
+        wills: Wills that the log has.
+        wills_lost: Wills that it refuses for good; each has a line in the log of the process.
+    """
+
+    wills: int = 0
+    wills_lost: int = 0
+
+
+class Wills:
+    """Publishes wills for all partitions of the sessions log.
+
+    Args:
+        messages: The bus.
+        clock: For the time of records.
+    """
+
+    def __init__(self, messages: LogPort, clock: Clock) -> None:
+        self.counts = WillCounts()
+        self._messages = messages
+        self._clock = clock
+
+    async def publish(self, partition: int, wills: Sequence[WillDue]) -> None:
+        """Append wills of a sessions partition, and return when their fate is known (S2).
+
+        Raises:
+            BusUnavailable: The bus was closed.
+        """
+        run = WILL_RUN + partition.to_bytes(RUN_SIZE - len(WILL_RUN), "big")
+        for refusals in range(1, REFUSALS_MAX + 1):
+            refused = await self._try(run, wills)
+            if not refused:
+                return
+            if refusals == REFUSALS_MAX:
+                for will, error in refused:
+                    self._lost(will, error)
+            wills = [will for will, _ in refused]
+
+    async def _try(self, run: bytes, wills: Sequence[WillDue]) -> list[tuple[WillDue, Exception]]:
+        """Append in order; return what is refused and may be appended again."""
+        under_way: list[tuple[WillDue, int, asyncio.Future[Position | None]]] = []
+        for will in wills:
+            number = self._messages.partition_of(will.will.topic)
+            try:
+                under_way.append((will, number, await self._append(run, number, will)))
+            except InvalidTopic as exc:
+                self._lost(will, exc)
+        await asyncio.gather(*(future for *_, future in under_way), return_exceptions=True)
+        refused: list[tuple[WillDue, Exception]] = []
+        passed: set[int] = set()
+        for will, number, future in reversed(under_way):
+            error = future.exception()
+            if error is None:
+                self.counts.wills += 1
+                passed.add(number)
+            elif not isinstance(error, BusError) or isinstance(error, BusUnavailable):
+                raise error
+            elif number in passed:
+                # A later one stands there already: by R1 this one would count for nothing.
+                self._lost(will, error)
+            else:
+                refused.append((will, error))
+        return refused[::-1]
+
+    async def _append(
+        self, run: bytes, partition: int, due: WillDue
+    ) -> "asyncio.Future[Position | None]":
+        """Append a will with the time of now; wait while there is no room."""
+        will = due.will
+        while True:
+            record = Record(
+                *(will.topic, will.payload, will.qos, will.retain, due.client_id),
+                *(self._clock.wall_ms(), 0),
+            )
+            try:
+                return self._messages.append(partition, [record], Stamp(run, due.sequence))
+            except BusUnavailable:
+                # Raises the same if the bus is closed.
+                await self._messages.room()
+
+    def _lost(self, due: WillDue, error: Exception) -> None:
+        self.counts.wills_lost += 1
+        logger.error(
+            "the will of client %r to topic %r is lost: %s",
+            *(due.client_id[:200], due.will.topic[:200], error),
+        )
