@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -14,10 +14,8 @@ from monstermq_shared.clock import Clock
 from monstermq_shared.errors import StoreConflict
 from monstermq_shared.positions import Partition
 from monstermq_shared.sessions.distributed.claims import Claims
-from monstermq_shared.sessions.distributed.queue_limits import QueueBounds
 from monstermq_shared.sessions.distributed.session_asks import ClaimCounts
 from monstermq_shared.stores.changes import Commit, Tenure
-from monstermq_shared.stores.queues import KeepsQueues
 from monstermq_shared.views.catalogue import SESSIONS
 from monstermq_shared.views.committing import commit_until_done
 from monstermq_shared.views.log_fold import FoldCounts, LogSettings
@@ -48,10 +46,6 @@ class SessionsCounts:
     claims: ClaimCounts = field(default_factory=ClaimCounts)
     dropped: int = 0
 
-    def drop(self, count: int) -> None:
-        """A queue loses messages."""
-        self.dropped += count
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionsDesk:
@@ -63,7 +57,8 @@ class SessionsDesk:
         clock: What time it is.
         partitions: Of the bus.
         lease_s: How long an edge may be silent that has said nothing yet.
-        bounds: What may be queued for a session.
+        rounds_of: Partition of the sessions log -> who looks after queues for it; None: nobody,
+            because the database has none.
         counts: What came of sessions.
     """
 
@@ -72,7 +67,7 @@ class SessionsDesk:
     clock: Clock
     partitions: int
     lease_s: float
-    bounds: QueueBounds
+    rounds_of: Callable[[int], Rounds | None]
     counts: SessionsCounts = field(default_factory=SessionsCounts)
 
 
@@ -108,13 +103,7 @@ class SessionsWork:
         self._claims = self._new_claims()
         self._tenure: Tenure | None = None
         self._reflected: dict[str, int] = {}
-        database = desk.database
-        self._rounds = None
-        if isinstance(database, KeepsQueues):
-            self._rounds = Rounds(
-                *(database, desk.log_id, partition),
-                *(sessions.facts, sessions.bounds, sessions.counts.drop),
-            )
+        self._rounds = sessions.rounds_of(partition.number)
 
     def _new_claims(self) -> Claims:
         sessions = self._sessions
@@ -194,7 +183,7 @@ class SessionsWork:
                 break
             await asyncio.sleep(0)
         if self._rounds is not None:
-            await self._rounds.make(claims, elapsed_s)
+            sessions.counts.dropped += await self._rounds.make(claims, elapsed_s)
 
     @property
     def tenures(self) -> Sequence[Tenure]:

@@ -6,6 +6,7 @@ from typing import Any
 from monstermq_projector.measures import Measures
 from monstermq_projector.parts import Part
 from monstermq_projector.sessions_appends import FactAppends
+from monstermq_projector.sessions_rounds import rounds_by
 from monstermq_projector.sessions_wills import Wills
 from monstermq_projector.sessions_work import SessionsDesk, SessionsWork
 from monstermq_shared.bus.kafka.bus import KafkaBus
@@ -48,15 +49,7 @@ def works_of(
     if part.kind is ProjectorKind.VIEWS:
         views = ViewSet.of(Catalogue(config), part.store_type)
         return lambda number: _views(log, views, desk, measures, number)
-    clock = SystemClock()
-    sessions = SessionsDesk(
-        wills=Wills(bus.messages, clock),
-        facts=FactAppends(bus.messages, bus.sessions, clock),
-        clock=clock,
-        partitions=bus.messages.partitions,
-        lease_s=float(config.kafka.bus.lease_s),
-        bounds=QueueBounds(config.queue.max_messages, config.queue.max_bytes),
-    )
+    sessions = _sessions_desk(config, bus, desk)
     measures.wills, measures.appends = sessions.wills.counts, sessions.facts.counts
     measures.sessions = sessions.counts
 
@@ -67,6 +60,21 @@ def works_of(
         return partition, work
 
     return make
+
+
+def _sessions_desk(config: BrokerConfig, bus: KafkaBus, desk: Desk) -> SessionsDesk:
+    clock = SystemClock()
+    facts = FactAppends(bus.messages, bus.sessions, clock)
+    bounds = QueueBounds(config.queue.max_messages, config.queue.max_bytes)
+    partition_of = bus.sessions.partition_of
+    return SessionsDesk(
+        wills=Wills(bus.messages, clock),
+        facts=facts,
+        clock=clock,
+        partitions=bus.messages.partitions,
+        lease_s=float(config.kafka.bus.lease_s),
+        rounds_of=rounds_by(desk.database, desk.log_id, facts, bounds, partition_of),
+    )
 
 
 def _views(

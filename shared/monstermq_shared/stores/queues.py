@@ -182,12 +182,9 @@ class KeepsQueues(Protocol):
         ...
 
     async def queue_totals(
-        self, generation: str, s: int, *, messages_over: int, size_over: int
+        self, generation: str, *, messages_over: int, size_over: int
     ) -> Mapping[str, QueueTotal]:
-        """Return the clients of which more than that waits, as the counts say (S5).
-
-        Only clients whose facts stand in partition ``s`` of the sessions log.
-        """
+        """Return the clients of which more than that waits, as the counts say (S5)."""
         ...
 
     async def oldest_rows(

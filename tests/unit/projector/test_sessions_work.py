@@ -10,6 +10,7 @@ from tests.support.followed_log import LATENESS_MS, FollowedLog, Reader, describ
 from monstermq_projector import sessions_fold, sessions_work
 from monstermq_projector.sessions_appends import FactAppends
 from monstermq_projector.sessions_fold import SessionsBatch
+from monstermq_projector.sessions_rounds import rounds_by
 from monstermq_projector.sessions_wills import Wills
 from monstermq_projector.sessions_work import SessionsDesk, SessionsWork
 from monstermq_shared import retries
@@ -134,13 +135,16 @@ class Stage:
         self.database = Unsteady()
         self.failed: list[MonsterError] = []
         clock = SystemClock()
+        facts = FactAppends(self.messages, self.sessions, clock)
         self.desk = SessionsDesk(
             wills=Wills(self.messages, clock),
-            facts=FactAppends(self.messages, self.sessions, clock),
+            facts=facts,
             clock=clock,
             partitions=self.messages.partitions,
             lease_s=10.0,
-            bounds=QueueBounds(1_000, 1_000_000),
+            rounds_of=rounds_by(
+                self.database, SETTINGS.log_id, facts, QueueBounds(1_000, 1_000_000), owner_of
+            ),
         )
 
     def append(self, *facts: Fact, sequence: int | None = None, text: str | None = None) -> int:
@@ -188,6 +192,11 @@ class Stage:
 @pytest.fixture
 def stage() -> Stage:
     return Stage()
+
+
+def owner_of(_: str) -> int:
+    """Return whose every client is."""
+    return PLACE.number
 
 
 async def until(holds: Callable[[], object]) -> None:

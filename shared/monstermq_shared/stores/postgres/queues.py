@@ -26,6 +26,7 @@ from monstermq_shared.stores.queues import (
     SESSIONS_MARK,
     EdgeQueues,
     KeptRows,
+    OldestAsk,
     QueueAsk,
     QueuePage,
     QueueTotal,
@@ -129,6 +130,23 @@ class PostgresQueues:
             )
             for client_id, counts in found.items()
         }
+
+    async def oldest_rows(
+        self, generation: str, asks: Sequence[OldestAsk]
+    ) -> list[tuple[int, int] | None]:
+        """Return for each ask the offset behind those rows, and how many there are (S5)."""
+        async with self._readers.connection() as connection:
+            place = await self._tenures.find_place(connection, Partition(generation, 0))
+            if place is None:
+                return [None for _ in asks]
+            rows = await connection.fetch(
+                QUERIES["oldest_rows"],
+                [digest(ask.client_id) for ask in asks],
+                [ask.partition for ask in asks],
+                [ask.messages for ask in asks],
+                place.generation,
+            )
+        return [None if below is None else (below, messages) for _, below, messages in rows]
 
     async def sweep(self, partition: Partition, *, below: int, limit: int) -> int:
         """Delete payloads below an offset that no row needs; return how many there were."""

@@ -231,6 +231,20 @@ FROM (
 ) AS counted
 WHERE messages > $2 OR size > $3;
 
+-- oldest_rows --
+-- For each ask the position behind the oldest rows of a client in a partition, and how many they are.
+SELECT ask.number, oldest.below, oldest.messages
+FROM unnest($1::bytea[], $2::integer[], $3::integer[])
+    WITH ORDINALITY AS ask (digest, partition, rows_max, number)
+CROSS JOIN LATERAL (
+    SELECT max(position) + 1 AS below, count(*) AS messages FROM (
+        SELECT position FROM queuedmessagesclients
+        WHERE client_digest = ask.digest AND generation = $4 AND partition = ask.partition
+        ORDER BY position LIMIT ask.rows_max
+    ) AS link
+) AS oldest
+ORDER BY ask.number;
+
 -- sweep --
 -- Of the next $5 messages from one position on and below another, deletes those that nobody waits
 -- for. Returns how many went, how many there were, and the last of them.
