@@ -7,6 +7,7 @@ from monstermq_shared.stores.memory import MemoryDatabase
 from monstermq_shared.testing.archive_store_contract import ArchiveStoreContract, ShrinkableContract
 from monstermq_shared.testing.database_contract import DatabaseContract, full_commit
 from monstermq_shared.testing.message_store_contract import MessageStoreContract
+from monstermq_shared.testing.queue_readers_contract import KeepsQueuesContract
 from monstermq_shared.testing.session_store_contract import SessionStoreContract
 from monstermq_shared.testing.shared_database_contract import (
     LogStateContract,
@@ -42,4 +43,8 @@ class TestMemoryLogStates(LogStateContract):
 
 
 class TestMemoryQuarantine(QuarantineContract):
+    pass
+
+
+class TestMemoryQueues(KeepsQueuesContract):
     pass

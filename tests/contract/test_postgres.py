@@ -12,6 +12,7 @@ from monstermq_shared.stores.postgres.database import PostgresDatabase
 from monstermq_shared.testing.archive_store_contract import ArchiveStoreContract
 from monstermq_shared.testing.database_contract import DatabaseContract, DatabaseFaultContract
 from monstermq_shared.testing.message_store_contract import MessageStoreContract
+from monstermq_shared.testing.queue_readers_contract import KeepsQueuesContract
 from monstermq_shared.testing.session_store_contract import SessionStoreContract
 from monstermq_shared.testing.shared_database_contract import (
     LogStateContract,
@@ -49,6 +50,10 @@ class TestPostgresLogStates(LogStateContract):
 
 
 class TestPostgresQuarantine(QuarantineContract):
+    pass
+
+
+class TestPostgresQueues(KeepsQueuesContract):
     pass
 
 

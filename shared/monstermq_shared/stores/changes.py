@@ -262,7 +262,6 @@ class StoredSession:
     """Everything the engine must know of one session when it starts.
 
     Attributes:
-        opened: What ``ClientChanges.opened`` is, of a sessions log.
         queued_messages: Queue rows, in all partitions. They are counted as they come and go, so
             that a start reads one row a session, however long its queue is.
         queued_size: The bytes of them (``records.size_of``).

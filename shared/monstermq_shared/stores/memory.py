@@ -7,40 +7,29 @@ store for ``RetainedStoreType: MEMORY`` and ``LastValType: MEMORY``.
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from typing import TypeVar
+from collections.abc import Callable, Mapping, Sequence
 
 from monstermq_shared.errors import StoreConflict
 from monstermq_shared.positions import Mark, Partition
 from monstermq_shared.records import Record, size_of
 from monstermq_shared.stores.changes import (
     ArchiveChanges,
-    ClientChanges,
     Commit,
     CommitResult,
-    InFlightState,
     MessageChanges,
-    QueuedMessage,
-    SessionChanges,
-    SessionRow,
-    StoredSession,
     Tenure,
-    Trim,
-    Trimmed,
 )
-from monstermq_shared.stores.memory_logs import MemoryLogs
+from monstermq_shared.stores.memory_queues import MemoryQueues
+from monstermq_shared.stores.memory_sessions import MemorySessionStore, count_within
 from monstermq_shared.stores.ports import (
     HISTORY_SIZE_MAX,
     PAGE_SIZE_MAX,
     ReflectedPage,
     check_limit,
 )
+from monstermq_shared.stores.queues import SESSIONS_MARK, KeptRows
 from monstermq_shared.stores.topic_ranges import first_after
 from monstermq_shared.topic_tree import TopicTree
-
-K = TypeVar("K")
-V = TypeVar("V")
 
 
 class MemoryMessageStore:
@@ -92,7 +81,7 @@ class MemoryMessageStore:
             if start is not None and len(found) < limit:
                 # Memory answers at once: without this, nothing else would run meanwhile.
                 await asyncio.sleep(0)
-        return found[: _count_within(found, size_max)]
+        return found[: count_within(found, size_max)]
 
     async def find_reflected(
         self,
@@ -174,7 +163,7 @@ class MemoryArchiveStore:
             and (end_ms is None or record.timestamp_ms <= end_ms)
         ]
         found.sort(key=_time_and_position, reverse=newest_first)
-        return found[: _count_within(found[:limit], size_max)]
+        return found[: count_within(found[:limit], size_max)]
 
     async def oldest_ms(self) -> int | None:
         """Return the time of the oldest record, None if there is none."""
@@ -200,82 +189,7 @@ class MemoryArchiveStore:
         return sum(map(size_of, self._records.values()))
 
 
-class MemorySessionStore:
-    """Sessions and what belongs to them, in dictionaries by client."""
-
-    def __init__(self, database: "MemoryDatabase") -> None:
-        self._database = database
-        self._clients: dict[str, _Client] = {}
-
-    @asynccontextmanager
-    async def load(self, partition: Partition) -> AsyncIterator["MemorySnapshot"]:
-        """Return a snapshot of every session there is."""
-        yield MemorySnapshot(self._database.marks(partition), self.stored(partition))
-
-    def apply(self, partition: Partition, changes: SessionChanges) -> dict[str, Trimmed]:
-        """Take the changes; return what each ``Trim`` dropped."""
-        trimmed: dict[str, Trimmed] = {}
-        for client_id, change in changes.items():
-            if change.ended or change.cleared:
-                self._clients.pop(client_id, None)
-            if change.session is not None:
-                put = self._clients.setdefault(client_id, _Client(change.session))
-                put.partition = partition
-            client = self._clients.get(client_id)
-            if client is None:
-                continue
-            client.apply(partition, change)
-            if change.trim is not None:
-                trimmed[client_id] = client.trim(partition, change.trim)
-        return trimmed
-
-    def stored(self, partition: Partition | None = None) -> list[StoredSession]:
-        """Return every session of a partition, or of all."""
-        return [
-            client.stored()
-            for client in self._clients.values()
-            if partition is None or client.partition == partition
-        ]
-
-    async def page(
-        self,
-        partition: Partition,
-        client_id: str,
-        *,
-        after: int,
-        before: int,
-        limit: int,
-        size_max: int = PAGE_SIZE_MAX,
-    ) -> list[QueuedMessage]:
-        """Return a page of the queue rows with after < offset < before, oldest first."""
-        client = self._clients.get(client_id)
-        if client is None:
-            return []
-        queue = client.queue.get(partition, {})
-        offsets = sorted(offset for offset in queue if after < offset < before)
-        page = [queue[offset] for offset in offsets[:limit]]
-        count = _count_within((record for record, _ in page), size_max)
-        return [QueuedMessage(record=record, qos=qos) for record, qos in page[:count]]
-
-
-class MemorySnapshot:
-    """See ``SessionSnapshot``.
-
-    Attributes:
-        marks: As of the moment it was made.
-    """
-
-    def __init__(self, marks: Mapping[str, Mark], sessions: Sequence[StoredSession]) -> None:
-        self.marks = marks
-        self._sessions = sessions
-
-    async def pages(self) -> AsyncIterator[Sequence[StoredSession]]:
-        """Yield every session."""
-        if self._sessions:
-            yield self._sessions
-
-
-class MemoryDatabase(MemoryLogs):
+class MemoryDatabase(MemoryQueues):
     """A ``Database`` that ends with the process. Its stores are made when they are first named.
 
     Attributes:
@@ -320,6 +234,8 @@ class MemoryDatabase(MemoryLogs):
         if any(self._holders.get(key, (0, ""))[1] != tenure.token for key in keys):
             raise StoreConflict("another has begun a tenure of these projections")
         trimmed = self.sessions.apply(partition, commit.sessions)
+        queues = self.queues_of(partition)
+        grown = {} if commit.queues is None else queues.apply(commit.queues)
         for name, changes in commit.messages.items():
             self.message_store(name).apply(changes, commit.upto)
         for name, records in commit.archives.items():
@@ -329,7 +245,12 @@ class MemoryDatabase(MemoryLogs):
         self.quarantine(partition, commit.quarantined)
         tenure.version += 1
         self._holders.update((key, (tenure.version, tenure.token)) for key in keys)
-        return CommitResult(trimmed)
+        return CommitResult(trimmed, grown)
+
+    async def kept_rows(self, partition: Partition, client_ids: Sequence[str]) -> KeptRows:
+        """Return rows of clients of one partition of the sessions log."""
+        mark = self.marks(partition).get(SESSIONS_MARK, Mark(0, 0))
+        return KeptRows(mark, self.sessions.kept(partition, client_ids))
 
     async def size(self) -> int:
         """Return the bytes of all records, without sessions and without overhead."""
@@ -341,77 +262,5 @@ class MemoryDatabase(MemoryLogs):
         self._holders.clear()
 
 
-class _Client:
-    """A session and what belongs to it."""
-
-    def __init__(self, session: SessionRow) -> None:
-        self.session = session
-        self.partition: Partition | None = None
-        self.subscriptions: dict[str, int] = {}
-        self.queue: dict[Partition, dict[int, tuple[Record, int]]] = {}
-        self.open_ids: dict[int, int] = {}
-        self.in_flight: dict[int, tuple[int, InFlightState]] = {}
-        self.opened: dict[int, tuple[int | None, int | None]] = {}
-
-    def apply(self, partition: Partition, change: ClientChanges) -> None:
-        """Take all but ``ended`` and ``trim``, in the order that ``ClientChanges`` gives."""
-        if change.session is not None:
-            self.session = change.session
-        _update(self.subscriptions, change.subscriptions)
-        queue = self.queue.setdefault(partition, {})
-        for offset, queued in change.queued.items():
-            queue.setdefault(offset, queued)
-        for offset in change.dequeued:
-            queue.pop(offset, None)
-        _update(self.open_ids, change.open_ids)
-        _update(self.in_flight, change.in_flight)
-        _update(self.opened, change.opened)
-
-    def trim(self, partition: Partition, trim: Trim) -> Trimmed:
-        """Drop the oldest messages of a partition until both figures are reached."""
-        messages = size = 0
-        queue = self.queue[partition]
-        for offset in sorted(offset for offset in queue if offset > trim.after):
-            if messages >= trim.messages and size >= trim.size:
-                break
-            record, _ = queue.pop(offset)
-            messages += 1
-            size += size_of(record)
-        return Trimmed(messages, size)
-
-    def stored(self) -> StoredSession:
-        """Return a copy, as a database would read it."""
-        return StoredSession(
-            row=self.session,
-            subscriptions=dict(self.subscriptions),
-            open_ids=dict(self.open_ids),
-            in_flight=dict(self.in_flight),
-            queued_messages=sum(map(len, self.queue.values())),
-            queued_size=sum(
-                size_of(record) for queue in self.queue.values() for record, _ in queue.values()
-            ),
-            opened=dict(self.opened),
-        )
-
-
-def _count_within(records: Iterable[Record], size_max: int) -> int:
-    """Return how many records a page takes until they have that size."""
-    count = size = 0
-    for record in records:
-        count += 1
-        size += size_of(record)
-        if size >= size_max:
-            break
-    return count
-
-
 def _time_and_position(record: Record) -> tuple[int, int]:
     return record.timestamp_ms, record.offset
-
-
-def _update(kept: dict[K, V], changes: Mapping[K, V | None]) -> None:
-    for key, value in changes.items():
-        if value is None:
-            kept.pop(key, None)
-        else:
-            kept[key] = value

@@ -70,6 +70,7 @@ class MemoryLogs:
                 last_id=None if log is None else log.last_id,
                 runs={} if log is None else {run: [*at] for run, at in log.runs.items()},
                 fences=dict(self._fences.get((partition, name), {})),
+                skips=() if log is None else tuple(log.skips),
             )
         return states
 

@@ -32,7 +32,8 @@ from monstermq_shared.positions import Mark, Partition, Position
 from monstermq_shared.records import SESSION_TOPIC, ControlRecord, Record
 from monstermq_shared.sessions.distributed.queue_limits import QueueBounds
 from monstermq_shared.stores.changes import Commit, CommitResult, Tenure
-from monstermq_shared.stores.memory import MemoryDatabase, MemorySnapshot
+from monstermq_shared.stores.memory import MemoryDatabase
+from monstermq_shared.stores.memory_sessions import MemorySnapshot
 from monstermq_shared.stores.outages import Outage
 from monstermq_shared.testing.memory_bus import MemoryLog
 from monstermq_shared.views import log_follower

@@ -145,7 +145,7 @@ def _read_kept_row(row: asyncpg.Record) -> KeptRow:
             for topic_filter, qos, options in _list(row["subscriptions"])
         },
         in_flight={packet_id: (at, offset) for packet_id, at, offset in _list(row["opened"])},
-        sent=None if row["sent"] is None else [(at[0], at[1]) for at in _list(row["sent"])],
+        sent=None if row["sent"] is None else tuple((at[0], at[1]) for at in _list(row["sent"])),
     )
 
 

@@ -346,7 +346,7 @@ FROM subscriptions AS mine WHERE client_digest > $1 AND client_digest <= $2 AND 
 -- load_open_ids --
 SELECT client_digest, packet_id, position
 FROM open_ids AS mine
-WHERE client_digest > $1 AND client_digest <= $2 AND partition = $4 AND {here};
+WHERE client_digest > $1 AND client_digest <= $2 AND partition = $4 AND client_id IS NULL AND {here};
 
 -- load_inflight --
 SELECT client_digest, packet_id, partition, position, state
