@@ -7,7 +7,7 @@ used. There are many eras at a time, by the first level of topics, so that a cli
 does not slow all the others down.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import islice
 from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
@@ -124,6 +124,25 @@ class Route(Generic[S]):
         self.reserved = topic[0] == "$" and is_system_topic(topic)
 
 
+class Varied(Protocol[S]):
+    """Who has, at this moment, other subscriptions in one partition of the log than in another.
+
+    The router has all that such a subscriber has anywhere. A topic stands in one partition.
+
+    Attributes:
+        subscribers: They.
+    """
+
+    @property
+    def subscribers(self) -> Collection[S]:
+        """See above."""
+        ...
+
+    def granted(self, subscriber: S, topic: str) -> int | None:
+        """Return the QoS of one of them in the partition of a topic; None: it is no target."""
+        ...
+
+
 class Router(Generic[S]):
     """All subscriptions, and a bounded cache of routes by topic bytes.
 
@@ -134,6 +153,7 @@ class Router(Generic[S]):
             and targets. The oldest goes first.
         budget: Is charged for every match.
         match_nodes_max: See ``TopicIndex``.
+        varied: Whoever does not have the same subscriptions in all partitions; None: nobody.
     """
 
     def __init__(
@@ -144,8 +164,10 @@ class Router(Generic[S]):
         cache_max: int,
         budget: Budget,
         match_nodes_max: int = MATCH_NODES_MAX,
+        varied: Varied[S] | None = None,
     ) -> None:
         self._index: TopicIndex[S] = TopicIndex(match_nodes_max)
+        self._varied = varied
         self._eras = [Era() for _ in range(_SCOPES)]
         self._interest = interest
         self._levels_max = levels_max
@@ -199,10 +221,23 @@ class Router(Generic[S]):
         index = self._index
         before = index.visited
         targets = index.match(topic)
+        varied = self._varied
+        if varied is not None and varied.subscribers and targets:
+            self._grant(varied, topic, targets)
         if targets:
             route.targets = tuple(targets.items())
         self._budget.left -= _MATCH_WORK + index.visited - before + len(targets) // 8
         return route
+
+    @staticmethod
+    def _grant(varied: Varied[S], topic: str, targets: dict[S, int]) -> None:
+        """Give those who are varied what they have in the partition of the topic."""
+        for subscriber in [each for each in targets if each in varied.subscribers]:
+            qos = varied.granted(subscriber, topic)
+            if qos is None:
+                del targets[subscriber]
+            else:
+                targets[subscriber] = qos
 
     def _renew(self, topic: bytes, old: Route[S]) -> Route[S]:
         """Match a cached topic again; mostly that finds what it found before."""
@@ -229,18 +264,21 @@ class Router(Generic[S]):
             FilterTooCostlyError: With this filter a match could visit too many nodes.
         """
         new = self._index.add(topic_filter, subscriber, qos)
-        self._outdate(topic_filter)
+        self.outdate(topic_filter)
         return new
 
     def remove(self, topic_filter: str, subscriber: S) -> bool:
         """Unsubscribe; return whether there was such a subscription."""
         removed = self._index.remove(topic_filter, subscriber)
         if removed:
-            self._outdate(topic_filter)
+            self.outdate(topic_filter)
         return removed
 
-    def _outdate(self, topic_filter: str) -> None:
-        """See to it that no route is used again that this filter may have changed."""
+    def outdate(self, topic_filter: str) -> None:
+        """See to it that no route is used again that this filter may have changed.
+
+        For whoever is varied, a filter that comes or goes in one partition is a change as well.
+        """
         if not is_wildcard(topic_filter):
             self._cache.drop(topic_filter.encode())
             return

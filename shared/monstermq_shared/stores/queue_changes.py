@@ -3,6 +3,7 @@
 The worker of a partition of the bus writes only rows of that partition, so workers never contend.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -101,3 +102,18 @@ class QueueChanges:
         rows = sum(len(targets) for _, targets in self.queued.values())
         rows += len(self.dequeued) + len(self.open_ids) + len(self.cuts)
         return rows + len(self.below)
+
+
+@dataclass(slots=True, kw_only=True)
+class QueueBatch:
+    """What a commit says of the queues of its partition.
+
+    Attributes:
+        changes: Of rows.
+        restart: G: where reading begins again, so that what is in memory can be rebuilt.
+        skips: Offsets from there on whose records did not count (P2).
+    """
+
+    changes: QueueChanges
+    restart: int
+    skips: Sequence[int]

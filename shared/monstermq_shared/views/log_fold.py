@@ -6,18 +6,19 @@ databases or of Kafka.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from monstermq_shared.bus.control import decode_facts
 from monstermq_shared.bus.facts import Fact, Marker
 from monstermq_shared.bus.fences import Fences
-from monstermq_shared.bus.header import FOREIGN_FLAGS, KIND_SHIFT, RETAIN, STAMPED, Kind
+from monstermq_shared.bus.header import FOREIGN_FLAGS, KIND_SHIFT, QOS, RETAIN, STAMPED, Kind
 from monstermq_shared.bus.ports import Entry
 from monstermq_shared.bus.runs import Runs
 from monstermq_shared.errors import InvalidRecord, UnknownFact
 from monstermq_shared.records import Record, StampedRecord, size_of
 from monstermq_shared.remembered import Remembered
 from monstermq_shared.stores.changes import LogState, Quarantined, StoredLogState
+from monstermq_shared.stores.queue_changes import QueueBatch
 from monstermq_shared.views.view_set import TAKES_EVERY, ViewSet
 
 RECORDS_MAX = 5_000
@@ -30,6 +31,8 @@ DECISIONS_SIZE_MAX = 8 * 1024 * 1024
 """Bytes of the topics, about, for which a partition remembers whether a view takes them."""
 
 _DECISION_OVERHEAD = 150
+
+_KINDS = {Kind.CONTROL, Kind.ACKS}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -49,6 +52,47 @@ class FoldCounts:
     quarantined: int = 0
 
 
+class Queues(Protocol):
+    """The queues of kept sessions in the partition: what else is made of its entries.
+
+    Attributes:
+        restarts: Where what they hold in memory begins to be rebuilt (P1).
+        begins: Where they begin to count; what is below is read once more.
+    """
+
+    restarts: int
+    begins: int
+
+    @property
+    def rows(self) -> int:
+        """How many rows the next commit changes, about."""
+        ...
+
+    def skips(self, offset: int) -> bool:
+        """Whether an entry below ``begins`` did not count (P2)."""
+        ...
+
+    def void(self, offset: int) -> None:
+        """An entry from ``begins`` on does not count."""
+        ...
+
+    def message(self, entry: Entry) -> None:
+        """Take a message with QoS 1 or 2 that counts."""
+        ...
+
+    def stamped(self, record: StampedRecord, offset: int) -> None:
+        """Take a valid stamped publish, before it is taken as a message."""
+        ...
+
+    def facts(self, facts: Sequence[Fact], entry: Entry) -> None:
+        """Take facts of a control record that counts, without those that are fenced."""
+        ...
+
+    def flush(self, next_offset: int) -> QueueBatch:
+        """Return what is to be committed now that all below an offset is folded."""
+        ...
+
+
 @dataclass(slots=True, kw_only=True)
 class Batch:
     """What is committed together.
@@ -61,6 +105,8 @@ class Batch:
         markers: Those that count (R3), in order: offset, client, epoch and time in ms.
         state: What is kept with the marks.
         oldest_ms: The time of the first entry in it, -1 if there is none.
+        queues: Of kept sessions; None where there are none, or they are not read up to where they
+            begin to count: nothing is committed of them then.
     """
 
     upto: int
@@ -70,6 +116,7 @@ class Batch:
     markers: Sequence[tuple[int, str, int, int]]
     state: LogState
     oldest_ms: int
+    queues: QueueBatch | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -143,6 +190,7 @@ class LogFold:
         next_offset: Where it begins.
         kept: What was kept there (R1, R3); None where nothing was.
         counts: Where what it meets is counted.
+        queues: Are made of the same entries, if they are.
 
     Attributes:
         next_offset: The offset of the next entry.
@@ -155,6 +203,7 @@ class LogFold:
         next_offset: int,
         kept: LogState | StoredLogState | None = None,
         counts: FoldCounts | None = None,
+        queues: Queues | None = None,
     ) -> None:
         """Begin where marks stand.
 
@@ -174,6 +223,9 @@ class LogFold:
         self._keep_ms = 2 * log.lateness_ms
         self._takes = Remembered[bytes, int](DECISIONS_SIZE_MAX)
         self._open = _Open()
+        self._queues = queues
+        # Below it everything was counted before: only queues may have to be rebuilt (P1).
+        self._counts_from = kept.mark.reflected if isinstance(kept, StoredLogState) else next_offset
 
     @property
     def last_id(self) -> str | None:
@@ -189,7 +241,8 @@ class LogFold:
     @property
     def holds_rows(self) -> bool:
         """Whether ``flush`` would give more than marks."""
-        return bool(self._open.records or self._open.quarantined)
+        rows = self._queues is not None and self._queues.rows
+        return bool(self._open.records or self._open.quarantined or rows)
 
     def fold(self, entries: Sequence[Entry]) -> Iterator[Batch]:
         """Take entries; yield the batches that become full. What remains is for ``flush``.
@@ -207,12 +260,16 @@ class LogFold:
             self.next_offset = entry.offset + 1
             self.counts.records += 1
             at = self._open
-            if len(at.records) >= RECORDS_MAX or at.size >= SIZE_MAX:
+            rows = len(at.records) if self._queues is None else self._queues.rows
+            if max(rows, len(at.records)) >= RECORDS_MAX or at.size >= SIZE_MAX:
                 yield self.flush()
 
     def flush(self) -> Batch:
         """Return the batch of what there is, and begin another."""
         at, self._open = self._open, _Open()
+        queues = None
+        if self._queues is not None and self.next_offset >= self._queues.begins:
+            queues = self._queues.flush(self.next_offset)
         return Batch(
             upto=self.next_offset,
             records=at.records,
@@ -225,8 +282,10 @@ class LogFold:
                 runs=self._runs.dump(),
                 fences=_fences(at.markers),
                 fences_from_ms=max(0, self._runs.newest_ms - self._keep_ms),
+                skips=() if queues is None else queues.skips,
             ),
             oldest_ms=at.oldest_ms,
+            queues=queues,
         )
 
     def skip_to(self, offset: int) -> None:
@@ -237,7 +296,14 @@ class LogFold:
     # -- one entry -------------------------------------------------------------------------------
 
     def _take(self, entry: Entry) -> None:
-        flags = entry.flags
+        flags, queues = entry.flags, self._queues
+        if queues is not None and entry.offset < queues.begins:
+            if entry.offset >= queues.restarts and flags != FOREIGN_FLAGS:
+                self._rebuild(queues, entry)
+            # Views may be behind the queues; those have had it.
+            queues = None
+        if entry.offset < self._counts_from:
+            return
         if self._open.oldest_ms < 0:
             # Kafka takes records without a time, too, which is -1.
             self._open.oldest_ms = max(0, entry.time_ms)
@@ -245,13 +311,25 @@ class LogFold:
             self._decode(entry)
             return
         # Before R1 notes it: what stops the partition has to count when it is read again.
-        facts = _facts_of(entry) if flags >> KIND_SHIFT else ()
+        facts = _facts_of(entry, with_acks=queues is not None) if flags >> KIND_SHIFT else ()
         if not self._runs.is_new(entry.writer, entry.sequence, entry.time_ms):  # R1
             self.counts.doubles += 1
+            if queues is not None:
+                queues.void(entry.offset)
         elif flags >> KIND_SHIFT:
-            self._take_facts(facts, entry)
-        elif self._is_wanted(entry.topic, flags):
-            self._take_message(entry)
+            self._take_facts(facts, entry, queues)
+        else:
+            self._take_message(entry, queues)
+
+    @staticmethod
+    def _rebuild(queues: Queues, entry: Entry) -> None:
+        """P2: below N neither R1 nor R3 is asked, but what was found then."""
+        if queues.skips(entry.offset):
+            return
+        if entry.flags >> KIND_SHIFT:
+            queues.facts(_facts_of(entry, with_acks=True), entry)
+        elif entry.flags & QOS:
+            queues.message(entry)
 
     def _is_wanted(self, topic: bytes, flags: int) -> bool:
         takes = self._takes.get(topic)
@@ -268,16 +346,26 @@ class LogFold:
         self._takes.remember(topic, takes, len(topic) + _DECISION_OVERHEAD)
         return takes
 
-    def _take_message(self, entry: Entry) -> None:
-        record = self._decode(entry)
-        if record is None:
-            return
-        if entry.flags & STAMPED and not self._is_admitted(entry, record):
-            return
-        at = self._open
-        at.records.append(record)
-        at.entries.append(entry)
-        at.size += size_of(record)
+    def _take_message(self, entry: Entry, queues: Queues | None) -> None:
+        flags = entry.flags
+        is_wanted = self._is_wanted(entry.topic, flags)
+        if flags & STAMPED and (is_wanted or queues is not None):
+            record = self._decode(entry)
+            if record is None or not self._is_admitted(entry, record):
+                if queues is not None:
+                    queues.void(entry.offset)
+                return
+            if queues is not None and isinstance(record, StampedRecord):
+                queues.stamped(record, entry.offset)
+        else:
+            record = self._decode(entry) if is_wanted else None
+        if queues is not None and flags & QOS:
+            queues.message(entry)
+        if is_wanted and record is not None:
+            at = self._open
+            at.records.append(record)
+            at.entries.append(entry)
+            at.size += size_of(record)
 
     def _is_admitted(self, entry: Entry, record: Record) -> bool:
         """R3: a stamped publish is fenced by a newer marker of its client."""
@@ -289,18 +377,19 @@ class LogFold:
         self.counts.fenced += 1
         return False
 
-    def _take_facts(self, facts: Sequence[Fact], entry: Entry) -> None:
-        for fact in facts:
-            if isinstance(fact, Marker):
-                self._mark(fact, entry)
+    def _take_facts(self, facts: Sequence[Fact], entry: Entry, queues: Queues | None) -> None:
+        valid = [fact for fact in facts if not isinstance(fact, Marker) or self._marks(fact, entry)]
+        if queues is not None and valid:
+            queues.facts(valid, entry)
 
-    def _mark(self, marker: Marker, entry: Entry) -> None:
-        """R3: a marker is fenced by a newer one, and fences what is older."""
+    def _marks(self, marker: Marker, entry: Entry) -> bool:
+        """R3: a marker is fenced by a newer one, and fences what is older; return if it counts."""
         client_id, epoch, time_ms = marker.client_id, marker.epoch, entry.time_ms
         if self._fences.mark(client_id, epoch, time_ms):
             self._open.markers.append((entry.offset, client_id, epoch, time_ms))
-        else:
-            self.counts.fenced += 1
+            return True
+        self.counts.fenced += 1
+        return False
 
     def _decode(self, entry: Entry) -> Record | None:
         try:
@@ -316,16 +405,16 @@ class LogFold:
         self._open.size += len(record.key) + len(record.value)
 
 
-def _facts_of(entry: Entry) -> Sequence[Fact]:
-    """Return what a control record says that views have to know.
+def _facts_of(entry: Entry, *, with_acks: bool) -> Sequence[Fact]:
+    """Return what a control record says that somebody has to know; views need no acks.
 
     Raises:
         UnknownFact: That cannot be known (R6).
     """
     kind = entry.flags >> KIND_SHIFT
-    if kind == Kind.ACKS:
+    if kind == Kind.ACKS and not with_acks:
         return ()
-    if kind != Kind.CONTROL:
+    if kind not in _KINDS:
         raise UnknownFact(f"a record of kind {kind}, which this release does not know in this log")
     try:
         return decode_facts(entry.record().payload)

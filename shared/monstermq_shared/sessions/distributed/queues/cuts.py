@@ -1,0 +1,224 @@
+"""Who has subscribed to what from where on: the cuts of all clients, in all partitions at once.
+
+One process works on many partitions, in which a session mostly has the same subscriptions, so it
+has one router. While a session changes, its lists differ for a moment; only then they are kept
+apart, and a match asks for that of its partition (``routing.Varied``).
+"""
+
+from array import array
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from monstermq_shared.budget import Budget
+from monstermq_shared.messages import Subscription
+from monstermq_shared.routing import Interest, Router
+from monstermq_shared.stores.queue_changes import Cut
+from monstermq_shared.topics import matches
+
+NEVER = -1
+"""The offset, epoch and incarnation of a cut that is not there."""
+
+MATCH_NODES_MAX = 1_000_000
+"""Edges refuse what is too costly (``filter_shapes``); what they took, a worker must match."""
+
+Subscriptions = tuple[Subscription, ...]
+
+_AT, _EPOCH, _INCARNATION = range(3)
+
+
+class ClientCuts:
+    """The cuts of one client.
+
+    Attributes:
+        client_id: Whose.
+    """
+
+    __slots__ = ("_lists", "_numbers", "_partitions", "client_id")
+
+    def __init__(self, client_id: str, partitions: int) -> None:
+        self.client_id = client_id
+        self._partitions = partitions
+        self._numbers = array("q", [NEVER]) * (3 * partitions)
+        # One tuple where all partitions with a cut have the same, else partition -> tuple.
+        self._lists: Subscriptions | dict[int, Subscriptions] = ()
+
+    def at(self, partition: int) -> int:
+        """Return the offset of the cut: the subscriptions answer for what stands above."""
+        return self._numbers[partition]
+
+    def epoch(self, partition: int) -> int:
+        """Return the epoch of its marker."""
+        return self._numbers[self._partitions + partition]
+
+    def incarnation(self, partition: int) -> int:
+        """Return the epoch of the claim that began the session, as the partition knows it."""
+        return self._numbers[2 * self._partitions + partition]
+
+    def place(self, partition: int, cut: Cut | None) -> None:
+        """Note where a cut stands."""
+        numbers = (NEVER,) * 3 if cut is None else (cut.at, cut.epoch, cut.incarnation)
+        for row, number in enumerate(numbers):
+            self._numbers[row * self._partitions + partition] = number
+
+    @property
+    def partitions(self) -> list[int]:
+        """Those with a cut."""
+        return [p for p in range(self._partitions) if self._numbers[p] != NEVER]
+
+    @property
+    def is_varied(self) -> bool:
+        """Whether its subscriptions differ between partitions."""
+        return isinstance(self._lists, dict)
+
+    def subscriptions(self, partition: int) -> Subscriptions:
+        """Return all there are in a partition; none where there is no cut."""
+        if self._numbers[partition] == NEVER:
+            return ()
+        return self._lists[partition] if isinstance(self._lists, dict) else self._lists
+
+    def set_lists(self, lists: Mapping[int, Subscriptions]) -> None:
+        """Take the subscriptions of all partitions with a cut."""
+        first = next(iter(lists.values()), ())
+        alike = all(each is first or each == first for each in lists.values())
+        self._lists = first if alike else dict(lists)
+
+    def everything(self) -> dict[str, int]:
+        """Return filter -> highest QoS, over all partitions."""
+        lists = self._lists.values() if isinstance(self._lists, dict) else (self._lists,)
+        found: dict[str, int] = {}
+        for subscriptions in lists:
+            for topic_filter, qos, _ in subscriptions:
+                if found.get(topic_filter, -1) < qos:
+                    found[topic_filter] = qos
+        return found
+
+
+class _VariedClients:
+    """See ``routing.Varied``."""
+
+    def __init__(self, partition_of: Callable[[str], int]) -> None:
+        self.subscribers: set[ClientCuts] = set()
+        self._partition_of = partition_of
+
+    def granted(self, subscriber: ClientCuts, topic: str) -> int | None:
+        """See ``Varied``."""
+        subscriptions = subscriber.subscriptions(self._partition_of(topic))
+        return max(
+            (qos for topic_filter, qos, _ in subscriptions if matches(topic_filter, topic)),
+            default=None,
+        )
+
+
+class CutTable:
+    """All cuts of one process.
+
+    Args:
+        partitions: Of the bus.
+        partition_of: Topic -> the partition of its messages.
+        topic_levels_max: More levels than this in a topic are refused.
+        route_cache_max: How many routes are remembered.
+
+    Attributes:
+        clients: Those that have a cut somewhere.
+        router: The union of their subscriptions.
+    """
+
+    def __init__(
+        self,
+        partitions: int,
+        partition_of: Callable[[str], int],
+        *,
+        topic_levels_max: int,
+        route_cache_max: int,
+    ) -> None:
+        self.clients: dict[str, ClientCuts] = {}
+        self._partitions = partitions
+        self._varied = _VariedClients(partition_of)
+        # Sessions that resume say what they said before; many say the same.
+        self._interned: dict[Subscriptions, Subscriptions] = {}
+        nobody = Interest(wanted=False, durable=False, durable_retained=False)
+        self.router = Router[ClientCuts](
+            lambda _: nobody,
+            levels_max=topic_levels_max,
+            cache_max=route_cache_max,
+            budget=Budget(),
+            match_nodes_max=MATCH_NODES_MAX,
+            varied=self._varied,
+        )
+
+    @property
+    def varied(self) -> int:
+        """How many clients have different subscriptions in different partitions."""
+        return len(self._varied.subscribers)
+
+    def targets(self, topic: bytes) -> Sequence[tuple[ClientCuts, int]]:
+        """Return who has subscribed to a topic in its partition, with their QoS.
+
+        Raises:
+            InvalidTopic: It is none.
+        """
+        return self.router.route(topic).targets
+
+    def put(self, partition: int, client_id: str, cut: Cut | None) -> ClientCuts:
+        """Put a client's cut in a partition in place of the one before; None: there is none."""
+        client = self.clients.get(client_id)
+        if client is None:
+            client = self.clients[client_id] = ClientCuts(client_id, self._partitions)
+        before = client.subscriptions(partition)
+        after = () if cut is None else cut.subscriptions
+        was_there = client.at(partition) != NEVER
+        if before == after and was_there == (cut is not None):
+            client.place(partition, cut)
+        else:
+            self._change(client, partition, cut)
+        if cut is None and not client.partitions:
+            del self.clients[client_id]
+        return client
+
+    def _change(self, client: ClientCuts, partition: int, cut: Cut | None) -> None:
+        union = client.everything()
+        lists = {p: client.subscriptions(p) for p in client.partitions}
+        before = lists.pop(partition, ())
+        client.place(partition, cut)
+        after: Subscriptions = ()
+        if cut is not None:
+            after = lists[partition] = self._intern(cut.subscriptions)
+        client.set_lists(lists)
+        self._route(client, union)
+        for topic_filter, _, _ in set(before) ^ set(after):
+            self.router.outdate(topic_filter)
+        if client.is_varied:
+            self._varied.subscribers.add(client)
+        else:
+            self._varied.subscribers.discard(client)
+
+    def _route(self, client: ClientCuts, before: Mapping[str, int]) -> None:
+        after = client.everything()
+        for topic_filter in before.keys() - after.keys():
+            self.router.remove(topic_filter, client)
+        for topic_filter, qos in after.items():
+            if before.get(topic_filter) != qos:
+                self.router.add(topic_filter, client, qos)
+
+    def _intern(self, subscriptions: Subscriptions) -> Subscriptions:
+        if len(self._interned) > 2 * len(self.clients) + 1_000:
+            self._interned.clear()
+        return self._interned.setdefault(subscriptions, subscriptions)
+
+    def give_up(self, partition: int) -> None:
+        """Forget a partition: it is not this process's any more."""
+        for client in [each for each in self.clients.values() if each.at(partition) != NEVER]:
+            self.put(partition, client.client_id, None)
+
+
+def changed(
+    before: Subscriptions,
+    whole: Iterable[Subscription] | None,
+    add: Iterable[Subscription],
+    remove: Iterable[str],
+) -> Subscriptions:
+    """Return subscriptions as a marker leaves them (P4)."""
+    new = {at[0]: at for at in (before if whole is None else whole)}
+    new.update((at[0], at) for at in add)
+    for topic_filter in remove:
+        new.pop(topic_filter, None)
+    return tuple(new.values())
