@@ -174,7 +174,8 @@ class Claims:
         elif before.expiry_s:
             self._ending.remove(client_id, before.changed_ms, before.expiry_s)
         self._sessions[client_id] = state
-        if state.incarnation == state.epoch and before.epoch >= 0:
+        if state.incarnation == state.epoch and (before.epoch >= 0 or state.expiry_s):
+            # Rows of subscriptions may be left even where there was no session: of another log.
             self._changes[client_id] = ClientChanges(cleared=True)
             if before.expiry_s and not state.expiry_s:  # S4
                 self._ended.append(Ended(client_id, state.epoch))
