@@ -274,7 +274,7 @@ def test_only_so_many_are_looked_at_in_turn(fold: ClaimsFold) -> None:
     fold.at_end(LOOK_MS)
     first = fold.claims.to_sweep(2)
     assert first == {name: ended[name] for name in "ab"}
-    fold.claims.swept(first, dict.fromkeys("ab", [0]))
+    fold.claims.swept(first, {name: [0] for name in "ab"})
     assert fold.claims.to_sweep(2) == {"c": ended["c"]}
 
 
