@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from monstermq_shared.config.fields import ProjectorKind, StoreType
+from monstermq_shared.config.fields import ProjectorKind, QueuePolicy, StoreType
 from monstermq_shared.config.kafka import (
     SESSIONS_SUFFIX,
     KafkaBus,
@@ -50,6 +50,11 @@ def kafka_warnings(config: BrokerConfig) -> Iterator[str]:
         yield (
             "Kafka.Bus.ProducerConfig: acks is 1: an acknowledged message is lost if the server "
             "that took it dies before another has copied it; leave acks out for all"
+        )
+    if config.queue.policy is QueuePolicy.DROP_NEWEST:
+        yield (
+            "Queue.Policy is DROP_NEWEST: on the Kafka bus the oldest messages of a full queue go "
+            "all the same, because a log takes a message for all its readers or for none"
         )
     size = record_bytes_max(config.max_message_size_kb)
     if size > _REQUEST_BYTES_MAX:

@@ -141,6 +141,14 @@ def test_last_values_in_memory_are_accepted_on_the_bus_with_a_warning() -> None:
     assert load(STORES + group).warnings == ()
 
 
+def test_a_queue_policy_that_a_log_cannot_keep_is_warned_of() -> None:
+    """S5."""
+    policy = "Queue: {Policy: DROP_NEWEST}\n"
+    (warning,) = load(BUS + policy).warnings
+    assert warning.startswith("Queue.Policy is DROP_NEWEST: on the Kafka bus the oldest")
+    assert load(STORES + policy).warnings == ()
+
+
 def test_messages_larger_than_what_servers_take_by_default_are_warned_of() -> None:
     bus = "Kafka: {Servers: k, Bus: {Enabled: true, InFlightKbPerPartition: 200000}}\n"
     (warning,) = load(STORES + bus + "MaxMessageSizeKb: 80000\n").warnings
