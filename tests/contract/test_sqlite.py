@@ -7,8 +7,13 @@ import pytest
 from tests.support.sqlite_database import open_database
 from tests.support.sqlite_faults import SqliteFaults
 
+from monstermq_shared.errors import StoreError
+from monstermq_shared.stores.changes import Commit
+from monstermq_shared.stores.queue_changes import QueueChanges
+from monstermq_shared.stores.queues import KeepsQueues
 from monstermq_shared.stores.sqlite import SqliteDatabase
 from monstermq_shared.testing.archive_store_contract import ArchiveStoreContract, ShrinkableContract
+from monstermq_shared.testing.builders import PARTITION
 from monstermq_shared.testing.database_contract import DatabaseContract, DatabaseFaultContract
 from monstermq_shared.testing.message_store_contract import MessageStoreContract
 from monstermq_shared.testing.session_store_contract import SessionStoreContract
@@ -50,3 +55,11 @@ class TestSqliteFaults(DatabaseFaultContract):
         faults = SqliteFaults(database, tmp_path / "x.db")
         yield faults
         await faults.close()
+
+
+async def test_queues_of_a_shared_log_are_refused(database: SqliteDatabase) -> None:
+    assert not isinstance(database, KeepsQueues)
+    tenure = await database.begin(PARTITION, ["queues"])
+    with pytest.raises(StoreError, match="keeps no queues"):
+        await database.commit(tenure, Commit(upto=1, queues=QueueChanges()))
+    await database.commit(tenure, Commit(upto=1))

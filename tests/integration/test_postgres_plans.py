@@ -1,10 +1,9 @@
 """Statements read what they change or return and little more, whatever the planner believes."""
 
-import json
-from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from collections.abc import AsyncIterator
 
 import pytest
+from tests.support.plans import blocks_of, executed, rows_of
 from tests.support.postgres_database import connected, open_database
 
 from monstermq_shared.stores.changes import ClientChanges
@@ -89,30 +88,11 @@ async def planned(postgres_schema: str) -> AsyncIterator[Connection]:
     await database.close()
 
 
-def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield plan
-    for below in plan.get("Plans", ()):
-        yield from nodes(below)
-
-
-def rows_of(node: dict[str, Any]) -> int:
-    return int(
-        (node["Actual Rows"] + node.get("Rows Removed by Join Filter", 0)) * node["Actual Loops"]
-    )
-
-
-def blocks_of(node: dict[str, Any]) -> int:
-    return int(node["Shared Hit Blocks"] + node["Shared Read Blocks"])
-
-
 @pytest.mark.parametrize(("name", "arguments"), STATEMENTS.items(), ids=STATEMENTS)
 async def test_a_statement_that_was_planned_on_empty_tables_reads_what_it_changes(
     planned: Connection, name: str, arguments: str
 ) -> None:
-    explained = await planned.fetchval(
-        f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE {name}({arguments})"
-    )
-    found = list(nodes(json.loads(explained)[0]["Plan"]))
+    found = await executed(planned, f"EXECUTE {name}({arguments})")
     assert CHANGED <= max(map(rows_of, found)) <= CHANGED * ROWS_MAX
     assert max(map(blocks_of, found)) <= CHANGED * BLOCKS_MAX
 
@@ -127,10 +107,7 @@ async def test_a_topics_history_is_read_from_its_index(postgres_schema: str, nam
         await connection.execute("ANALYZE mcparchive")
         await connection.execute(readers.SETTINGS)
         for start_ms, end_ms in [(None, None), (50_000_000, 80_000_000)]:
-            explained = await connection.fetchval(
-                f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query}",
-                *("plant/3", start_ms, end_ms, READ, 2**30),
-            )
-            found = list(nodes(json.loads(explained)[0]["Plan"]))
+            bounds = ("plant/3", start_ms, end_ms, READ, 2**30)
+            found = await executed(connection, query, *bounds)
             assert READ <= max(map(rows_of, found)) <= READ + 1
             assert max(map(blocks_of, found)) <= 2 * READ

@@ -1,6 +1,8 @@
 """Reads the queues of kept sessions on a shared log: for their worker, and for edges."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -8,6 +10,7 @@ from typing import Any
 import asyncpg
 import orjson
 
+from monstermq_shared.errors import StoreDamaged
 from monstermq_shared.messages import Subscription
 from monstermq_shared.positions import Mark
 from monstermq_shared.records import Record
@@ -42,14 +45,20 @@ class PostgresQueueSnapshot:
         self._place = place
 
     async def pages(self) -> AsyncIterator[Sequence[StoredQueue]]:
-        """Yield all clients, by the page."""
+        """Yield all clients, by the page.
+
+        Raises:
+            StoreDamaged: Somebody else has written a row that makes no sense.
+        """
         after = _BELOW_ALL
         while after != _ABOVE_ALL:
             rows = await self._connection.fetch(
                 QUERIES["load_cuts"], *self._place, after, _PAGE_CUTS
             )
             upto = rows[-1]["client_digest"] if len(rows) == _PAGE_CUTS else _ABOVE_ALL
-            yield await self._page(rows, (after, upto))
+            with _understood("cuts"):
+                page = await self._page(rows, (after, upto))
+            yield page
             after = upto
 
     async def _page(
@@ -81,6 +90,17 @@ class PostgresQueueSnapshot:
         ]
 
 
+@contextmanager
+def _understood(table: str) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, TypeError, LookupError) as exc:
+        raise StoreDamaged(
+            f"a row of the table {table} cannot be understood: {exc!r}. Nothing was changed; "
+            "correct or delete the row, or restore a backup"
+        ) from exc
+
+
 async def read_fences(
     connection: Connection, place: Place, since_ms: int
 ) -> dict[str, tuple[int, int]]:
@@ -103,11 +123,17 @@ async def read_open_ids(connection: Connection, place: Place) -> dict[tuple[str,
     return found
 
 
-def read_pages(rows: Sequence[asyncpg.Record], count: int) -> list[QueuePage]:
+async def read_pages(rows: Sequence[asyncpg.Record], count: int) -> list[QueuePage]:
     """Return the pages that the statement of that name has found for so many asks."""
     pages: list[QueuePage] = []
+    budget = _ROWS_IN_ONE_GO
     for _, group in groupby(rows, itemgetter(0)):
         pages.append(_read_page([*group]))
+        budget -= 1 + len(pages[-1].rows)
+        if budget <= 0:
+            # Thousands of rows may come at once, and the loop has others to serve.
+            await asyncio.sleep(0)
+            budget = _ROWS_IN_ONE_GO
     assert len(pages) == count, "each ask has a row, whatever there is"
     return pages
 
@@ -124,10 +150,15 @@ def _read_page(rows: Sequence[asyncpg.Record]) -> QueuePage:
 
 
 def read_kept(rows: Sequence[asyncpg.Record]) -> KeptRows:
-    """Return what the statement of that name has found."""
+    """Return what the statement of that name has found.
+
+    Raises:
+        StoreDamaged: Somebody else has written a row that makes no sense.
+    """
     reflected, restart = rows[0]["reflected"], rows[0]["restart"]
     mark = Mark(0, 0) if reflected is None else Mark(reflected, restart)
-    return KeptRows(mark, {row["client_id"]: _read_kept_row(row) for row in _sessions(rows)})
+    with _understood("sessions"):
+        return KeptRows(mark, {row["client_id"]: _read_kept_row(row) for row in _sessions(rows)})
 
 
 def _sessions(rows: Sequence[asyncpg.Record]) -> Iterator[asyncpg.Record]:
@@ -159,4 +190,4 @@ def _read_cut(columns: Sequence[Any]) -> Cut:
 
 
 def _subscriptions(text: str) -> tuple[Subscription, ...]:
-    return tuple((at[0], at[1], at[2]) for at in orjson.loads(text))
+    return tuple(map(tuple, orjson.loads(text)))

@@ -226,7 +226,7 @@ class PostgresQueues:
                 place.generation,
                 size_max,
             )
-        return read_pages(rows, len(asks))
+        return await read_pages(rows, len(asks))
 
     async def kept_rows(self, partition: Partition, client_ids: Sequence[str]) -> KeptRows:
         """Return rows of clients of one partition of the sessions log."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from monstermq_shared.errors import StoreUnavailable
+from monstermq_shared.errors import StoreError, StoreUnavailable
 from monstermq_shared.positions import Partition
 from monstermq_shared.stores.changes import Commit, CommitResult, Tenure
 from monstermq_shared.stores.ports import DatabaseSummary, Log
@@ -144,7 +144,10 @@ class SqliteDatabase:
             StoreUnavailable: Locked, full, or gone for now: repeat with backoff.
             StoreConflict: Another has begun a tenure of these projections: stop.
             StoreDamaged: The file is corrupt: stop.
+            StoreError: It has queues of a shared log, which a file of one machine does not keep.
         """
+        if commit.queues is not None:
+            raise StoreError("SQLite keeps no queues of a log of several partitions")
         if tenure.token in self._committing:
             raise RuntimeError("one commit at a time: await the last one first")
         self._committing.add(tenure.token)
