@@ -26,6 +26,11 @@ CONTROL_KIND = 1
 TIMESTAMP_MS_MAX = 253_402_300_799_999
 """The last moment that can be written: 9999-12-31T23:59:59.999Z."""
 
+PACKET_ID_MAX = 65_535
+
+OFFSET_MAX = 2**63 - 1
+"""The highest offset, and epoch, that a log or a row can have."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Ids must be unique, not secret; the system's generator would cost a system call per message.
 _random_bits = random.Random().getrandbits  # noqa: S311
@@ -295,7 +300,8 @@ def _message(members: dict[str, Any], topic: str, timestamp_ms: int, offset: int
         _text(members, "id") if "id" in members else None,
     )
     if "packetId" in members and "epoch" in members:
-        return StampedRecord(record, _whole(members, "packetId"), _whole(members, "epoch"))
+        packet_id = _whole(members, "packetId", 1, PACKET_ID_MAX)
+        return StampedRecord(record, packet_id, _whole(members, "epoch", 0, OFFSET_MAX))
     return record
 
 
@@ -316,8 +322,8 @@ def _text(members: dict[str, Any], name: str) -> str:
     return value
 
 
-def _whole(members: dict[str, Any], name: str) -> int:
+def _whole(members: dict[str, Any], name: str, lowest: int, highest: int) -> int:
     value = members[name]
-    if type(value) is not int or value < 0:
-        raise TypeError(f"{name} is {value!r:.100}, not a whole number")
+    if type(value) is not int or not lowest <= value <= highest:
+        raise TypeError(f"{name} is {value!r:.100}, not a whole number from {lowest} to {highest}")
     return value

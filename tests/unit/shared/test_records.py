@@ -206,6 +206,9 @@ def test_a_record_without_a_required_member_is_refused(member: str) -> None:
         {"control": "{}"},
         {"packetId": 1, "epoch": "2"},
         {"packetId": None, "epoch": 2},
+        {"packetId": 0, "epoch": 2},
+        {"packetId": 65_536, "epoch": 2},
+        {"packetId": 1, "epoch": 2**63},
         {"timestamp": "0001-01-01T00:00:00+23:59"},
     ],
 )

@@ -5,11 +5,11 @@ rows of it, and every edge, which lays what is newer over those rows. There may 
 them in a process, so a session takes little: its subscriptions are one text.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
-from monstermq_shared.bus.facts import Claim, Detach, Fact, Open, Subs
+from monstermq_shared.bus.facts import Ack, Claim, Detach, Drop, Fact, Marker, Open, Release, Subs
 from monstermq_shared.errors import UnknownFact
 from monstermq_shared.messages import Subscription, Will
 from monstermq_shared.stores.queues import KeptRow
@@ -199,6 +199,26 @@ def check_fact(fact: Fact) -> None:
     elif isinstance(fact, Detach):
         for partition, offset in fact.sent or ():
             _check_position(partition, offset)
+    else:
+        _check_bus_fact(fact)
+
+
+def _check_bus_fact(fact: Fact) -> None:
+    """Check what stands in the log of messages."""
+    if isinstance(fact, Ack):
+        _check_texts([fact.client_id])
+        _check_position(0, max(fact.offsets, default=0))
+    elif isinstance(fact, Marker):
+        _check_texts([fact.client_id])
+        _check_position(0, max(fact.epoch, fact.incarnation))
+        _check_subscriptions(fact.add)
+        _check_subscriptions(fact.whole or ())
+        _check_texts(fact.remove)
+    elif isinstance(fact, Release):
+        _check_texts([fact.client_id])
+    elif isinstance(fact, Drop):
+        _check_texts([fact.client_id])
+        _check_position(0, fact.below)
 
 
 def _check_claim(claim: Claim) -> None:
@@ -213,9 +233,13 @@ def _check_claim(claim: Claim) -> None:
 
 
 def _check_subs(subs: Subs) -> None:
-    _check_texts([name for name, _, _ in subs.add])
+    _check_subscriptions(subs.add)
     _check_texts(subs.remove)
-    for name, qos, options in subs.add:
+
+
+def _check_subscriptions(subscriptions: Sequence[Subscription]) -> None:
+    _check_texts([name for name, _, _ in subscriptions])
+    for name, qos, options in subscriptions:
         if not name:
             raise UnknownFact("a subscription without a filter")
         if qos not in _QOS or options:

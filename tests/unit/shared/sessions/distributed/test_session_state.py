@@ -6,7 +6,17 @@ from sys import getsizeof
 
 import pytest
 
-from monstermq_shared.bus.facts import Ack, Claim, Detach, Fact, Open, Subs
+from monstermq_shared.bus.facts import (
+    Ack,
+    Claim,
+    Detach,
+    Drop,
+    Fact,
+    Marker,
+    Open,
+    Release,
+    Subs,
+)
 from monstermq_shared.errors import UnknownFact
 from monstermq_shared.messages import Will
 from monstermq_shared.sessions.distributed.session_state import SessionState, Taken, check_fact
@@ -242,6 +252,17 @@ def test_a_session_takes_little_memory(session: Session) -> None:
         Open(client_id="a", epoch=0, packet_id=1, partition=None, offset=1),
         Open(client_id="a", epoch=0, packet_id=1, partition=1, offset=2**63),
         Detach(client_id="a", epoch=0, will=False, sent=((2**31, 1),)),
+        Marker(client_id="a\0b", epoch=0, incarnation=0),
+        Marker(client_id="a", epoch=2**63, incarnation=0),
+        Marker(client_id="a", epoch=0, incarnation=2**63),
+        Marker(client_id="a", epoch=0, incarnation=0, whole=(("a\0b", 1, 0),)),
+        Marker(client_id="a", epoch=0, incarnation=0, add=(("a", 3, 0),)),
+        Marker(client_id="a", epoch=0, incarnation=0, remove=("a\0b",)),
+        Ack(client_id="a\0b", offsets=(1,)),
+        Ack(client_id="a", offsets=(1, 2**63)),
+        Release(client_id="a\0b", packet_id=1, since=1),
+        Drop(client_id="a\0b", below=1, count=1),
+        Drop(client_id="a", below=2**63, count=1),
     ],
 )
 def test_a_fact_that_nobody_can_take_is_refused(fact: Fact) -> None:
