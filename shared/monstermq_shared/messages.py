@@ -30,6 +30,7 @@ class MessageRun:
         size: Bytes of topic and payload of all messages, for bounds.
         first_offset: Offset of the first message on the bus; the others follow without a gap.
             Set by the engine when the run is published.
+        partition: Of the bus, in which they stand.
     """
 
     __slots__ = (
@@ -41,6 +42,7 @@ class MessageRun:
         "encodings",
         "first_offset",
         "packet_ids",
+        "partition",
         "qos",
         "retain",
         "retained_copy",
@@ -70,6 +72,7 @@ class MessageRun:
         self.count = len(starts)
         self.size = stops[-1] - starts[0] + len(topic)
         self.first_offset = 0
+        self.partition = 0
         self.encodings: dict[Any, Any] = {}
         self._data = data
         self._starts = starts
@@ -98,6 +101,7 @@ class MessageRun:
         run = MessageRun.of(self.topic, self.payloads[first:stop], self.qos)
         run.retain = self.retain
         run.packet_ids = self.packet_ids[first:stop]
+        run.partition = self.partition
         return run
 
     @property

@@ -32,7 +32,7 @@ class EngineCore(Generic[S]):
         """Publish a ``$SYS`` message without a position; return how many subscribe to it."""
         targets = self.router.route(run.topic).targets
         for session, _ in targets:
-            if session.link is not None:
+            if session.link is not None and session.is_up:
                 session.link.forward(run)
         return len(targets)
 

@@ -109,7 +109,8 @@ class Deliverer(Generic[S]):
                 continue
             qos = granted if granted < published else published  # noqa: FURB136 - a call is dear here
             if qos == 0:
-                receiver.forward(run)
+                if session.is_up:
+                    receiver.forward(run)
                 continue
             session.offer(run, qos)
             if session.pending_count:

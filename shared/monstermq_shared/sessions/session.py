@@ -29,6 +29,9 @@ class ClientSession(Window):
 
     persistent = False
 
+    is_up = True
+    """CONNACK is sent, or no message can be matched before."""
+
     def __init__(self, client_id: str, window: int) -> None:
         super().__init__(window)
         self.client_id = client_id

@@ -5,10 +5,15 @@ the host: ``DistributedEngine.appended``, ``refused`` and ``room``.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from monstermq_shared.bus.facts import Fact
 from monstermq_shared.messages import MessageRun
+from monstermq_shared.stores.queues import QueueAsk
+
+if TYPE_CHECKING:
+    from monstermq_shared.sessions.distributed.kept import KeptSession
+    from monstermq_shared.sessions.distributed.kept_line import Opening
 
 
 class Ticket(Protocol):
@@ -77,4 +82,34 @@ class FactWriter(LogWriter, Protocol):
         Returns:
             The sequence of that record, and which of its facts the first of these is.
         """
+        ...
+
+
+class KeptPort(Protocol):
+    """What a kept session asks of the engine around it.
+
+    Attributes:
+        partitions: Of the log of messages.
+    """
+
+    partitions: int
+
+    def mark(self, session: "KeptSession", partition: int) -> None:
+        """Append an empty marker there (E6); ``session.marked`` once it is read back and counts."""
+        ...
+
+    def open(self, session: "KeptSession", opening: "Opening") -> None:
+        """Append its facts as one record; ``session.opened`` once they are read back (E9)."""
+        ...
+
+    def acks(self, session: "KeptSession") -> None:
+        """At the end of the turn append ``session.take_acks()``, if the connection has gone too."""
+        ...
+
+    def wait(self, session: "KeptSession", partition: int, mark: int) -> None:
+        """Call ``session.reflected`` once the rows of the partition reflect the offset (E5)."""
+        ...
+
+    def ask(self, session: "KeptSession", ask: QueueAsk) -> None:
+        """Read a page, and bring it by ``session.page``."""
         ...

@@ -1,14 +1,15 @@
-"""A clean connection's session on the bus: in memory, and owing answers in order (E4, E7)."""
+"""What an edge on the bus knows of a connection's session: it owes answers in order (E4, E7)."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from monstermq_shared.sessions.ports import Answer
 from monstermq_shared.sessions.session import ClientSession
 
 
-class CleanSession(ClientSession):
-    """One connection's session.
+class BusSession(ClientSession):
+    """One connection's session; ``kept.KeptSession`` outlives it, as rows and facts.
 
     Attributes:
         epoch: The offset of its claim; None until that was read back.
@@ -30,7 +31,7 @@ class CleanSession(ClientSession):
     )
 
     def __init__(
-        self, client_id: str, window: int, partition: int, refused: Callable[["CleanSession"], None]
+        self, client_id: str, window: int, partition: int, refused: Callable[[Any], None]
     ) -> None:
         """Begin a session.
 
@@ -98,10 +99,16 @@ class CleanSession(ClientSession):
         """The lease is there again."""
         if self.is_stalled:
             self.is_stalled = False
-            self.window = self._window
+            self.window = self._window if self.is_up else 0
             if self.link is not None:
                 self.link.resume()
                 self.fill_window()
+
+
+class CleanSession(BusSession):
+    """A session that ends with its connection: it lives in memory, and writes nothing (E4)."""
+
+    __slots__ = ()
 
 
 class Owed:
@@ -109,7 +116,7 @@ class Owed:
 
     __slots__ = ("_session", "done", "kind", "packet_ids")
 
-    def __init__(self, session: CleanSession, kind: Answer, packet_ids: Sequence[int]) -> None:
+    def __init__(self, session: BusSession, kind: Answer, packet_ids: Sequence[int]) -> None:
         self._session = session
         self.kind = kind
         self.packet_ids = packet_ids

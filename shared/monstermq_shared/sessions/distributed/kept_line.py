@@ -1,0 +1,85 @@
+"""What a kept session sends, in order, where some of it has to wait for the log (E9)."""
+
+from collections import deque
+from collections.abc import Sequence
+
+from monstermq_shared.bus.facts import Open
+from monstermq_shared.messages import MessageRun
+from monstermq_shared.sessions.ports import Link
+
+
+class Opening:
+    """Messages that have packet ids and were not sent.
+
+    Attributes:
+        run: The run they are of.
+        first: The index of the first.
+        packet_ids: One for each.
+        qos: 1 or 2.
+        is_open: They may be sent: their ids are in the log, or need not be.
+    """
+
+    __slots__ = ("dup", "first", "is_open", "packet_ids", "qos", "run")
+
+    def __init__(
+        self, run: MessageRun, first: int, packet_ids: Sequence[int], qos: int, *, dup: bool
+    ) -> None:
+        self.run = run
+        self.first = first
+        self.packet_ids = packet_ids
+        self.qos = qos
+        self.dup = dup
+        self.is_open = qos == 1
+
+    def facts(self, client_id: str, epoch: int) -> list[Open]:
+        """Return what the log is to know of them."""
+        run, first = self.run, self.first
+        partition = None if run.retained_copy else run.partition
+        return [
+            Open(
+                client_id=client_id,
+                epoch=epoch,
+                packet_id=packet_id,
+                partition=partition,
+                offset=None if partition is None else run.first_offset + first + index,
+            )
+            for index, packet_id in enumerate(self.packet_ids)
+        ]
+
+
+class Line:
+    """The messages of one session that are about to be sent, in order.
+
+    Many packet ids are on their way into the log at once; what comes behind them waits, so that
+    nothing is overtaken.
+    """
+
+    __slots__ = ("_waiting", "opening")
+
+    def __init__(self) -> None:
+        self._waiting: deque[Opening] = deque()
+        # Ids that the client cannot know yet.
+        self.opening: set[int] = set()
+
+    def __bool__(self) -> bool:
+        """Whether something waits."""
+        return bool(self._waiting)
+
+    def put(self, opening: Opening) -> None:
+        """Let messages wait."""
+        self._waiting.append(opening)
+        self.opening.update(opening.packet_ids)
+
+    def opened(self, opening: Opening, link: Link) -> None:
+        """The log has the ids of one of them: send what nothing before it keeps waiting."""
+        opening.is_open = True
+        waiting = self._waiting
+        while waiting and waiting[0].is_open:
+            at = waiting.popleft()
+            self.opening.difference_update(at.packet_ids)
+            link.deliver(at.run, at.first, at.packet_ids, at.qos, at.dup)
+
+    def clear(self) -> None:
+        """Forget all of it."""
+        self._waiting.clear()
+        self.opening.clear()
