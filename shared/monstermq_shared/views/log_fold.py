@@ -88,6 +88,10 @@ class Queues(Protocol):
         """Take facts of a control record that counts, without those that are fenced."""
         ...
 
+    def skip_to(self, offset: int) -> None:
+        """Go on at an offset above, because what is below is not in the log any more (P7)."""
+        ...
+
     def flush(self, next_offset: int) -> QueueBatch:
         """Return what is to be committed now that all below an offset is folded."""
         ...
@@ -292,6 +296,8 @@ class LogFold:
         """Go on at an offset above, because what is below is not in the log any more (P7)."""
         self.next_offset = offset
         self._last = None
+        if self._queues is not None:
+            self._queues.skip_to(offset)
 
     # -- one entry -------------------------------------------------------------------------------
 

@@ -103,7 +103,7 @@ class QueueFold:
         targets = {
             client: min(granted, qos)
             for client, granted in found
-            if granted and client.at(partition) < offset
+            if granted and NEVER < client.at(partition) < offset
         }
         if targets:
             self.counts.matched += len(targets)
@@ -200,6 +200,14 @@ class QueueFold:
                 self._take_out(client, offset)
         before = self._changes.below.get(client_id, 0)
         self._changes.below[client_id] = max(before, below)
+
+    def skip_to(self, offset: int) -> None:
+        """P7: what is below cannot be read any more, so nothing of it is under way."""
+        self.window = Window()
+        self._skips.clear()
+        for client_id, opened in [*self._open.items()]:
+            for packet_id in [*opened]:
+                self._close(client_id, packet_id)
 
     # -- what becomes rows -------------------------------------------------------------------------
 
