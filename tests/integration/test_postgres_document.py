@@ -11,6 +11,8 @@ from tests.support.postgres_database import connected, open_database
 from monstermq_shared.records import Record, size_of
 from monstermq_shared.stores.changes import ClientChanges, Commit
 from monstermq_shared.stores.postgres.connection import Connection
+from monstermq_shared.stores.queue_changes import QueueChanges
+from monstermq_shared.stores.queues import SESSIONS_MARK
 from monstermq_shared.testing.builders import (
     ARCHIVE,
     NOON_MS,
@@ -18,6 +20,7 @@ from monstermq_shared.testing.builders import (
     make_queue,
     make_session,
 )
+from monstermq_shared.testing.queues_contract import OTHER, SESSIONS_LOG, queued, write
 
 pytestmark = pytest.mark.integration
 
@@ -79,7 +82,7 @@ async def test_its_queries_answer(sql: Connection) -> None:
     ]
     (row,) = owed
     size = sum(size_of(Record(*message, 0, False, "press", 0, 0)) for message in MESSAGES)
-    assert (row["client_id"], row["queued_messages"], row["queued_size"]) == ("panel", 6, size)
+    assert (row["client_id"], row["messages"], row["size"]) == ("panel", 6, size)
     assert (row["oldest"].timestamp(), row["filters"]) == (
         NOON_MS / 1000,
         ["plant/+/temperature"],
@@ -91,3 +94,21 @@ async def test_the_history_is_read_by_an_index(sql: Connection) -> None:
     for query in QUERIES[:3]:
         plan = await sql.fetch(f"EXPLAIN {query}")
         assert any("left_time_position_idx" in row[0] for row in plan)
+
+
+async def test_what_clients_are_owed_on_kafka_is_found_alike(postgres_schema: str) -> None:
+    database = await open_database(postgres_schema, exclusive=False)
+    row = make_session("panel")
+    row.epoch = 1
+    changes = ClientChanges(session=row, subscriptions={"plant/#": 1})
+    commit = Commit(upto=2, sessions={"panel": changes})
+    await commit_once(database, commit, SESSIONS_MARK, partition=SESSIONS_LOG)
+    records = [Record("plant/1", b"x", 1, False, "press", NOON_MS, offset) for offset in range(3)]
+    await write(database, QueueChanges(queued=queued("panel", records=records)), at=OTHER)
+    await database.close()
+    async with connected(postgres_schema) as connection:
+        (owed,) = await connection.fetch(QUERIES[-1])
+    assert (owed["client_id"], owed["messages"]) == ("panel", 3)
+    assert owed["size"] == sum(map(size_of, records))
+    assert owed["oldest"].timestamp() == NOON_MS / 1000
+    assert owed["filters"] == ["plant/#"]

@@ -2,9 +2,14 @@
 """What a database with queues must tell edges, the worker of sessions, and the sweeper."""
 
 from collections.abc import Mapping
+from typing import Protocol
 
+import pytest
+
+from monstermq_shared.errors import StartupError, StoreConflict
 from monstermq_shared.positions import Mark, Partition
 from monstermq_shared.stores.changes import ClientChanges, Commit
+from monstermq_shared.stores.ports import OwnedByLog
 from monstermq_shared.stores.queue_changes import (
     NOTHING_WAITS,
     Cut,
@@ -13,10 +18,12 @@ from monstermq_shared.stores.queue_changes import (
     QueueCount,
 )
 from monstermq_shared.stores.queues import (
+    QUEUES_MARK,
     SESSIONS_MARK,
     KeptRow,
     OldestAsk,
     QueueTotal,
+    StoredQueue,
 )
 from monstermq_shared.testing.builders import (
     NOON_MS,
@@ -25,9 +32,11 @@ from monstermq_shared.testing.builders import (
 )
 from monstermq_shared.testing.queues_contract import (
     BUS,
+    LOG_ID,
     NEXT,
     OTHER,
     SESSIONS_LOG,
+    SIZE,
     QueueLoadContract,
     QueueRowsContract,
     QueuesDatabase,
@@ -39,6 +48,10 @@ from monstermq_shared.testing.queues_contract import (
     waiting_all,
     write,
 )
+
+
+class OwnedQueuesDatabase(QueuesDatabase, OwnedByLog, Protocol):
+    """What the last part of the suite is run on."""
 
 
 class QueueEdgeContract:
@@ -240,7 +253,49 @@ class QueueLimitsContract:
         return await database.queue_totals(BUS.generation, messages_over=0, size_over=0)
 
 
+class QueueOwnerContract:
+    """Subclass it with a fixture ``database`` that also belongs to a log."""
+
+    async def test_rows_stay_with_their_log_when_the_database_is_given_to_another(
+        self, database: OwnedQueuesDatabase
+    ) -> None:
+        await database.belong_to(BUS.generation)
+        tenure = await database.begin(BUS, [QUEUES_MARK])
+        before = QueueChanges(
+            queued=queued("c", records=records(1, 2)),
+            open_ids={("c", 5): OpenId(1, 1)},
+            cuts={"c": make_cut(1, 1, "a")},
+            counts={"c": QueueCount(2, 2 * SIZE, NOON_MS)},
+        )
+        await database.commit(tenure, Commit(upto=3, queues=before))
+        assert await database.adopt(NEXT.generation) == BUS.generation
+        with pytest.raises(StoreConflict):
+            await database.commit(tenure, Commit(upto=4, queues=QueueChanges()))
+        with pytest.raises(StartupError):
+            await database.begin(BUS, [QUEUES_MARK])
+        await database.begin_marks(LOG_ID, {NEXT: {QUEUES_MARK: 0}})
+        assert await load_queues(database, NEXT) == {}
+        assert await database.queue_totals(NEXT.generation, messages_over=0, size_over=0) == {}
+        after = QueueChanges(
+            queued=queued("c", records=records(1)),
+            dequeued={("c", 2)},
+            below={"c": 1},
+            cuts={"c": make_cut(7, 7, "b")},
+        )
+        await write(database, after, at=NEXT)
+        assert await database.sweep(NEXT, below=100, limit=100) == 0
+        await database.adopt(BUS.generation)
+        (found,) = (await load_queues(database)).values()
+        waits = QueueCount(2, 2 * SIZE, NOON_MS + 1)
+        assert found == StoredQueue("c", make_cut(1, 1, "a"), {5: OpenId(1, 1)}, waits)
+        assert await waiting(database, "c") == [1, 2]
+
+
 class KeepsQueuesContract(
-    QueueRowsContract, QueueLoadContract, QueueEdgeContract, QueueLimitsContract
+    QueueRowsContract,
+    QueueLoadContract,
+    QueueEdgeContract,
+    QueueLimitsContract,
+    QueueOwnerContract,
 ):
     """All of it."""

@@ -288,7 +288,7 @@ INSERT INTO open_ids (client_digest, packet_id, position, generation, partition)
 SELECT client_digest, packet_id, position, $4, $5
 FROM unnest($1::bytea[], $2::integer[], $3::bigint[]) AS new (client_digest, packet_id, position)
 ON CONFLICT (client_digest, packet_id, partition) DO UPDATE SET
-    position = excluded.position, generation = excluded.generation;
+    position = excluded.position, generation = excluded.generation, client_id = NULL, epoch = NULL;
 
 -- delete_open_ids --
 DELETE FROM open_ids WHERE ctid = ANY(ARRAY(
