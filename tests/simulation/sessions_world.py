@@ -70,10 +70,9 @@ class Told:
         return [fact for index, fact in enumerate(facts) if self._read(fact, offset, index)]
 
     def _read(self, fact: Fact, offset: int, index: int) -> bool:
-        if isinstance(fact, Gap):
-            for at in self.sessions.values():
-                at.over_gap |= at.attached and at.expiry_s > 0
         if isinstance(fact, Lease | Gap):
+            for at in self.sessions.values() if isinstance(fact, Gap) else ():
+                at.over_gap |= at.attached and at.expiry_s > 0
             return True
         told = self.sessions.setdefault(fact.client_id, ToldSession())
         if isinstance(fact, Claim):
@@ -86,9 +85,10 @@ class Told:
         if not told.attached or fact.epoch != told.epoch:
             return False
         if isinstance(fact, Subs):
-            told.subscriptions.update({name: qos for name, qos, _ in fact.add})
-            for name in fact.remove:
-                told.subscriptions.pop(name, None)
+            told.subscriptions.update(_mapped(fact.add))
+            told.subscriptions = {
+                name: qos for name, qos in told.subscriptions.items() if name not in fact.remove
+            }
         elif isinstance(fact, Open):
             told.in_flight[fact.packet_id] = (fact.partition, fact.offset)
         else:
