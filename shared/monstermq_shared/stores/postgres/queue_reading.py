@@ -190,4 +190,4 @@ def _read_cut(columns: Sequence[Any]) -> Cut:
 
 
 def _subscriptions(text: str) -> tuple[Subscription, ...]:
-    return tuple(map(tuple, orjson.loads(text)))
+    return tuple([(name, qos, options) for name, qos, options in orjson.loads(text)])
