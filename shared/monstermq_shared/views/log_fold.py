@@ -68,6 +68,14 @@ class Queues(Protocol):
         """How many rows the next commit changes, about."""
         ...
 
+    def check(self, facts: Sequence[Fact]) -> None:
+        """Refuse facts of which one cannot be taken: then none of its record may be.
+
+        Raises:
+            UnknownFact: No writer of this release writes it, or no row could say it (R6).
+        """
+        ...
+
     def skips(self, offset: int) -> bool:
         """Whether an entry below ``begins`` did not count (P2)."""
         ...
@@ -318,6 +326,8 @@ class LogFold:
             return
         # Before R1 notes it: what stops the partition has to count when it is read again.
         facts = _facts_of(entry, with_acks=queues is not None) if flags >> KIND_SHIFT else ()
+        if queues is not None:
+            queues.check(facts)
         if not self._runs.is_new(entry.writer, entry.sequence, entry.time_ms):  # R1
             self.counts.doubles += 1
             if queues is not None:

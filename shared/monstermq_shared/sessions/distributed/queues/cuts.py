@@ -184,7 +184,11 @@ class CutTable:
             after = lists[partition] = self._intern(cut.subscriptions)
         client.set_lists(lists)
         self._route(client, union)
-        for topic_filter, _, _ in set(before) ^ set(after):
+        stale = {at[0] for at in set(before) ^ set(after)}
+        if client.is_varied and not before:
+            # Where it had no cut, routes have it by its subscriptions elsewhere.
+            stale |= union.keys()
+        for topic_filter in stale:
             self.router.outdate(topic_filter)
         if client.is_varied:
             self._varied.subscribers.add(client)
