@@ -26,7 +26,7 @@ from monstermq_shared.testing.queues_contract import BUS, OTHER, make_cut
 pytestmark = pytest.mark.integration
 
 QUEUED = 10_000
-CLIENTS = 500
+CLIENTS = 5_000
 ASKED = 100
 
 ROWS_MAX = 20
@@ -69,7 +69,6 @@ READ = {
     "load_cuts": (1, 0, FIRST, ASKED),
     "load_open_ids": (1, 0, FIRST, LAST),
     "load_counts": (1, 0, FIRST, LAST),
-    "fences": (1, 0, NOON_MS + CLIENTS - ASKED),
     "pages": (MANY, [0] * ASKED, [0] * ASKED, [2**62] * ASKED, [1] * ASKED, 1, 2**20),
     "old_cuts": (MANY, [9] * ASKED, 1, QUEUES_MARK),
     "oldest_rows": (MANY, [0] * ASKED, [1] * ASKED, 1),
@@ -137,3 +136,10 @@ async def test_what_is_read_is_found_by_a_key(
     reading: Connection, name: str, parameters: tuple[object, ...]
 ) -> None:
     check(await executed(reading, QUERIES[name], *parameters))
+
+
+async def test_the_newest_markers_are_found_by_their_time(reading: Connection) -> None:
+    async with reading.transaction():
+        await reading.execute(QUERIES["in_order"])
+        since_ms = NOON_MS + 1_000 - ASKED // 5
+        check(await executed(reading, QUERIES["fences"], 1, 0, since_ms))

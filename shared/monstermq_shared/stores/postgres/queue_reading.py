@@ -106,6 +106,7 @@ async def read_fences(
 ) -> dict[str, tuple[int, int]]:
     """Return (epoch, time) of clients' cuts that were marked since a time; in a transaction."""
     found: dict[str, tuple[int, int]] = {}
+    await connection.execute(QUERIES["in_order"])
     cursor = await connection.cursor(QUERIES["fences"], *place, since_ms)
     while rows := await cursor.fetch(_ROWS_IN_ONE_GO):
         for client_id, epoch, marked_ms in rows:
