@@ -201,8 +201,10 @@ async def test_a_queue_of_another_partition_is_left_to_its_worker(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stage, "owner", PLACE.number + 1)
+    epoch = away(stage)
     async with stage.working():
-        await with_cut(stage, 2, Cut(0, 7, 0, (), 0), waiting=14)
+        await stage.caught_up()
+        await with_cut(stage, 2, Cut(epoch, 7, epoch, (), 0), waiting=14)
         await stage.work.at_end(1.0)
     assert stage.messages.facts() == []
 

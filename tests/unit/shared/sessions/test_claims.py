@@ -285,6 +285,25 @@ async def test_a_worker_that_starts_gives_every_edge_a_whole_lease(fold: Fold) -
     assert [at.epoch for at in fold.at_end(1)] == [epoch]
 
 
+async def test_an_edge_that_speaks_up_keeps_whom_nobody_was_told_of(fold: Fold) -> None:
+    for name in "abc":
+        fold.take(claim(name))
+    fold.claims.at_end(LEASE_MS, NOON_MS)
+    (first,) = fold.claims.asks(1)
+    assert isinstance(first.fact, Detach)
+    fold.take(lease())
+    assert fold.claims.asks() == []
+
+
+async def test_a_client_that_has_gone_by_itself_is_not_detached(fold: Fold) -> None:
+    epochs = [fold.take(kept(name)) for name in "ab"]
+    fold.claims.at_end(LEASE_MS, NOON_MS)
+    fold.take(detach(epochs[0], "a"))
+    assert [ask.fact for ask in fold.claims.asks()] == [
+        Detach(client_id="b", epoch=epochs[1], will=True, reason="lease")
+    ]
+
+
 async def test_an_edge_whose_clients_have_gone_is_forgotten(fold: Fold) -> None:
     fold.take(detach(fold.take(claim())))
     fold.take(lease())

@@ -269,6 +269,24 @@ def test_what_was_found_of_a_client_that_has_come_back_counts_for_nothing(
     assert row.epoch == epoch
 
 
+def test_a_newer_kept_session_is_not_swept(fold: ClaimsFold) -> None:
+    fold.away()
+    fold.take(CLEAN)
+    fold.kept()
+    fold.at_end(LOOK_MS)
+    assert fold.claims.to_sweep(10) == {}
+
+
+def test_what_was_found_of_an_earlier_end_counts_for_nothing(fold: ClaimsFold) -> None:
+    fold.take(end_of(fold.away()))
+    fold.at_end(LOOK_MS)
+    asked = fold.claims.to_sweep(10)
+    ended = fold.take(end_of(fold.away()))
+    assert fold.claims.swept(asked, {}) == []
+    fold.at_end(LOOK_MS)
+    assert fold.claims.to_sweep(10) == {"a": ended}
+
+
 def test_only_so_many_are_looked_at_in_turn(fold: ClaimsFold) -> None:
     ended = {name: fold.take(end_of(fold.away(name), name)) for name in "abc"}
     fold.at_end(LOOK_MS)
