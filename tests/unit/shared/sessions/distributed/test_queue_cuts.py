@@ -1,0 +1,103 @@
+"""Who has subscribed to what in which partition, under one router."""
+
+import pytest
+
+from monstermq_shared.messages import Subscription
+from monstermq_shared.sessions.distributed.queues.cuts import CutTable, changed
+from monstermq_shared.stores.queue_changes import Cut
+
+EVERYTHING: Subscription = ("#", 1, 0)
+ONE: Subscription = ("t/1", 2, 0)
+
+
+@pytest.fixture
+def table() -> CutTable:
+    """Topics end with the number of their partition, of which there are three."""
+    return CutTable(3, lambda topic: int(topic[-1]), topic_levels_max=10, route_cache_max=100)
+
+
+def put(table: CutTable, partition: int, *subscriptions: Subscription, at: int = 5) -> None:
+    table.put(partition, "c", Cut(9, at, 7, subscriptions, 0))
+
+
+def targets(table: CutTable, topic: str) -> dict[str, int]:
+    """Return who is to get a topic; twice, because a route is cached then."""
+    found = [{c.client_id: qos for c, qos in table.targets(topic.encode())} for _ in range(3)]
+    assert found[0] == found[1] == found[2]
+    return found[0]
+
+
+def test_a_client_with_the_same_everywhere_is_matched_everywhere(table: CutTable) -> None:
+    for partition in range(3):
+        put(table, partition, EVERYTHING)
+    assert [targets(table, f"t/{p}") for p in range(3)] == [{"c": 1}] * 3
+    assert table.varied == 0
+
+
+def test_what_holds_in_one_partition_is_matched_there_alone(table: CutTable) -> None:
+    for partition in range(3):
+        put(table, partition)
+    assert targets(table, "t/1") == {}
+    put(table, 1, EVERYTHING)
+    assert [targets(table, f"t/{p}") for p in range(3)] == [{}, {"c": 1}, {}]
+    assert table.varied == 1
+    put(table, 0, EVERYTHING)
+    put(table, 2, EVERYTHING)
+    assert [targets(table, f"t/{p}") for p in range(3)] == [{"c": 1}] * 3
+    assert table.varied == 0
+
+
+def test_what_is_removed_in_one_partition_is_matched_elsewhere(table: CutTable) -> None:
+    for partition in range(3):
+        put(table, partition, EVERYTHING, ONE)
+    assert targets(table, "t/1") == {"c": 2}
+    put(table, 1, EVERYTHING)
+    assert targets(table, "t/1") == {"c": 1}
+    assert targets(table, "t/0") == {"c": 1}
+
+
+def test_another_qos_in_one_partition_is_that_of_its_topics(table: CutTable) -> None:
+    for partition in range(3):
+        put(table, partition, ("#", 2, 0))
+    put(table, 1, ("#", 1, 0))
+    assert [targets(table, f"t/{p}")["c"] for p in range(3)] == [2, 1, 2]
+
+
+def test_routes_are_found_anew_once_a_client_has_a_cut_in_their_partition(
+    table: CutTable,
+) -> None:
+    put(table, 0, EVERYTHING)
+    # Whoever asks this has no cut of the client, and passes it over.
+    assert targets(table, "t/1") == {"c": 1}
+    assert table.clients["c"].at(1) == -1
+    put(table, 1)
+    assert targets(table, "t/1") == {}
+
+
+def test_a_partition_that_is_given_up_is_forgotten(table: CutTable) -> None:
+    put(table, 0, EVERYTHING)
+    put(table, 1, ONE)
+    table.give_up(0)
+    assert targets(table, "t/1") == {"c": 2}
+    assert len(table.router) == 1
+    table.give_up(1)
+    assert not table.clients
+    assert not len(table.router)
+    assert table.varied == 0
+
+
+def test_a_cut_knows_where_it_stands(table: CutTable) -> None:
+    put(table, 2, EVERYTHING, at=11)
+    client = table.clients["c"]
+    assert (client.at(2), client.epoch(2), client.incarnation(2)) == (11, 9, 7)
+    assert client.partitions == [2]
+    assert client.subscriptions(2) == (EVERYTHING,)
+    assert client.subscriptions(0) == ()
+
+
+def test_a_marker_sets_then_adds_then_removes() -> None:
+    before = (EVERYTHING,)
+    assert changed(before, None, [ONE], []) == (EVERYTHING, ONE)
+    assert changed(before, None, [("#", 2, 0)], []) == (("#", 2, 0),)
+    assert changed(before, (ONE,), [], []) == (ONE,)
+    assert changed(before, None, [ONE], ["#", "not there"]) == (ONE,)
