@@ -26,6 +26,8 @@ from monstermq_shared.stores.queues import (
     StoredQueue,
 )
 from monstermq_shared.testing.builders import (
+    AWKWARD_TEXTS,
+    LONG_TEXTS,
     NOON_MS,
     commit_once,
     make_session,
@@ -104,6 +106,15 @@ class QueueEdgeContract:
         elsewhere = SESSIONS_LOG._replace(number=5)
         assert await database.kept_rows(elsewhere, ["c"]) == (Mark(0, 0), {})
         assert (await database.kept_rows(Partition("never seen", 0), ["c"])).rows == {}
+
+    async def test_filters_of_a_session_may_be_any_text(self, database: QueuesDatabase) -> None:
+        row = make_session("c")
+        row.epoch = 1
+        texts = [*AWKWARD_TEXTS, *LONG_TEXTS, "/", "//", "+/#", "a//b"]
+        change = ClientChanges(session=row, subscriptions=dict.fromkeys(texts, 2))
+        await self._commit(database, 2, {"c": change})
+        found = (await database.kept_rows(SESSIONS_LOG, ["c"])).rows["c"]
+        assert found.subscriptions == dict.fromkeys(texts, (2, 0))
 
     async def test_a_session_is_cleared_and_its_queues_stay(self, database: QueuesDatabase) -> None:
         await write(database, QueueChanges(queued=queued("c", records=records(1))))
