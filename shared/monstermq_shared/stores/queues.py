@@ -199,6 +199,12 @@ class KeepsQueues(Protocol):
     async def sweep(self, partition: Partition, *, below: int, limit: int) -> int:
         """Delete payloads below an offset that no row needs; return how many there were.
 
-        There may be more of them unless it is less than ``limit``.
+        There are more of them if it is ``limit``. What an earlier worker has left may be found by
+        later calls only: one call looks at a bounded number of payloads.
+
+        Args:
+            partition: Whose.
+            below: At most the committed G: what stands there gets no rows any more.
+            limit: How many to delete at most.
         """
         ...
