@@ -13,11 +13,15 @@ from monstermq_shared.bus.ports import Entry
 from monstermq_shared.errors import InvalidRecord, InvalidTopic
 from monstermq_shared.records import StampedRecord
 from monstermq_shared.sessions.distributed.queues.cuts import NEVER, ClientCuts, CutTable, changed
+from monstermq_shared.sessions.distributed.queues.empties import EmptyCuts
 from monstermq_shared.sessions.distributed.queues.window import Held, Window
 from monstermq_shared.sessions.distributed.session_state import check_fact
 from monstermq_shared.stores.changes import StoredLogState
 from monstermq_shared.stores.queue_changes import Cut, OpenId, QueueBatch, QueueChanges
 from monstermq_shared.stores.queues import StoredQueue
+
+NEVER_MS = 2**62
+"""A lateness that nothing is."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -43,6 +47,7 @@ class QueueFold:
         table: The cuts of all partitions; those of this one are loaded by ``load``.
         state: What is kept with the mark.
         counts: Where what it makes is counted.
+        lateness_ms: L, after twice which cuts without subscriptions are deleted.
 
     Attributes:
         begins: N of the load: what stands below is read again to rebuild the window (P1).
@@ -57,6 +62,8 @@ class QueueFold:
         table: CutTable,
         state: StoredLogState,
         counts: QueueCounts | None = None,
+        *,
+        lateness_ms: int = NEVER_MS,
     ) -> None:
         self.begins = state.mark.reflected
         self.restarts = state.mark.restart
@@ -66,6 +73,7 @@ class QueueFold:
         self._partition = partition
         self._table = table
         self._skips = set(state.skips)
+        self._empties = EmptyCuts(lateness_ms)
         self._open: dict[str, dict[int, OpenId]] = {}
         self._changes = QueueChanges()
         # Offset -> the entry and who is to have a row of it.
@@ -75,7 +83,7 @@ class QueueFold:
         """Take what rows say, before anything is folded."""
         for queue in queues:
             if queue.cut is not None:
-                self._table.put(self._partition, queue.client_id, queue.cut)
+                self._put(queue.client_id, queue.cut)
             if queue.open_ids:
                 self._open[queue.client_id] = dict(queue.open_ids)
 
@@ -132,6 +140,7 @@ class QueueFold:
         Below ``begins``, acknowledgements and drops alone do something: the rows know the rest.
         """
         is_new = entry.offset >= self.begins
+        self._empties.passed(entry.time_ms)
         for fact in facts:
             if isinstance(fact, Ack):
                 self._acknowledge(fact)
@@ -199,8 +208,15 @@ class QueueFold:
             changed(before, marker.whole, marker.add, marker.remove),
             entry.time_ms,
         )
-        self._table.put(partition, client_id, cut)
+        self._put(client_id, cut)
         self._changes.cuts[client_id] = cut
+
+    def _put(self, client_id: str, cut: Cut) -> None:
+        self._table.put(self._partition, client_id, cut)
+        if cut.subscriptions:
+            self._empties.discard(client_id)
+        else:
+            self._empties.put(client_id, cut.marked_ms, self.now_s)
 
     def _gone(self, client_id: str, below: int) -> None:
         """Entries and rows of a client below an offset are gone."""
@@ -251,6 +267,9 @@ class QueueFold:
         oldest = self.window.oldest()
         restart = next_offset if oldest is None else min(oldest.entry.offset, next_offset)
         self._skips = {offset for offset in self._skips if offset >= restart}
+        for client_id in self._empties.over(self.now_s):
+            self._table.put(self._partition, client_id, None)
+            self._changes.cuts[client_id] = None
         changes, self._changes = self._changes, QueueChanges()
         queued, self._queued = self._queued, {}
         for offset, (entry, targets) in queued.items():

@@ -13,6 +13,7 @@ from monstermq_shared.messages import Subscription
 from monstermq_shared.positions import Mark
 from monstermq_shared.records import CONTROL_TOPIC, ControlRecord, Record, StampedRecord
 from monstermq_shared.sessions.distributed.queues.cuts import CutTable
+from monstermq_shared.sessions.distributed.queues.empties import REST_S
 from monstermq_shared.sessions.distributed.queues.fold import QueueFold
 from monstermq_shared.stores.changes import StoredLogState
 from monstermq_shared.stores.queue_changes import NOTHING_WAITS, OpenId, QueueBatch
@@ -41,7 +42,7 @@ class Partition:
     def load(self) -> None:
         """Begin anew, with what is stored (P1)."""
         self.table = CutTable(1, lambda _: 0, topic_levels_max=10, route_cache_max=100)
-        self.queues = QueueFold(0, self.table, self.state)
+        self.queues = QueueFold(0, self.table, self.state, lateness_ms=LATENESS_MS)
         self.queues.load(self.stored.values())
         restart = self.state.mark.restart
         self.fold = LogFold(LOG, ViewSet([], []), restart, self.state, queues=self.queues)
@@ -265,3 +266,30 @@ def test_a_fact_that_no_row_could_say_stops_the_partition(partition: Partition) 
     partition.say(Drop(client_id="a\0b", below=1, count=1))
     with pytest.raises(UnknownFact):
         partition.read()
+
+
+def test_a_cut_without_subscriptions_goes_when_nothing_late_can_ask_for_it() -> None:
+    partition = Partition()
+    at_ms = [NOON_MS]
+    queues = partition.queues
+
+    def said(fact: Fact) -> QueueBatch:
+        text = encode_facts([fact]).encode()
+        partition.append(ControlRecord(CONTROL_TOPIC, text, at_ms[0], 0, kind_of(fact)))
+        return partition.commit()
+
+    said(marker(whole=()))
+    at_ms[0] += 2 * LATENESS_MS
+    assert not said(ack(0)).changes.cuts, "somebody may be waiting to see it"
+    queues.now_s = REST_S
+    assert said(ack(0)).changes.cuts == {"c": None}
+    assert not partition.table.clients
+
+
+def test_a_cut_with_subscriptions_stays(partition: Partition) -> None:
+    partition.queues.now_s = REST_S
+    late = ControlRecord(CONTROL_TOPIC, b"", NOON_MS + 2 * LATENESS_MS, 0, 1)
+    late.payload = encode_facts([ack(0)]).encode()
+    partition.append(late)
+    assert not partition.commit().changes.cuts
+    assert partition.table.clients
