@@ -17,19 +17,27 @@ class Opening:
         packet_ids: One for each.
         qos: 1 or 2.
         is_open: They may be sent: their ids are in the log, or need not be.
+        dup: The client may have had them before.
     """
 
     __slots__ = ("dup", "first", "is_open", "packet_ids", "qos", "run")
 
     def __init__(
-        self, run: MessageRun, first: int, packet_ids: Sequence[int], qos: int, *, dup: bool
+        self,
+        run: MessageRun,
+        first: int,
+        packet_ids: Sequence[int],
+        qos: int,
+        *,
+        dup: bool,
     ) -> None:
         self.run = run
         self.first = first
         self.packet_ids = packet_ids
         self.qos = qos
         self.dup = dup
-        self.is_open = qos == 1
+        # At QoS 1 no log needs to know; what is sent again under its old id the log has.
+        self.is_open = qos == 1 or dup
 
     def facts(self, client_id: str, epoch: int) -> list[Open]:
         """Return what the log is to know of them."""
@@ -52,34 +60,32 @@ class Line:
 
     Many packet ids are on their way into the log at once; what comes behind them waits, so that
     nothing is overtaken.
+
+    Attributes:
+        waiting: The messages.
+        packet_ids: Theirs: the client cannot have them by these yet.
     """
 
-    __slots__ = ("_waiting", "opening")
+    __slots__ = ("packet_ids", "waiting")
 
     def __init__(self) -> None:
-        self._waiting: deque[Opening] = deque()
-        # Ids that the client cannot know yet.
-        self.opening: set[int] = set()
-
-    def __bool__(self) -> bool:
-        """Whether something waits."""
-        return bool(self._waiting)
+        self.waiting: deque[Opening] = deque()
+        self.packet_ids: set[int] = set()
 
     def put(self, opening: Opening) -> None:
         """Let messages wait."""
-        self._waiting.append(opening)
-        self.opening.update(opening.packet_ids)
+        self.waiting.append(opening)
+        self.packet_ids.update(opening.packet_ids)
 
-    def opened(self, opening: Opening, link: Link) -> None:
-        """The log has the ids of one of them: send what nothing before it keeps waiting."""
-        opening.is_open = True
-        waiting = self._waiting
+    def send(self, link: Link) -> None:
+        """Send what may be sent, as far as nothing before it still waits for the log."""
+        waiting = self.waiting
         while waiting and waiting[0].is_open:
             at = waiting.popleft()
-            self.opening.difference_update(at.packet_ids)
+            self.packet_ids.difference_update(at.packet_ids)
             link.deliver(at.run, at.first, at.packet_ids, at.qos, at.dup)
 
     def clear(self) -> None:
         """Forget all of it."""
-        self._waiting.clear()
-        self.opening.clear()
+        self.waiting.clear()
+        self.packet_ids.clear()

@@ -2,7 +2,6 @@
 
 from enum import Enum, auto
 
-from monstermq_shared.messages import MessageRun
 from monstermq_shared.sessions.window import Segment
 from monstermq_shared.stores.queues import QueueAsk
 
@@ -49,8 +48,3 @@ class Part:
         self.phase = PartPhase.WAIT
         if self.lost is not None:
             self.next_offset, self.lost = self.lost, None
-
-    def lose(self, run: MessageRun) -> None:
-        """There was no room for a run: it and what follows is for rows."""
-        if self.lost is None:
-            self.lost = run.first_offset

@@ -1,0 +1,83 @@
+"""What the client may have of what was sent before it connected, until the rows say more (E5, E9).
+
+A position is one number here, offset x partitions + partition.
+"""
+
+from monstermq_shared.sessions.distributed.session_state import SessionState
+
+
+class Resumption:
+    """Deliveries of connections before this one that may be unfinished.
+
+    Attributes:
+        waiting: Position -> packet id of each QoS 2 delivery whose row is not sent again yet.
+        unsent: These packet ids.
+
+    Args:
+        state: The session as of the claim.
+        partitions: Of the log of messages.
+    """
+
+    __slots__ = ("_partitions", "_rows", "_sent", "_unsure", "unsent", "waiting")
+
+    def __init__(self, state: SessionState, partitions: int) -> None:
+        self.waiting: dict[int, int] = {}
+        for packet_id, (partition, offset) in state.in_flight.items():
+            # Facts that contradict each other are no reason to fail: one id for a position.
+            if partition is not None and offset is not None and partition < partitions:
+                self.waiting.setdefault(offset * partitions + partition, packet_id)
+        self.unsent = set(self.waiting.values())
+        self._partitions = partitions
+        # Positions of QoS 1 that the client may have, and of all of these those whose row was read.
+        self._sent = {
+            offset * partitions + partition
+            for partition, offset in state.sent or ()
+            if partition < partitions
+        }
+        self._rows: set[int] = set()
+        # Where every row that is read may have been sent: the end before did not say which.
+        self._unsure = set(range(partitions)) if state.sent is None else set()
+
+    def __bool__(self) -> bool:
+        """Whether anything of it is still to come."""
+        return bool(self.waiting or self._sent or self._unsure)
+
+    def row_read(self, at: int) -> None:
+        """A row was read, and will be sent."""
+        if at % self._partitions in self._unsure and at not in self.waiting:
+            self._sent.add(at)
+        if at in self.waiting or at in self._sent:
+            self._rows.add(at)
+
+    def rows_end(self, partition: int) -> list[int]:
+        """A partition has no more rows.
+
+        Returns:
+            Packet ids whose position has none: it was acknowledged, finished, dropped, or has
+            expired.
+        """
+        partitions, rows = self._partitions, self._rows
+        gone = [at for at in self.waiting if at % partitions == partition and at not in rows]
+        packet_ids = [self.waiting.pop(at) for at in gone]
+        self.unsent.difference_update(packet_ids)
+        self._sent = {at for at in self._sent if at % partitions != partition or at in rows}
+        self._unsure.discard(partition)
+        return packet_ids
+
+    def take(self, at: int) -> tuple[int, bool]:
+        """Something is about to be sent.
+
+        Returns:
+            The packet id that the client may know it by, 0 if there is none; and whether it may
+            have been sent at QoS 1.
+        """
+        self._rows.discard(at)
+        packet_id = self.waiting.pop(at, 0)
+        self.unsent.discard(packet_id)
+        was_sent = at in self._sent
+        self._sent.discard(at)
+        return packet_id, was_sent
+
+    def left(self) -> set[int] | None:
+        """Return the positions of QoS 1 that the client may still have; None: not all known."""
+        return None if self._unsure else self._sent
