@@ -13,7 +13,7 @@ from monstermq_shared.records import Record
 from monstermq_shared.sessions.distributed.connections import Connections
 from monstermq_shared.sessions.distributed.overlay import BusOverlay
 from monstermq_shared.sessions.distributed.own_runs import OwnRuns
-from monstermq_shared.sessions.distributed.session import CleanSession, Owed
+from monstermq_shared.sessions.distributed.session import BusSession, CleanSession, Owed
 from monstermq_shared.sessions.distributed.stalls import Stalls
 from monstermq_shared.sessions.ports import Answer
 
@@ -104,7 +104,7 @@ class _Undetached(Connections):
 class _WholeAtOnce(OwnRuns):
     def match(
         self, partition: int, entries: Sequence[Entry], index: int
-    ) -> tuple[MessageRun, CleanSession, int] | None:
+    ) -> tuple[MessageRun, BusSession, int] | None:
         """Deliver all of a run with its first message."""
         kept = self._kept[partition]
         sequence = entries[index].sequence

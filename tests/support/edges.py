@@ -15,7 +15,6 @@ from tests.support.links import RecordingLink
 from monstermq_shared.budget import Budget
 from monstermq_shared.bus.control import encode_facts, kind_of
 from monstermq_shared.bus.facts import Claim, Fact
-from monstermq_shared.bus.fences import Fences
 from monstermq_shared.bus.ports import RecordBatch
 from monstermq_shared.bus.ring import RingEntry, placed, unread
 from monstermq_shared.bus.runs import Runs
@@ -25,7 +24,9 @@ from monstermq_shared.kafka.murmur2 import partition_of
 from monstermq_shared.messages import MessageRun, Will
 from monstermq_shared.records import SESSION_TOPIC, ControlRecord, Record
 from monstermq_shared.sessions.distributed.engine import DistributedEngine
-from monstermq_shared.sessions.distributed.session import CleanSession
+from monstermq_shared.sessions.distributed.fence_table import FenceTable
+from monstermq_shared.sessions.distributed.inbound_ids import InboundIds
+from monstermq_shared.sessions.distributed.session import BusSession
 from monstermq_shared.sessions.distributed.settings import DistributedSettings, LogBegin
 from monstermq_shared.sessions.ports import AttachRequest
 from monstermq_shared.topics import matches
@@ -226,8 +227,10 @@ class Edge:
         self.system_values: dict[str, bytes] = {}
         begin = LogBegin(
             messages=dict(bus.shown),
+            queues=dict(bus.shown),
             sessions=dict.fromkeys(range(self.facts.partitions), 0),
-            fences={p: Fences(LATENESS_MS) for p in range(self.messages.partitions)},
+            fences=FenceTable(self.messages.partitions, LATENESS_MS),
+            inbound=InboundIds(),
         )
         self.engine = DistributedEngine(
             self.messages,
@@ -370,7 +373,7 @@ class Edge:
         """End the connection."""
         self.engine.detach(link.session, reason, self.wall_ms)
 
-    def session(self, client_id: str) -> CleanSession:
+    def session(self, client_id: str) -> BusSession:
         """Return a connected client's session."""
         return self.engine.connections.sessions[client_id]
 

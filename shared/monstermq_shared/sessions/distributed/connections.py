@@ -17,7 +17,7 @@ from monstermq_shared.close_reasons import CloseReason
 from monstermq_shared.counters import Counters
 from monstermq_shared.errors import InvalidRecord, UnknownFact
 from monstermq_shared.sessions.distributed.ports import FactWriter
-from monstermq_shared.sessions.distributed.session import CleanSession
+from monstermq_shared.sessions.distributed.session import BusSession
 from monstermq_shared.sessions.ports import AttachRequest, Link
 
 PIECE_SIZE = 32 * 1024
@@ -38,7 +38,7 @@ TAKEN_MAX = 10_000
 class _ClaimTicket:
     """Of a claim: that it is appended means nothing before it is read back (R4)."""
 
-    def __init__(self, session: CleanSession) -> None:
+    def __init__(self, session: BusSession) -> None:
         self._session = session
 
     def appended(self) -> None:
@@ -73,7 +73,7 @@ class _Waiter:
 
     __slots__ = ("place", "session")
 
-    def __init__(self, place: tuple[int, int], session: CleanSession) -> None:
+    def __init__(self, place: tuple[int, int], session: BusSession) -> None:
         self.place = place
         self.session = session
 
@@ -100,11 +100,11 @@ class Connections:
     def __init__(
         self,
         facts: FactWriter,
-        left: Callable[[CleanSession, Link], None],
-        begun: Callable[[CleanSession, Link], None],
+        left: Callable[[BusSession, Link], None],
+        begun: Callable[[BusSession, Link], None],
         counters: Counters,
     ) -> None:
-        self.sessions: dict[str, CleanSession] = {}
+        self.sessions: dict[str, BusSession] = {}
         self.positions: dict[int, int] = {}
         self.stopped: dict[int, str] = {}
         self.hands_over = False
@@ -119,7 +119,7 @@ class Connections:
         self._waiters: list[deque[_Waiter]] = [deque() for _ in range(facts.partitions)]
         self._claiming: dict[str, int] = {}
         # Connections whose claim is not read back -> when it was made, oldest first.
-        self._beginning: dict[CleanSession, float] = {}
+        self._beginning: dict[BusSession, float] = {}
         # Clients that another edge took from here and has, as far as the log says.
         self._taken: set[str] = set()
         self._batches: deque[RecordBatch] = deque()
@@ -127,7 +127,7 @@ class Connections:
 
     # -- what connections ask --------------------------------------------------------------------
 
-    def attach(self, session: CleanSession, link: Link, request: AttachRequest) -> None:
+    def attach(self, session: BusSession, link: Link, request: AttachRequest) -> None:
         """Claim a client (E2); its packets wait until the claim is read back."""
         session.link = link
         session.will = request.will
@@ -151,7 +151,7 @@ class Connections:
     ) -> tuple[int, int]:
         return self._facts.append_facts(partition, [fact], self.wall_ms, ticket)
 
-    def detach(self, session: CleanSession, reason: CloseReason) -> None:
+    def detach(self, session: BusSession, reason: CloseReason) -> None:
         """A connection has ended (E11)."""
         link = session.link
         if link is None:
@@ -168,7 +168,7 @@ class Connections:
             return not self.hands_over
         return reason is not CloseReason.CLIENT_DISCONNECTED
 
-    def _leave(self, session: CleanSession, link: Link) -> None:
+    def _leave(self, session: BusSession, link: Link) -> None:
         if self.sessions.get(session.client_id) is session:
             del self.sessions[session.client_id]
         self._beginning.pop(session, None)
@@ -176,7 +176,7 @@ class Connections:
         session.owed.clear()
         self._left(session, link)
 
-    def _append_detach(self, session: CleanSession, epoch: int, will: bool, reason: str) -> None:
+    def _append_detach(self, session: BusSession, epoch: int, will: bool, reason: str) -> None:
         fact = Detach(client_id=session.client_id, epoch=epoch, will=will, reason=reason)
         again = partial(self._append_detach, session, epoch, will, reason)
         self._append(session.partition, fact, _DetachTicket(again))
@@ -189,7 +189,7 @@ class Connections:
         """
         return client_id in self.sessions or client_id in self._claiming or client_id in self._taken
 
-    def take_overdue(self, before_s: float) -> list[CleanSession]:
+    def take_overdue(self, before_s: float) -> list[BusSession]:
         """Return sessions that were to begin before a time, once, for the caller to end.
 
         Nothing is read from them, so it would not even be seen that their clients give up.
@@ -305,7 +305,7 @@ class Connections:
             self._taken.clear()
         self._taken.add(client_id)
 
-    def _read_back(self, partition: int, place: tuple[int, int]) -> CleanSession | None:
+    def _read_back(self, partition: int, place: tuple[int, int]) -> BusSession | None:
         """Return whose claim this is; what was to come before it was refused (R1)."""
         waiters = self._waiters[partition]
         while waiters and waiters[0].place <= place:
@@ -318,7 +318,7 @@ class Connections:
                 return waiter.session
         return None
 
-    def _begin(self, session: CleanSession, epoch: int) -> None:
+    def _begin(self, session: BusSession, epoch: int) -> None:
         session.epoch = epoch
         link = session.link
         if link is None:
@@ -339,7 +339,7 @@ class Connections:
         if session is not None and session.epoch == fact.epoch:
             self._end(session, CloseReason.DETACHED)
 
-    def _end(self, session: CleanSession, reason: CloseReason) -> None:
+    def _end(self, session: BusSession, reason: CloseReason) -> None:
         """Close a connection of which the log says already that it has ended."""
         link = session.link
         assert link is not None

@@ -1,6 +1,5 @@
 """The distributed engine: implements the session port on a bus (``ARCHITECTURE.md`` 5)."""
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from monstermq_shared.budget import Budget
@@ -9,24 +8,30 @@ from monstermq_shared.close_reasons import CloseReason
 from monstermq_shared.counters import Counters, DropReason, Refusal
 from monstermq_shared.messages import MessageRun
 from monstermq_shared.records import Record
-from monstermq_shared.routing import Interest, Route, Router
+from monstermq_shared.routing import Interest, Router
 from monstermq_shared.sessions.backpressure import Backpressure
 from monstermq_shared.sessions.chores import Chores
 from monstermq_shared.sessions.core import EngineCore
 from monstermq_shared.sessions.distributed.connections import Connections
 from monstermq_shared.sessions.distributed.leases import Leases
 from monstermq_shared.sessions.distributed.overlay import BusOverlay
-from monstermq_shared.sessions.distributed.own_runs import OwnRun, OwnRuns
+from monstermq_shared.sessions.distributed.own_runs import OwnRuns
 from monstermq_shared.sessions.distributed.ports import FactWriter, MessageWriter, Ticket
+from monstermq_shared.sessions.distributed.publishing import Publishing
 from monstermq_shared.sessions.distributed.reading import MessageReading
 from monstermq_shared.sessions.distributed.retained import BusRetainedLog
+from monstermq_shared.sessions.distributed.retained_reads import RetainedReads
 from monstermq_shared.sessions.distributed.rooms import Rooms
-from monstermq_shared.sessions.distributed.session import CleanSession, Owed
+from monstermq_shared.sessions.distributed.session import BusSession, CleanSession
 from monstermq_shared.sessions.distributed.settings import DistributedSettings, LogBegin
 from monstermq_shared.sessions.distributed.stalls import Stalls
+from monstermq_shared.sessions.distributed.subscribe_waits import (
+    SUBSCRIBE_HOLD_S,
+    SubscribeWaits,
+)
 from monstermq_shared.sessions.fan_out import Deliverer
 from monstermq_shared.sessions.open_ids import OpenIdLimit
-from monstermq_shared.sessions.ports import Answer, AttachRequest, Link
+from monstermq_shared.sessions.ports import AttachRequest, Link
 from monstermq_shared.sessions.retained import (
     RetainedMessages,
     RetainedRead,
@@ -34,9 +39,7 @@ from monstermq_shared.sessions.retained import (
     page_size,
 )
 from monstermq_shared.sessions.subscriptions import Subscriptions
-
-SUBSCRIBE_HOLD_S = 1.0
-"""How long a SUBSCRIBE waits, at most, for what was published before it."""
+from monstermq_shared.stores.queues import KeptRows, QueueAsk, QueuePage
 
 KEPT_SESSIONS = (
     "sessions that outlive their connection (clean session 0) are not kept on Kafka yet, they "
@@ -49,7 +52,7 @@ _ATTACH_WORK = 40
 _DETACH_WORK = 20
 
 
-class DistributedEngine(EngineCore[CleanSession]):
+class DistributedEngine(EngineCore[BusSession]):
     """Sessions and routing of one edge.
 
     The host's half: ``begin`` says where reading begins, ``messages_read`` and ``facts_read`` bring
@@ -96,14 +99,10 @@ class DistributedEngine(EngineCore[CleanSession]):
         self.backpressure = Backpressure(settings.hold, counters)
         self.own = OwnRuns(messages.run, messages.partitions)
         self.overlay = BusOverlay(settings.overlay_size_max, counters)
-        self._open_id_limit = OpenIdLimit[CleanSession](settings.open_ids_max)
+        self._open_id_limit = OpenIdLimit[BusSession](settings.open_ids_max)
         self._rooms = Rooms(messages, self.own, self.backpressure, counters)
-        # Reads that are asked for, and those that have to wait for the table.
-        self._reads: list[RetainedRead] = []
-        # SUBSCRIBEs that wait: for which run, since when, whose; and those that have waited.
-        self._subscribing: deque[tuple[int, float, CleanSession, Link]] = deque()
-        self._forgiven: dict[CleanSession, None] = {}
-        self._early: list[RetainedRead] = []
+        self._retained_reads = RetainedReads(self.overlay, self.chores)
+        self._subscribe_waits = SubscribeWaits(self.own)
         self._page_max = page_size(settings.hold.pending_max)
         self._build_reading(system_values)
         self._stalls_changed = False
@@ -115,12 +114,13 @@ class DistributedEngine(EngineCore[CleanSession]):
         log = BusRetainedLog(self._messages, self.overlay)
         self.retained = RetainedMessages(
             log,
-            self._reads.append,
+            self._retained_reads.ask,
             system_values,
             self._close,
             self.chores.add,
             self._page_max,
         )
+        self._retained_reads.retained = self.retained
         self.subscriptions = Subscriptions(
             self.router,
             self.retained,
@@ -141,11 +141,20 @@ class DistributedEngine(EngineCore[CleanSession]):
             budget=self.budget,
         )
         log.positions = self.reading.positions
+        self._publishing = Publishing(
+            messages=self._messages,
+            router=self.router,
+            reading=self.reading,
+            own=self.own,
+            rooms=self._rooms,
+            open_id_limit=self._open_id_limit,
+            counters=self.counters,
+        )
 
     def begin(self, begin: LogBegin) -> None:
         """Reading begins here. Before that there is no lease, and nobody is served (E1)."""
         self.overlay.begin(begin.messages)
-        self.reading.begin(begin.messages, begin.fences)
+        self.reading.begin(begin.reading, begin.fences)
         self.connections.positions.update(begin.sessions)
 
     # -- coming and going ------------------------------------------------------------------------
@@ -176,43 +185,43 @@ class DistributedEngine(EngineCore[CleanSession]):
         self.connections.attach(session, link, request)
         return session
 
-    def detach(self, session: CleanSession, reason: CloseReason, wall_ms: int) -> None:
+    def detach(self, session: BusSession, reason: CloseReason, wall_ms: int) -> None:
         """See ``SessionPort.detach``."""
         self.budget.left -= _DETACH_WORK
         self.connections.wall_ms = wall_ms
         self.connections.detach(session, reason)
 
-    def _begun(self, session: CleanSession, _: Link) -> None:
+    def _begun(self, session: BusSession, _: Link) -> None:
         """A claim was read back: CONNACK follows (E4)."""
         self._open_id_limit.attached(session)
         self.system_watchers.attached(session)
         if session.partition in self.stalls:
             session.stall()
 
-    def _left(self, session: CleanSession, link: Link) -> None:
+    def _left(self, session: BusSession, link: Link) -> None:
         """A connection has gone, and with it its session."""
         self.backpressure.forget(session, link)
         self._open_id_limit.detached(session)
         self.system_watchers.detached(session)
         self.retained.forget(session)
-        self._forgiven.pop(session, None)
+        self._subscribe_waits.forget(session)
         session.end()
         self.subscriptions.end(session)
 
-    def _close(self, session: CleanSession, reason: CloseReason) -> None:
+    def _close(self, session: BusSession, reason: CloseReason) -> None:
         """End a session's connection from our side."""
         link = session.link
         if link is not None:
             self.connections.detach(session, reason)
             link.close(reason)
 
-    def _close_overdue(self, sessions: Sequence[CleanSession]) -> Iterator[int]:
+    def _close_overdue(self, sessions: Sequence[BusSession]) -> Iterator[int]:
         for session in sessions:
             if session.epoch is None:
                 self._close(session, CloseReason.CONNECT_TIMEOUT)
             yield _DETACH_WORK
 
-    def _refused(self, session: CleanSession) -> None:
+    def _refused(self, session: BusSession) -> None:
         self._close(session, CloseReason.APPEND_REFUSED)
 
     def is_connected(self, client_id: str) -> bool:
@@ -221,132 +230,57 @@ class DistributedEngine(EngineCore[CleanSession]):
 
     # -- publishing ------------------------------------------------------------------------------
 
-    def publish(self, session: CleanSession, run: MessageRun, wall_ms: int) -> None:
+    def publish(self, session: BusSession, run: MessageRun, wall_ms: int) -> None:
         """See ``SessionPort.publish``: append; who is to receive it is known when it is read."""
-        route = self.router.route(run.topic)
-        if run.qos == 2:
-            self._publish_exactly_once(session, route, run, wall_ms)
-        elif route.reserved:
-            self._ignore(run)
-            session.answer(Answer.PUBACK, run.packet_ids, durable=True)
-        elif run.qos:
-            self._append(session, route, run, wall_ms, session.owe(Answer.PUBACK, run.packet_ids))
-        else:
-            self._append(session, route, run, wall_ms, None)
+        self._publishing.publish(session, run, wall_ms)
 
-    def _ignore(self, run: MessageRun) -> None:
-        """Nobody publishes to the broker's own topics: that is acknowledged and ignored."""
-        self.counters.dropped[DropReason.TOPIC_NOT_WRITABLE] += run.count
-
-    def _publish_exactly_once(
-        self, session: CleanSession, route: Route[CleanSession], run: MessageRun, wall_ms: int
-    ) -> None:
-        """Append what is not open already; PUBREC after the append (E4)."""
-        fitting = self._open_id_limit.fitting(session, run.packet_ids)
-        if fitting < run.count:
-            if not fitting:
-                return
-            run = run.only(range(fitting))
-        new = session.open_new(run, 0)
-        self.counters.duplicates_ignored += run.count - len(new)
-        if not new or route.reserved:
-            if route.reserved:
-                self._ignore(run)
-            session.answer(Answer.PUBREC, run.packet_ids, durable=True)
-            return
-        owed = session.owe(Answer.PUBREC, run.packet_ids)
-        fresh = run if len(new) == run.count else run.only(new)
-        self._append(session, route, fresh, wall_ms, owed)
-
-    def _append(
-        self,
-        session: CleanSession,
-        route: Route[CleanSession],
-        run: MessageRun,
-        wall_ms: int,
-        owed: Owed | None,
-    ) -> None:
-        messages, own = self._messages, self.own
-        partition = route.partition
-        if partition < 0:
-            partition = route.partition = messages.partition_of(route.topic)
-        if not run.qos and self._rooms.drops(partition, run):
-            return
-        append, topic, client_id = messages.append_run, run.topic, session.client_id
-        if partition in self.reading.stopped:
-            append(partition, topic, run, client_id, wall_ms, owed)
-        else:
-            kept = OwnRun(own, partition, run, session, owed)
-            own.keep(kept, append(partition, topic, run, client_id, wall_ms, kept))
-        self._rooms.appended(partition, session.link)
-
-    def release(self, session: CleanSession, packet_ids: Sequence[int]) -> None:
+    def release(self, session: BusSession, packet_ids: Sequence[int]) -> None:
         """See ``SessionPort.release``."""
         session.release(packet_ids)
         self.budget.left -= len(packet_ids)
         if self._open_id_limit.released(session):
             self._close(session, CloseReason.QUOTA_EXCEEDED)
 
-    def receive(self, session: CleanSession, packet_ids: Sequence[int]) -> None:
+    def receive(self, session: BusSession, packet_ids: Sequence[int]) -> None:
         """See ``SessionPort.receive``."""
         session.receive(packet_ids)
         self.budget.left -= len(packet_ids)
 
-    def owes_answers(self, session: CleanSession) -> bool:
+    def owes_answers(self, session: BusSession) -> bool:
         """See ``SessionPort.owes_answers``."""
         return session.owes_answers
 
     # -- subscriptions ---------------------------------------------------------------------------
 
-    def holds_subscribe(self, session: CleanSession) -> bool:
-        """See ``SessionPort.holds_subscribe``.
-
-        What was published here before is read back first: else it would be delivered as if it had
-        been published after. What others published is as old as it is read.
-        """
-        link = session.link
-        if link is None or session in self._forgiven or not self.own.size:
-            self._forgiven.pop(session, None)
-            return False
-        link.hold()
-        self._subscribing.append((self.own.newest, self.connections.now_s, session, link))
-        return True
-
-    def _let_subscribe(self, *, since_s: float = -1.0) -> None:
-        """Let those go on for which all is read back, and who have waited since before then."""
-        waiting = self._subscribing
-        oldest = self.own.oldest()
-        while waiting and (waiting[0][0] < oldest or waiting[0][1] < since_s):
-            _, _, session, link = waiting.popleft()
-            if session.link is link:
-                self._forgiven[session] = None
-                link.resume()
+    def holds_subscribe(self, session: BusSession) -> bool:
+        """See ``SessionPort.holds_subscribe``."""
+        return self._subscribe_waits.holds(session, self.connections.now_s)
 
     def subscribe(
-        self, session: CleanSession, filters: Sequence[tuple[str, int]]
+        self, session: BusSession, filters: Sequence[tuple[str, int]]
     ) -> tuple[list[int], str]:
         """See ``SessionPort.subscribe``: routes at once (E4)."""
         codes, refused, _ = self.subscriptions.add(session, filters)
         return codes, refused
 
-    def subscribed(self, session: CleanSession, packet_id: int, codes: Sequence[int]) -> None:
+    def subscribed(self, session: BusSession, packet_id: int, codes: Sequence[int]) -> None:
         """See ``SessionPort.subscribed``: SUBACK waits for nothing."""
         link = session.link
         assert link is not None
         link.subscribed(packet_id, codes)
         self.retained.advance(session)
 
-    def unsubscribe(self, session: CleanSession, filters: Sequence[str]) -> None:
+    def unsubscribe(self, session: BusSession, filters: Sequence[str]) -> None:
         """See ``SessionPort.unsubscribe``."""
         self.subscriptions.remove(session, filters)
 
-    def unsubscribed(self, session: CleanSession, packet_id: int) -> None:
+    def unsubscribed(self, session: BusSession, packet_id: int) -> None:
         """See ``SessionPort.unsubscribed``."""
         link = session.link
         assert link is not None
         link.unsubscribed(packet_id)
 
-    def drained(self, session: CleanSession) -> None:
+    def drained(self, session: BusSession) -> None:
         """See ``SessionPort.drained``."""
         if session.link is not None:
             self.retained.advance(session)
@@ -387,8 +321,8 @@ class DistributedEngine(EngineCore[CleanSession]):
             overflowing, self.backpressure.overflowing = self.backpressure.overflowing, {}
             self._give_up_on(overflowing)
         self.backpressure.release_backlog(self._rooms.size)
-        if self._subscribing:
-            self._let_subscribe()
+        if len(self._subscribe_waits):
+            self._subscribe_waits.let_go_on()
         if len(stalls):
             stalls.look(reading.positions, self.connections.positions)
         if self._stalls_changed:
@@ -413,9 +347,9 @@ class DistributedEngine(EngineCore[CleanSession]):
             self._close(session, CloseReason.QUOTA_EXCEEDED)
         self._give_up_on(self.backpressure.overdue(now_s))
         # A partition that cannot be read must not keep anybody from subscribing (E4).
-        self._let_subscribe(since_s=now_s - SUBSCRIBE_HOLD_S)
+        self._subscribe_waits.let_go_on(since_s=now_s - SUBSCRIBE_HOLD_S)
 
-    def _give_up_on(self, sessions: Iterable[CleanSession]) -> None:
+    def _give_up_on(self, sessions: Iterable[BusSession]) -> None:
         """A subscriber is too slow: its connection ends (E6)."""
         for session in sessions:
             if session.link is not None:
@@ -427,7 +361,7 @@ class DistributedEngine(EngineCore[CleanSession]):
         """Clients of a partition, mostly of all, have to wait or may go on (E13)."""
         self._stalls_changed = True
 
-    def _stall_each(self, sessions: Sequence[CleanSession]) -> Iterator[int]:
+    def _stall_each(self, sessions: Sequence[BusSession]) -> Iterator[int]:
         """Let clients wait or go on, bit by bit, as their partitions are when it is their turn."""
         for session in sessions:
             if session.partition in self.stalls:
@@ -458,21 +392,7 @@ class DistributedEngine(EngineCore[CleanSession]):
 
     def reflected(self, positions: Mapping[int, int]) -> None:
         """The table of retained messages shows the partitions up to here."""
-        self.overlay.reflected(positions)
-        early, self._early = self._early, []
-        if self.overlay.is_complete():
-            self._reads += early
-        else:
-            self.chores.add(self._still_early(early), len(early))
-
-    def _still_early(self, reads: Sequence[RetainedRead]) -> Iterator[int]:
-        """Keep the reads that somebody still waits for: clients come and go, the table does not."""
-        for read in reads:
-            if self.needs(read):
-                self._early.append(read)
-            else:
-                self.retained.page(read, [])
-            yield 1
+        self._retained_reads.reflected(positions)
 
     @property
     def retained_lag(self) -> int:
@@ -481,9 +401,7 @@ class DistributedEngine(EngineCore[CleanSession]):
 
     def take_reads(self) -> list[RetainedRead]:
         """Return what has to be read; each read is answered by a page, once."""
-        reads = self._reads[:]
-        self._reads.clear()
-        return reads
+        return self._retained_reads.take()
 
     def needs(self, read: RetainedRead) -> bool:
         """Whether the page that was asked for is still of use: connections come and go."""
@@ -493,8 +411,37 @@ class DistributedEngine(EngineCore[CleanSession]):
         self, read: RetainedRead, records: Sequence[Record], reflected: Mapping[int, int]
     ) -> None:
         """Bring a page, with up to where each partition was in it (V2)."""
-        if self.needs(read) and not self.overlay.is_shown_by(reflected):
-            # What is missing in between is kept nowhere: wait for the table.
-            self._early.append(read)
-        else:
-            self.retained.page(read, records)
+        self._retained_reads.page(read, records, reflected)
+
+    # -- kept sessions ---------------------------------------------------------------------------
+
+    @property
+    def awaits_queues(self) -> bool:
+        """Whether a session waits for the workers' rows: then ask for their marks often (E5)."""
+        return False
+
+    def queues_reflected(self, positions: Mapping[int, int]) -> None:
+        """The queues of kept sessions reflect the partitions up to here (E5)."""
+
+    def take_asks(self) -> list[QueueAsk]:
+        """Return the pages that sessions wait for; all are answered at once by ``queue_pages``."""
+        return []
+
+    def queue_pages(self, asks: Sequence[QueueAsk], pages: Sequence[QueuePage]) -> None:
+        """Bring the pages that were asked for, all as of one moment, in the same order (R5)."""
+
+    def take_row_reads(self) -> dict[int, list[str]]:
+        """Return partition of the sessions log -> clients whose rows are wanted (E2).
+
+        Each of these reads is answered by ``kept_rows``, once.
+        """
+        return {}
+
+    def kept_rows(self, partition: int, client_ids: Sequence[str], rows: KeptRows) -> None:
+        """Bring the rows that were asked for of these clients, as of one moment."""
+
+    def sessions_reflected(self, positions: Mapping[int, int]) -> None:
+        """The rows of sessions reflect the partitions of the sessions log up to here."""
+
+    def databases_down(self, down: bool) -> None:
+        """The database of kept sessions cannot be reached, or is there again (E2)."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from monstermq_shared.bus.ports import Entry
 from monstermq_shared.messages import MessageRun
-from monstermq_shared.sessions.distributed.session import CleanSession, Owed
+from monstermq_shared.sessions.distributed.session import BusSession, Owed
 
 RUN_OVERHEAD = 500
 """Bytes that a run takes beside its messages, about."""
@@ -41,7 +41,7 @@ class OwnRun:
         owner: "OwnRuns",
         partition: int,
         run: MessageRun,
-        session: CleanSession,
+        session: BusSession,
         owed: Owed | None,
     ) -> None:
         self._owner = owner
@@ -112,7 +112,7 @@ class OwnRuns:
 
     def match(
         self, partition: int, entries: Sequence[Entry], index: int
-    ) -> tuple[MessageRun, CleanSession, int] | None:
+    ) -> tuple[MessageRun, BusSession, int] | None:
         """Find the run that an entry of this process begins or goes on with.
 
         Returns:

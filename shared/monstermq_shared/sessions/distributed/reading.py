@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from monstermq_shared.budget import Budget
 from monstermq_shared.bus.control import decode_facts
 from monstermq_shared.bus.facts import Marker
-from monstermq_shared.bus.fences import Fences
 from monstermq_shared.bus.header import KIND_SHIFT, QOS, RETAIN, STAMPED
 from monstermq_shared.bus.ports import Entry, RecordBatch
 from monstermq_shared.counters import Counters
@@ -18,9 +17,10 @@ from monstermq_shared.errors import InvalidRecord, InvalidTopic, UnknownFact
 from monstermq_shared.messages import MessageRun
 from monstermq_shared.records import StampedRecord
 from monstermq_shared.routing import Router
+from monstermq_shared.sessions.distributed.fence_table import FenceTable
 from monstermq_shared.sessions.distributed.overlay import BusOverlay
 from monstermq_shared.sessions.distributed.own_runs import OwnRuns
-from monstermq_shared.sessions.distributed.session import CleanSession
+from monstermq_shared.sessions.distributed.session import BusSession
 from monstermq_shared.sessions.fan_out import Deliverer
 from monstermq_shared.sessions.retained import RetainedMessages
 
@@ -59,10 +59,10 @@ class MessageReading:
         *,
         run: bytes,
         own: OwnRuns,
-        deliverer: Deliverer[CleanSession],
-        router: Router[CleanSession],
+        deliverer: Deliverer[BusSession],
+        router: Router[BusSession],
         overlay: BusOverlay,
-        retained: RetainedMessages[CleanSession],
+        retained: RetainedMessages[BusSession],
         counters: Counters,
         budget: Budget,
     ) -> None:
@@ -70,7 +70,7 @@ class MessageReading:
         self.waiting = 0
         self.is_paused = False
         self.stopped: dict[int, str] = {}
-        self._fences: Mapping[int, Fences] = {}
+        self._fences = FenceTable(0, 0)
         self._run = run
         self._own = own
         self._deliverer = deliverer
@@ -89,12 +89,12 @@ class MessageReading:
             self._misplaced,
         )
 
-    def begin(self, positions: Mapping[int, int], fences: Mapping[int, Fences]) -> None:
+    def begin(self, positions: Mapping[int, int], fences: FenceTable) -> None:
         """Reading begins here.
 
         Args:
             positions: See above.
-            fences: Partition -> what is fenced there (R3).
+            fences: What is fenced below them (R3).
         """
         self.positions.update(positions)
         self._fences = fences
@@ -257,9 +257,8 @@ class MessageReading:
         except InvalidRecord:
             self._counters.records_unreadable += 1
             return False
-        fences = self._fences[partition]
-        return not isinstance(record, StampedRecord) or fences.admits(
-            record.client_id, record.epoch
+        return not isinstance(record, StampedRecord) or self._fences.admits(
+            partition, record.client_id, record.epoch
         )
 
     # -- everything else -------------------------------------------------------------------------
@@ -271,7 +270,7 @@ class MessageReading:
         try:
             for fact in decode_facts(entry.record().payload):
                 if isinstance(fact, Marker):
-                    self._fences[partition].mark(fact.client_id, fact.epoch, entry.time_ms)
+                    self._fences.mark(partition, fact.client_id, fact.epoch, entry.time_ms)
         except (InvalidRecord, UnknownFact) as exc:
             return self._stop(partition, entries, index, str(exc))
         return 1

@@ -6,7 +6,7 @@ from monstermq_shared.messages import MessageRun
 from monstermq_shared.records import Record
 from monstermq_shared.sessions.distributed.overlay import BusOverlay
 from monstermq_shared.sessions.distributed.ports import MessageWriter
-from monstermq_shared.sessions.distributed.session import CleanSession
+from monstermq_shared.sessions.distributed.session import BusSession
 from monstermq_shared.sessions.retained import IsOlder
 
 
@@ -49,7 +49,7 @@ class BusRetainedLog:
         """See ``RetainedLog``."""
         return self._overlay.scan(topic_filter, start=start, limit=limit)
 
-    def copy(self, session: CleanSession, record: Record, qos: int) -> None:
+    def copy(self, session: BusSession, record: Record, qos: int) -> None:
         """See ``RetainedLog``: a retained copy has no position."""
         run = MessageRun.single(record.topic.encode(), record.payload, qos, retained_copy=True)
         session.offer(run, qos)

@@ -10,7 +10,7 @@ from monstermq_shared.messages import MessageRun
 from monstermq_shared.sessions.backpressure import Backpressure
 from monstermq_shared.sessions.distributed.own_runs import OwnRuns
 from monstermq_shared.sessions.distributed.ports import MessageWriter
-from monstermq_shared.sessions.distributed.session import CleanSession
+from monstermq_shared.sessions.distributed.session import BusSession
 from monstermq_shared.sessions.ports import Link
 
 
@@ -41,7 +41,7 @@ class Rooms:
         self,
         messages: MessageWriter,
         own: OwnRuns,
-        backpressure: Backpressure[CleanSession],
+        backpressure: Backpressure[BusSession],
         counters: Counters,
     ) -> None:
         self._messages = messages

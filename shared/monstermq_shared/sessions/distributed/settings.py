@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from monstermq_shared.bus.fences import Fences
 from monstermq_shared.sessions.backpressure import HoldLimits
+from monstermq_shared.sessions.distributed.fence_table import FenceTable
+from monstermq_shared.sessions.distributed.inbound_ids import InboundIds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,14 +40,23 @@ class DistributedSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogBegin:
-    """Where reading begins.
+    """Where reading begins, and what stands below.
 
     Attributes:
         messages: Partition -> up to where the table of retained messages is (E1).
+        queues: Partition -> up to where the queues of kept sessions are.
         sessions: Partition of the sessions log -> up to where its rows are.
-        fences: Partition -> what is fenced there (R3).
+        fences: What is fenced below ``reading`` (R3).
+        inbound: The inbound QoS 2 ids that are open below ``queues`` (E8).
     """
 
     messages: Mapping[int, int]
+    queues: Mapping[int, int]
     sessions: Mapping[int, int]
-    fences: Mapping[int, Fences]
+    fences: FenceTable
+    inbound: InboundIds
+
+    @property
+    def reading(self) -> dict[int, int]:
+        """Partition -> where to begin to read it."""
+        return {p: min(upto, self.queues[p]) for p, upto in self.messages.items()}

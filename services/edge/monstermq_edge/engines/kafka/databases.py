@@ -5,7 +5,6 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
-from monstermq_shared.bus.fences import Fences
 from monstermq_shared.bus.runs import Runs
 from monstermq_shared.config import BrokerConfig, StoreType
 from monstermq_shared.config.kafka import SESSIONS_SUFFIX
@@ -18,6 +17,8 @@ from monstermq_shared.errors import (
 )
 from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.positions import Partition
+from monstermq_shared.sessions.distributed.fence_table import FenceTable
+from monstermq_shared.sessions.distributed.inbound_ids import InboundIds
 from monstermq_shared.sessions.distributed.settings import LogBegin
 from monstermq_shared.stores.changes import StoredLogState
 from monstermq_shared.stores.needed import StoresNeeded
@@ -148,13 +149,16 @@ class EdgeDatabases:
                     f"partition {number} can be read from offset {firsts[number]}, and what is "
                     f"retained reflects it up to {upto}: a projector has to pass over the gap"
                 )
+        reflected = {number: state.mark.reflected for number, state in views.items()}
         begin = LogBegin(
-            messages={number: state.mark.reflected for number, state in views.items()},
+            messages=reflected,
+            queues=reflected,
             sessions={
                 number: max(state.mark.reflected, session_firsts[number])
                 for number, state in facts.items()
             },
-            fences={number: self._fences(state) for number, state in views.items()},
+            fences=self._fences(views),
+            inbound=InboundIds(),
         )
         return Begin(begin, self._runs(views), self._runs(facts))
 
@@ -182,9 +186,11 @@ class EdgeDatabases:
             refuse_other_log(self._generation, place, {projection: states[number]})
         return states
 
-    def _fences(self, state: StoredLogState) -> Fences:
-        marks = ((client, epoch, ms) for client, (epoch, ms) in state.fences.items())
-        return Fences.load(marks, self._lateness_ms)
+    def _fences(self, states: Mapping[int, StoredLogState]) -> FenceTable:
+        fences = FenceTable(len(states), self._lateness_ms)
+        for number, state in states.items():
+            fences.load(number, state.fences)
+        return fences
 
     def _runs(self, states: Mapping[int, StoredLogState]) -> dict[int, Runs]:
         load, lateness_ms = Runs.load, self._lateness_ms

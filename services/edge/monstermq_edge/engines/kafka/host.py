@@ -200,7 +200,7 @@ class KafkaHost:
         self._spawn(self._beat(), "leases")
         bus = self.bus
         self._spawn(
-            self._follow(bus.messages, begin.engine.messages, begin.known_messages), "messages"
+            self._follow(bus.messages, begin.engine.reading, begin.known_messages), "messages"
         )
         self._spawn(
             self._follow(bus.sessions, begin.engine.sessions, begin.known_sessions), "facts"
