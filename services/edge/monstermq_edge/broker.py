@@ -151,7 +151,10 @@ class Broker:
         self.status = Status(self.host, self.hub, self._clock)
         self._system = self._system_publisher()
         self._listeners = Listeners(
-            config.bind_address, self._ports(), handshake_s=config.limits.connect_timeout_s
+            config.bind_address,
+            self._ports(),
+            handshake_s=config.limits.connect_timeout_s,
+            shared=config.edge.processes > 1,
         )
         self.status.totals.walk_all()
         await self._start_operation()

@@ -1,11 +1,13 @@
 """The ``monstermq-edge`` command: one edge, for those who start each service by itself."""
 
 import sys
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 
 from monstermq_edge.app import run_broker
+from monstermq_edge.processes import run_edges
 from monstermq_shared.config import load_config
 from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.operation.command_line import CommandLine, file_name, level_of
@@ -19,8 +21,9 @@ usage: monstermq-edge [-config FILE] [-log LEVEL] [-cluster]
        monstermq-edge -help | --version
 
 One edge: MQTT over TCP, TLS and WebSocket. On the Kafka bus any number of them serve
-the clients, and monstermq-projector makes the rows. Configuration, log levels and
-environment variables are those of monstermq, see monstermq -help.
+the clients, and monstermq-projector makes the rows. Edge.Processes of them share the
+ports on one machine. Configuration, log levels and environment variables are those of
+monstermq, see monstermq -help.
 """
 
 
@@ -51,4 +54,13 @@ def _execute(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
         supervised.stop_with_supervisor()
     loaded = load_config(parsed.config, environ, cluster=parsed.cluster)
     level = loaded.config.log.level if level is None else level
+    if supervised is None and loaded.config.edge.processes > 1:
+        return run_edges(loaded, level, _passed_on(parsed), signals)
     return run_broker(loaded, level, signals, supervised)
+
+
+def _passed_on(parsed: Namespace) -> list[str]:
+    """Return the options that every process is given."""
+    options = [] if parsed.config is None else ["-config", str(parsed.config)]
+    options += [] if parsed.log is None else ["-log", parsed.log]
+    return [*options, "-cluster"] if parsed.cluster else options

@@ -6,6 +6,7 @@ from functools import partial
 from importlib.metadata import version
 
 from monstermq_edge import settings
+from monstermq_edge.processes import check_ports, edge_programs
 from monstermq_projector.groups import instance_of
 from monstermq_projector.parts import parts_of, program_of
 from monstermq_shared.config import LoadedConfig, check_runnable
@@ -23,7 +24,7 @@ logger = logging.getLogger(__name__)
 def run_stack(
     loaded: LoadedConfig, log_level: int, options: Sequence[str], signals: Signals
 ) -> int:
-    """Run edge and projectors until told to stop; return the exit status.
+    """Run edges and projectors until told to stop; return the exit status.
 
     Args:
         loaded: What to run.
@@ -37,6 +38,7 @@ def run_stack(
     try:
         for warning in [*loaded.warnings, *check_runnable(loaded)]:
             logger.warning("%s", warning)
+        check_ports(config)
     except MonsterError as exc:
         logger.critical("%s", exc)
         return exit_status(exc)
@@ -58,5 +60,4 @@ def programs_of(loaded: LoadedConfig, options: Sequence[str]) -> list[Program]:
     parts = parts_of(config, config.projector.kinds)
     programs = [program_of(part, options, instance) for part in parts]
     cluster = ["-cluster"] if loaded.cluster else []
-    edge = Program(name="edge", module="monstermq_edge", arguments=[*options, *cluster])
-    return [*programs, edge]
+    return [*programs, *edge_programs(config, [*options, *cluster])]

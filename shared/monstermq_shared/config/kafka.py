@@ -150,8 +150,10 @@ class KafkaBus(Section):
         default_factory=dict
     )
     """Kafka consumer settings by their Kafka names, see below."""
-    protocol_version: Annotated[int, Field(strict=True, ge=1, le=1)] = 1
-    """Version of the control records that are written; raised once all processes can read it."""
+    protocol_version: Annotated[int, Field(strict=True, ge=1, le=2)] = 2
+    """Version of the control records that are written. 1, while processes of the release before
+    run, which cannot read 2: sessions end with their connections, and CONNECT with clean session
+    0 is refused."""
     in_flight_kb_per_partition: Annotated[int, Field(strict=True, ge=64, le=16 * KIB * KIB)] = 8_192
     """KiB of records that wait for Kafka, per partition; then their publishers are held. Where
     Kafka has taken nothing for 5 s, QoS 0 is dropped instead, and counted (`log_full`)."""

@@ -30,6 +30,11 @@ def kafka_problems(config: BrokerConfig) -> Iterator[str]:
     yield from _time_problems(bus)
     yield from _size_problems(config)
     yield from _topic_problems(config)
+    if config.edge.processes > 1 and not bus.enabled:
+        yield (
+            f"Edge.Processes is {config.edge.processes}, and Kafka.Bus.Enabled is false: on the "
+            "internal bus one process has all clients; set Kafka.Bus.Enabled to true, or write 1"
+        )
     kinds = config.projector.kinds
     if len(set(kinds)) < len(kinds):
         yield f"Projector.Kinds says the same twice: write each of {', '.join(ProjectorKind)} once"

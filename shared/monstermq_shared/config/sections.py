@@ -183,6 +183,13 @@ class Queue(Section):
     """How long a session outlives its connection, in time that passed; absent: for ever."""
 
 
+class Edge(Section):
+    """The processes that serve MQTT clients."""
+
+    processes: Annotated[int, Field(strict=True, ge=1, le=64)] = 1
+    """How many share the MQTT ports, one core each; more than 1 needs `Kafka.Bus.Enabled`."""
+
+
 class Projector(Section):
     """The service that turns the Kafka bus into rows."""
 
@@ -261,6 +268,8 @@ class BrokerConfig(BaseSettings, Section):
     """The SQLite database, for stores of type SQLITE."""
     kafka: Kafka = Kafka()
     """The Kafka cluster, for archives of type KAFKA and for the bus."""
+    edge: Edge = Edge()
+    """What serves MQTT clients."""
     projector: Projector = Projector()
     """What turns the Kafka bus into rows."""
     sparkplug_metric_expansion: Sparkplug = Sparkplug()

@@ -24,7 +24,9 @@ PRIVILEGED_BELOW = 1024
 PORT_MAX = 65_535
 
 
-def listen(key: str, host: str, number: int, *, backlog: int) -> list[socket.socket]:
+def listen(
+    key: str, host: str, number: int, *, backlog: int, shared: bool = False
+) -> list[socket.socket]:
     """Listen on every address of ``host``, or on none.
 
     Args:
@@ -33,6 +35,8 @@ def listen(key: str, host: str, number: int, *, backlog: int) -> list[socket.soc
             Any other name is looked up, which blocks.
         number: The port; 0 takes a free one, of ``localhost`` the same for both.
         backlog: Connections the kernel holds until they are accepted.
+        shared: Other processes of this user listen there too, if they say so as well: the kernel
+            deals connections out (SO_REUSEPORT).
 
     Raises:
         StartupError: It is taken, or may not be opened; says what to do, and carries
@@ -41,9 +45,9 @@ def listen(key: str, host: str, number: int, *, backlog: int) -> list[socket.soc
     opened: list[socket.socket] = []
     try:
         if host.casefold() == LOCALHOST:
-            _listen_on_loopback(opened, number, backlog)
+            _listen_on_loopback(opened, number, backlog, shared)
         else:
-            _listen_on(opened, host, number, backlog)
+            _listen_on(opened, host, number, backlog, shared)
     except (OSError, UnicodeError) as exc:
         for listener in opened:
             listener.close()
@@ -54,7 +58,9 @@ def listen(key: str, host: str, number: int, *, backlog: int) -> list[socket.soc
     return opened
 
 
-def _listen_on(opened: list[socket.socket], host: str, number: int, backlog: int) -> None:
+def _listen_on(
+    opened: list[socket.socket], host: str, number: int, backlog: int, shared: bool
+) -> None:
     found = socket.getaddrinfo(host, number, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     # A name can be listed twice with the same address; a dictionary keeps the order.
     for family, address in {(family, address): None for family, *_, address in found}:
@@ -65,21 +71,28 @@ def _listen_on(opened: list[socket.socket], host: str, number: int, backlog: int
                 (str(address[0]), *address[1:]),
                 family=family,
                 backlog=backlog,
+                reuse_port=shared,
                 dualstack_ipv6=both,
             )
         )
 
 
-def _listen_on_loopback(opened: list[socket.socket], number: int, backlog: int) -> None:
+def _listen_on_loopback(
+    opened: list[socket.socket], number: int, backlog: int, shared: bool
+) -> None:
     """Listen on 127.0.0.1, and on ::1 unless this machine has no IPv6, or has it switched off.
 
     A client takes either for localhost. The hosts file is not asked: it often has only one.
     """
-    ipv4 = socket.create_server((_LOOPBACK_IPV4, number), backlog=backlog)
+    ipv4 = socket.create_server((_LOOPBACK_IPV4, number), backlog=backlog, reuse_port=shared)
     opened.append(ipv4)
     address = (_LOOPBACK_IPV6, ipv4.getsockname()[1])
     try:
-        opened.append(socket.create_server(address, family=socket.AF_INET6, backlog=backlog))
+        opened.append(
+            socket.create_server(
+                address, family=socket.AF_INET6, backlog=backlog, reuse_port=shared
+            )
+        )
     except OSError as exc:
         if exc.errno not in _NO_SUCH_ADDRESS:
             raise

@@ -163,6 +163,18 @@ def test_a_port_that_another_program_has_on_one_loopback_is_in_use(
         listener.close()
 
 
+@pytest.mark.parametrize("host", [LOOPBACK, "localhost"])
+def test_a_port_can_be_shared_by_those_alone_who_say_so(host: str) -> None:
+    number = free_port()
+    with contextlib.ExitStack() as opened:
+        for _ in range(2):
+            for listener in listen("TCP", host, number, backlog=1, shared=True):
+                opened.enter_context(listener)
+        assert "is used by another process" in refusal("TCP", host, number)
+    for listener in listen("TCP", host, number, backlog=1):
+        listener.close()
+
+
 def test_an_ipv6_address_stands_in_brackets_in_a_url() -> None:
     assert [url_host(host) for host in ("::", "127.0.0.1", "host")] == ["[::]", "127.0.0.1", "host"]
 

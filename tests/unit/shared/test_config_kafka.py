@@ -208,7 +208,7 @@ def test_the_bus_topic_has_a_name_that_kafka_takes(topic: str) -> None:
         ("LatenessS: 10", "Kafka.Bus.LeaseS is 10, not less than Kafka.Bus.LatenessS"),
         ("InFlightKbPerPartition: 64", "Kafka.Bus.InFlightKbPerPartition is 64, less than the"),
         ("ProducerConfig: {max.request.size: 1024}", "max.request.size is 1024, less than the"),
-        ("ProtocolVersion: 2", "Kafka.Bus.ProtocolVersion must be less than or equal to 1"),
+        ("ProtocolVersion: 3", "Kafka.Bus.ProtocolVersion must be less than or equal to 2"),
         ("Partitions: 0", "Kafka.Bus.Partitions must be greater than or equal to 1"),
         ("RetentionHours: -1", "Kafka.Bus.RetentionHours must be greater than or equal to 0"),
     ],
@@ -238,6 +238,15 @@ def test_the_projector_has_a_port_of_its_own_and_says_each_kind_once() -> None:
     assert "Projector.Kinds" in refusal(BUS + "Projector: {Kinds: []}\n")
     assert "cannot be 'VIEW'; did you mean VIEWS?" in refusal(BUS + "Projector: {Kinds: [VIEW]}\n")
     load(STORES + "Projector: {Port: 9464}\n")
+
+
+def test_several_edge_processes_need_a_bus_that_they_share() -> None:
+    told = refusal(STORES + "Edge: {Processes: 2}\n")
+    assert "Edge.Processes is 2, and Kafka.Bus.Enabled is false" in told
+    assert "set Kafka.Bus.Enabled to true, or write 1" in told
+    assert "Edge.Processes must be greater than or equal to 1" in refusal("Edge: {Processes: 0}\n")
+    assert load(BUS + "Edge: {Processes: 4}\n").config.edge.processes == 4
+    load(STORES + "Edge: {Processes: 1}\n")
 
 
 # Login and certificates

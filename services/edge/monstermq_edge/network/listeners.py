@@ -39,10 +39,14 @@ class Listeners:
         host: ``BindAddress``.
         ports: What to open.
         handshake_s: How long a TLS handshake may take.
+        shared: Whether other edge processes listen there too.
     """
 
-    def __init__(self, host: str, ports: list[Port], *, handshake_s: float) -> None:
+    def __init__(
+        self, host: str, ports: list[Port], *, handshake_s: float, shared: bool = False
+    ) -> None:
         self._handshake_s = handshake_s
+        self._shared = shared
         self._host = host
         self._ports = ports
         self._servers: list[asyncio.Server] = []
@@ -57,7 +61,9 @@ class Listeners:
         with contextlib.ExitStack() as opened:
             listeners = []
             for port in self._ports:
-                for listener in listen(port.key, self._host, port.number, backlog=BACKLOG):
+                for listener in listen(
+                    *(port.key, self._host, port.number), backlog=BACKLOG, shared=self._shared
+                ):
                     opened.callback(listener.close)
                     listeners.append((port, listener))
             opened.pop_all()
