@@ -97,7 +97,8 @@ def _tables() -> Iterator[str]:
                 kind = "list of sections" if suffix else kind
             required = key in section.get("required", ())
             default = "required" if required else _default_text(field, reference)
-            yield f"| `{key}` | {kind} | {default} | {field['description']} |"
+            meaning = " ".join(field["description"].split())
+            yield f"| `{key}` | {kind} | {default} | {meaning} |"
         yield ""
     for names in (PRODUCER, CONSUMER):
         yield from (f"### {names.path}", "", "| name | value | meaning |", "|---|---|---|")
