@@ -31,6 +31,8 @@ class MessageRun:
         first_offset: Offset of the first message on the bus; the others follow without a gap.
             Set by the engine when the run is published.
         partition: Of the bus, in which they stand.
+        epoch: Of the connection, where the log is to be told of it with each packet id: the QoS 2
+            publishes of a kept session. They are *stamped*.
     """
 
     __slots__ = (
@@ -40,6 +42,7 @@ class MessageRun:
         "_stops",
         "count",
         "encodings",
+        "epoch",
         "first_offset",
         "packet_ids",
         "partition",
@@ -73,6 +76,7 @@ class MessageRun:
         self.size = stops[-1] - starts[0] + len(topic)
         self.first_offset = 0
         self.partition = 0
+        self.epoch: int | None = None
         self.encodings: dict[Any, Any] = {}
         self._data = data
         self._starts = starts
@@ -102,6 +106,7 @@ class MessageRun:
         run.retain = self.retain
         run.packet_ids = self.packet_ids[first:stop]
         run.partition = self.partition
+        run.epoch = self.epoch
         return run
 
     @property

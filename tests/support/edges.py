@@ -15,6 +15,7 @@ from tests.support.links import RecordingLink
 from monstermq_shared.budget import Budget
 from monstermq_shared.bus.control import encode_facts, kind_of
 from monstermq_shared.bus.facts import Claim, Fact
+from monstermq_shared.bus.header import Kind
 from monstermq_shared.bus.ports import RecordBatch
 from monstermq_shared.bus.ring import RingEntry, placed, unread
 from monstermq_shared.bus.runs import Runs
@@ -22,7 +23,13 @@ from monstermq_shared.close_reasons import CloseReason
 from monstermq_shared.counters import Counters
 from monstermq_shared.kafka.murmur2 import partition_of
 from monstermq_shared.messages import MessageRun, Will
-from monstermq_shared.records import SESSION_TOPIC, ControlRecord, Record
+from monstermq_shared.records import (
+    CONTROL_TOPIC,
+    SESSION_TOPIC,
+    ControlRecord,
+    Record,
+    StampedRecord,
+)
 from monstermq_shared.sessions.distributed.engine import DistributedEngine
 from monstermq_shared.sessions.distributed.fence_table import FenceTable
 from monstermq_shared.sessions.distributed.inbound_ids import InboundIds
@@ -119,6 +126,9 @@ class SimWriter:
             Record(topic.decode(), payload, run.qos, run.retain, client_id, wall_ms, 0)
             for payload in run.payloads
         ]
+        if run.epoch is not None:
+            stamps = zip(records, run.packet_ids, strict=True)
+            records = [StampedRecord(record, at, run.epoch) for record, at in stamps]
         return self._add(partition, Pending(records, None, 0), ticket).first
 
     def append_facts(
@@ -135,7 +145,9 @@ class SimWriter:
         index = len(last.facts)
         last.facts += facts
         text = encode_facts(last.facts).encode()
-        last.records = [ControlRecord(SESSION_TOPIC, text, wall_ms, 0, kind_of(facts[0]))]
+        kind = kind_of(facts[0])
+        topic = SESSION_TOPIC if kind in {Kind.FACTS, Kind.LEASE} else CONTROL_TOPIC
+        last.records = [ControlRecord(topic, text, wall_ms, 0, kind)]
         last.tickets.append(ticket)
         return last.first, index
 

@@ -34,6 +34,9 @@ TEXT_SIZE_MAX = 256 * 1024
 """Bytes of one record's text, as the record's JSON has it; what is more goes into another record.
 A single fact may be larger: a claim with a large will."""
 
+_NUMBERS_SIZE = 150
+"""Bytes of a fact of a few numbers beside its client id, at most."""
+
 T = TypeVar("T")
 
 
@@ -311,6 +314,17 @@ class ControlText:
 def _escaped_size(encoded: bytes) -> int:
     """Return the bytes of a fact and its comma within the string of a record's JSON."""
     return len(orjson.dumps(encoded.decode())) - 1
+
+
+def subscription_size(topic_filter: str) -> int:
+    """Return the bytes that a subscription takes in the ``set`` of a marker, as a record has it."""
+    return _escaped_size(orjson.dumps([topic_filter, 0, 0]))
+
+
+def facts_max(client_id: str) -> int:
+    """Return how many facts of a client, of a few numbers each, one record is to hold at least."""
+    size = _escaped_size(orjson.dumps(client_id)) + _NUMBERS_SIZE
+    return max(TEXT_SIZE_MAX // size, 1)
 
 
 def decode_facts(text: str | bytes) -> list[Fact]:

@@ -82,20 +82,25 @@ class Subscriptions(Generic[S]):
         granted: dict[str, int | None] = {}
         refused = ""
         for topic_filter, qos in filters:
-            problem = self._add(session, topic_filter, qos)
+            problem = self.route(session, topic_filter, qos)
             if problem:
                 refused = refused or f"{topic_filter[:80]!r}: {problem}"
                 codes.append(SUBSCRIPTION_REFUSED)
-                self._counters.subscriptions_refused += 1
                 continue
             granted[topic_filter] = qos
             codes.append(qos)
             self.retained.begin(session, topic_filter, qos)
-        self._budget.left -= _SUBSCRIPTION_WORK * len(filters)
         return codes, refused, granted
 
-    def _add(self, session: S, topic_filter: str, qos: int) -> str:
-        """Subscribe, or change the QoS; return why not, or nothing."""
+    def route(self, session: S, topic_filter: str, qos: int) -> str:
+        """Subscribe, or change the QoS, and replay nothing; return why not, or nothing."""
+        problem = self._route(session, topic_filter, qos)
+        self._budget.left -= _SUBSCRIPTION_WORK
+        if problem:
+            self._counters.subscriptions_refused += 1
+        return problem
+
+    def _route(self, session: S, topic_filter: str, qos: int) -> str:
         subscriptions = session.subscriptions
         known = subscriptions.get(topic_filter)
         if known is None and len(subscriptions) >= self._per_client_max:

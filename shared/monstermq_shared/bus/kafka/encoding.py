@@ -5,6 +5,7 @@ behind them a payload and the last digits of an id.
 """
 
 import base64
+from collections.abc import Sequence
 from functools import lru_cache
 from random import Random
 
@@ -101,7 +102,7 @@ class RunEncoder:
                     values.append(_as_base64(head, payload, tail, number))
             number += 1
         self._number = number
-        return values
+        return values if run.epoch is None else _stamped(values, run.packet_ids, run.epoch)
 
     def _begin(self, time_ms: int, client_id: str, flags: int) -> None:
         if time_ms != self._time_ms:
@@ -117,3 +118,11 @@ class RunEncoder:
 def _as_base64(head: bytes, payload: bytes, tail: bytes, number: int) -> bytes:
     name = head.removesuffix(b'":') + b'Base64":"'
     return b'%b%b"%b%012x"}' % (name, base64.b64encode(payload), tail, number)
+
+
+def _stamped(values: Sequence[bytes], packet_ids: Sequence[int], epoch: int) -> list[bytes]:
+    """Return the same with the members of a publish that can be fenced (R3)."""
+    return [
+        b'%b,"packetId":%d,"epoch":%d}' % (value[:-1], packet_id, epoch)
+        for value, packet_id in zip(values, packet_ids, strict=True)
+    ]

@@ -7,6 +7,7 @@ from monstermq_shared.bus.header import (
     CONTROL_HEADER,
     HEADER,
     KIND_SHIFT,
+    STAMPED,
     flags_of,
 )
 from monstermq_shared.bus.kafka.encoding import RunEncoder
@@ -178,7 +179,8 @@ class RunsPiece(Piece):
         append, encode = fields.append, self._encoder.encode
         writer, number = self.writer, self.sequence
         for topic, run, client_id, time_ms, _ in self._runs:
-            head = _FLAGS[run.qos | run.retain << 2] + writer
+            stamped = 0 if run.epoch is None else STAMPED
+            head = _FLAGS[run.qos | run.retain << 2 | stamped] + writer
             for value in encode(topic, run, client_id, time_ms):
                 append((time_ms, topic, value, [(HEADER, head + number.to_bytes(8, "big"))]))
                 number += 1

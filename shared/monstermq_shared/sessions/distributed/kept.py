@@ -9,6 +9,7 @@ the engine's, through ``KeptPort``.
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from monstermq_shared.bus.control import subscription_size
 from monstermq_shared.counters import Counters
 from monstermq_shared.messages import MessageRun
 from monstermq_shared.sessions.distributed.kept_line import Opening
@@ -30,6 +31,11 @@ class KeptSession(KeptWindow):
     Attributes:
         incarnation: The epoch of the claim that began the session.
         varying: Subscriptions that do not hold in every partition yet.
+        adding: Filter -> QoS of a SUBSCRIBE of which only a part has come.
+        removing: The same of an UNSUBSCRIBE.
+        filters_size: Bytes that all filters take in a record, see ``control.subscription_size``.
+        appending: Packet ids of publishes that are appended and not read back (E8).
+        released: (partition, offset) of the publishes that this connection has released.
     """
 
     __slots__ = (
@@ -42,7 +48,12 @@ class KeptSession(KeptWindow):
         "_parts",
         "_port",
         "_unmarked",
+        "adding",
+        "appending",
+        "filters_size",
         "incarnation",
+        "released",
+        "removing",
         "varying",
     )
 
@@ -75,7 +86,12 @@ class KeptSession(KeptWindow):
         """
         super().__init__(client_id, window, partition, refused, port.partitions)
         self.incarnation = -1
-        self.varying = Varying(self.subscriptions)
+        self.varying = Varying()
+        self.adding: dict[str, int] = {}
+        self.removing: dict[str, None] = {}
+        self.filters_size = 0
+        self.appending: set[int] = set()
+        self.released: set[tuple[int, int]] = set()
         self._port = port
         self._limits = limits
         self._page_max = page_max
@@ -96,6 +112,7 @@ class KeptSession(KeptWindow):
         """
         self.incarnation = state.incarnation
         self.subscriptions.update((name, qos) for name, qos, _ in state.subscriptions)
+        self.filters_size = sum(map(subscription_size, self.subscriptions))
         self._resume(state)
         self._parts = {number: Part(PartPhase.MARK) for number in range(self._partitions)}
         self._unmarked = self._partitions

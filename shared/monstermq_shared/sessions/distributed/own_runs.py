@@ -54,6 +54,11 @@ class OwnRun:
 
     def appended(self) -> None:
         """See ``Ticket``."""
+        if self._owed is not None and self.run.epoch is None:
+            self._owed.appended()
+
+    def read_back(self) -> None:
+        """It is read to its end: what can be fenced is acknowledged only now (R4)."""
         if self._owed is not None:
             self._owed.appended()
 

@@ -47,6 +47,16 @@ class LogWriter(Protocol):
         """Whether so much is on its way there that whoever causes more is to wait (E14)."""
         ...
 
+    def append_facts(
+        self, partition: int, facts: Sequence[Fact], wall_ms: int, ticket: Ticket | None
+    ) -> tuple[int, int]:
+        """Append facts, which will stand in one record.
+
+        Returns:
+            The sequence of that record, and which of its facts the first of these is.
+        """
+        ...
+
 
 class MessageWriter(LogWriter, Protocol):
     """The log of messages."""
@@ -73,16 +83,6 @@ class MessageWriter(LogWriter, Protocol):
 
 class FactWriter(LogWriter, Protocol):
     """The log of session facts."""
-
-    def append_facts(
-        self, partition: int, facts: Sequence[Fact], wall_ms: int, ticket: Ticket | None
-    ) -> tuple[int, int]:
-        """Append facts, which will stand in one record.
-
-        Returns:
-            The sequence of that record, and which of its facts the first of these is.
-        """
-        ...
 
 
 class KeptPort(Protocol):

@@ -40,20 +40,22 @@ class Varying:
     """The changes of one session that do not hold everywhere, in the order they were asked for.
 
     Their markers are read in that order in every partition.
-
-    Args:
-        settled: Filter -> QoS of what holds everywhere; it is changed by ``settle``.
     """
 
     __slots__ = ("_changes", "_settled")
 
-    def __init__(self, settled: dict[str, int]) -> None:
-        self._settled = settled
+    def __init__(self) -> None:
+        # Filter -> QoS of what holds everywhere, while there are changes.
+        self._settled: dict[str, int] = {}
         self._changes: deque[Change] = deque()
 
     def __len__(self) -> int:
         """Return how many changes are on their way."""
         return len(self._changes)
+
+    def vary(self, subscriptions: Mapping[str, int]) -> None:
+        """Changes begin: until now this held everywhere."""
+        self._settled = dict(subscriptions)
 
     def begin(self, change: Change) -> None:
         """A change is on its way."""
