@@ -9,11 +9,13 @@ from prometheus_client.registry import Collector
 
 from monstermq_projector.following import Following
 from monstermq_projector.lags import Lags
+from monstermq_projector.queues import QueueDesk
 from monstermq_projector.retention import Retention
 from monstermq_projector.sessions_appends import AppendCounts
 from monstermq_projector.sessions_wills import WillCounts
 from monstermq_projector.sessions_work import SessionsCounts
 from monstermq_shared.operation.metrics import build_info, counted, registry_with
+from monstermq_shared.sessions.distributed.queues.fold import QueueCounts
 from monstermq_shared.views.log_fold import FoldCounts
 from monstermq_shared.views.log_follower import Phase
 from monstermq_shared.views.log_lanes import CommitCounts
@@ -31,6 +33,7 @@ class Measures:
         wills: Which were published.
         appends: What was appended beside them because of the sessions log.
         sessions: What came of sessions.
+        queues: What was matched; None in a part that has no queues.
         retention: What is deleted; None in a part that has nothing to delete.
         lags: How far the rows are behind.
     """
@@ -41,8 +44,13 @@ class Measures:
     wills: WillCounts = field(default_factory=WillCounts)
     appends: AppendCounts = field(default_factory=AppendCounts)
     sessions: SessionsCounts = field(default_factory=SessionsCounts)
+    queues: QueueDesk | None = None
     retention: Retention | None = None
     lags: Lags = field(default_factory=Lags)
+
+
+def _of_queues(measures: Measures) -> QueueCounts:
+    return QueueCounts() if measures.queues is None else measures.queues.counts
 
 
 _COUNTERS: tuple[tuple[str, str, Callable[[Measures], float]], ...] = (
@@ -66,6 +74,13 @@ _COUNTERS: tuple[tuple[str, str, Callable[[Measures], float]], ...] = (
     ("session_facts_refused", "Facts to append again.", lambda m: m.appends.refused),
     ("session_facts_lost", "Facts the log refused for good.", lambda m: m.appends.lost),
     ("queue_messages_dropped", "Messages over Queue's limits.", lambda m: m.sessions.dropped),
+    ("deliveries_matched", "Deliveries at QoS 1 and 2.", lambda m: _of_queues(m).matched),
+    (
+        "deliveries_acknowledged",
+        "Those acknowledged before they became rows.",
+        lambda m: _of_queues(m).acknowledged,
+    ),
+    ("payloads_swept", "Payloads nobody needs.", lambda m: m.queues.swept if m.queues else 0),
     ("log_rereads", "Times a part of the log was read again.", lambda m: m.gaps.reread),
 )
 

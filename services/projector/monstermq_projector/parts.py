@@ -43,7 +43,8 @@ def parts_of(
         parts += [
             Part(ProjectorKind.VIEWS, each)
             for each in catalogue.store_types
-            if ViewSet.of(catalogue, each)
+            # The queues of kept sessions are made of the same log as views.
+            if ViewSet.of(catalogue, each) or each is catalogue.session_store_type
         ]
     if ProjectorKind.SESSIONS in kinds:
         parts.append(Part(ProjectorKind.SESSIONS, catalogue.session_store_type))

@@ -87,6 +87,12 @@ class SessionsFold:
         """Whether ``flush`` would give more than marks."""
         return self._claims.holds_changes or bool(self._quarantined)
 
+    waits = False
+    known = None
+
+    def tick(self, now_s: float) -> None:
+        """Do nothing: what waits for time waits for ``Claims.at_end``."""
+
     def fold(self, entries: Sequence[Entry]) -> Iterator[SessionsBatch]:
         """Take the next entries; yield the batches that become full.
 

@@ -20,7 +20,7 @@ from monstermq_shared.views.catalogue import SESSIONS
 from monstermq_shared.views.committing import commit_until_done
 from monstermq_shared.views.log_fold import FoldCounts, LogSettings
 from monstermq_shared.views.log_lanes import CommitCounts
-from monstermq_shared.views.log_loading import Loaded
+from monstermq_shared.views.log_loading import Bounds, Loaded
 from monstermq_shared.views.log_work import Desk
 
 logger = logging.getLogger(__name__)
@@ -86,7 +86,6 @@ class SessionsWork:
     """
 
     gap_remedy = "to go on without them, run monstermq db skip-gap, and start the projector again"
-    begins_at_end = False
     projections: Sequence[str] = (SESSIONS,)
     all_stopped = False
 
@@ -104,6 +103,10 @@ class SessionsWork:
         self._tenure: Tenure | None = None
         self._reflected: dict[str, int] = {}
         self._rounds = sessions.rounds_of(partition.number)
+
+    def starts(self, bounds: Bounds) -> dict[str, int]:
+        """See ``Work``."""
+        return {SESSIONS: bounds.first}
 
     def _new_claims(self) -> Claims:
         sessions = self._sessions

@@ -1,14 +1,17 @@
 """What is done with a partition, by the part of the projector that does it."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
 from monstermq_projector.measures import Measures
 from monstermq_projector.parts import Part
+from monstermq_projector.queues import PartitionQueues, QueueDesk
 from monstermq_projector.sessions_appends import FactAppends
 from monstermq_projector.sessions_rounds import rounds_by
 from monstermq_projector.sessions_wills import Wills
 from monstermq_projector.sessions_work import SessionsDesk, SessionsWork
+from monstermq_shared.bus.facts import Gap
 from monstermq_shared.bus.kafka.bus import KafkaBus
 from monstermq_shared.bus.kafka.entries import KafkaEntry
 from monstermq_shared.bus.ports import Entry
@@ -18,7 +21,10 @@ from monstermq_shared.config.fields import ProjectorKind
 from monstermq_shared.config.kafka import SESSIONS_SUFFIX
 from monstermq_shared.positions import Partition
 from monstermq_shared.sessions.distributed.queue_limits import QueueBounds
+from monstermq_shared.sessions.distributed.queues.cuts import CutTable
+from monstermq_shared.sessions.distributed.session_asks import Ask
 from monstermq_shared.stores.changes import Quarantined
+from monstermq_shared.stores.queues import KeepsQueues
 from monstermq_shared.views.catalogue import Catalogue
 from monstermq_shared.views.log_fold import LogSettings
 from monstermq_shared.views.log_lanes import Lanes
@@ -48,7 +54,10 @@ def works_of(
     )
     if part.kind is ProjectorKind.VIEWS:
         views = ViewSet.of(Catalogue(config), part.store_type)
-        return lambda number: _views(log, views, desk, measures, number)
+        queues = _queue_desk(config, part, bus, desk)
+        if queues is not None:
+            measures.queues = queues
+        return lambda number: _views(log, views, desk, measures, number, queues)
     sessions = _sessions_desk(config, bus, desk)
     measures.wills, measures.appends = sessions.wills.counts, sessions.facts.counts
     measures.sessions = sessions.counts
@@ -77,12 +86,44 @@ def _sessions_desk(config: BrokerConfig, bus: KafkaBus, desk: Desk) -> SessionsD
     )
 
 
+def _queue_desk(config: BrokerConfig, part: Part, bus: KafkaBus, desk: Desk) -> QueueDesk | None:
+    database = desk.database
+    if part.store_type is not config.session_store_type or not isinstance(database, KeepsQueues):
+        return None
+    facts = FactAppends(bus.messages, bus.sessions, SystemClock())
+
+    async def tell_gap(partition: int, to: int) -> None:
+        asks = [Ask(None, Gap(partition=partition, to=to))]
+        await asyncio.gather(
+            *(facts.resolve(number, asks) for number in range(bus.sessions.partitions))
+        )
+
+    return QueueDesk(
+        database=database,
+        table=CutTable(
+            bus.messages.partitions,
+            bus.messages.partition_of,
+            topic_levels_max=config.limits.topic_levels,
+            route_cache_max=config.limits.routing_cache_entries,
+        ),
+        partitions=bus.messages.partitions,
+        bounds=QueueBounds(config.queue.max_messages, config.queue.max_bytes),
+        tell_gap=tell_gap,
+    )
+
+
 def _views(
-    log: LogSettings, views: ViewSet, desk: Desk, measures: Measures, number: int
+    log: LogSettings,
+    views: ViewSet,
+    desk: Desk,
+    measures: Measures,
+    number: int,
+    queues: QueueDesk | None,
 ) -> tuple[Partition, Lanes]:
     partition = Partition(desk.log_id, number)
     lanes = Lanes(
         views=views,
+        queues=None if queues is None else PartitionQueues(queues),
         log=log,
         database=desk.database,
         partition=partition,

@@ -112,8 +112,11 @@ class QueueBatch:
         changes: Of rows.
         restart: G: where reading begins again, so that what is in memory can be rebuilt.
         skips: Offsets from there on whose records did not count (P2).
+        gap: Below this offset something could not be read any more (P7), which the sessions log has
+            to be told first; None: nothing is missing.
     """
 
     changes: QueueChanges
     restart: int
     skips: Sequence[int]
+    gap: int | None = None

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 from monstermq_shared.retries import telling_when_late
-from monstermq_shared.stores.changes import Commit, Tenure
+from monstermq_shared.stores.changes import Commit, CommitResult, Tenure
 from monstermq_shared.stores.outages import COMMITS, Outage
 from monstermq_shared.stores.ports import Database
 
@@ -15,7 +15,7 @@ async def commit_until_done(
     commit: Commit,
     outage: Outage,
     after_failure: Callable[[], None],
-) -> None:
+) -> CommitResult:
     """Commit, again and again while the database is only unavailable, and tell when it is late.
 
     Args:
@@ -30,8 +30,8 @@ async def commit_until_done(
         StoreError: The database refuses for good.
     """
 
-    async def attempt() -> None:
+    async def attempt() -> CommitResult:
         with telling_when_late(partial(outage.late, COMMITS)):
-            await database.commit(tenure, commit)
+            return await database.commit(tenure, commit)
 
-    await outage.repeat(COMMITS, attempt, after_failure)
+    return await outage.repeat(COMMITS, attempt, after_failure)

@@ -68,6 +68,15 @@ class Queues(Protocol):
         """How many rows the next commit changes, about."""
         ...
 
+    @property
+    def waits(self) -> bool:
+        """Whether something becomes rows by time alone."""
+        ...
+
+    def tick(self, now_s: float) -> None:
+        """It is so late, monotonic (P6)."""
+        ...
+
     def check(self, facts: Sequence[Fact]) -> None:
         """Refuse facts of which one cannot be taken: then none of its record may be.
 
@@ -226,7 +235,6 @@ class LogFold:
         marks = ((client_id, *at) for client_id, at in fences.items())
         self.next_offset = next_offset
         self.counts = counts or FoldCounts()
-        self._last: Entry | str | None = None if kept is None else kept.last_id
         self._log_id = log.log_id
         self._describe = log.describe
         self._views = views
@@ -238,6 +246,9 @@ class LogFold:
         self._queues = queues
         # Below it everything was counted before: only queues may have to be rebuilt (P1).
         self._counts_from = kept.mark.reflected if isinstance(kept, StoredLogState) else next_offset
+        last_id = None if kept is None else kept.last_id
+        self._last: Entry | str | None = last_id if next_offset == self._counts_from else None
+        self._last_known = last_id
 
     @property
     def last_id(self) -> str | None:
@@ -253,8 +264,30 @@ class LogFold:
     @property
     def holds_rows(self) -> bool:
         """Whether ``flush`` would give more than marks."""
-        rows = self._queues is not None and self._queues.rows
-        return bool(self._open.records or self._open.quarantined or rows)
+        return bool(self._open.records or self._open.quarantined or self._queue_rows)
+
+    @property
+    def _queue_rows(self) -> int:
+        """How many rows of queues the next commit changes: none before they are read up to N."""
+        queues = self._queues
+        return queues.rows if queues is not None and self.next_offset >= queues.begins else 0
+
+    @property
+    def waits(self) -> bool:
+        """Whether something becomes rows by time alone."""
+        return self._queues is not None and self._queues.waits
+
+    @property
+    def known(self) -> tuple[int, str] | None:
+        """The last entry that was counted before, where reading begins below it (P1)."""
+        if self._last_known is None or self.next_offset >= self._counts_from:
+            return None
+        return self._counts_from - 1, self._last_known
+
+    def tick(self, now_s: float) -> None:
+        """It is so late, monotonic."""
+        if self._queues is not None:
+            self._queues.tick(now_s)
 
     def fold(self, entries: Sequence[Entry]) -> Iterator[Batch]:
         """Take entries; yield the batches that become full. What remains is for ``flush``.
@@ -272,8 +305,7 @@ class LogFold:
             self.next_offset = entry.offset + 1
             self.counts.records += 1
             at = self._open
-            rows = len(at.records) if self._queues is None else self._queues.rows
-            if max(rows, len(at.records)) >= RECORDS_MAX or at.size >= SIZE_MAX:
+            if max(self._queue_rows, len(at.records)) >= RECORDS_MAX or at.size >= SIZE_MAX:
                 yield self.flush()
 
     def flush(self) -> Batch:

@@ -88,6 +88,7 @@ class LogFollower(Generic[B]):
         self._desk = desk
         self._work: Work[B] = work
         self._unchecked: str | None = None
+        self._known: tuple[int, str] | None = None
         # A hole that was read again: its first offset, and the one behind it; and how often.
         self._hole, self._hole_reads = (-1, -1), 0
         self._reread_until_s = 0.0
@@ -155,12 +156,9 @@ class LogFollower(Generic[B]):
         """P1, and P7 if the log begins above."""
         desk, number = self._desk, self.partition.number
         self.phase, self.position = Phase.LOADING, None
-        begin = partial(
-            begin_views, desk.database, desk.log_id, self.partition, self._work.projections
-        )
-        found = await self._ask_log()
-        start = found.end if self._work.begins_at_end else found.first
-        loaded = await desk.outage.repeat("loads", partial(begin, start), _nothing)
+        starts = self._work.starts(await self._ask_log())
+        begin = partial(begin_views, desk.database, desk.log_id, self.partition, starts)
+        loaded = await desk.outage.repeat("loads", begin, _nothing)
         bounds = await self._ask_log()
         refuse_shorter_log(self.partition, bounds, loaded.tenure)
         fold = self._fold = await self._work.begin(loaded)
@@ -169,6 +167,7 @@ class LogFollower(Generic[B]):
             await self._work.commit(fold.flush())
         # The record below is read again, if it is there: it tells whether this is the same log.
         self._unchecked = fold.last_id if bounds.first < fold.next_offset else None
+        self._known = fold.known
         self.position = self._begin_of(fold)
         self.phase, self.reason = Phase.FOLLOWING, None
         self.behind = bounds.end - fold.next_offset
@@ -249,6 +248,7 @@ class LogFollower(Generic[B]):
         flushed_s = loop.time()
         while True:
             entries = await self._next(fold, flushed_s)
+            fold.tick(loop.time())
             try:
                 await self._fold_delivery(fold, entries)
             except UnknownFact as exc:  # R6
@@ -259,12 +259,12 @@ class LogFollower(Generic[B]):
             # Rows do not wait for more than what is there; marks alone are not worth a commit.
             if self._inbox.empty() and (fold.holds_rows or loop.time() - flushed_s >= MARKS_S):
                 flushed_s = loop.time()
-                if fold.oldest_ms >= 0:
+                if fold.oldest_ms >= 0 or fold.holds_rows:
                     await self._emit(fold.flush())
 
     async def _next(self, fold: Fold[B], flushed_s: float) -> Sequence[Entry]:
         """Return what is delivered next; nothing if the marks should be committed meanwhile."""
-        if fold.oldest_ms < 0:
+        if fold.oldest_ms < 0 and not fold.waits:
             return await self._inbox.get()
         try:
             async with asyncio.timeout_at(flushed_s + MARKS_S):
@@ -287,6 +287,7 @@ class LogFollower(Generic[B]):
                 return
             # If the record below has not come, it is not there any more.
             self._unchecked = None
+            self._check_known(unseen)
             for batch in fold.fold(unseen):
                 await self._emit(batch)
 
@@ -302,6 +303,12 @@ class LogFollower(Generic[B]):
             await self._refuse_truncation(fold)
             await self._reread(fold)
         return entries[behind:]
+
+    def _check_known(self, entries: Sequence[Entry]) -> None:
+        if self._known is not None and entries[-1].offset >= self._known[0]:
+            (offset, expected), self._known = self._known, None
+            if entries[0].offset <= offset:
+                self._check(entries[offset - entries[0].offset], expected)
 
     def _check(self, entry: Entry, expected: str) -> None:
         found = id_of(entry)

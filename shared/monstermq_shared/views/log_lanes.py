@@ -4,20 +4,27 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 from monstermq_shared.bus.runs import Runs
 from monstermq_shared.errors import StoreConflict, StoreError
-from monstermq_shared.positions import Partition
+from monstermq_shared.positions import Mark, Partition
 from monstermq_shared.stores.changes import Tenure
 from monstermq_shared.stores.outages import COMMITS, Outage
 from monstermq_shared.stores.ports import Database
+from monstermq_shared.stores.queue_changes import QueueBatch, QueueGrowth
+from monstermq_shared.views.catalogue import QUEUES
 from monstermq_shared.views.committing import commit_until_done
-from monstermq_shared.views.log_fold import Batch, FoldCounts, LogFold, LogSettings
-from monstermq_shared.views.log_loading import Loaded
+from monstermq_shared.views.log_fold import Batch, FoldCounts, LogFold, LogSettings, Queues
+from monstermq_shared.views.log_loading import Bounds, Loaded
 from monstermq_shared.views.view_set import ViewSet
 
 logger = logging.getLogger(__name__)
+
+NO_VIEWS = ViewSet([], [])
+
+LOADS = "loads"
+"""What the database is asked before anything is committed."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -35,12 +42,37 @@ class CommitCounts:
     failures: int = 0
 
 
+class QueueWork(Protocol):
+    """The queues of kept sessions in a partition, as far as databases and other logs go."""
+
+    async def begin(self, partition: Partition, mark: Mark) -> Queues:
+        """Load them, and return what folds them.
+
+        Raises:
+            StoreConflict: Rows reflect another offset than the mark.
+        """
+        ...
+
+    async def prepare(self, batch: QueueBatch) -> None:
+        """Do what must be done before a batch is committed, and add to it what else is to be."""
+        ...
+
+    def committed(self, batch: QueueBatch, grown: Mapping[str, QueueGrowth]) -> None:
+        """A batch was committed; the queues of clients have grown by so much."""
+        ...
+
+    async def at_end(self, elapsed_s: float) -> None:
+        """See ``Work``."""
+        ...
+
+
 @dataclass(slots=True, kw_only=True)
 class Lane:
     """Views that are committed together.
 
     Attributes:
         views: They.
+        has_queues: Whether the queues are committed with them.
         tenure: The right to.
         starts: Projection -> the offset it begins at, of those that are ahead of the others.
         reflected: Up to where their rows reflect the log.
@@ -48,10 +80,16 @@ class Lane:
     """
 
     views: ViewSet
+    has_queues: bool
     tenure: Tenure
     starts: Mapping[str, int]
     reflected: int
     stopped: str | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """Whose marks its commits move."""
+        return [*self.views.names, *([QUEUES] if self.has_queues else [])]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -60,6 +98,7 @@ class Lanes:
 
     Attributes:
         views: They.
+        queues: Those of kept sessions, if that database has them.
         log: What is followed.
         database: Where they are.
         partition: Of the log.
@@ -71,6 +110,7 @@ class Lanes:
     """
 
     views: ViewSet
+    queues: QueueWork | None = None
     log: LogSettings
     database: Database
     partition: Partition
@@ -83,15 +123,46 @@ class Lanes:
     @property
     def projections(self) -> Sequence[str]:
         """See ``Work``."""
-        return self.views.names
+        return [*self.views.names, *([] if self.queues is None else [QUEUES])]
+
+    def starts(self, bounds: Bounds) -> dict[str, int]:
+        """P1: views begin at the end, and queues where a session may have begun."""
+        starts = dict.fromkeys(self.views.names, bounds.end)
+        return starts if self.queues is None else {**starts, QUEUES: bounds.first}
 
     async def begin(self, loaded: Loaded) -> LogFold:
-        """Begin with all views in one lane."""
+        """Begin with all views, and the queues, in one lane."""
         marks, begin = loaded.tenure.marks, loaded.begin
-        starts = {name: at.reflected for name, at in marks.items() if at.reflected > begin}
-        lane = Lane(views=self.views, tenure=loaded.tenure, starts=starts, reflected=begin)
+        starts = {
+            name: marks[name].reflected
+            for name in self.views.names
+            if marks[name].reflected > begin
+        }
+        lane = Lane(
+            views=self.views,
+            has_queues=self.queues is not None,
+            tenure=loaded.tenure,
+            starts=starts,
+            reflected=begin,
+        )
         self.lanes, self.runs = [lane], loaded.lowest.runs
-        return LogFold(self.log, self.views, begin, loaded.lowest, self.folds)
+        if self.queues is None:
+            return LogFold(self.log, self.views, begin, loaded.lowest, self.folds)
+        mark = marks[QUEUES]
+        if mark.reflected > begin:
+            # What is committed for views that are behind says nothing of the queues.
+            await self._part(lane)
+        load = partial(self.queues.begin, self.partition, mark)
+        queues = await self.outage.repeat(LOADS, load, self._count_failure)
+        restart = min(begin, mark.restart)
+        return LogFold(self.log, self.views, restart, loaded.lowest, self.folds, queues)
+
+    async def _part(self, lane: Lane) -> None:
+        """Give the queues a lane of their own."""
+        self.lanes = [
+            await self._single(lane, self.views, has_queues=False),
+            await self._single(lane, NO_VIEWS, has_queues=True),
+        ]
 
     @property
     def tenures(self) -> Sequence[Tenure]:
@@ -113,14 +184,15 @@ class Lanes:
         return {
             name: max(lane.reflected, lane.starts.get(name, 0))
             for lane in self.lanes
-            for name in lane.views.names
+            for name in lane.names
         }
 
     gap_remedy: ClassVar[None] = None
-    begins_at_end = True
 
     async def at_end(self, elapsed_s: float) -> None:
-        """Do nothing: no view waits for time to pass."""
+        """Let the queues do what waits for time to pass; no view does."""
+        if self.queues is not None and self.lanes:
+            await self.queues.at_end(elapsed_s)
 
     async def commit(self, batch: Batch) -> None:
         """Commit a batch in every lane, again and again while the database is unavailable.
@@ -131,7 +203,7 @@ class Lanes:
             StoreConflict: The tenure is over.
         """
         for lane in list(self.lanes):
-            if lane.stopped is None:
+            if lane.stopped is None and batch.upto >= lane.reflected:
                 await self._commit_lane(lane, batch)
         self.runs = batch.state.runs
 
@@ -147,9 +219,18 @@ class Lanes:
         commit = lane.views.fold(batch.records, batch.upto, lane.starts)
         # Every lane brings what is no record: whoever comes first puts it there.
         commit.log, commit.quarantined = batch.state, batch.quarantined
-        await commit_until_done(
+        queues = batch.queues if lane.has_queues else None
+        if queues is not None and self.queues is not None:
+            await self.queues.prepare(queues)
+            commit.queues, commit.restart = queues.changes, queues.restart
+        elif lane.has_queues:
+            # They are not read up to their mark yet.
+            return
+        result = await commit_until_done(
             self.database, lane.tenure, commit, self.outage, self._count_failure
         )
+        if queues is not None and self.queues is not None:
+            self.queues.committed(queues, result.grown)
         lane.reflected = commit.upto
         lane.starts = {name: at for name, at in lane.starts.items() if at > commit.upto}
         self.counts.commits += 1
@@ -162,44 +243,57 @@ class Lanes:
 
     async def _refused(self, lane: Lane, batch: Batch, error: StoreError) -> None:
         """Part the views, so that only the one whose record is refused stops (V1)."""
-        views = lane.views.each()
-        if len(views) == 1:
+        parts = [(views, False) for views in lane.views.each()]
+        if lane.has_queues:
+            parts.append((NO_VIEWS, True))
+        if len(parts) == 1:
             await self._stop(lane, batch, error)
             return
         logger.warning(
             "partition %d: the database refuses a commit; its views (%s) are committed one by one "
             "from now on: %s",
             self.partition.number,
-            ", ".join(lane.views.names),
+            ", ".join(lane.names),
             error,
         )
         self.lanes.remove(lane)
-        for view in views:
-            single = await self._single(lane, view)
+        for views, has_queues in parts:
+            single = await self._single(lane, views, has_queues=has_queues)
             self.lanes.append(single)
             await self._commit_lane(single, batch)
 
-    async def _single(self, lane: Lane, views: ViewSet) -> Lane:
-        """Return a lane of its own for one view of a lane.
+    async def _single(self, lane: Lane, views: ViewSet, *, has_queues: bool) -> Lane:
+        """Return a lane of its own for some of a lane.
 
         Raises:
             StoreConflict: Somebody else has gone on where the lane stands.
         """
-        (name,) = views.names
-        starts = {each: at for each, at in lane.starts.items() if each == name}
-        begin = partial(self.database.begin, self.partition, views.names)
+        names = [*views.names, *([QUEUES] if has_queues else [])]
+        starts = {each: at for each, at in lane.starts.items() if each in names}
+        begin = partial(self.database.begin, self.partition, names)
         tenure = await self.outage.repeat(COMMITS, begin, self._count_failure)
-        mark = tenure.marks.get(name)
-        if mark is not None and mark.reflected != max(lane.reflected, starts.get(name, 0)):
-            raise StoreConflict(f"another process has committed {name} meanwhile")
-        return Lane(views=views, tenure=tenure, starts=starts, reflected=lane.reflected)
+        reflected = lane.reflected
+        for name, mark in tenure.marks.items():
+            # Those of a lane that begins may be ahead of it.
+            before = lane.tenure.marks.get(name, mark).reflected
+            if mark.reflected != max(reflected, starts.get(name, 0), before):
+                raise StoreConflict(f"another process has committed {name} meanwhile")
+        if has_queues:
+            reflected = max(reflected, tenure.marks[QUEUES].reflected)
+        return Lane(
+            views=views,
+            has_queues=has_queues,
+            tenure=tenure,
+            starts=starts,
+            reflected=reflected,
+        )
 
     async def _stop(self, lane: Lane, batch: Batch, error: StoreError) -> None:
         """Commit what is below the refused record, and name that."""
-        (name,) = lane.views.names
+        (name,) = lane.names
         done, refused = 0, len(batch.records)
         known = Runs.load(self.runs, self.log.lateness_ms)
-        while refused - done > 1:
+        while refused - done > 1 and not lane.has_queues:
             middle, runs = (done + refused) // 2, known.copy()
             try:
                 await self._write(lane, batch.between(done, middle, runs))
@@ -211,7 +305,7 @@ class Lanes:
                 done, known = middle, runs
         number = self.partition.number
         where = f"the marks at {number}:{batch.upto}"
-        if batch.records:
+        if batch.records and not lane.has_queues:
             record = batch.records[done]
             where = f"position {number}:{record.offset} (topic {record.topic!r:.200})"
         lane.stopped = f"{name} is stopped: the database refuses {where}: {error}"

@@ -1,7 +1,7 @@
 """P1: where the views of a database go on in one partition of a log, and whether it is that log."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 from monstermq_shared.errors import StartupError
@@ -54,11 +54,11 @@ class SharedDatabase(Database, KeepsLogState, Protocol):
 
 
 class Loaded(NamedTuple):
-    """Where a partition's views stand.
+    """Where a partition's projections stand.
 
     Attributes:
         tenure: The right to commit all of them; its ``marks`` say where each stands.
-        lowest: What is kept with the lowest of the marks, from which on is read.
+        lowest: What is kept with the lowest of the marks, from which on entries count.
     """
 
     tenure: Tenure
@@ -66,16 +66,15 @@ class Loaded(NamedTuple):
 
     @property
     def begin(self) -> int:
-        """Where reading begins."""
-        return self.lowest.mark.restart
+        """From where on entries count."""
+        return self.lowest.mark.reflected
 
 
 async def begin_views(
     database: SharedDatabase,
     log_id: str,
     partition: Partition,
-    projections: Sequence[str],
-    start: int,
+    starts: Mapping[str, int],
 ) -> Loaded:
     """Begin a tenure, and what has no mark yet where it is to start.
 
@@ -83,21 +82,20 @@ async def begin_views(
         database: Where the views are.
         log_id: Which log it is.
         partition: Of it.
-        projections: The views.
-        start: The partition's end for views, its first offset for sessions.
+        starts: Projection -> where it is to start: at the partition's end, or its first offset.
 
     Raises:
         StoreUnavailable: The database cannot be reached now.
         StartupError: The marks are of another log.
         StoreError: It refuses.
     """
-    await database.begin_marks(log_id, {partition: dict.fromkeys(projections, start)})
-    tenure = await database.begin(partition, projections)
+    await database.begin_marks(log_id, {partition: starts})
+    tenure = await database.begin(partition, [*starts])
     # From here on nobody else commits what they say.
     kept = await database.log_states(partition)
-    states = {name: kept[name] for name in projections}
+    states = {name: kept[name] for name in starts}
     refuse_other_log(log_id, partition, states)
-    return Loaded(tenure, min(states.values(), key=_restart))
+    return Loaded(tenure, min(states.values(), key=_reflected))
 
 
 def refuse_shorter_log(partition: Partition, bounds: Bounds, tenure: Tenure) -> None:
@@ -137,5 +135,5 @@ def refuse_other_log(
             raise another_log(partition, f"{name} is of {state.log_id}")
 
 
-def _restart(state: StoredLogState) -> int:
-    return state.mark.restart
+def _reflected(state: StoredLogState) -> int:
+    return state.mark.reflected

@@ -8,7 +8,7 @@ from monstermq_shared.bus.ports import Entry
 from monstermq_shared.errors import MonsterError
 from monstermq_shared.stores.changes import Tenure
 from monstermq_shared.stores.outages import Outage
-from monstermq_shared.views.log_loading import Loaded, LogSource, SharedDatabase
+from monstermq_shared.views.log_loading import Bounds, Loaded, LogSource, SharedDatabase
 from monstermq_shared.views.log_tenures import Holders
 
 
@@ -65,6 +65,20 @@ class Fold(Protocol[B_co]):
         """Whether ``flush`` would give more than marks."""
         ...
 
+    @property
+    def waits(self) -> bool:
+        """Whether something becomes rows by time alone: then ``tick`` is called now and then."""
+        ...
+
+    @property
+    def known(self) -> tuple[int, str] | None:
+        """(offset, ``id_of``) of an entry from ``next_offset`` on that was read before (P1)."""
+        ...
+
+    def tick(self, now_s: float) -> None:
+        """It is so late, monotonic."""
+        ...
+
     def fold(self, entries: Sequence[Entry]) -> Iterator[B_co]:
         """Take the next entries; yield the batches that become full.
 
@@ -83,14 +97,7 @@ class Fold(Protocol[B_co]):
 
 
 class Work(Protocol[B]):
-    """What is done with one partition: ``log_lanes.Lanes``, for views.
-
-    Attributes:
-        begins_at_end: Whether it begins at the log's end where it has no mark; else at its first
-            offset (P1).
-    """
-
-    begins_at_end: bool
+    """What is done with one partition: ``log_lanes.Lanes``, for views."""
 
     @property
     def gap_remedy(self) -> str | None:
@@ -100,6 +107,10 @@ class Work(Protocol[B]):
     @property
     def projections(self) -> Sequence[str]:
         """Whose marks are moved."""
+        ...
+
+    def starts(self, bounds: Bounds) -> Mapping[str, int]:
+        """Return where each of them begins that has no mark yet (P1)."""
         ...
 
     async def begin(self, loaded: Loaded) -> Fold[B]:

@@ -24,6 +24,17 @@ NEVER_MS = 2**62
 """A lateness that nothing is."""
 
 
+AGE_S = 2.0
+"""T: the age at which what is not acknowledged becomes a row. It says how late, never whether."""
+
+WINDOW_SIZE_MAX = 32 * 1024 * 1024
+"""Bytes of a window."""
+
+
+COUNT_S = 1.0
+"""After so long what a commit has made of the lengths of queues is committed, if it matters."""
+
+
 @dataclass(slots=True, kw_only=True)
 class QueueCounts:
     """What a fold has made so far; every number only grows.
@@ -54,6 +65,8 @@ class QueueFold:
         restarts: G of the load: where that begins.
         now_s: The time, as whoever folds brings it.
         window: What is neither acknowledged nor a row.
+        window_size_max: Bytes of it that are kept; the oldest of more become rows.
+        counts_s: When there is something to commit that only counts what waits (S5), if not before.
     """
 
     def __init__(
@@ -70,6 +83,9 @@ class QueueFold:
         self.now_s = 0.0
         self.counts = counts or QueueCounts()
         self.window = Window()
+        self.window_size_max = WINDOW_SIZE_MAX
+        self.counts_s = float("inf")
+        self._gap: int | None = None
         self._partition = partition
         self._table = table
         self._skips = set(state.skips)
@@ -127,6 +143,8 @@ class QueueFold:
         if targets:
             self.counts.matched += len(targets)
             self.window.add(Held(entry, targets, self.now_s))
+            if self.window.size > self.window_size_max:
+                self.shrink(self.window_size_max)
 
     def stamped(self, record: StampedRecord, offset: int) -> None:
         """P4: a valid stamped publish opens its packet id."""
@@ -229,7 +247,11 @@ class QueueFold:
         self._changes.below[client_id] = max(before, below)
 
     def skip_to(self, offset: int) -> None:
-        """P7: what is below cannot be read any more, so nothing of it is under way."""
+        """P7: what is below cannot be read any more, so nothing of it is under way.
+
+        Rows may be ahead of it: then nothing between is read again.
+        """
+        self.begins = self.restarts = self._gap = max(offset, self.begins)
         self.window = Window()
         self._skips.clear()
         for client_id, opened in [*self._open.items()]:
@@ -237,6 +259,16 @@ class QueueFold:
                 self._close(client_id, packet_id)
 
     # -- what becomes rows -------------------------------------------------------------------------
+
+    @property
+    def waits(self) -> bool:
+        """Whether something becomes rows by time alone."""
+        return len(self.window) > 0 or self.counts_s < float("inf") or self.rows > 0
+
+    def tick(self, now_s: float) -> None:
+        """It is so late, monotonic (P6)."""
+        self.now_s = now_s
+        self.age(now_s - AGE_S)
 
     def age(self, before_s: float) -> None:
         """P6: what was read before a time becomes rows."""
@@ -260,7 +292,8 @@ class QueueFold:
     @property
     def rows(self) -> int:
         """How many rows the next commit changes, about."""
-        return len(self._queued) + self._changes.rows
+        due = self.counts_s <= self.now_s or self._gap is not None
+        return len(self._queued) + self._changes.rows + due
 
     def flush(self, next_offset: int) -> QueueBatch:
         """Return what is to be committed now that all below an offset is folded (P5)."""
@@ -280,4 +313,7 @@ class QueueFold:
                 continue
             deliveries = [(client.client_id, qos) for client, qos in targets.items()]
             changes.queued[offset] = record, deliveries
-        return QueueBatch(changes=changes, restart=restart, skips=sorted(self._skips))
+        gap, self._gap = self._gap, None
+        # How long the queues are then is known once it is committed: whoever commits says more.
+        self.counts_s = float("inf") if changes.is_empty else self.now_s + COUNT_S
+        return QueueBatch(changes=changes, restart=restart, skips=sorted(self._skips), gap=gap)
