@@ -107,7 +107,7 @@ class KeptWindow(BusSession):
 
     def _send(self, run: MessageRun, first: int, count: int, qos: int) -> None:
         dup = False
-        if self._resumption is not None and run.count == 1 and not run.retained_copy:
+        if self._resumption is not None and run.count == 1:
             packet_id, dup = self._resumption.take(self._position(run, 0))
             self._resumption = self._resumption or None
             if packet_id:

@@ -1,0 +1,86 @@
+"""E10: a subscription takes effect in each partition at its own marker."""
+
+import pytest
+
+from monstermq_shared.sessions.distributed.varying import Change, Varying
+
+P = 2
+
+
+@pytest.fixture
+def settled() -> dict[str, int]:
+    return {"a/+": 1, "b": 2}
+
+
+def test_a_subscription_holds_where_its_marker_was_read(settled: dict[str, int]) -> None:
+    varying = Varying(settled)
+    change = Change({"c/#": 2}, [], P)
+    varying.begin(change)
+    assert varying.granted("c/x", 0) is None
+    assert not change.read(0)
+    assert (varying.granted("c/x", 0), varying.granted("c/x", 1)) == (2, None)
+    assert change.read(1)
+    assert varying.settle(change) == []
+    assert settled == {"a/+": 1, "b": 2, "c/#": 2}
+    assert len(varying) == 0
+
+
+def test_a_filter_that_is_removed_holds_until_its_marker_was_read(
+    settled: dict[str, int],
+) -> None:
+    varying = Varying(settled)
+    change = Change({}, ["b"], P)
+    varying.begin(change)
+    change.read(1)
+    assert (varying.granted("b", 0), varying.granted("b", 1)) == (2, None)
+    change.read(0)
+    assert varying.settle(change) == ["b"]
+    assert settled == {"a/+": 1}
+
+
+def test_a_changed_qos_holds_where_its_marker_was_read(settled: dict[str, int]) -> None:
+    varying = Varying(settled)
+    change = Change({"b": 0, "a/+": 2}, [], P)
+    varying.begin(change)
+    change.read(0)
+    assert (varying.granted("b", 0), varying.granted("b", 1)) == (0, 2)
+    assert (varying.granted("a/x", 0), varying.granted("a/x", 1)) == (2, 1)
+
+
+def test_the_highest_of_all_that_match_is_granted(settled: dict[str, int]) -> None:
+    varying = Varying(settled)
+    change = Change({"#": 1}, [], P)
+    varying.begin(change)
+    change.read(0)
+    assert varying.granted("b", 0) == 2
+    assert varying.granted("z", 0) == 1
+    assert varying.granted("$SYS/x", 0) is None
+
+
+def test_changes_behind_each_other_hold_in_order(settled: dict[str, int]) -> None:
+    varying = Varying(settled)
+    add, remove = Change({"c": 1}, [], P), Change({}, ["c"], P)
+    again = Change({"c": 2}, [], P)
+    for change in (add, remove, again):
+        varying.begin(change)
+        change.read(0)
+    add.read(1)
+    assert varying.settle(add) == []
+    assert (varying.granted("c", 0), varying.granted("c", 1)) == (2, 1)
+    remove.read(1)
+    # It goes, and comes again: the router has to keep it.
+    assert varying.settle(remove) == []
+    assert varying.granted("c", 1) is None
+    again.read(1)
+    assert varying.settle(again) == []
+    assert settled["c"] == 2
+
+
+def test_a_filter_that_is_not_subscribed_can_be_removed(settled: dict[str, int]) -> None:
+    varying = Varying(settled)
+    change = Change({}, ["nobody/has/this"], P)
+    varying.begin(change)
+    change.read(0)
+    change.read(1)
+    assert varying.settle(change) == ["nobody/has/this"]
+    assert settled == {"a/+": 1, "b": 2}
