@@ -109,6 +109,8 @@ class Counters:
         held_publishers: Times a publisher was not read from, because its subscribers or the store
             were behind.
         parked_sessions: Times a slow persistent subscriber was left to its queue rows.
+        session_overlay_drops: Times an edge forgot session facts for want of room, because their
+            worker is far behind (E2).
         commits: Transactions of the session store's database that succeeded.
         commit_failures: Attempts that failed and were repeated.
         view_commit_failures: The same for views in other databases.
@@ -152,6 +154,7 @@ class Counters:
         "rows_elided",
         "rows_purged",
         "rows_written",
+        "session_overlay_drops",
         "sessions_expired",
         "sockets_opened",
         "subscriptions_refused",
@@ -185,6 +188,7 @@ class Counters:
         self.publish_resent = 0
         self.held_publishers = 0
         self.parked_sessions = 0
+        self.session_overlay_drops = 0
         self.commits = 0
         self.commit_failures = 0
         self.view_commit_failures = 0

@@ -63,6 +63,11 @@ _COUNTERS: tuple[tuple[str, str, Callable[[Counters], float]], ...] = (
         "Times a slow persistent subscriber was left to its queue rows.",
         lambda c: c.parked_sessions,
     ),
+    (
+        "session_overlay_drops",
+        "Times session facts were forgotten because their worker is far behind.",
+        lambda c: c.session_overlay_drops,
+    ),
     ("commits", "Transactions that succeeded.", lambda c: c.commits),
     ("commit_failures", "Transactions that failed and were repeated.", lambda c: c.commit_failures),
     (
