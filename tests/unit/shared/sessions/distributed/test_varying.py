@@ -8,12 +8,14 @@ P = 2
 
 
 @pytest.fixture
-def settled() -> dict[str, int]:
-    return {"a/+": 1, "b": 2}
+def varying() -> Varying:
+    """Subscriptions that held everywhere until now."""
+    varying = Varying()
+    varying.vary({"a/+": 1, "b": 2})
+    return varying
 
 
-def test_a_subscription_holds_where_its_marker_was_read(settled: dict[str, int]) -> None:
-    varying = Varying(settled)
+def test_a_subscription_holds_where_its_marker_was_read(varying: Varying) -> None:
     change = Change({"c/#": 2}, [], P)
     varying.begin(change)
     assert varying.granted("c/x", 0) is None
@@ -21,25 +23,21 @@ def test_a_subscription_holds_where_its_marker_was_read(settled: dict[str, int])
     assert (varying.granted("c/x", 0), varying.granted("c/x", 1)) == (2, None)
     assert change.read(1)
     assert varying.settle(change) == []
-    assert settled == {"a/+": 1, "b": 2, "c/#": 2}
+    assert [varying.granted("c/x", partition) for partition in range(P)] == [2, 2]
     assert len(varying) == 0
 
 
-def test_a_filter_that_is_removed_holds_until_its_marker_was_read(
-    settled: dict[str, int],
-) -> None:
-    varying = Varying(settled)
+def test_a_filter_that_is_removed_holds_until_its_marker_was_read(varying: Varying) -> None:
     change = Change({}, ["b"], P)
     varying.begin(change)
     change.read(1)
     assert (varying.granted("b", 0), varying.granted("b", 1)) == (2, None)
     change.read(0)
     assert varying.settle(change) == ["b"]
-    assert settled == {"a/+": 1}
+    assert varying.granted("b", 1) is None
 
 
-def test_a_changed_qos_holds_where_its_marker_was_read(settled: dict[str, int]) -> None:
-    varying = Varying(settled)
+def test_a_changed_qos_holds_where_its_marker_was_read(varying: Varying) -> None:
     change = Change({"b": 0, "a/+": 2}, [], P)
     varying.begin(change)
     change.read(0)
@@ -47,8 +45,7 @@ def test_a_changed_qos_holds_where_its_marker_was_read(settled: dict[str, int]) 
     assert (varying.granted("a/x", 0), varying.granted("a/x", 1)) == (2, 1)
 
 
-def test_the_highest_of_all_that_match_is_granted(settled: dict[str, int]) -> None:
-    varying = Varying(settled)
+def test_the_highest_of_all_that_match_is_granted(varying: Varying) -> None:
     change = Change({"#": 1}, [], P)
     varying.begin(change)
     change.read(0)
@@ -57,8 +54,7 @@ def test_the_highest_of_all_that_match_is_granted(settled: dict[str, int]) -> No
     assert varying.granted("$SYS/x", 0) is None
 
 
-def test_changes_behind_each_other_hold_in_order(settled: dict[str, int]) -> None:
-    varying = Varying(settled)
+def test_changes_behind_each_other_hold_in_order(varying: Varying) -> None:
     add, remove = Change({"c": 1}, [], P), Change({}, ["c"], P)
     again = Change({"c": 2}, [], P)
     for change in (add, remove, again):
@@ -73,14 +69,24 @@ def test_changes_behind_each_other_hold_in_order(settled: dict[str, int]) -> Non
     assert varying.granted("c", 1) is None
     again.read(1)
     assert varying.settle(again) == []
-    assert settled["c"] == 2
+    assert [varying.granted("c", partition) for partition in range(P)] == [2, 2]
 
 
-def test_a_filter_that_is_not_subscribed_can_be_removed(settled: dict[str, int]) -> None:
-    varying = Varying(settled)
+def test_a_filter_that_is_not_subscribed_can_be_removed(varying: Varying) -> None:
     change = Change({}, ["nobody/has/this"], P)
     varying.begin(change)
     change.read(0)
     change.read(1)
     assert varying.settle(change) == ["nobody/has/this"]
-    assert settled == {"a/+": 1, "b": 2}
+    assert (varying.granted("a/x", 0), varying.granted("b", 1)) == (1, 2)
+
+
+def test_what_held_everywhere_is_not_changed_from_here() -> None:
+    subscriptions = {"b": 2}
+    varying = Varying()
+    varying.vary(subscriptions)
+    change = Change({"c": 1}, ["b"], 1)
+    varying.begin(change)
+    change.read(0)
+    varying.settle(change)
+    assert subscriptions == {"b": 2}
