@@ -71,6 +71,12 @@ class Varying:
         added = {topic_filter for later in self._changes for topic_filter in later.add}
         return [name for name in change.remove if name not in added]
 
+    def held(self, partition: int) -> dict[str, int]:
+        """Return filter -> QoS of all that holds in a partition."""
+        filters = {*self._settled, *(name for change in self._changes for name in change.add)}
+        held = {name: self._held(name, partition) for name in filters}
+        return {name: qos for name, qos in held.items() if qos is not None}
+
     def granted(self, topic: str, partition: int) -> int | None:
         """Return the QoS that a topic of a partition is granted now; None: it is not subscribed."""
         granted = self._best(self._settled.items(), topic, partition)
