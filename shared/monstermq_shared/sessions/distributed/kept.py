@@ -327,7 +327,7 @@ class KeptSession(KeptWindow):
         """See ``BusSession``."""
         super().go_on()
         if self.link is not None and self.is_up and not self.is_stalled:
-            self._line.send(self.link)
+            self._send_opened()
             self.fill_window()
 
     def end(self) -> None:

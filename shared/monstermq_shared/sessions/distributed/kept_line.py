@@ -89,3 +89,28 @@ class Line:
         """Forget all of it."""
         self.waiting.clear()
         self.packet_ids.clear()
+
+
+class ExactlyOnce:
+    """What a session has that delivers at QoS 2: one that does not, has none of it.
+
+    Attributes:
+        packet_ids: Those of QoS 2 that are in flight.
+        line: What is about to be sent.
+        receipts: Positions that PUBREC has come for, with the packet id, and that are not appended
+            yet.
+        acking: Packet ids whose PUBREL waits for that.
+    """
+
+    __slots__ = ("acking", "line", "packet_ids", "receipts")
+
+    def __init__(self) -> None:
+        self.packet_ids: set[int] = set()
+        self.line = Line()
+        self.receipts: list[tuple[int, int]] = []
+        self.acking: set[int] = set()
+
+    def others(self, packet_ids: Sequence[int]) -> Sequence[int]:
+        """Return those of packet ids that are not of QoS 2, and that the client can have."""
+        own, unsent = self.packet_ids, self.line.packet_ids
+        return [id_ for id_ in packet_ids if id_ not in own and id_ not in unsent]

@@ -10,7 +10,7 @@ from typing import Any
 
 from monstermq_shared.messages import MessageRun
 from monstermq_shared.sessions.distributed.kept_acks import Acks, acks_by_partition
-from monstermq_shared.sessions.distributed.kept_line import Line, Opening
+from monstermq_shared.sessions.distributed.kept_line import ExactlyOnce, Opening
 from monstermq_shared.sessions.distributed.resumption import Resumption
 from monstermq_shared.sessions.distributed.session import BusSession
 from monstermq_shared.sessions.distributed.session_state import SessionState
@@ -32,12 +32,9 @@ class KeptWindow(BusSession):
 
     __slots__ = (
         "_acked",
-        "_acking",
         "_exactly_once",
         "_has_begun",
-        "_line",
         "_partitions",
-        "_receipts",
         "_resumption",
         "is_up",
     )
@@ -65,14 +62,9 @@ class KeptWindow(BusSession):
         self._partitions = partitions
         self._has_begun = False
         self._resumption: Resumption | None = None
-        # Packet ids of QoS 2.
-        self._exactly_once: set[int] = set()
-        self._line = Line()
-        # Positions that were acknowledged, or received with a packet id, and are not appended; and
-        # the ids that wait for that.
+        self._exactly_once: ExactlyOnce | None = None
+        # Positions that were acknowledged at QoS 1 and are not appended.
         self._acked: list[int] = []
-        self._receipts: list[tuple[int, int]] = []
-        self._acking: set[int] = set()
 
     def _open(self, opening: Opening) -> None:
         """See to it that the log knows of packet ids; ``opened`` follows."""
@@ -85,9 +77,11 @@ class KeptWindow(BusSession):
     def _resume(self, state: SessionState) -> None:
         """Take over what may be in flight as of the claim (E3)."""
         resumption = Resumption(state, self._partitions)
-        self.in_flight.update(dict.fromkeys(state.in_flight, NO_POSITION))
-        self.in_flight.update((packet_id, at) for at, packet_id in resumption.waiting.items())
-        self._exactly_once.update(state.in_flight)
+        if state.in_flight:
+            self.in_flight.update(dict.fromkeys(state.in_flight, NO_POSITION))
+            self.in_flight.update((packet_id, at) for at, packet_id in resumption.waiting.items())
+            self._exactly_once = ExactlyOnce()
+            self._exactly_once.packet_ids.update(state.in_flight)
         self._resumption = resumption or None
         self._has_begun = True
 
@@ -96,7 +90,9 @@ class KeptWindow(BusSession):
     @property
     def _is_sending(self) -> bool:
         """Whether something waits to be sent."""
-        return self.pending_count > 0 or bool(self._line.waiting)
+        if self.pending_count:
+            return True
+        return self._exactly_once is not None and bool(self._exactly_once.line.waiting)
 
     def _room(self) -> int:
         """Ids that wait for their row take no room, or nothing would ever come (E3)."""
@@ -112,34 +108,41 @@ class KeptWindow(BusSession):
             self._resumption = self._resumption or None
             if packet_id:
                 # E5: the log has this id since it was sent first.
-                self._put(Opening(run, 0, (packet_id,), 2, dup=True))
+                assert self._exactly_once is not None
+                self._put(self._exactly_once, Opening(run, 0, (packet_id,), 2, dup=True))
                 return
         packet_ids = self._begin(run, first, count)
-        line = self._line
+        exactly_once = self._exactly_once
         if qos == 1:
-            if line.waiting:
-                self._put(Opening(run, first, packet_ids, 1, dup=dup))
+            if exactly_once is not None and exactly_once.line.waiting:
+                self._put(exactly_once, Opening(run, first, packet_ids, 1, dup=dup))
             else:
                 assert self.link is not None
                 self.link.deliver(run, first, packet_ids, 1, dup)
             return
-        self._exactly_once.update(packet_ids)
+        if exactly_once is None:
+            exactly_once = self._exactly_once = ExactlyOnce()
+        exactly_once.packet_ids.update(packet_ids)
         opening = Opening(run, first, packet_ids, 2, dup=False)
-        line.put(opening)
+        exactly_once.line.put(opening)
         self._open(opening)
 
-    def _put(self, opening: Opening) -> None:
+    def _put(self, exactly_once: ExactlyOnce, opening: Opening) -> None:
         """Send what may be sent, behind what waits."""
         assert self.link is not None
-        self._line.put(opening)
-        self._line.send(self.link)
+        exactly_once.line.put(opening)
+        exactly_once.line.send(self.link)
 
     def opened(self, opening: Opening) -> None:
         """The facts of ``opening`` are read back, and count (R4)."""
         opening.is_open = True
-        if self.link is None or not self.is_up or self.is_stalled:
-            return
-        self._line.send(self.link)
+        self._send_opened()
+
+    def _send_opened(self) -> None:
+        """Send what is open by now, unless nothing may be delivered (E13)."""
+        exactly_once, link = self._exactly_once, self.link
+        if exactly_once is not None and link is not None and self.is_up and not self.is_stalled:
+            exactly_once.line.send(link)
 
     def _position(self, run: MessageRun, first: int) -> int:
         if run.retained_copy:
@@ -166,12 +169,8 @@ class KeptWindow(BusSession):
 
     def acknowledge(self, packet_ids: Sequence[int]) -> None:
         """PUBACK: an ack fact (E9)."""
-        if self._exactly_once or self._line.packet_ids:
-            packet_ids = [
-                packet_id
-                for packet_id in packet_ids
-                if packet_id not in self._exactly_once and packet_id not in self._line.packet_ids
-            ]
+        if self._exactly_once is not None:
+            packet_ids = self._exactly_once.others(packet_ids)
         pop = self.in_flight.pop
         acked = [at for packet_id in packet_ids if (at := pop(packet_id, NO_POSITION)) >= 0]
         if acked:
@@ -180,59 +179,69 @@ class KeptWindow(BusSession):
 
     def receive(self, packet_ids: Sequence[int]) -> None:
         """PUBREC: an ack fact, and PUBREL once the log has it (E9)."""
+        exactly_once = self._exactly_once
+        if exactly_once is None:
+            self._pubrel(packet_ids)
+            return
         at_once: list[int] = []
         for packet_id in packet_ids:
-            at = self.in_flight.get(packet_id) if packet_id in self._exactly_once else None
+            at = self.in_flight[packet_id] if packet_id in exactly_once.packet_ids else None
             if at is None or packet_id in (self.received or ()):
                 at_once.append(packet_id)
-            elif packet_id in self._acking or not self._was_sent(packet_id):
+            elif packet_id in exactly_once.acking or not self._was_sent(exactly_once, packet_id):
                 continue
             elif at == NO_POSITION:
                 at_once.append(packet_id)
             else:
                 self._announce_acks()
-                self._acking.add(packet_id)
-                self._receipts.append((at, packet_id))
+                exactly_once.acking.add(packet_id)
+                exactly_once.receipts.append((at, packet_id))
         self._pubrel(at_once)
 
-    def _was_sent(self, packet_id: int) -> bool:
+    def _was_sent(self, exactly_once: ExactlyOnce, packet_id: int) -> bool:
         """Whether the client can have it by this connection."""
-        if packet_id in self._line.packet_ids:
+        if packet_id in exactly_once.line.packet_ids:
             return False
         return self._resumption is None or packet_id not in self._resumption.unsent
 
     def _announce_acks(self) -> None:
         """The engine has to come for acks, if it does not know that yet."""
-        if not (self._acked or self._receipts):
+        if not self._acked and not (self._exactly_once and self._exactly_once.receipts):
             self._come_for_acks()
 
     def take_acks(self) -> Acks:
         """Return what the client has acknowledged since; ``acked`` with the packet ids follows."""
-        acks = acks_by_partition(self._acked, self._receipts, self._partitions)
-        self._acked, self._receipts = [], []
-        return acks
+        acked, self._acked = self._acked, []
+        receipts: list[tuple[int, int]] = []
+        if self._exactly_once is not None:
+            receipts, self._exactly_once.receipts = self._exactly_once.receipts, []
+        return acks_by_partition(acked, receipts, self._partitions)
 
     def acked(self, packet_ids: Sequence[int]) -> None:
         """The log has the acks of these: PUBREL (E9)."""
-        known = [packet_id for packet_id in packet_ids if packet_id in self._acking]
-        self._acking.difference_update(known)
-        self._pubrel(known)
+        if self._exactly_once is not None:
+            acking = self._exactly_once.acking
+            known = [packet_id for packet_id in packet_ids if packet_id in acking]
+            acking.difference_update(known)
+            self._pubrel(known)
 
     def _pubrel(self, packet_ids: Sequence[int]) -> None:
         """Send PUBRELs, also for ids that are not known: the client answers with PUBCOMP."""
         if not packet_ids or self.link is None:
             return
-        if self.received is None:
-            self.received = set()
-        self.received.update(self._exactly_once.intersection(packet_ids))
+        if self._exactly_once is not None:
+            if self.received is None:
+                self.received = set()
+            self.received.update(self._exactly_once.packet_ids.intersection(packet_ids))
         self.link.answer(Answer.PUBREL, packet_ids)
 
     def complete(self, packet_ids: Sequence[int]) -> None:
         """PUBCOMP: the id is free; nothing is written (E9)."""
         super().complete(packet_ids)
-        self._exactly_once.difference_update(
-            [packet_id for packet_id in packet_ids if packet_id not in self.in_flight]
-        )
+        if self._exactly_once is not None:
+            in_flight = self.in_flight
+            freed = [packet_id for packet_id in packet_ids if packet_id not in in_flight]
+            self._exactly_once.packet_ids.difference_update(freed)
 
     # -- it ends ---------------------------------------------------------------------------------
 
@@ -245,7 +254,8 @@ class KeptWindow(BusSession):
         """
         if not self._has_begun:
             return None, None
-        exactly_once, partitions = self._exactly_once, self._partitions
+        exactly_once: set[int] = self._exactly_once.packet_ids if self._exactly_once else set()
+        partitions = self._partitions
         before = self._resumption.left() if self._resumption is not None else set()
         if before is None:
             return tuple(exactly_once), None
@@ -261,5 +271,6 @@ class KeptWindow(BusSession):
         """Its connection has gone: only acks that are not appended stay."""
         super().end()
         self.is_up = False
-        self._line.clear()
+        if self._exactly_once is not None:
+            self._exactly_once.line.clear()
         self._resumption = None

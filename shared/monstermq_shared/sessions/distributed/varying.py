@@ -4,7 +4,6 @@ A SUBSCRIBE or UNSUBSCRIBE of a kept session takes effect in each partition at i
 all of them are read, what a topic is granted depends on the partition that it stands in.
 """
 
-from collections import deque
 from collections.abc import Iterable, Mapping
 
 from monstermq_shared.topics import matches
@@ -47,7 +46,7 @@ class Varying:
     def __init__(self) -> None:
         # Filter -> QoS of what holds everywhere, while there are changes.
         self._settled: dict[str, int] = {}
-        self._changes: deque[Change] = deque()
+        self._changes: list[Change] = []
 
     def __len__(self) -> int:
         """Return how many changes are on their way."""
@@ -64,7 +63,7 @@ class Varying:
     def settle(self, change: Change) -> list[str]:
         """A change holds everywhere; return the filters that nothing has any more."""
         assert self._changes[0] is change, "markers of one session are read in order"
-        self._changes.popleft()
+        del self._changes[0]
         self._settled.update(change.add)
         for topic_filter in change.remove:
             self._settled.pop(topic_filter, None)
