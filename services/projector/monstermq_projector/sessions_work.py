@@ -118,7 +118,8 @@ class SessionsWork:
 
     async def begin(self, loaded: Loaded) -> SessionsFold:
         """Load the sessions, and return the fold that begins where the mark stands."""
-        self._tenure = None
+        # Those of before are forgotten first: there may be a million.
+        self._tenure, self._claims = None, self._new_claims()
         load = partial(self._load, loaded.begin)
         await self._desk.outage.repeat("loads", load, self._count_failure)
         self._tenure = loaded.tenure

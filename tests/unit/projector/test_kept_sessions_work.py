@@ -256,6 +256,20 @@ async def test_filters_count_for_the_size_of_a_commit(
         assert stage.work.counts.commits == 3
 
 
+async def test_the_longest_client_id_and_the_most_filters_are_kept(stage: Stage) -> None:
+    """Client ids of 60,000 characters; as many filters as fit a record."""
+    name = "x" * 60_000
+    filters = tuple((f"{number:020}", 1, 0) for number in range(8_000))
+    epoch = stage.append(replace(KEPT, client_id=name))
+    stage.append(Subs(client_id=name, epoch=epoch, add=filters), detach(epoch, name))
+    stage.append(Gap(partition=0, to=1_000))
+    async with stage.working():
+        await stage.caught_up()
+    ((_, marker),) = stage.messages.facts()
+    assert isinstance(marker, Marker)
+    assert (marker.client_id, marker.whole) == (name, filters)
+
+
 @pytest.mark.parametrize(
     "fact",
     [
