@@ -4,7 +4,9 @@ A SUBSCRIBE or UNSUBSCRIBE of a kept session takes effect in each partition at i
 all of them are read, what a topic is granted depends on the partition that it stands in.
 """
 
+from collections import deque
 from collections.abc import Iterable, Mapping
+from itertools import chain
 
 from monstermq_shared.topics import matches
 
@@ -25,6 +27,10 @@ class Change:
         self._partitions = partitions
         self._read: set[int] = set()
 
+    def filters(self) -> list[str]:
+        """Return all filters it names, each once."""
+        return list({**self.add, **dict.fromkeys(self.remove)})
+
     def read(self, partition: int) -> bool:
         """Its marker was read in a partition; return whether that was the last."""
         self._read.add(partition)
@@ -38,19 +44,22 @@ class Change:
 class Varying:
     """The changes of one session that do not hold everywhere, in the order they were asked for.
 
-    Their markers are read in that order in every partition.
+    Their markers are read in that order in every partition. A client may ask for a thousand before
+    the first is read, so nothing here looks at all of them for one topic.
     """
 
-    __slots__ = ("_changes", "_settled")
+    __slots__ = ("_changes", "_concerned", "_settled")
 
     def __init__(self) -> None:
         # Filter -> QoS of what holds everywhere, while there are changes.
         self._settled: dict[str, int] = {}
-        self._changes: list[Change] = []
+        self._changes: deque[Change] | None = None
+        # Filter -> the changes on their way that name it, in order.
+        self._concerned: dict[str, list[Change]] = {}
 
     def __len__(self) -> int:
         """Return how many changes are on their way."""
-        return len(self._changes)
+        return len(self._changes or ())
 
     def vary(self, subscriptions: Mapping[str, int]) -> None:
         """Changes begin: until now this held everywhere."""
@@ -58,49 +67,62 @@ class Varying:
 
     def begin(self, change: Change) -> None:
         """A change is on its way."""
+        if self._changes is None:
+            self._changes = deque()
         self._changes.append(change)
+        for topic_filter in change.filters():
+            self._concerned.setdefault(topic_filter, []).append(change)
 
     def settle(self, change: Change) -> list[str]:
         """A change holds everywhere; return the filters that nothing has any more."""
-        assert self._changes[0] is change, "markers of one session are read in order"
-        del self._changes[0]
+        first = self._changes.popleft() if self._changes else None
+        assert first is change, "markers of one session are read in order"
+        for topic_filter in change.filters():
+            later = self._concerned[topic_filter]
+            del later[0]
+            if not later:
+                del self._concerned[topic_filter]
         self._settled.update(change.add)
         for topic_filter in change.remove:
             self._settled.pop(topic_filter, None)
-        added = {topic_filter for later in self._changes for topic_filter in later.add}
-        return [name for name in change.remove if name not in added]
+        if not self._changes:
+            self._changes = None
+        return [name for name in change.remove if not self._is_added(name)]
 
-    def held(self, partition: int) -> dict[str, int]:
-        """Return filter -> QoS of all that holds in a partition."""
-        filters = {*self._settled, *(name for change in self._changes for name in change.add)}
-        held = {name: self._held(name, partition) for name in filters}
-        return {name: qos for name, qos in held.items() if qos is not None}
+    def _is_added(self, topic_filter: str) -> bool:
+        """Whether a change that is on its way has a filter come, or come again."""
+        return any(topic_filter in later.add for later in self._concerned.get(topic_filter, ()))
 
     def granted(self, topic: str, partition: int) -> int | None:
         """Return the QoS that a topic of a partition is granted now; None: it is not subscribed."""
-        granted = self._best(self._settled.items(), topic, partition)
-        for change in self._changes:
-            granted = max(granted, self._best(change.add.items(), topic, partition))
-        return None if granted < 0 else granted
-
-    def _best(self, filters: Iterable[tuple[str, int]], topic: str, partition: int) -> int:
-        """Return the highest QoS of the filters that match and hold, -1 if none does."""
-        return max(
-            (
-                qos
-                for topic_filter, qos in filters
-                if self._held(topic_filter, partition) == qos and matches(topic_filter, topic)
-            ),
+        granted = max(
+            (self._held(topic_filter, partition) for topic_filter in self._matching(topic)),
             default=-1,
         )
+        return None if granted < 0 else granted
 
-    def _held(self, topic_filter: str, partition: int) -> int | None:
-        """Return the QoS of a filter in a partition, None if it is not there."""
-        qos = self._settled.get(topic_filter)
-        for change in self._changes:
+    def _matching(self, topic: str) -> list[str]:
+        """Return the filters that match a topic, of those that hold or may come to hold."""
+        settled, concerned = self._settled, self._concerned
+        shapes = 3 << topic.count("/") + 1
+        if len(settled) + len(concerned) > shapes:
+            return [at for at in _filters_of(topic) if at in settled or at in concerned]
+        return [at for at in chain(settled, concerned) if matches(at, topic)]
+
+    def _held(self, topic_filter: str, partition: int) -> int:
+        """Return the QoS of a filter in a partition, -1 if it is not there."""
+        for change in reversed(self._concerned.get(topic_filter, ())):
             if change.holds(partition):
-                if topic_filter in change.add:
-                    qos = change.add[topic_filter]
-                elif topic_filter in change.remove:
-                    qos = None
-        return qos
+                return change.add.get(topic_filter, -1)
+        return self._settled.get(topic_filter, -1)
+
+
+def _filters_of(topic: str) -> list[str]:
+    """Return all filters that match a topic; each level doubles them."""
+    first, *others = topic.split("/")
+    heads = [first] if first.startswith("$") else [first, "+"]  # [MQTT-4.7.2-1]
+    found = [] if first.startswith("$") else ["#"]
+    for level in others:
+        found += [f"{head}/#" for head in heads]
+        heads = [f"{head}/{each}" for head in heads for each in (level, "+")]
+    return found + [f"{head}/#" for head in heads] + heads

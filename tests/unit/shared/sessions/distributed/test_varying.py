@@ -3,6 +3,7 @@
 import pytest
 
 from monstermq_shared.sessions.distributed.varying import Change, Varying
+from monstermq_shared.topics import matches
 
 P = 2
 
@@ -90,3 +91,54 @@ def test_what_held_everywhere_is_not_changed_from_here() -> None:
     change.read(0)
     varying.settle(change)
     assert subscriptions == {"b": 2}
+
+
+def test_many_filters_grant_what_few_do() -> None:
+    topics = ["a", "a/b", "/", "a//b", "a/b/c", "$SYS/a", "$SYS", "x/y/z"]
+    filters = [
+        "#",
+        "+",
+        "a",
+        "a/#",
+        "+/b",
+        "a/+/#",
+        "/+",
+        "+/+",
+        "a//b",
+        "$SYS/#",
+        "+/a",
+        "a/b/c/#",
+    ]
+    many = {f"other/{number}": 2 for number in range(1_000)}
+    for topic_filter in filters:
+        few, crowd = Varying(), Varying()
+        few.vary({topic_filter: 1})
+        crowd.vary({**many, topic_filter: 1})
+        for varying in (few, crowd):
+            varying.begin(Change({"none": 0}, [], P))
+        for topic in topics:
+            assert few.granted(topic, 0) == crowd.granted(topic, 0), (topic_filter, topic)
+            assert (few.granted(topic, 0) == 1) == matches(topic_filter, topic)
+
+
+def test_a_thousand_changes_on_their_way_are_not_all_looked_at() -> None:
+    varying = Varying()
+    varying.vary({})
+    looked_at = 0
+
+    class Watched(Change):
+        def holds(self, partition: int) -> bool:
+            nonlocal looked_at
+            looked_at += 1
+            return super().holds(partition)
+
+    changes = [Watched({f"a/{number}": 1}, [], P) for number in range(1_000)]
+    for change in changes:
+        varying.begin(change)
+        change.read(0)
+    assert varying.granted("a/7", 0) == 1
+    assert varying.granted("a/7", 1) is None
+    assert looked_at == 2
+    changes[0].read(1)
+    varying.settle(changes[0])
+    assert varying.granted("a/0", 1) == 1
