@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from tests.integration.kafka_scenes import FragileScene, KafkaScene
+from tests.integration.kept_scenes import KeptScene
 from tests.support.broker import RunningBroker
 from tests.support.chance import drawn_random
 from tests.support.kafka import KafkaServer
@@ -59,6 +60,19 @@ async def fragile_scene(
     """Edges and projectors, not yet started, on servers of this test alone."""
     stack = KafkaStack(tmp_path, own_kafka.address(), "bus", hasty_postgres)
     scene = FragileScene(stack, own_kafka, hasty_postgres, drawn_random())
+    yield scene
+    await scene.close()
+    stack.close()
+    scene.print_logs()
+
+
+@pytest.fixture
+async def kept_scene(
+    tmp_path: Path, own_kafka: KafkaServer, hasty_postgres: PostgresServer
+) -> AsyncIterator[KeptScene]:
+    """The same with clients of kept sessions."""
+    stack = KafkaStack(tmp_path, own_kafka.address(), "bus", hasty_postgres)
+    scene = KeptScene(stack, own_kafka, hasty_postgres, drawn_random())
     yield scene
     await scene.close()
     stack.close()

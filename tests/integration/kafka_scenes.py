@@ -14,9 +14,9 @@ import asyncpg
 from tests.integration.observing import until_ready
 from tests.support.clean_load import (
     WILLS,
-    CleanClient,
     CleanPublisher,
     CleanSubscriber,
+    Mobile,
     assert_wills,
 )
 from tests.support.kafka import KafkaServer
@@ -79,7 +79,7 @@ class KafkaScene:
         self.publishers.append(CleanPublisher(name, self.ledger, make_message))
 
     @property
-    def clients(self) -> list[CleanClient]:
+    def clients(self) -> Sequence[Mobile]:
         """Everybody."""
         return [*self.subscribers, *self.publishers]
 
@@ -118,7 +118,7 @@ class KafkaScene:
         """Let some clients connect to any edge while their connection lasts: a takeover (E12)."""
         await self._connect(self.rng.sample(self.clients, count))
 
-    async def _connect(self, clients: Sequence[CleanClient]) -> None:
+    async def _connect(self, clients: Sequence[Mobile]) -> None:
         edges = self.serving
         await asyncio.gather(
             *(client.connect(self.rng.choice(edges).tcp_port) for client in clients)

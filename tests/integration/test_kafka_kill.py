@@ -1,103 +1,16 @@
 """Edges, projectors, PostgreSQL and Kafka die or freeze under load, alone and in pairs."""
 
-import asyncio
 import os
-from collections.abc import Mapping
 
 import pytest
+from tests.integration.kafka_rounds import draw, play_round
 from tests.integration.kafka_scenes import FragileScene
-from tests.support.kafka import KafkaServer
-from tests.support.kafka_stack import EdgeProcess, StackProcess
-from tests.support.postgres import PostgresServer
-
-from monstermq_shared.exit_codes import ExitCode
+from tests.integration.kept_scenes import KeptScene
 
 pytestmark = pytest.mark.integration
 
 ROUNDS = int(os.environ.get("MONSTERMQ_FAULT_ROUNDS", "20")) // 4
 """5 in ``make test``, 50 in ``make test-faults``."""
-
-PACKETS_MAX = (30, 300, 3_000)
-"""Something happens after at most so many packets."""
-
-LONG = 6_000
-"""Packets that take longer than a lease, and than a projector's session."""
-
-MOVES_MAX = 3
-"""Clients that change the edge in a round, while nothing else happens."""
-
-KILLED, FROZEN, STOPPED = "killed", "frozen", "stopped"
-
-Victim = StackProcess | KafkaServer | PostgresServer
-
-
-def victims_of(scene: FragileScene) -> Mapping[str, Victim]:
-    """Return everybody who can be hurt, by name."""
-    return {
-        **{f"edge {number}": edge for number, edge in enumerate(scene.stack.edges)},
-        "views": scene.stack.views,
-        "sessions": scene.stack.sessions,
-        "postgres": scene.postgres,
-        "kafka": scene.kafka,
-    }
-
-
-def draw(scene: FragileScene) -> dict[str, str]:
-    """Return to whom what happens in a round."""
-    names = scene.rng.sample([*victims_of(scene)], scene.rng.choice((1, 2)))
-    happens = {name: scene.rng.choice((KILLED, KILLED, FROZEN)) for name in names}
-    if len(names) == 1 and names[0].startswith("edge") and scene.rng.random() < 0.3:
-        happens = {names[0]: STOPPED}
-    return happens
-
-
-async def let_happen(scene: FragileScene, victim: Victim, how: str) -> None:
-    """Hurt somebody."""
-    if how == KILLED:
-        victim.kill()
-    elif how == FROZEN:
-        victim.freeze()
-    else:
-        assert isinstance(victim, EdgeProcess)
-        for client in scene.clients:
-            if client.port == victim.tcp_port or not client.is_served:
-                client.edge_stops()
-        assert await asyncio.to_thread(victim.stop) == ExitCode.OK, victim.log_text()
-
-
-def bring_back(scene: FragileScene) -> None:
-    """Start what does not run: servers first, because an edge does not start without Kafka."""
-    for server in (scene.kafka, scene.postgres):
-        if not server.is_running:
-            server.start()
-    scene.stack.start()
-
-
-def load_flows(scene: FragileScene) -> bool:
-    """Whether somebody publishes by an edge that serves."""
-    ports = {edge.tcp_port for edge in scene.serving}
-    return any(p.is_connected and p.port in ports for p in scene.publishers)
-
-
-async def play_round(scene: FragileScene, happens: Mapping[str, str]) -> None:
-    """Hurt some under load, and bring all back."""
-    rng, victims = scene.rng, victims_of(scene)
-    await scene.some_load(rng.randint(1, rng.choice(PACKETS_MAX)))
-    await scene.move(rng.randint(0, MOVES_MAX))
-    print(f"{len(scene.ledger.sent)} messages sent: {dict(happens)}")
-    for name, how in happens.items():
-        await let_happen(scene, victims[name], how)
-    if "kafka" not in happens and scene.serving:
-        await scene.come_back()
-        if load_flows(scene):
-            await scene.some_load(LONG if FROZEN in happens.values() else 300)
-    for name, how in happens.items():
-        if how == FROZEN:
-            victims[name].thaw()
-    await asyncio.to_thread(bring_back, scene)
-    await scene.until_ready()
-    await scene.all_served()
-    scene.ledger.assert_kept()
 
 
 async def test_whatever_dies_or_freezes_loses_and_doubles_nothing(
@@ -106,5 +19,16 @@ async def test_whatever_dies_or_freezes_loses_and_doubles_nothing(
     scene = fragile_scene
     await scene.begin()
     for _ in range(ROUNDS):
+        await play_round(scene, draw(scene))
+    await scene.finish()
+
+
+async def test_whatever_dies_or_freezes_kept_sessions_get_all_of_it_once(
+    kept_scene: KeptScene,
+) -> None:
+    scene = kept_scene
+    await scene.begin()
+    for _ in range(ROUNDS):
+        await scene.leave(scene.rng.randint(0, 2))
         await play_round(scene, draw(scene))
     await scene.finish()

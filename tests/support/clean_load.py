@@ -7,6 +7,7 @@ is noted as its stay, to be compared with the log when that is known.
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from tests.support.ledger import Ledger, Message
 from tests.support.load import PACKET_ID_MAX, Client
@@ -57,6 +58,46 @@ class Connection:
     ended: bool = False
     said_goodbye: bool = False
     edge_stopped: bool = False
+
+
+class Mobile(Protocol):
+    """A client that comes and goes between edges.
+
+    Attributes:
+        client_id: Who it is.
+        connections: All it had, the present one last.
+        port: Where it connected last.
+    """
+
+    client_id: str
+    connections: list[Connection]
+    port: int
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a network connection."""
+        ...
+
+    @property
+    def is_served(self) -> bool:
+        """Whether it is connected, and CONNACK came."""
+        ...
+
+    async def connect(self, port: int) -> None:
+        """Connect; an edge that is not there is no error."""
+        ...
+
+    async def drop(self) -> None:
+        """End all connections without a word."""
+        ...
+
+    async def gone(self) -> None:
+        """Return once the broker's end has been noticed."""
+        ...
+
+    def edge_stops(self) -> None:
+        """The edge that it is on, or is just leaving, is told to stop."""
+        ...
 
 
 class CleanClient(Client):
@@ -361,7 +402,7 @@ class CleanSubscriber(CleanClient):
         self._send(Pubrec(packet.packet_id).encode())
 
 
-def assert_wills(clients: Iterable[CleanClient], in_log: Mapping[bytes, int]) -> None:
+def assert_wills(clients: Iterable[Mobile], in_log: Mapping[bytes, int]) -> None:
     """Assert that each will that was due is in the log once, and no other.
 
     Args:

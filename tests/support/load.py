@@ -228,6 +228,9 @@ class _Exchange:
 class Publisher(PersistentClient):
     """Publishes in a closed loop, and repeats what is unfinished with DUP [MQTT-4.4.0-1].
 
+    Attributes:
+        window: Messages it has unacknowledged at a time.
+
     Args:
         client_id: Who it is.
         ledger: Where it says what it sends, and what is acknowledged.
@@ -238,6 +241,7 @@ class Publisher(PersistentClient):
         self, client_id: str, ledger: Ledger, make_message: Callable[[int], Message]
     ) -> None:
         super().__init__(client_id, ledger)
+        self.window = WINDOW
         self._make_message = make_message
         self._made = 0
         self._last_id = 0
@@ -267,7 +271,7 @@ class Publisher(PersistentClient):
         self._fill()
 
     def _fill(self) -> None:
-        while not self._stopped and len(self._exchanges) < WINDOW:
+        while not self._stopped and len(self._exchanges) < self.window:
             message = self._make_message(self._made)
             self._made += 1
             self._last_id = self._last_id % PACKET_ID_MAX + 1
