@@ -1,71 +1,20 @@
-"""The databases an edge reads: what is retained, and how far the workers have come (E1)."""
+"""The databases an edge reads: what is retained, what waits for kept sessions, and the marks."""
 
 import contextlib
-import logging
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
 
-from monstermq_shared.bus.runs import Runs
+from monstermq_edge.engines.kafka.begins import Begin, Begins, ReadLog, SharedDatabase
 from monstermq_shared.config import BrokerConfig, StoreType
 from monstermq_shared.config.kafka import SESSIONS_SUFFIX
-from monstermq_shared.errors import (
-    BusUnavailable,
-    ConfigError,
-    MonsterError,
-    StartupError,
-    StoreUnavailable,
-)
+from monstermq_shared.errors import ConfigError, MonsterError, StartupError, StoreUnavailable
 from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.positions import Partition
-from monstermq_shared.sessions.distributed.fence_table import FenceTable
-from monstermq_shared.sessions.distributed.inbound_ids import InboundIds
-from monstermq_shared.sessions.distributed.settings import LogBegin
-from monstermq_shared.stores.changes import StoredLogState
 from monstermq_shared.stores.needed import StoresNeeded
 from monstermq_shared.stores.outages import Outage
-from monstermq_shared.stores.ports import (
-    Database,
-    KeepsLogState,
-    OwnedByLog,
-    ReflectedPage,
-    ReflectedReader,
-)
+from monstermq_shared.stores.ports import Database, ReflectedPage, ReflectedReader
+from monstermq_shared.stores.queues import KeptRows, QueueAsk, QueuePage
 from monstermq_shared.stores.registry import open_database
-from monstermq_shared.views.catalogue import RETAINED, RETAINED_VIEW, SESSIONS, Catalogue
-from monstermq_shared.views.log_loading import another_log, refuse_other_log
-
-logger = logging.getLogger(__name__)
-
-
-@runtime_checkable
-class _Shared(Database, KeepsLogState, OwnedByLog, Protocol):
-    """A database that an edge can read beside the workers that write it."""
-
-
-class ReadLog(Protocol):
-    """A log, as far as its positions go."""
-
-    async def end_positions(self) -> Mapping[int, int]:
-        """See ``LogPort.end_positions``."""
-        ...
-
-    async def first_positions(self) -> Mapping[int, int]:
-        """Return for every partition the offset from which on everything is there."""
-        ...
-
-
-class Begin(NamedTuple):
-    """Where an edge begins to read.
-
-    Attributes:
-        engine: What its engine is told.
-        known_messages: Partition -> what stands below, for R1.
-        known_sessions: The same of the sessions log.
-    """
-
-    engine: LogBegin
-    known_messages: Mapping[int, Runs]
-    known_sessions: Mapping[int, Runs]
+from monstermq_shared.views.catalogue import QUEUES, RETAINED, RETAINED_VIEW, SESSIONS
 
 
 class EdgeDatabases:
@@ -81,27 +30,33 @@ class EdgeDatabases:
     """
 
     def __init__(
-        self, opened: Mapping[StoreType, _Shared], config: BrokerConfig, generation: str
+        self, opened: Mapping[StoreType, SharedDatabase], config: BrokerConfig, generation: str
     ) -> None:
         self.outages = {store_type: Outage(str(store_type)) for store_type in opened}
         self._opened = opened
         self._generation = generation
-        self._lateness_ms = config.kafka.bus.lateness_s * 1000
         self._of_retained = config.retained_store_type
         self._of_sessions = config.session_store_type
-        self._views = _views_by_database(config, opened)
-        reader = self._retained.message_store(RETAINED)
+        self._begins = Begins(opened, config, generation)
+        reader = self._opened[self._of_retained].message_store(RETAINED)
         assert isinstance(reader, ReflectedReader)
         self._reader: ReflectedReader = reader
-
-    @property
-    def _retained(self) -> _Shared:
-        return self._opened[self._of_retained]
 
     @property
     def retained_outage(self) -> Outage:
         """What fails of the database with what is retained."""
         return self.outages[self._of_retained]
+
+    @property
+    def sessions_outage(self) -> Outage:
+        """What fails of the database with kept sessions and their queues."""
+        return self.outages[self._of_sessions]
+
+    async def begin(self, messages: ReadLog, sessions: ReadLog) -> Begin:
+        """Say where reading begins; see ``Begins.find``."""
+        return await self._begins.find(messages, sessions)
+
+    # -- what is retained ------------------------------------------------------------------------
 
     async def page(self, topic_filter: str, *, after: str, limit: int) -> ReflectedPage:
         """Return a page of what is retained, with what it reflects (R5, V2)."""
@@ -110,104 +65,35 @@ class EdgeDatabases:
 
     async def reflected(self) -> dict[int, int]:
         """Return up to where the table of what is retained shows each partition."""
-        positions = await self._retained.positions(self._generation)
-        return {at: upto for (view, at), upto in positions.items() if view == RETAINED_VIEW}
+        return await self._marks(self._of_retained, RETAINED_VIEW, "")
+
+    # -- kept sessions ---------------------------------------------------------------------------
+
+    async def queue_marks(self) -> dict[int, int]:
+        """Return up to where the queues of kept sessions reflect each partition (E5)."""
+        return await self._marks(self._of_sessions, QUEUES, "")
+
+    async def session_marks(self) -> dict[int, int]:
+        """Return up to where the rows of sessions reflect each partition of their log (E1)."""
+        return await self._marks(self._of_sessions, SESSIONS, SESSIONS_SUFFIX)
+
+    async def queue_pages(self, asks: Sequence[QueueAsk], *, size_max: int) -> list[QueuePage]:
+        """Return a page for each ask, all as of one moment; see ``KeepsQueues`` (R5, E5)."""
+        database = self._opened[self._of_sessions]
+        return await database.queue_pages(self._generation, asks, size_max=size_max)
+
+    async def kept_rows(self, partition: int, client_ids: Sequence[str]) -> KeptRows:
+        """Return rows of clients of one partition of the sessions log, as of one moment (E2)."""
+        place = Partition(self._generation + SESSIONS_SUFFIX, partition)
+        return await self._opened[self._of_sessions].kept_rows(place, client_ids)
+
+    async def _marks(self, store_type: StoreType, projection: str, suffix: str) -> dict[int, int]:
+        positions = await self._opened[store_type].positions(self._generation + suffix)
+        return {at: upto for (name, at), upto in positions.items() if name == projection}
 
     async def close(self) -> None:
         """Close them."""
         await _close(self._opened.values())
-
-    # -- where to begin --------------------------------------------------------------------------
-
-    async def begin(self, messages: ReadLog, sessions: ReadLog) -> Begin:
-        """Say where reading begins, and make the first marks if nobody has (E1, P1).
-
-        Raises:
-            StoreUnavailable, BusUnavailable: Not now.
-            StartupError: The rows are of another log.
-        """
-        # Projectors may come later than what is served, so all views have their first marks now.
-        starts = await messages.end_positions()
-        for store_type, names in self._views.items():
-            await self._begin_marks(store_type, names, "", starts)
-        session_starts = await sessions.first_positions()
-        await self._begin_marks(self._of_sessions, [SESSIONS], SESSIONS_SUFFIX, session_starts)
-        views = await self._states(self._of_retained, RETAINED_VIEW, "", starts)
-        facts = await self._states(self._of_sessions, SESSIONS, SESSIONS_SUFFIX, session_starts)
-        # Asked after the marks were read: projectors go on meanwhile.
-        firsts, ends = await messages.first_positions(), await messages.end_positions()
-        session_firsts = await sessions.first_positions()
-        for number, state in views.items():
-            upto = state.mark.reflected
-            if upto > ends[number]:
-                raise another_log(
-                    Partition(self._generation, number),
-                    f"it ends at {ends[number]}, and what is retained reflects it up to {upto}",
-                )
-            if upto < firsts[number]:
-                raise BusUnavailable(
-                    f"partition {number} can be read from offset {firsts[number]}, and what is "
-                    f"retained reflects it up to {upto}: a projector has to pass over the gap"
-                )
-        reflected = {number: state.mark.reflected for number, state in views.items()}
-        begin = LogBegin(
-            messages=reflected,
-            queues=reflected,
-            sessions={
-                number: max(state.mark.reflected, session_firsts[number])
-                for number, state in facts.items()
-            },
-            fences=self._fences(views),
-            inbound=InboundIds(),
-        )
-        return Begin(begin, self._runs(views), self._runs(facts))
-
-    async def _begin_marks(
-        self, store_type: StoreType, names: Sequence[str], suffix: str, starts: Mapping[int, int]
-    ) -> None:
-        """Make first marks where there are none (P1)."""
-        await self._opened[store_type].begin_marks(
-            self._generation,
-            {
-                Partition(self._generation + suffix, number): dict.fromkeys(names, start)
-                for number, start in starts.items()
-            },
-        )
-
-    async def _states(
-        self, store_type: StoreType, projection: str, suffix: str, partitions: Iterable[int]
-    ) -> dict[int, StoredLogState]:
-        """Return what is kept of a projection in each partition."""
-        states = {}
-        for number in partitions:
-            place = Partition(self._generation + suffix, number)
-            kept = await self._opened[store_type].log_states(place)
-            states[number] = kept[projection]
-            refuse_other_log(self._generation, place, {projection: states[number]})
-        return states
-
-    def _fences(self, states: Mapping[int, StoredLogState]) -> FenceTable:
-        fences = FenceTable(len(states), self._lateness_ms)
-        for number, state in states.items():
-            fences.load(number, state.fences)
-        return fences
-
-    def _runs(self, states: Mapping[int, StoredLogState]) -> dict[int, Runs]:
-        load, lateness_ms = Runs.load, self._lateness_ms
-        return {number: load(state.runs, lateness_ms) for number, state in states.items()}
-
-
-def _views_by_database(
-    config: BrokerConfig, opened: Mapping[StoreType, _Shared]
-) -> dict[StoreType, list[str]]:
-    """Return the views of each opened database; Kafka's have their marks beside the sessions."""
-    found: dict[StoreType, list[str]] = {}
-    for view in Catalogue(config).views:
-        is_kafka = view.store_type is StoreType.KAFKA
-        store_type = config.session_store_type if is_kafka else view.store_type
-        if store_type in opened:
-            found.setdefault(store_type, []).append(view.projection.name)
-    return found
 
 
 async def open_edge_databases(config: BrokerConfig, generation: str) -> EdgeDatabases:
@@ -217,7 +103,7 @@ async def open_edge_databases(config: BrokerConfig, generation: str) -> EdgeData
         StoreUnavailable: It cannot be reached now.
         StartupError, ConfigError, StoreError: It cannot be used; none is left open.
     """
-    opened: dict[StoreType, _Shared] = {}
+    opened: dict[StoreType, SharedDatabase] = {}
     try:
         for store_type in dict.fromkeys((config.retained_store_type, config.session_store_type)):
             opened[store_type] = await _open(config, store_type)
@@ -228,7 +114,7 @@ async def open_edge_databases(config: BrokerConfig, generation: str) -> EdgeData
     return EdgeDatabases(opened, config, generation)
 
 
-async def _open(config: BrokerConfig, store_type: StoreType) -> _Shared:
+async def _open(config: BrokerConfig, store_type: StoreType) -> SharedDatabase:
     needed = StoresNeeded(
         session_store=store_type is config.session_store_type,
         message_stores=(RETAINED,) if store_type is config.retained_store_type else (),
@@ -241,7 +127,7 @@ async def _open(config: BrokerConfig, store_type: StoreType) -> _Shared:
             raise
         # An edge that starts while the database is down waits for it (E1).
         raise StoreUnavailable(str(exc)) from exc
-    if not isinstance(database, _Shared):
+    if not isinstance(database, SharedDatabase):
         await database.close()
         raise ConfigError(
             f"{store_type} cannot be shared by the processes of a Kafka bus; use POSTGRES for "

@@ -3,25 +3,23 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping
-from contextlib import aclosing
-from typing import Protocol, TypeVar, cast
+from collections.abc import Awaitable, Callable, Collection
+from typing import TypeVar, cast
 
 from monstermq_edge.engines.kafka.databases import EdgeDatabases, open_edge_databases
+from monstermq_edge.engines.kafka.following import Following
+from monstermq_edge.engines.kafka.gauges import host_gauges
 from monstermq_edge.engines.kafka.kafka_trouble import KafkaTrouble
+from monstermq_edge.engines.kafka.kept_reads import MARKS_S, KeptReads
 from monstermq_edge.engines.kafka.settings import engine_settings
 from monstermq_edge.engines.lane import Lane
-from monstermq_edge.engines.ports import ClientReading, Fail, HostGauges, SystemValues
+from monstermq_edge.engines.ports import ClientReading, Fail, SystemValues
 from monstermq_shared.budget import Budget
-from monstermq_shared.bus.kafka.bus import KafkaBus, open_kafka_bus
-from monstermq_shared.bus.kafka.log import KafkaLog
-from monstermq_shared.bus.runs import Runs
+from monstermq_shared.bus.kafka.bus import open_kafka_bus
 from monstermq_shared.clock import Clock
-from monstermq_shared.config import KIB, BrokerConfig
+from monstermq_shared.config import BrokerConfig
 from monstermq_shared.counters import Counters
 from monstermq_shared.errors import (
-    BusError,
-    BusGap,
     BusUnavailable,
     MonsterError,
     StoreUnavailable,
@@ -32,41 +30,15 @@ from monstermq_shared.retries import pause
 from monstermq_shared.sessions.distributed.engine import DistributedEngine
 from monstermq_shared.sessions.distributed.ports import Ticket
 from monstermq_shared.sessions.retained import RetainedRead
-from monstermq_shared.sessions.session import OPEN_ID_SIZE
 from monstermq_shared.sessions.system_watchers import SystemWatchers
 from monstermq_shared.stores.outages import Outage
-from monstermq_shared.views.catalogue import RETAINED_VIEW
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-AHEAD_MAX = 2_000
-"""Entries of one log that may wait for the engine before no more are read."""
-
-AHEAD_BATCHES_MAX = 16
-"""Batches of one log, likewise: one is what a fetch has brought of a partition, or a single record
-that is larger, so this bounds the bytes that wait."""
-
-MARKS_S = 1.0
-"""How often it is asked up to where the table of what is retained shows the log."""
-
 BEATS_PER_LEASE = 6
 """How often in the time of a lease the engine looks at the clock; at least once a second."""
-
-
-class _Handled(Protocol):
-    """What was read of one log and waits for the engine."""
-
-    @property
-    def waiting(self) -> int:
-        """Entries."""
-        ...
-
-    @property
-    def batches(self) -> int:
-        """Batches that hold them."""
-        ...
 
 
 class KafkaHost:
@@ -111,9 +83,8 @@ class KafkaHost:
         self._broken = False
         # Of both logs: the partitions that are read no more, and were told (R6).
         self._told_stopped: tuple[dict[int, str], dict[int, str]] = ({}, {})
-        # Of each log: set when more of it may be read. While messages wait for a lease (E13), the
-        # sessions log must be read on, or the wait never ends.
-        self._rooms: list[tuple[_Handled, asyncio.Event]] = []
+        self._followings: list[Following] = []
+        self._kept: KeptReads | None = None
         # Set when something was appended.
         self._progress = asyncio.Event()
 
@@ -136,7 +107,7 @@ class KafkaHost:
             log.on_refused = self._refused
         bus.messages.on_room = self.engine.room
         self._trouble = KafkaTrouble((bus.messages, bus.sessions))
-        self.gauges = self._gauges(bus)
+        self.gauges = host_gauges(self.engine, bus, self._config, self._queue_lag)
 
     def _appended(self, tickets: list[object]) -> None:
         self.engine.appended(cast("list[Ticket]", tickets))
@@ -198,13 +169,16 @@ class KafkaHost:
             self._tasks.append(task)
         self._spawn(self._follow_marks(databases, outage), "marks")
         self._spawn(self._beat(), "leases")
+        if self._config.kafka.bus.protocol_version > 1:
+            self._kept = KeptReads(engine, databases, databases.sessions_outage, self._touch)
+            for name, work in self._kept.tasks():
+                self._spawn(work, name)
         bus = self.bus
-        self._spawn(
-            self._follow(bus.messages, begin.engine.reading, begin.known_messages), "messages"
-        )
-        self._spawn(
-            self._follow(bus.sessions, begin.engine.sessions, begin.known_sessions), "facts"
-        )
+        messages = Following(bus.messages, engine.messages_read, engine.reading, self._touch)
+        facts = Following(bus.sessions, engine.facts_read, engine.connections, self._touch)
+        self._followings = [messages, facts]
+        self._spawn(messages.run(begin.engine.reading, begin.known_messages), "messages")
+        self._spawn(facts.run(begin.engine.sessions, begin.known_sessions), "facts")
 
     async def _open_databases(self) -> EdgeDatabases:
         return await open_edge_databases(self._config, self.bus.generation)
@@ -275,9 +249,10 @@ class KafkaHost:
             self._look_at_stalls()
         elif not self._live.done():
             self._live.set_result(None)
-        for handled, room in self._rooms:
-            if not _is_ahead(handled):
-                room.set()
+        if self._kept is not None:
+            self._kept.collect()
+        for following in self._followings:
+            following.end_turn()
         return more
 
     def _flush(self) -> None:
@@ -324,39 +299,6 @@ class KafkaHost:
 
     # -- what is read ----------------------------------------------------------------------------
 
-    async def _follow(
-        self, log: KafkaLog, positions: Mapping[int, int], known: Mapping[int, Runs]
-    ) -> None:
-        """Bring all of a log to the engine, no faster than that takes it.
-
-        Raises:
-            BusError: What comes next is not there: only a new run can go on (E1).
-        """
-        try:
-            await self._bring(log, positions, known)
-        except BusGap as exc:
-            raise BusError(
-                f"{log.topic}: {exc}. All clients of this edge are disconnected, and it has to be "
-                "started again. Raise Kafka.Bus.RetentionHours if it was too slow for retention"
-            ) from exc
-
-    async def _bring(
-        self, log: KafkaLog, positions: Mapping[int, int], known: Mapping[int, Runs]
-    ) -> None:
-        engine = self.engine
-        is_messages = log is self.bus.messages
-        take = engine.messages_read if is_messages else engine.facts_read
-        handled: _Handled = engine.reading if is_messages else engine.connections
-        room = asyncio.Event()
-        self._rooms.append((handled, room))
-        async with aclosing(log.read(positions, known)) as reader:
-            async for batch in reader:
-                take(batch)
-                self._touch()
-                if _is_ahead(handled):
-                    room.clear()
-                    await room.wait()
-
     async def _follow_marks(self, databases: EdgeDatabases, outage: Outage) -> None:
         while True:
             self.engine.reflected(
@@ -376,6 +318,15 @@ class KafkaHost:
         assert databases is not None
         page = await databases.page(read.topic_filter, after=read.after, limit=read.limit)
         self.engine.retained_page(read, page.records, page.reflected)
+
+    def _queue_lag(self) -> int | None:
+        if self._kept is None:
+            return None
+        reflected = self._kept.reflected
+        behind = (
+            read - reflected.get(p, read) for p, read in self.engine.reading.positions.items()
+        )
+        return sum(lag for lag in behind if lag > 0)
 
     # -- what the edge asks ----------------------------------------------------------------------
 
@@ -417,37 +368,6 @@ class KafkaHost:
             session.link, len(session.open_ids or ()), len(session.in_flight), 0, 0
         )
 
-    def _gauges(self, bus: KafkaBus) -> HostGauges:
-        engine, config = self.engine, self._config
-        sessions = engine.connections.sessions
-        in_flight = config.kafka.bus.in_flight_kb_per_partition * KIB
-        return HostGauges(
-            clients_connected=lambda: len(sessions),
-            sessions=lambda: len(sessions),
-            subscriptions=lambda: len(engine.router),
-            retained_messages=_zero,
-            open_id_size=OPEN_ID_SIZE,
-            commit_backlog_bytes=lambda: bus.messages.backlog_size + bus.sessions.backlog_size,
-            commit_backlog_bound_bytes=lambda: in_flight * bus.messages.partitions,
-            tap_readers=_zero,
-            tap_bytes=_zero,
-            tap_dropped=_zero,
-            routing_cache_entries=lambda: engine.router.cached,
-            database_bytes=_zero,
-            projection_lag_records=lambda: {RETAINED_VIEW: float(engine.retained_lag)},
-            projection_lag_s=dict,
-            view_backlog_bytes=lambda: {"overlay": engine.overlay.size},
-            view_backlog_bound_bytes=lambda: config.limits.view_backlog_kb * KIB,
-        )
-
-
-def _is_ahead(handled: _Handled) -> bool:
-    return handled.waiting > AHEAD_MAX or handled.batches > AHEAD_BATCHES_MAX
-
 
 def _nothing() -> None:
     """Nothing is to be done."""
-
-
-def _zero() -> float:
-    return 0.0

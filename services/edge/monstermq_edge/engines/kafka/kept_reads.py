@@ -1,0 +1,238 @@
+"""What kept sessions wait for of their database: marks, pages of queues, rows of sessions."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import Protocol, TypeVar
+
+from monstermq_shared.stores.outages import Outage
+from monstermq_shared.stores.queues import KeptRows, QueueAsk, QueuePage
+
+T = TypeVar("T")
+
+TICK_S = 0.025
+"""How often the marks of queues are read while a session waits for them (E5)."""
+
+MARKS_S = 1.0
+"""How often marks are read when nobody waits (E1)."""
+
+LATE_S = 2.0
+"""Without an answer for so long a database counts as down: who comes is refused meanwhile."""
+
+ASKS_MAX = 64
+"""Pages that one statement reads."""
+
+ROWS_MAX = 1_000
+"""Rows that one statement reads at most, over all its pages: about ten milliseconds."""
+
+PAGE_SIZE_MAX = 256 * 1024
+"""Bytes of one page; it has a row if there is one."""
+
+
+class KeptEngine(Protocol):
+    """What an engine wants for its kept sessions, and is brought; see ``DistributedEngine``."""
+
+    @property
+    def awaits_queues(self) -> bool:
+        """See above."""
+        ...
+
+    def queues_reflected(self, positions: Mapping[int, int]) -> None:
+        """See above."""
+        ...
+
+    def sessions_reflected(self, positions: Mapping[int, int]) -> None:
+        """See above."""
+        ...
+
+    def take_asks(self) -> list[QueueAsk]:
+        """See above."""
+        ...
+
+    def queue_pages(self, asks: Sequence[QueueAsk], pages: Sequence[QueuePage]) -> None:
+        """See above."""
+        ...
+
+    def take_row_reads(self) -> dict[int, list[str]]:
+        """See above."""
+        ...
+
+    def kept_rows(self, partition: int, client_ids: Sequence[str], rows: KeptRows) -> None:
+        """See above."""
+        ...
+
+    def databases_down(self, down: bool) -> None:
+        """See above."""
+        ...
+
+
+class KeptDatabase(Protocol):
+    """Where all that is; see ``EdgeDatabases``."""
+
+    async def queue_marks(self) -> Mapping[int, int]:
+        """See above."""
+        ...
+
+    async def session_marks(self) -> Mapping[int, int]:
+        """See above."""
+        ...
+
+    async def queue_pages(self, asks: Sequence[QueueAsk], *, size_max: int) -> list[QueuePage]:
+        """See above."""
+        ...
+
+    async def kept_rows(self, partition: int, client_ids: Sequence[str]) -> KeptRows:
+        """See above."""
+        ...
+
+
+class KeptReads:
+    """Reads what an engine asks for, all that has been asked together, and tells of an outage.
+
+    What waits is bounded by the sessions: each asks for one page a partition, and for its rows
+    once. While the database is down the engine takes no more of them in.
+
+    Attributes:
+        reflected: Partition -> up to where the queues were last seen to be.
+
+    Args:
+        engine: Whose.
+        database: Where.
+        outage: What fails of it.
+        touch: Makes sure that the loop turn is finished, after something was brought.
+    """
+
+    def __init__(
+        self,
+        engine: KeptEngine,
+        database: KeptDatabase,
+        outage: Outage,
+        touch: Callable[[], None],
+    ) -> None:
+        self.reflected: Mapping[int, int] = {}
+        self._engine = engine
+        self._database = database
+        self._outage = outage
+        self._touch = touch
+        self._asks: deque[QueueAsk] = deque()
+        self._clients: deque[tuple[int, list[str]]] = deque()
+        self._asked, self._claimed, self._awaited = (asyncio.Event() for _ in range(3))
+        self._is_down = False
+
+    def tasks(self) -> list[tuple[str, Awaitable[None]]]:
+        """Return what is to run, and how it is named."""
+        return [
+            ("queue marks", self._follow_queues()),
+            ("session marks", self._follow_sessions()),
+            ("queue pages", self._read_pages()),
+            ("session rows", self._read_rows()),
+        ]
+
+    def collect(self) -> None:
+        """Take what the engine wants; at the end of each turn."""
+        engine = self._engine
+        if asks := engine.take_asks():
+            self._asks += asks
+            self._asked.set()
+        if reads := engine.take_row_reads():
+            self._clients += reads.items()
+            self._claimed.set()
+        if engine.awaits_queues:
+            self._awaited.set()
+
+    # -- marks -----------------------------------------------------------------------------------
+
+    async def _follow_queues(self) -> None:
+        """Read how far the queues are: often while somebody waits, else now and then (E5)."""
+        while True:
+            self._awaited.clear()
+            self.reflected = await self._ask("queue marks", self._database.queue_marks)
+            self._engine.queues_reflected(self.reflected)
+            self._touch()
+            if not self._engine.awaits_queues:
+                await _set_within(self._awaited, MARKS_S)
+            await asyncio.sleep(TICK_S)
+
+    async def _follow_sessions(self) -> None:
+        while True:
+            marks = await self._ask("session marks", self._database.session_marks)
+            self._engine.sessions_reflected(marks)
+            self._touch()
+            await asyncio.sleep(MARKS_S)
+
+    # -- pages and rows --------------------------------------------------------------------------
+
+    async def _read_pages(self) -> None:
+        """Read pages, as many as wait, by statements of bounded size, each as of one moment."""
+        while True:
+            await self._asked.wait()
+            asks = self._next_asks()
+            if not asks:
+                self._asked.clear()
+                continue
+            read = partial(self._database.queue_pages, asks, size_max=PAGE_SIZE_MAX)
+            self._engine.queue_pages(asks, await self._ask("queue pages", read))
+            self._touch()
+            # What was brought goes out, and a page more may have been asked for.
+            await asyncio.sleep(0)
+
+    def _next_asks(self) -> list[QueueAsk]:
+        asks: list[QueueAsk] = []
+        rows = 0
+        while self._asks and len(asks) < ASKS_MAX and rows < ROWS_MAX:
+            asks.append(self._asks.popleft())
+            rows += asks[-1].limit
+        return asks
+
+    async def _read_rows(self) -> None:
+        """Read rows of sessions, of many clients of one partition together (E2)."""
+        while True:
+            await self._claimed.wait()
+            if not self._clients:
+                self._claimed.clear()
+                continue
+            partition, client_ids = self._clients.popleft()
+            read = partial(self._database.kept_rows, partition, client_ids)
+            self._engine.kept_rows(partition, client_ids, await self._ask("session rows", read))
+            self._touch()
+            await asyncio.sleep(0)
+
+    # -- the database that does not answer -------------------------------------------------------
+
+    async def _ask(self, what: str, read: Callable[[], Awaitable[T]]) -> T:
+        """Read until it works; the engine hears when the database is down, and when it is back."""
+
+        async def attempt() -> T:
+            return await self._answered(what, read)
+
+        found = await self._outage.repeat(what, attempt, self._tell)
+        self._tell()
+        return found
+
+    async def _answered(self, what: str, read: Callable[[], Awaitable[T]]) -> T:
+        reading = asyncio.ensure_future(read())
+        try:
+            done, _ = await asyncio.wait([reading], timeout=LATE_S)
+            if not done:
+                self._outage.late(what, f"no answer for {LATE_S:g} s")
+                self._tell()
+            return await reading
+        finally:
+            reading.cancel()
+
+    def _tell(self) -> None:
+        is_down = bool(self._outage.reasons)
+        if is_down != self._is_down:
+            self._is_down = is_down
+            self._engine.databases_down(is_down)
+            self._touch()
+
+
+async def _set_within(event: asyncio.Event, seconds: float) -> None:
+    """Return once an event is set, or that time has passed."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return
