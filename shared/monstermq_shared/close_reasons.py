@@ -30,3 +30,5 @@ class CloseReason(IntEnum):
     """Another process ended it in the log: an operator, or because this edge missed its lease."""
     APPEND_REFUSED = 12
     """The log refused for good what it published: whether that is there is not known."""
+    SERVER_UNAVAILABLE = 13
+    """What its kept session has cannot be known now; CONNACK with code 3 goes before."""

@@ -12,7 +12,7 @@ from monstermq_shared.messages import MessageRun
 from monstermq_shared.records import Record
 from monstermq_shared.sessions.distributed.connections import Connections
 from monstermq_shared.sessions.distributed.overlay import BusOverlay
-from monstermq_shared.sessions.distributed.own_runs import OwnRuns
+from monstermq_shared.sessions.distributed.own_runs import OwnRun, OwnRuns
 from monstermq_shared.sessions.distributed.session import BusSession, CleanSession, Owed
 from monstermq_shared.sessions.distributed.stalls import Stalls
 from monstermq_shared.sessions.ports import Answer
@@ -69,7 +69,7 @@ def _with_session(kind: type[CleanSession]) -> Build:
         edge = Edge(bus, _TIGHT)
         attach = edge.engine.attach
 
-        def attached(*arguments: object) -> CleanSession:
+        def attached(*arguments: object) -> BusSession:
             session = attach(*arguments)  # type: ignore[arg-type]
             session.__class__ = kind
             return session
@@ -104,13 +104,13 @@ class _Undetached(Connections):
 class _WholeAtOnce(OwnRuns):
     def match(
         self, partition: int, entries: Sequence[Entry], index: int
-    ) -> tuple[MessageRun, BusSession, int] | None:
+    ) -> tuple[OwnRun, MessageRun, int] | None:
         """Deliver all of a run with its first message."""
         kept = self._kept[partition]
         sequence = entries[index].sequence
         whole = kept[0].run if kept and kept[0].first == sequence else None
         found = super().match(partition, entries, index)
-        return found if found is None or whole is None else (whole, found[1], found[2])
+        return found if found is None or whole is None else (found[0], whole, found[2])
 
 
 class _Forgetful(BusOverlay):

@@ -151,6 +151,11 @@ class Backpressure(Generic[S]):
         ):
             self._release(session)
 
+    def let_go(self, session: S) -> None:
+        """Hold nobody for a session any more, however much waits for it."""
+        if session.waiters is not None:
+            self._release(session)
+
     def _release(self, session: S) -> None:
         waiters, session.waiters = session.waiters, None
         link = self.slow.pop(session, None)

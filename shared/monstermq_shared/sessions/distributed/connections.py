@@ -5,19 +5,24 @@ Who has a client is decided by the sessions log alone: the newest claim there, w
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import takewhile
 
 from monstermq_shared.bus.control import decode_facts
-from monstermq_shared.bus.facts import Claim, Detach
+from monstermq_shared.bus.facts import Claim, Detach, Fact, Lease, Open, Subs
 from monstermq_shared.bus.header import Kind
 from monstermq_shared.bus.ports import Entry, RecordBatch
 from monstermq_shared.close_reasons import CloseReason
 from monstermq_shared.counters import Counters
 from monstermq_shared.errors import InvalidRecord, UnknownFact
+from monstermq_shared.sessions.distributed.kept import KeptSession
+from monstermq_shared.sessions.distributed.kept_states import KeptStates
+from monstermq_shared.sessions.distributed.kept_subscribing import FactRead
 from monstermq_shared.sessions.distributed.ports import FactWriter
+from monstermq_shared.sessions.distributed.read_back import ReadBack
 from monstermq_shared.sessions.distributed.session import BusSession
+from monstermq_shared.sessions.distributed.session_state import check_fact
 from monstermq_shared.sessions.ports import AttachRequest, Link
 
 PIECE_SIZE = 32 * 1024
@@ -92,6 +97,8 @@ class Connections:
 
     Args:
         facts: The sessions log.
+        states: Keeps what the rows of kept sessions do not show.
+        read_back: Who waits for facts that were appended here, beside claims.
         left: Called when a connection has gone, before anything else may ask for it.
         begun: Called when a claim was read back and its connection is there.
         counters: What is counted.
@@ -100,6 +107,8 @@ class Connections:
     def __init__(
         self,
         facts: FactWriter,
+        states: KeptStates,
+        read_back: ReadBack[FactRead],
         left: Callable[[BusSession, Link], None],
         begun: Callable[[BusSession, Link], None],
         counters: Counters,
@@ -112,13 +121,15 @@ class Connections:
         self.now_s = 0.0
         self.wall_ms = 0
         self._facts = facts
+        self._states = states
+        self._read_facts = read_back
         self._left = left
         self._begun = begun
         self._counters = counters
         # Per partition, in order (R4); and client id -> how many of them are its.
         self._waiters: list[deque[_Waiter]] = [deque() for _ in range(facts.partitions)]
         self._claiming: dict[str, int] = {}
-        # Connections whose claim is not read back -> when it was made, oldest first.
+        # Connections without CONNACK -> when their claim was made, oldest first.
         self._beginning: dict[BusSession, float] = {}
         # Clients that another edge took from here and has, as far as the log says.
         self._taken: set[str] = set()
@@ -127,16 +138,25 @@ class Connections:
 
     # -- what connections ask --------------------------------------------------------------------
 
-    def attach(self, session: BusSession, link: Link, request: AttachRequest) -> None:
-        """Claim a client (E2); its packets wait until the claim is read back."""
+    def attach(
+        self, session: BusSession, link: Link, request: AttachRequest, expiry_s: int
+    ) -> None:
+        """Claim a client (E2); its packets wait until the claim is read back, at least.
+
+        Args:
+            session: Of the connection.
+            link: The connection.
+            request: What it asks for.
+            expiry_s: How long the session outlives it, 0: not at all.
+        """
         session.link = link
         session.will = request.will
         link.hold()
         protocol = request.information.get("ProtocolVersion", 0)
         claim = Claim(
             client_id=request.client_id,
-            clean=True,
-            expiry_s=0,
+            clean=request.clean,
+            expiry_s=expiry_s,
             will=request.will,
             run=self._facts.run,
             protocol=int(protocol),
@@ -157,11 +177,22 @@ class Connections:
         if link is None:
             return
         will = session.will is not None and self._is_will_due(reason)
+        in_flight, sent = session.unfinished() if isinstance(session, KeptSession) else (None, None)
         self._leave(session, link)
         if session.epoch is None:
             session.will_is_due = will
-        else:
-            self._append_detach(session, session.epoch, will, reason.name.lower())
+            return
+        self._append_detach(
+            session.partition,
+            Detach(
+                client_id=session.client_id,
+                epoch=session.epoch,
+                will=will,
+                in_flight=in_flight,
+                sent=sent,
+                reason=reason.name.lower(),
+            ),
+        )
 
     def _is_will_due(self, reason: CloseReason) -> bool:
         if reason is CloseReason.SHUTTING_DOWN:
@@ -176,10 +207,10 @@ class Connections:
         session.owed.clear()
         self._left(session, link)
 
-    def _append_detach(self, session: BusSession, epoch: int, will: bool, reason: str) -> None:
-        fact = Detach(client_id=session.client_id, epoch=epoch, will=will, reason=reason)
-        again = partial(self._append_detach, session, epoch, will, reason)
-        self._append(session.partition, fact, _DetachTicket(again))
+    def _append_detach(self, partition: int, fact: Detach) -> None:
+        """It is appended until the log has it (R1); by what is read meanwhile it counts or not."""
+        again = partial(self._append_detach, partition, fact)
+        self._append(partition, fact, _DetachTicket(again))
 
     def is_connected(self, client_id: str) -> bool:
         """Whether a connection has the client, or is about to; also one of another edge.
@@ -254,11 +285,11 @@ class Connections:
         if entry.foreign:
             self._counters.records_unreadable += 1
         elif entry.kind == Kind.LEASE:
-            # Who wrote it says all that is needed here.
-            if entry.writer != self._facts.run:
-                self.others[entry.writer] = self.now_s
-            else:
+            if entry.writer == self._facts.run:
                 self._read_back(partition, (entry.sequence, 0))
+            elif any(isinstance(fact, Lease) for fact in self._decoded(partition, entry)):
+                # Workers tell of gaps in such records.
+                self.others[entry.writer] = self.now_s
         elif entry.kind == Kind.FACTS:
             self._facts_of(partition, entry)
         else:
@@ -266,16 +297,33 @@ class Connections:
             self._stop(partition, entry, why)
 
     def _facts_of(self, partition: int, entry: Entry) -> None:
-        try:
-            facts = decode_facts(entry.record().payload)
-        except (InvalidRecord, UnknownFact) as exc:
-            self._stop(partition, entry, str(exc))
-            return
-        for index, fact in enumerate(facts):
+        is_own = entry.writer == self._facts.run
+        for index, fact in enumerate(self._decoded(partition, entry)):
+            self._states.take(partition, entry.offset, fact, entry.time_ms)
             if isinstance(fact, Claim):
                 self._claimed(partition, entry, index, fact)
             elif isinstance(fact, Detach):
                 self._detached(fact)
+            elif is_own and isinstance(fact, Subs | Open):
+                self._read_own(partition, (entry.sequence, index), fact)
+
+    def _decoded(self, partition: int, entry: Entry) -> Sequence[Fact]:
+        """Return the facts of a record; none if they stop the partition (R6)."""
+        try:
+            facts = decode_facts(entry.record().payload)
+            for fact in facts:
+                check_fact(fact)
+        except (InvalidRecord, UnknownFact) as exc:
+            self._stop(partition, entry, str(exc))
+            return ()
+        return facts
+
+    def _read_own(self, partition: int, place: tuple[int, int], fact: Subs | Open) -> None:
+        """R4: act on what counts (R2): its connection is here, and nobody has the client since."""
+        waiter, _ = self._read_facts.read(partition, place)
+        if waiter is not None:
+            session = self.sessions.get(fact.client_id)
+            waiter(session is not None and session.epoch == fact.epoch)
 
     def _stop(self, partition: int, entry: Entry, why: str) -> None:
         """Read a partition no more (R6)."""
@@ -323,13 +371,24 @@ class Connections:
         link = session.link
         if link is None:
             # It has gone meanwhile (E11).
-            self._append_detach(session, epoch, session.will_is_due, "gone before its claim")
+            fact = Detach(
+                client_id=session.client_id,
+                epoch=epoch,
+                will=session.will_is_due,
+                reason="gone before its claim",
+            )
+            self._append_detach(session.partition, fact)
             return
-        self._beginning.pop(session, None)
         self.sessions[session.client_id] = session
         self._counters.clients_maximum = max(self._counters.clients_maximum, len(self.sessions))
         self._begun(session, link)
-        link.attached(False)
+
+    def serve(self, session: BusSession, *, present: bool) -> None:
+        """CONNACK is due."""
+        link = session.link
+        assert link is not None
+        self._beginning.pop(session, None)
+        link.attached(present)
         link.resume()
 
     def _detached(self, fact: Detach) -> None:

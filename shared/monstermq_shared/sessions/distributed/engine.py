@@ -8,11 +8,13 @@ from monstermq_shared.close_reasons import CloseReason
 from monstermq_shared.counters import Counters, DropReason, Refusal
 from monstermq_shared.messages import MessageRun
 from monstermq_shared.records import Record
-from monstermq_shared.routing import Interest, Router
+from monstermq_shared.routing import Interest, Route, Router
 from monstermq_shared.sessions.backpressure import Backpressure
 from monstermq_shared.sessions.chores import Chores
 from monstermq_shared.sessions.core import EngineCore
 from monstermq_shared.sessions.distributed.connections import Connections
+from monstermq_shared.sessions.distributed.kept import KeptSession
+from monstermq_shared.sessions.distributed.kept_serving import KeptServing
 from monstermq_shared.sessions.distributed.leases import Leases
 from monstermq_shared.sessions.distributed.overlay import BusOverlay
 from monstermq_shared.sessions.distributed.own_runs import OwnRuns
@@ -22,7 +24,7 @@ from monstermq_shared.sessions.distributed.reading import MessageReading
 from monstermq_shared.sessions.distributed.retained import BusRetainedLog
 from monstermq_shared.sessions.distributed.retained_reads import RetainedReads
 from monstermq_shared.sessions.distributed.rooms import Rooms
-from monstermq_shared.sessions.distributed.session import BusSession, CleanSession
+from monstermq_shared.sessions.distributed.session import BusSession, CleanSession, Owed
 from monstermq_shared.sessions.distributed.settings import DistributedSettings, LogBegin
 from monstermq_shared.sessions.distributed.stalls import Stalls
 from monstermq_shared.sessions.distributed.subscribe_waits import (
@@ -42,9 +44,12 @@ from monstermq_shared.sessions.subscriptions import Subscriptions
 from monstermq_shared.stores.queues import KeptRows, QueueAsk, QueuePage
 
 KEPT_SESSIONS = (
-    "sessions that outlive their connection (clean session 0) are not kept on Kafka yet, they "
-    "come with the next release: connect with clean session 1"
+    "sessions that outlive their connection (clean session 0) are not served while "
+    "Kafka.Bus.ProtocolVersion is 1: connect with clean session 1"
 )
+
+KEPT_VERSION = 2
+"""The protocol version from which on kept sessions are served (R6)."""
 
 NO_LEASE = "Kafka does not give back this edge's lease: its clients are held"
 
@@ -89,12 +94,16 @@ class DistributedEngine(EngineCore[BusSession]):
         self.chores = Chores()
         self._messages = messages
         self._facts = facts
+        self.kept = KeptServing(
+            messages, facts, settings, self._append_stamped, self._close, counters
+        )
         nobody = Interest(wanted=False, durable=False, durable_retained=False)
         self.router = Router(
             lambda _: nobody,
             levels_max=settings.topic_levels_max,
             cache_max=settings.route_cache_max,
             budget=budget,
+            varied=self.kept.varied,
         )
         self.backpressure = Backpressure(settings.hold, counters)
         self.own = OwnRuns(messages.run, messages.partitions)
@@ -108,7 +117,13 @@ class DistributedEngine(EngineCore[BusSession]):
         self._stalls_changed = False
         self.stalls = Stalls(facts.partitions, self._stall)
         self.leases = Leases(facts, settings.lease_s, self.stalls.renewed)
-        self.connections = Connections(facts, self._left, self._begun, counters)
+        self.connections = Connections(
+            *(facts, self.kept.states, self.kept.read_facts),
+            *(self._left, self._begun, counters),
+        )
+        self.kept.serve_with(
+            self.subscriptions, self.chores, self.connections.sessions.get, self._served
+        )
 
     def _build_reading(self, system_values: SystemValues) -> None:
         log = BusRetainedLog(self._messages, self.overlay)
@@ -137,6 +152,8 @@ class DistributedEngine(EngineCore[BusSession]):
             router=self.router,
             overlay=self.overlay,
             retained=self.retained,
+            facts=self.kept.bus_facts,
+            kept=self.kept.publishing,
             counters=self.counters,
             budget=self.budget,
         )
@@ -148,22 +165,27 @@ class DistributedEngine(EngineCore[BusSession]):
             own=self.own,
             rooms=self._rooms,
             open_id_limit=self._open_id_limit,
+            kept=self.kept.publishing,
             counters=self.counters,
         )
 
     def begin(self, begin: LogBegin) -> None:
         """Reading begins here. Before that there is no lease, and nobody is served (E1)."""
         self.overlay.begin(begin.messages)
-        self.reading.begin(begin.reading, begin.fences)
+        self.reading.begin(begin.reading)
+        self.kept.begin(begin)
         self.connections.positions.update(begin.sessions)
 
     # -- coming and going ------------------------------------------------------------------------
 
     def refusal(self, client_id: str, *, clean: bool) -> tuple[Refusal, str] | None:
         """See ``SessionPort.refusal``."""
-        if not clean:
+        if not clean and self.settings.protocol_version < KEPT_VERSION:
             return Refusal.KEPT_SESSION, KEPT_SESSIONS
         partition = self._facts.partition_of(client_id)
+        why_not = "" if clean else self.kept.states.why_not(partition)
+        if why_not:
+            return Refusal.SERVER_UNAVAILABLE, why_not  # E2
         if (
             self.backpressure.is_overloaded(self._rooms.size)
             or self.connections.is_full(partition)
@@ -172,17 +194,19 @@ class DistributedEngine(EngineCore[BusSession]):
             return Refusal.SERVER_UNAVAILABLE, "too much waits for the log to take anybody in"
         return None
 
-    def attach(self, link: Link, request: AttachRequest, wall_ms: int) -> CleanSession:
+    def attach(self, link: Link, request: AttachRequest, wall_ms: int) -> BusSession:
         """See ``SessionPort.attach``."""
         self.budget.left -= _ATTACH_WORK
-        session = CleanSession(
-            request.client_id,
-            self.settings.in_flight_max,
-            self._facts.partition_of(request.client_id),
-            self._refused,
-        )
+        partition = self._facts.partition_of(request.client_id)
+        session: BusSession
+        if request.clean:
+            window = self.settings.in_flight_max
+            session = CleanSession(request.client_id, window, partition, self._refused)
+        else:
+            session = self.kept.new_session(request, partition, self._refused)
         self.connections.wall_ms = wall_ms
-        self.connections.attach(session, link, request)
+        expiry_s = 0 if request.clean else self.kept.expiry_s
+        self.connections.attach(session, link, request, expiry_s)
         return session
 
     def detach(self, session: BusSession, reason: CloseReason, wall_ms: int) -> None:
@@ -192,11 +216,20 @@ class DistributedEngine(EngineCore[BusSession]):
         self.connections.detach(session, reason)
 
     def _begun(self, session: BusSession, _: Link) -> None:
-        """A claim was read back: CONNACK follows (E4)."""
+        """A claim was read back: CONNACK follows, at once or after markers (E3, E4)."""
         self._open_id_limit.attached(session)
         self.system_watchers.attached(session)
         if session.partition in self.stalls:
             session.stall()
+        if isinstance(session, KeptSession):
+            self.kept.claimed(session)
+        else:
+            self.connections.serve(session, present=False)
+
+    def _served(self, session: KeptSession) -> None:
+        """A kept session is known, and marked everywhere (E3)."""
+        self.connections.serve(session, present=not session.is_new)
+        session.start()
 
     def _left(self, session: BusSession, link: Link) -> None:
         """A connection has gone, and with it its session."""
@@ -205,6 +238,8 @@ class DistributedEngine(EngineCore[BusSession]):
         self.system_watchers.detached(session)
         self.retained.forget(session)
         self._subscribe_waits.forget(session)
+        if isinstance(session, KeptSession):
+            self.kept.left(session)
         session.end()
         self.subscriptions.end(session)
 
@@ -217,7 +252,7 @@ class DistributedEngine(EngineCore[BusSession]):
 
     def _close_overdue(self, sessions: Sequence[BusSession]) -> Iterator[int]:
         for session in sessions:
-            if session.epoch is None:
+            if session.epoch is None or not session.is_up:
                 self._close(session, CloseReason.CONNECT_TIMEOUT)
             yield _DETACH_WORK
 
@@ -234,9 +269,22 @@ class DistributedEngine(EngineCore[BusSession]):
         """See ``SessionPort.publish``: append; who is to receive it is known when it is read."""
         self._publishing.publish(session, run, wall_ms)
 
+    def _append_stamped(
+        self,
+        session: BusSession,
+        route: Route[BusSession],
+        run: MessageRun,
+        wall_ms: int,
+        owed: Owed,
+    ) -> None:
+        self._publishing.append(session, route, run, wall_ms, owed)
+
     def release(self, session: BusSession, packet_ids: Sequence[int]) -> None:
         """See ``SessionPort.release``."""
-        session.release(packet_ids)
+        if isinstance(session, KeptSession):
+            self.kept.publishing.release(session, packet_ids, self.connections.wall_ms)
+        else:
+            session.release(packet_ids)
         self.budget.left -= len(packet_ids)
         if self._open_id_limit.released(session):
             self._close(session, CloseReason.QUOTA_EXCEEDED)
@@ -259,12 +307,17 @@ class DistributedEngine(EngineCore[BusSession]):
     def subscribe(
         self, session: BusSession, filters: Sequence[tuple[str, int]]
     ) -> tuple[list[int], str]:
-        """See ``SessionPort.subscribe``: routes at once (E4)."""
+        """See ``SessionPort.subscribe``: routes at once (E4), a kept one at its markers (E10)."""
+        if isinstance(session, KeptSession):
+            return self.kept.subscribing.subscribe(session, filters)
         codes, refused, _ = self.subscriptions.add(session, filters)
         return codes, refused
 
     def subscribed(self, session: BusSession, packet_id: int, codes: Sequence[int]) -> None:
-        """See ``SessionPort.subscribed``: SUBACK waits for nothing."""
+        """See ``SessionPort.subscribed``: SUBACK of a clean session waits for nothing."""
+        if isinstance(session, KeptSession):
+            self.kept.subscribing.subscribed(session, packet_id, codes)
+            return
         link = session.link
         assert link is not None
         link.subscribed(packet_id, codes)
@@ -272,10 +325,16 @@ class DistributedEngine(EngineCore[BusSession]):
 
     def unsubscribe(self, session: BusSession, filters: Sequence[str]) -> None:
         """See ``SessionPort.unsubscribe``."""
+        if isinstance(session, KeptSession):
+            self.kept.subscribing.unsubscribe(session, filters)
+            return
         self.subscriptions.remove(session, filters)
 
     def unsubscribed(self, session: BusSession, packet_id: int) -> None:
         """See ``SessionPort.unsubscribed``."""
+        if isinstance(session, KeptSession):
+            self.kept.subscribing.unsubscribed(session, packet_id)
+            return
         link = session.link
         assert link is not None
         link.unsubscribed(packet_id)
@@ -311,6 +370,7 @@ class DistributedEngine(EngineCore[BusSession]):
 
     def work(self) -> bool:
         """Do a piece of what there is to do; return whether there is more. Once per turn."""
+        self.kept.passed(self.connections.wall_ms)
         more = bool(self.chores.waiting) and self.chores.work()
         more |= self.connections.work()
         reading, stalls = self.reading, self.stalls
@@ -329,6 +389,7 @@ class DistributedEngine(EngineCore[BusSession]):
             self._stalls_changed = False
             sessions = [*self.connections.sessions.values()]
             self.chores.add(self._stall_each(sessions), len(sessions))
+        self.kept.port.append_acks()
         return more | self.overlay.forget() | bool(self.chores.waiting)
 
     def tick(self, now_s: float, wall_ms: int) -> None:
@@ -350,9 +411,12 @@ class DistributedEngine(EngineCore[BusSession]):
         self._subscribe_waits.let_go_on(since_s=now_s - SUBSCRIBE_HOLD_S)
 
     def _give_up_on(self, sessions: Iterable[BusSession]) -> None:
-        """A subscriber is too slow: its connection ends (E6)."""
+        """A subscriber is too slow: its connection ends, or rows take what comes (E6)."""
         for session in sessions:
-            if session.link is not None:
+            if isinstance(session, KeptSession):
+                session.fall_behind()
+                self.backpressure.let_go(session)
+            elif session.link is not None:
                 lost = session.pending_count + len(session.in_flight)
                 self.counters.dropped[DropReason.SLOW_CONSUMER] += lost
                 self._close(session, CloseReason.SLOW_CONSUMER)
@@ -418,30 +482,35 @@ class DistributedEngine(EngineCore[BusSession]):
     @property
     def awaits_queues(self) -> bool:
         """Whether a session waits for the workers' rows: then ask for their marks often (E5)."""
-        return False
+        return self.kept.port.waits
 
     def queues_reflected(self, positions: Mapping[int, int]) -> None:
         """The queues of kept sessions reflect the partitions up to here (E5)."""
+        self.kept.port.reflected(positions)
 
     def take_asks(self) -> list[QueueAsk]:
         """Return the pages that sessions wait for; all are answered at once by ``queue_pages``."""
-        return []
+        return self.kept.port.take_asks()
 
     def queue_pages(self, asks: Sequence[QueueAsk], pages: Sequence[QueuePage]) -> None:
         """Bring the pages that were asked for, all as of one moment, in the same order (R5)."""
+        self.kept.port.pages(asks, pages)
 
     def take_row_reads(self) -> dict[int, list[str]]:
         """Return partition of the sessions log -> clients whose rows are wanted (E2).
 
         Each of these reads is answered by ``kept_rows``, once.
         """
-        return {}
+        return self.kept.states.take_reads()
 
     def kept_rows(self, partition: int, client_ids: Sequence[str], rows: KeptRows) -> None:
         """Bring the rows that were asked for of these clients, as of one moment."""
+        self.kept.rows(partition, client_ids, rows)
 
     def sessions_reflected(self, positions: Mapping[int, int]) -> None:
         """The rows of sessions reflect the partitions of the sessions log up to here."""
+        self.kept.reflected(positions)
 
     def databases_down(self, down: bool) -> None:
         """The database of kept sessions cannot be reached, or is there again (E2)."""
+        self.kept.databases_down(down)

@@ -26,6 +26,15 @@ class InboundIds:
         for (client_id, packet_id), (since, epoch) in open_ids.items():
             self.open(client_id, packet_id, partition, since, epoch)
 
+    def begin(self, other: "InboundIds") -> None:
+        """Take what another one has, which is not used any more."""
+        self._open = other.taken()
+
+    def taken(self) -> dict[str, dict[int, tuple[int, ...]]]:
+        """Return all there is, and have nothing any more."""
+        taken, self._open = self._open, {}
+        return taken
+
     def ids_of(self, client_id: str) -> Mapping[int, tuple[int, ...]]:
         """Return the open ids of a client."""
         return self._open.get(client_id, {})

@@ -60,12 +60,13 @@ class _Kept:
 class _Asked:
     """Somebody who wants to know a session as of a claim."""
 
-    __slots__ = ("client_id", "epoch", "known")
+    __slots__ = ("client_id", "epoch", "known", "was_early")
 
     def __init__(self, client_id: str, epoch: int, known: Known) -> None:
         self.client_id = client_id
         self.epoch = epoch
         self.known = known
+        self.was_early = False
 
 
 class KeptStates:
@@ -156,8 +157,14 @@ class KeptStates:
     def rows(self, partition: int, found: KeptRows) -> None:
         """Bring the rows that were read."""
         asked, self._reading[partition] = self._reading[partition], []
+        kept, upto = self._kept[partition], found.mark.reflected
         for each in asked:
-            each.known(self._state(partition, each, found))
+            if upto <= each.epoch and upto < kept.begin and not each.was_early:
+                # They may have been read before facts were forgotten, and then there are newer.
+                each.was_early = True
+                self._wanted[partition].append(each)
+            else:
+                each.known(self._state(partition, each, found))
 
     def give_up(self) -> None:
         """The database does not answer: whoever waits is told that nobody knows."""

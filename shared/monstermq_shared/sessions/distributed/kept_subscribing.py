@@ -45,7 +45,7 @@ class Varied:
         return subscriber.varying.granted(topic, self._messages.partition_of(topic))
 
 
-class _Refusable:
+class Refusable:
     """The ticket of what is waited for until it is read back: only its refusal is news."""
 
     def __init__(self, session: KeptSession) -> None:
@@ -192,7 +192,7 @@ class KeptSubscribing:
             add=tuple((name, qos, 0) for name, qos in change.add.items()),
             remove=change.remove,
         )
-        ticket: Ticket = _Refusable(session)
+        ticket: Ticket = Refusable(session)
         place = self._facts.append_facts(session.partition, [fact], self.wall_ms, ticket)
         self._read_facts.expect(
             session.partition, place, partial(self._fact_read, session, change, tell)
@@ -212,7 +212,7 @@ class KeptSubscribing:
             add=tuple((name, qos, 0) for name, qos in change.add.items()),
             remove=change.remove,
         )
-        ticket: Ticket = _Refusable(session)
+        ticket: Ticket = Refusable(session)
         for partition in range(self._messages.partitions):
             place = self._messages.append_facts(partition, [marker], self.wall_ms, ticket)
             read = partial(self._marker_read, session, change, tell, partition)

@@ -117,12 +117,12 @@ class OwnRuns:
 
     def match(
         self, partition: int, entries: Sequence[Entry], index: int
-    ) -> tuple[MessageRun, BusSession, int] | None:
+    ) -> tuple[OwnRun, MessageRun, int] | None:
         """Find the run that an entry of this process begins or goes on with.
 
         Returns:
-            The messages that are read back here, as a run, who published them, and how many
-            entries that are; None if it is not kept.
+            The run, the messages of it that are read back here, and how many entries that are;
+            None if it is not kept.
         """
         kept = self._kept[partition]
         sequence = entries[index].sequence
@@ -134,23 +134,25 @@ class OwnRuns:
         own = kept[0]
         if own.run.count == 1:
             self._forget(partition)
-            return own.run, own.session, 1
+            return own, own.run, 1
         count = self._contiguous(entries, index, own.stop - sequence)
         begin = sequence - own.first
         run = own.run if count == own.run.count else own.run.part(begin, begin + count)
         if sequence + count == own.stop:
             self._forget(partition)
-        return run, own.session, count
+        return own, run, count
 
     def _contiguous(self, entries: Sequence[Entry], index: int, count_max: int) -> int:
         """Return how many entries from one on are ours and follow each other without a gap."""
         run = self._run
-        sequence = entries[index].sequence
+        sequence, offset = entries[index].sequence, entries[index].offset
         stop = min(index + count_max, len(entries))
         at = index + 1
         while at < stop:
             entry = entries[at]
             if entry.sequence != sequence + at - index or entry.writer != run:
+                break
+            if entry.offset != offset + at - index:  # what stood between was there before (R1)
                 break
             at += 1
         return at - index

@@ -3,6 +3,8 @@
 from monstermq_shared.counters import Counters, DropReason
 from monstermq_shared.messages import MessageRun
 from monstermq_shared.routing import Route, Router
+from monstermq_shared.sessions.distributed.kept import KeptSession
+from monstermq_shared.sessions.distributed.kept_publishing import KeptPublishing
 from monstermq_shared.sessions.distributed.own_runs import OwnRun, OwnRuns
 from monstermq_shared.sessions.distributed.ports import MessageWriter
 from monstermq_shared.sessions.distributed.reading import MessageReading
@@ -22,6 +24,7 @@ class Publishing:
         own: Keeps what was published here.
         rooms: Holds publishers, and drops what would wait for nothing.
         open_id_limit: How many ids a client may leave open.
+        kept: Publishes of kept sessions at QoS 2.
         counters: What is counted.
     """
 
@@ -34,6 +37,7 @@ class Publishing:
         own: OwnRuns,
         rooms: Rooms,
         open_id_limit: OpenIdLimit[BusSession],
+        kept: KeptPublishing,
         counters: Counters,
     ) -> None:
         self._messages = messages
@@ -42,24 +46,37 @@ class Publishing:
         self._own = own
         self._rooms = rooms
         self._open_id_limit = open_id_limit
+        self._kept = kept
         self._counters = counters
 
     def publish(self, session: BusSession, run: MessageRun, wall_ms: int) -> None:
         """See ``SessionPort.publish``: append; who is to receive it is known when it is read."""
         route = self._router.route(run.topic)
-        if run.qos == 2:
+        if run.qos == 2 and isinstance(session, KeptSession):
+            self._publish_kept(session, route, run, wall_ms)
+        elif run.qos == 2:
             self._publish_exactly_once(session, route, run, wall_ms)
         elif route.reserved:
             self._ignore(run)
             session.answer(Answer.PUBACK, run.packet_ids, durable=True)
         elif run.qos:
-            self._append(session, route, run, wall_ms, session.owe(Answer.PUBACK, run.packet_ids))
+            self.append(session, route, run, wall_ms, session.owe(Answer.PUBACK, run.packet_ids))
         else:
-            self._append(session, route, run, wall_ms, None)
+            self.append(session, route, run, wall_ms, None)
 
     def _ignore(self, run: MessageRun) -> None:
         """Nobody publishes to the broker's own topics: that is acknowledged and ignored."""
         self._counters.dropped[DropReason.TOPIC_NOT_WRITABLE] += run.count
+
+    def _publish_kept(
+        self, session: KeptSession, route: Route[BusSession], run: MessageRun, wall_ms: int
+    ) -> None:
+        """E8."""
+        if route.reserved:
+            self._ignore(run)
+            session.answer(Answer.PUBREC, run.packet_ids, durable=True)
+        else:
+            self._kept.publish(session, route, run, wall_ms)
 
     def _publish_exactly_once(
         self, session: BusSession, route: Route[BusSession], run: MessageRun, wall_ms: int
@@ -79,9 +96,9 @@ class Publishing:
             return
         owed = session.owe(Answer.PUBREC, run.packet_ids)
         fresh = run if len(new) == run.count else run.only(new)
-        self._append(session, route, fresh, wall_ms, owed)
+        self.append(session, route, fresh, wall_ms, owed)
 
-    def _append(
+    def append(
         self,
         session: BusSession,
         route: Route[BusSession],
@@ -89,6 +106,7 @@ class Publishing:
         wall_ms: int,
         owed: Owed | None,
     ) -> None:
+        """Append a run, and keep it until it is read back."""
         messages, own = self._messages, self._own
         partition = route.partition
         if partition < 0:

@@ -8,8 +8,6 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
 from monstermq_shared.budget import Budget
-from monstermq_shared.bus.control import decode_facts
-from monstermq_shared.bus.facts import Marker
 from monstermq_shared.bus.header import KIND_SHIFT, QOS, RETAIN, STAMPED
 from monstermq_shared.bus.ports import Entry, RecordBatch
 from monstermq_shared.counters import Counters
@@ -17,9 +15,10 @@ from monstermq_shared.errors import InvalidRecord, InvalidTopic, UnknownFact
 from monstermq_shared.messages import MessageRun
 from monstermq_shared.records import StampedRecord
 from monstermq_shared.routing import Router
-from monstermq_shared.sessions.distributed.fence_table import FenceTable
+from monstermq_shared.sessions.distributed.bus_facts import BusFacts
+from monstermq_shared.sessions.distributed.kept_publishing import KeptPublishing
 from monstermq_shared.sessions.distributed.overlay import BusOverlay
-from monstermq_shared.sessions.distributed.own_runs import OwnRuns
+from monstermq_shared.sessions.distributed.own_runs import OwnRun, OwnRuns
 from monstermq_shared.sessions.distributed.session import BusSession
 from monstermq_shared.sessions.fan_out import Deliverer
 from monstermq_shared.sessions.retained import RetainedMessages
@@ -50,6 +49,8 @@ class MessageReading:
         router: Says who they are.
         overlay: Keeps what is retained.
         retained: Notes what is retained while it is replayed.
+        facts: Takes what is no message.
+        kept: Is told of publishes that can be fenced.
         counters: What is counted.
         budget: What is charged.
     """
@@ -63,6 +64,8 @@ class MessageReading:
         router: Router[BusSession],
         overlay: BusOverlay,
         retained: RetainedMessages[BusSession],
+        facts: BusFacts,
+        kept: KeptPublishing,
         counters: Counters,
         budget: Budget,
     ) -> None:
@@ -70,7 +73,8 @@ class MessageReading:
         self.waiting = 0
         self.is_paused = False
         self.stopped: dict[int, str] = {}
-        self._fences = FenceTable(0, 0)
+        self._facts = facts
+        self._kept = kept
         self._run = run
         self._own = own
         self._deliverer = deliverer
@@ -89,15 +93,9 @@ class MessageReading:
             self._misplaced,
         )
 
-    def begin(self, positions: Mapping[int, int], fences: FenceTable) -> None:
-        """Reading begins here.
-
-        Args:
-            positions: See above.
-            fences: What is fenced below them (R3).
-        """
+    def begin(self, positions: Mapping[int, int]) -> None:
+        """Reading begins here."""
         self.positions.update(positions)
-        self._fences = fences
 
     def add(self, batch: RecordBatch) -> None:
         """Take what was read."""
@@ -176,17 +174,29 @@ class MessageReading:
         match = self._own.match(partition, entries, index)
         if match is None:
             return self._message(partition, entries, index)
-        run, session, count = match
+        own, run, count = match
         entry = entries[index]
         # What is still to be sent to new subscriptions begins behind these.
         self.positions[partition] = entries[index + count - 1].offset + 1
-        run.first_offset = entry.offset
+        run.first_offset, run.partition = entry.offset, partition
+        if run.epoch is not None and not self._stamped(own, run, entry.sequence + count):
+            return count
         if run.retain:
             self._note(partition, entries[index : index + count])
         targets = self._router.route(run.topic).targets
         if targets:
-            self._deliverer.deliver(run, targets, session.link)
+            self._deliverer.deliver(run, targets, own.session.link)
         return count
+
+    def _stamped(self, own: OwnRun, run: MessageRun, stop: int) -> bool:
+        """Whether a stamped run of ours counts; whoever published it is told (R3, E8)."""
+        assert run.epoch is not None
+        client_id = own.session.client_id
+        counts = self._facts.admits(run.partition, client_id, run.epoch)
+        if counts and self._facts.opens(run.partition, run.first_offset):
+            self._kept.open(client_id, run)
+        self._kept.read_back(own, run, is_last=stop == own.stop, counts=counts)
+        return counts
 
     def _message(self, partition: int, entries: Sequence[Entry], index: int) -> int:
         """Handle a message of another edge, and those on its topic that follow it."""
@@ -208,13 +218,15 @@ class MessageReading:
         if not (route.targets or flags & RETAIN):
             return 1
         alike = self._alike(entries, index)
+        payloads: list[bytes] = []
+        if route.targets:
+            payloads, alike = self._payloads(alike)
         self.positions[partition] = alike[-1].offset + 1
-        payloads = self._payloads(alike) if route.targets else []
         if flags & RETAIN:
             self._note(partition, alike)
         if payloads:
             run = MessageRun.of(entry.topic, payloads, flags & QOS)
-            run.first_offset = entry.offset
+            run.first_offset, run.partition = entry.offset, partition
             self._deliverer.deliver(run, route.targets, None)
         return len(alike)
 
@@ -222,6 +234,8 @@ class MessageReading:
         """Return an entry and those that follow with its topic and flags, from other edges."""
         first = entries[index]
         topic, flags, own = first.topic, first.flags, self._run
+        # Where a record is missing in between, because it was there before, a run would end early.
+        shift = first.offset - index
         stop = index + 1
         count = min(len(entries), index + RUN_MAX)
         if flags & STAMPED:
@@ -230,18 +244,25 @@ class MessageReading:
             entry = entries[stop]
             if entry.topic != topic or entry.flags != flags or entry.writer == own:
                 break
+            if entry.offset != stop + shift:
+                break
             stop += 1
         return entries[index:stop]
 
-    def _payloads(self, entries: Sequence[Entry]) -> list[bytes]:
-        self._budget.left -= _DECODING_WORK * len(entries)
+    def _payloads(self, entries: Sequence[Entry]) -> tuple[list[bytes], Sequence[Entry]]:
+        """Decode entries, as far as they can be; return also those that this has dealt with.
+
+        One that cannot be decoded ends them: the offsets of a run have no gaps.
+        """
         payloads: list[bytes] = []
-        for entry in entries:
+        for count, entry in enumerate(entries, 1):
+            self._budget.left -= _DECODING_WORK
             try:
                 payloads.append(entry.record().payload)
             except InvalidRecord:
                 self._counters.records_unreadable += 1
-        return payloads
+                return payloads, entries[:count]
+        return payloads, entries
 
     def _note(self, partition: int, entries: Sequence[Entry]) -> None:
         """Something is retained: the table does not show it yet (V2)."""
@@ -251,26 +272,34 @@ class MessageReading:
             self._retained.note(entries[0].key)
 
     def _admits(self, partition: int, entry: Entry) -> bool:
-        """Whether a stamped publish counts (R3)."""
+        """Whether a stamped publish counts (R3); then it opens its packet id (E8)."""
+        self._budget.left -= _DECODING_WORK
         try:
             record = entry.record()
         except InvalidRecord:
             self._counters.records_unreadable += 1
             return False
-        return not isinstance(record, StampedRecord) or self._fences.admits(
-            partition, record.client_id, record.epoch
-        )
+        if not isinstance(record, StampedRecord):
+            return True
+        if not self._facts.admits(partition, record.client_id, record.epoch):
+            return False
+        if self._facts.opens(partition, entry.offset):
+            run = MessageRun.single(entry.topic, b"", 2)
+            run.first_offset, run.partition = entry.offset, partition
+            run.epoch, run.packet_ids = record.epoch, (record.packet_id,)
+            self._kept.open(record.client_id, run)
+        return True
 
     # -- everything else -------------------------------------------------------------------------
 
     def _control(self, partition: int, entries: Sequence[Entry], index: int) -> int:
-        """Facts of the bus: of them, this release needs the fences of markers (R3)."""
+        """Facts of the bus."""
         entry = entries[index]
         self._budget.left -= _DECODING_WORK
+        # What a marker causes begins behind it.
+        self.positions[partition] = entry.offset + 1
         try:
-            for fact in decode_facts(entry.record().payload):
-                if isinstance(fact, Marker):
-                    self._fences.mark(partition, fact.client_id, fact.epoch, entry.time_ms)
+            self._facts.read(partition, entry)
         except (InvalidRecord, UnknownFact) as exc:
             return self._stop(partition, entries, index, str(exc))
         return 1

@@ -24,6 +24,11 @@ class DistributedSettings:
         connect_timeout_s: How long a CONNECT may wait for its claim to be read back.
         lease_s: How long this edge is alive to others after each lease (E13).
         lateness_ms: How late an append can land (R7).
+        protocol_version: 1: kept sessions are refused, so that older edges and workers read what is
+            written; 2: they are served (R6).
+        session_expiry_s: How long a kept session outlives its connection; None: for ever.
+        page_max: Rows of a queue that are read at once for one session.
+        facts_size_max: Bytes of session facts kept until the rows of sessions show them (E2).
     """
 
     in_flight_max: int
@@ -36,6 +41,10 @@ class DistributedSettings:
     connect_timeout_s: float
     lease_s: float
     lateness_ms: int
+    protocol_version: int = 1
+    session_expiry_s: int | None = None
+    page_max: int = 500
+    facts_size_max: int = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -106,7 +106,13 @@ def test_rows_of_a_standby_that_lacks_commits_are_not_used() -> None:
     made = states()
     take(made, (12, subs(5, "a")), (14, claim()))
     made.reflected({0: 14})
-    assert ask(made, 14, 11, row(5, 3)) is None
+    told: list[SessionState | None] = []
+    made.ask(0, "c", 14, told.append)
+    for told_so_far in ([], [None]):
+        assert made.take_reads() == {0: ["c"]}
+        made.rows(0, KeptRows(Mark(11, 11), {"c": row(5, 3)}))
+        # They may have been read before the newest of them were told of: once more.
+        assert told == told_so_far
     made.reflected({0: 11})
     assert "behind" in made.why_not(0)
     made.reflected({0: 15})
