@@ -1,7 +1,6 @@
 """Rules taken out, one at a time, each where the product keeps it.
 
-The simulation must find each of them in the configuration that the protocol was found with (the
-table at the end of B.2 names it).
+The simulation must find each of them, in the configuration that has most to do with it.
 """
 
 from collections.abc import Callable

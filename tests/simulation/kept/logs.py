@@ -176,7 +176,7 @@ class SimWriter:
         """See ``MessageWriter``."""
         return False
 
-    def append_run(  # noqa: PLR0917 - as the port has it
+    def append_run(
         self,
         partition: int,
         topic: bytes,

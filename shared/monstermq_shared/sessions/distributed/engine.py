@@ -14,6 +14,7 @@ from monstermq_shared.sessions.chores import Chores
 from monstermq_shared.sessions.core import EngineCore
 from monstermq_shared.sessions.distributed.connections import Connections
 from monstermq_shared.sessions.distributed.kept import KeptSession
+from monstermq_shared.sessions.distributed.kept_host import KeptHost
 from monstermq_shared.sessions.distributed.kept_serving import KeptServing
 from monstermq_shared.sessions.distributed.leases import Leases
 from monstermq_shared.sessions.distributed.overlay import BusOverlay
@@ -41,7 +42,6 @@ from monstermq_shared.sessions.retained import (
     page_size,
 )
 from monstermq_shared.sessions.subscriptions import Subscriptions
-from monstermq_shared.stores.queues import KeptRows, QueueAsk, QueuePage
 
 KEPT_SESSIONS = (
     "sessions that outlive their connection (clean session 0) are not served while "
@@ -57,7 +57,7 @@ _ATTACH_WORK = 40
 _DETACH_WORK = 20
 
 
-class DistributedEngine(EngineCore[BusSession]):
+class DistributedEngine(KeptHost, EngineCore[BusSession]):
     """Sessions and routing of one edge.
 
     The host's half: ``begin`` says where reading begins, ``messages_read`` and ``facts_read`` bring
@@ -476,41 +476,3 @@ class DistributedEngine(EngineCore[BusSession]):
     ) -> None:
         """Bring a page, with up to where each partition was in it (V2)."""
         self._retained_reads.page(read, records, reflected)
-
-    # -- kept sessions ---------------------------------------------------------------------------
-
-    @property
-    def awaits_queues(self) -> bool:
-        """Whether a session waits for the workers' rows: then ask for their marks often (E5)."""
-        return self.kept.port.waits
-
-    def queues_reflected(self, positions: Mapping[int, int]) -> None:
-        """The queues of kept sessions reflect the partitions up to here (E5)."""
-        self.kept.port.reflected(positions)
-
-    def take_asks(self) -> list[QueueAsk]:
-        """Return the pages that sessions wait for; all are answered at once by ``queue_pages``."""
-        return self.kept.port.take_asks()
-
-    def queue_pages(self, asks: Sequence[QueueAsk], pages: Sequence[QueuePage]) -> None:
-        """Bring the pages that were asked for, all as of one moment, in the same order (R5)."""
-        self.kept.port.pages(asks, pages)
-
-    def take_row_reads(self) -> dict[int, list[str]]:
-        """Return partition of the sessions log -> clients whose rows are wanted (E2).
-
-        Each of these reads is answered by ``kept_rows``, once.
-        """
-        return self.kept.states.take_reads()
-
-    def kept_rows(self, partition: int, client_ids: Sequence[str], rows: KeptRows) -> None:
-        """Bring the rows that were asked for of these clients, as of one moment."""
-        self.kept.rows(partition, client_ids, rows)
-
-    def sessions_reflected(self, positions: Mapping[int, int]) -> None:
-        """The rows of sessions reflect the partitions of the sessions log up to here."""
-        self.kept.reflected(positions)
-
-    def databases_down(self, down: bool) -> None:
-        """The database of kept sessions cannot be reached, or is there again (E2)."""
-        self.kept.databases_down(down)

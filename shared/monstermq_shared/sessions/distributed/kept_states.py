@@ -159,7 +159,8 @@ class KeptStates:
         asked, self._reading[partition] = self._reading[partition], []
         kept, upto = self._kept[partition], found.mark.reflected
         for each in asked:
-            if upto <= each.epoch and upto < kept.begin and not each.was_early:
+            is_early = upto <= each.epoch and upto < kept.begin <= self._reflected[partition]
+            if is_early and not each.was_early:
                 # They may have been read before facts were forgotten, and then there are newer.
                 each.was_early = True
                 self._wanted[partition].append(each)
