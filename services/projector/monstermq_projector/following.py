@@ -28,6 +28,7 @@ class Following:
 
     Attributes:
         followers: Partition -> its follower.
+        forget: Called before partitions are begun that are dealt out anew.
         assignments: How often partitions were assigned.
 
     Args:
@@ -39,6 +40,7 @@ class Following:
         self.followers: dict[int, LogFollower[Any]] = {}
         self.assignments = 0
         self.make_follower: MakeFollower
+        self.forget: Callable[[], None] = _nothing
         self._log = log
         self._fail = fail
         self._reading: Reading | None = None
@@ -53,6 +55,7 @@ class Following:
         self.revoked()
         self._reading = reading
         self.assignments += 1
+        self.forget()
         logger.info("partitions %s are ours", ", ".join(map(str, sorted(partitions))) or "(none)")
         for number in sorted(partitions):
             follower = self.followers[number] = self.make_follower(number)
@@ -158,3 +161,7 @@ class Following:
     def reflected(self) -> Mapping[int, Mapping[str, int]]:
         """Return partition -> projection -> up to where its rows reflect the partition."""
         return {number: at.reflected() for number, at in self.followers.items()}
+
+
+def _nothing() -> None:
+    """Nobody has anything to forget."""

@@ -115,6 +115,8 @@ class Projector:
         self._desk = self._new_desk(bus, database)
         make_work = works_of(self._config, self._part, bus, self._desk, self._measures)
         self.following.make_follower = partial(_new_follower, self._desk, make_work)
+        if self._measures.queues is not None:
+            self.following.forget = self._measures.queues.forget
         ending.push_async_callback(self.following.close)
         group = group_of(self._part, bus.generation, await _place_of(database))
         arguments = consumer_arguments(self._config, self._part, instance)

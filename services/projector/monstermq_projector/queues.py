@@ -25,9 +25,6 @@ SWEEP_S = 60.0
 SWEEP_ROWS = 5_000
 """Payloads that are deleted by one transaction."""
 
-SWEEP_ROUNDS_MAX = 40
-"""Transactions of one sweep; what is left waits for the next one."""
-
 _EVERY = 2**62
 """An offset above all others."""
 
@@ -41,8 +38,10 @@ class QueueDesk:
 
     Attributes:
         database: Where they are.
-        table: The cuts of all partitions of this process.
+        new_table: Makes the table of cuts of all partitions of this process.
+        table: It; another one whenever partitions are dealt out.
         partitions: Of the bus.
+        lateness_ms: L.
         bounds: What may be queued for a session.
         tell_gap: See above.
         counts: What the folds make.
@@ -50,12 +49,22 @@ class QueueDesk:
     """
 
     database: KeepsQueues
-    table: CutTable
+    new_table: Callable[[], CutTable]
     partitions: int
+    lateness_ms: int
     bounds: QueueBounds
     tell_gap: TellGap
     counts: QueueCounts = field(default_factory=QueueCounts)
     swept: int = 0
+    table: CutTable = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Begin with no cuts."""
+        self.forget()
+
+    def forget(self) -> None:
+        """Partitions are dealt out: each is loaded anew, and those of others mean nothing here."""
+        self.table = self.new_table()
 
 
 class PartitionQueues:
@@ -67,11 +76,12 @@ class PartitionQueues:
 
     def __init__(self, desk: QueueDesk) -> None:
         self._desk = desk
+        # Whoever is dealt partitions anew begins with no cuts at all.
+        self._table = desk.table
         self._partition = Partition("", 0)
         self._fold: QueueFold | None = None
         self._counting = QueueCounting(desk.bounds, desk.partitions)
         self._restart = 0
-        self._sweep_in_s = SWEEP_S
 
     async def begin(self, partition: Partition, mark: Mark) -> QueueFold:
         """Load them, and return what folds them.
@@ -80,26 +90,36 @@ class PartitionQueues:
             StoreConflict: Rows reflect another offset than the mark.
         """
         desk = self._desk
-        self._partition, self._fold = partition, None
+        if self._fold is not None:
+            self._fold = None
+            await self._give_up(partition.number)
+        self._partition = partition
         counting = self._counting = QueueCounting(desk.bounds, desk.partitions)
-        await self._give_up(partition.number)
         async with desk.database.load_queues(partition) as snapshot:
             # P1: else what was acknowledged long ago would come again.
             if snapshot.state.mark.reflected != mark.reflected:
                 raise StoreConflict("another worker has committed queues meanwhile")
-            fold = QueueFold(partition.number, desk.table, snapshot.state, desk.counts)
+            fold = self._fold = QueueFold(
+                partition.number,
+                self._table,
+                snapshot.state,
+                desk.counts,
+                lateness_ms=desk.lateness_ms,
+                has_rows=counting.has_rows,
+            )
             async for page in snapshot.pages():
                 fold.load(page)
                 counting.load(page)
-        self._fold, self._restart = fold, snapshot.state.mark.restart
+        self._restart = snapshot.state.mark.restart
         fold.counts_s = counting.due_s
         return fold
 
     async def _give_up(self, number: int) -> None:
         """Forget what was loaded before, by the piece."""
-        clients = [at for at in self._desk.table.clients.values() if at.at(number) >= 0]
+        table = self._table
+        clients = [at for at in table.clients.values() if at.at(number) >= 0]
         for done, client in enumerate(clients):
-            self._desk.table.put(number, client.client_id, None)
+            table.put(number, client.client_id, None)
             if not done % 500:
                 await asyncio.sleep(0)
 
@@ -141,19 +161,18 @@ class PartitionQueues:
         if self._fold is not None:
             self._fold.counts_s = self._counting.due_s
 
-    async def at_end(self, elapsed_s: float) -> None:
+    async def tend(self) -> None:
         """Sweep payloads that no row needs any more, now and then."""
-        if self._fold is None:
-            return
-        self._sweep_in_s -= elapsed_s
-        if self._sweep_in_s > 0:
-            return
-        self._sweep_in_s = SWEEP_S
-        with suppress(StoreError):
-            for _ in range(SWEEP_ROUNDS_MAX):
-                gone = await self._desk.database.sweep(
-                    self._partition, below=self._restart, limit=SWEEP_ROWS
-                )
-                self._desk.swept += gone
-                if gone < SWEEP_ROWS:
-                    break
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            with suppress(StoreError):
+                while await self._sweep() == SWEEP_ROWS:
+                    pass
+
+    async def _sweep(self) -> int:
+        """Delete some; return how many."""
+        gone = await self._desk.database.sweep(
+            self._partition, below=self._restart, limit=SWEEP_ROWS
+        )
+        self._desk.swept += gone
+        return gone

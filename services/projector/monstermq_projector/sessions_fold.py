@@ -90,8 +90,9 @@ class SessionsFold:
     waits = False
     known = None
 
-    def tick(self, now_s: float) -> None:
-        """Do nothing: what waits for time waits for ``Claims.at_end``."""
+    def tick(self, now_s: float) -> Sequence[SessionsBatch]:
+        """Return nothing: what waits for time waits for ``Claims.at_end``."""
+        return ()
 
     def fold(self, entries: Sequence[Entry]) -> Iterator[SessionsBatch]:
         """Take the next entries; yield the batches that become full.

@@ -189,6 +189,10 @@ class SessionsWork:
         if self._rounds is not None:
             sessions.counts.dropped += await self._rounds.make(claims, elapsed_s)
 
+    async def tend(self) -> None:
+        """See ``Work``: there is nothing beside."""
+        await asyncio.Event().wait()
+
     @property
     def tenures(self) -> Sequence[Tenure]:
         """See ``Work``."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from monstermq_projector.measures import Measures
@@ -54,9 +55,7 @@ def works_of(
     )
     if part.kind is ProjectorKind.VIEWS:
         views = ViewSet.of(Catalogue(config), part.store_type)
-        queues = _queue_desk(config, part, bus, desk)
-        if queues is not None:
-            measures.queues = queues
+        queues = measures.queues = _queue_desk(config, part, bus, desk)
         return lambda number: _views(log, views, desk, measures, number, queues)
     sessions = _sessions_desk(config, bus, desk)
     measures.wills, measures.appends = sessions.wills.counts, sessions.facts.counts
@@ -100,13 +99,15 @@ def _queue_desk(config: BrokerConfig, part: Part, bus: KafkaBus, desk: Desk) -> 
 
     return QueueDesk(
         database=database,
-        table=CutTable(
+        new_table=partial(
+            CutTable,
             bus.messages.partitions,
             bus.messages.partition_of,
             topic_levels_max=config.limits.topic_levels,
             route_cache_max=config.limits.routing_cache_entries,
         ),
         partitions=bus.messages.partitions,
+        lateness_ms=config.kafka.bus.lateness_s * 1000,
         bounds=QueueBounds(config.queue.max_messages, config.queue.max_bytes),
         tell_gap=tell_gap,
     )

@@ -69,6 +69,11 @@ class Queues(Protocol):
         ...
 
     @property
+    def is_full(self) -> bool:
+        """Whether that is enough for a commit (P5)."""
+        ...
+
+    @property
     def waits(self) -> bool:
         """Whether something becomes rows by time alone."""
         ...
@@ -264,13 +269,24 @@ class LogFold:
     @property
     def holds_rows(self) -> bool:
         """Whether ``flush`` would give more than marks."""
-        return bool(self._open.records or self._open.quarantined or self._queue_rows)
+        queues = self._counting_queues
+        rows = queues is not None and queues.rows
+        return bool(self._open.records or self._open.quarantined or rows)
 
     @property
-    def _queue_rows(self) -> int:
-        """How many rows of queues the next commit changes: none before they are read up to N."""
+    def _counting_queues(self) -> Queues | None:
+        """The queues, if something of them may be committed: not before they are read up to N."""
         queues = self._queues
-        return queues.rows if queues is not None and self.next_offset >= queues.begins else 0
+        return queues if queues is not None and self.next_offset >= queues.begins else None
+
+    @property
+    def _is_full(self) -> bool:
+        """P5."""
+        at = self._open
+        if len(at.records) >= RECORDS_MAX or at.size >= SIZE_MAX:
+            return True
+        queues = self._counting_queues
+        return queues is not None and queues.is_full
 
     @property
     def waits(self) -> bool:
@@ -284,10 +300,13 @@ class LogFold:
             return None
         return self._counts_from - 1, self._last_known
 
-    def tick(self, now_s: float) -> None:
-        """It is so late, monotonic."""
+    def tick(self, now_s: float) -> Iterator[Batch]:
+        """It is so late, monotonic; yield the batches that become full by what is old enough."""
         if self._queues is not None:
             self._queues.tick(now_s)
+            while self._is_full:
+                yield self.flush()
+                self._queues.tick(now_s)
 
     def fold(self, entries: Sequence[Entry]) -> Iterator[Batch]:
         """Take entries; yield the batches that become full. What remains is for ``flush``.
@@ -304,16 +323,14 @@ class LogFold:
             self._last = entry
             self.next_offset = entry.offset + 1
             self.counts.records += 1
-            at = self._open
-            if max(self._queue_rows, len(at.records)) >= RECORDS_MAX or at.size >= SIZE_MAX:
+            if self._is_full:
                 yield self.flush()
 
     def flush(self) -> Batch:
         """Return the batch of what there is, and begin another."""
         at, self._open = self._open, _Open()
-        queues = None
-        if self._queues is not None and self.next_offset >= self._queues.begins:
-            queues = self._queues.flush(self.next_offset)
+        counting = self._counting_queues
+        queues = None if counting is None else counting.flush(self.next_offset)
         return Batch(
             upto=self.next_offset,
             records=at.records,

@@ -196,7 +196,12 @@ class LogFollower(Generic[B]):
         """Fold and commit at the same time; what ends one of them ends all."""
         self._batches = asyncio.Queue(1)
         self._under_way.clear()
-        works = (self._fold_all(fold), self._commit_all(), self._look_around(fold))
+        works = (
+            self._fold_all(fold),
+            self._commit_all(),
+            self._look_around(fold),
+            self._work.tend(),
+        )
         tasks = [asyncio.create_task(work) for work in works]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -248,7 +253,8 @@ class LogFollower(Generic[B]):
         flushed_s = loop.time()
         while True:
             entries = await self._next(fold, flushed_s)
-            fold.tick(loop.time())
+            for batch in fold.tick(loop.time()):
+                await self._emit(batch)
             try:
                 await self._fold_delivery(fold, entries)
             except UnknownFact as exc:  # R6

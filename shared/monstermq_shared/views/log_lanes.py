@@ -1,5 +1,6 @@
 """Lanes: views that are committed together; apart, once the store has refused a record of one."""
 
+import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -61,7 +62,7 @@ class QueueWork(Protocol):
         """A batch was committed; the queues of clients have grown by so much."""
         ...
 
-    async def at_end(self, elapsed_s: float) -> None:
+    async def tend(self) -> None:
         """See ``Work``."""
         ...
 
@@ -190,9 +191,13 @@ class Lanes:
     gap_remedy: ClassVar[None] = None
 
     async def at_end(self, elapsed_s: float) -> None:
-        """Let the queues do what waits for time to pass; no view does."""
-        if self.queues is not None and self.lanes:
-            await self.queues.at_end(elapsed_s)
+        """Do nothing: neither views nor queues wait for that."""
+
+    async def tend(self) -> None:
+        """See ``Work``: only queues have something to tend."""
+        if self.queues is not None:
+            await self.queues.tend()
+        await asyncio.Event().wait()
 
     async def commit(self, batch: Batch) -> None:
         """Commit a batch in every lane, again and again while the database is unavailable.

@@ -1,6 +1,6 @@
 """What a follower of a log works with: the fold and the work of one partition, and its desk."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -75,8 +75,8 @@ class Fold(Protocol[B_co]):
         """(offset, ``id_of``) of an entry from ``next_offset`` on that was read before (P1)."""
         ...
 
-    def tick(self, now_s: float) -> None:
-        """It is so late, monotonic."""
+    def tick(self, now_s: float) -> Iterable[B_co]:
+        """It is so late, monotonic; return the batches that become full by that."""
         ...
 
     def fold(self, entries: Sequence[Entry]) -> Iterator[B_co]:
@@ -134,6 +134,10 @@ class Work(Protocol[B]):
 
         Only time in which the log answered counts.
         """
+        ...
+
+    async def tend(self) -> None:
+        """Do what is to be done beside, for as long as it is begun; it never returns."""
         ...
 
     @property

@@ -4,6 +4,7 @@ Only what is near the limit is noted: most queues are short, and then a commit s
 """
 
 from collections.abc import Iterable, Mapping
+from itertools import islice
 
 from monstermq_shared.sessions.distributed.queue_limits import QueueBounds
 from monstermq_shared.stores.queue_changes import QueueGrowth
@@ -11,6 +12,9 @@ from monstermq_shared.stores.queues import StoredQueue
 
 NOTE_S = 1.0
 """Between notes."""
+
+NOTES_MAX = 500
+"""Clients of whom something is noted at a time; those that are more come next."""
 
 
 class QueueCounting:
@@ -28,7 +32,8 @@ class QueueCounting:
         # Client -> messages and bytes, where there are any.
         self._waiting: dict[str, tuple[int, int]] = {}
         self._noted: set[str] = set()
-        self._changed: set[str] = set()
+        # In order, so that everybody has a turn.
+        self._changed: dict[str, None] = {}
         self._noted_s = float("-inf")
 
     def load(self, queues: Iterable[StoredQueue]) -> None:
@@ -51,11 +56,15 @@ class QueueCounting:
         else:
             self._waiting.pop(client_id, None)
         if client_id in self._noted or self._is_near(client_id):
-            self._changed.add(client_id)
+            self._changed[client_id] = None
 
     def _is_near(self, client_id: str) -> bool:
         messages, size = self._waiting.get(client_id, (0, 0))
         return messages > self._messages_from or size > self._size_from
+
+    def has_rows(self, client_id: str) -> bool:
+        """Whether anything of a client waits."""
+        return client_id in self._waiting
 
     @property
     def due_s(self) -> float:
@@ -68,12 +77,12 @@ class QueueCounting:
             return {}
         self._noted_s = now_s
         notes: dict[str, tuple[int, int]] = {}
-        for client_id in self._changed:
+        for client_id in [*islice(self._changed, NOTES_MAX)]:
+            del self._changed[client_id]
             if self._is_near(client_id):
                 self._noted.add(client_id)
                 notes[client_id] = self._waiting[client_id]
             else:
                 self._noted.discard(client_id)
                 notes[client_id] = (0, 0)
-        self._changed.clear()
         return notes

@@ -75,6 +75,10 @@ class ClientCuts:
             return ()
         return self._lists[partition] if isinstance(self._lists, dict) else self._lists
 
+    def has_everywhere(self, subscriptions: Subscriptions) -> bool:
+        """Whether these are its subscriptions wherever it has a cut, and it has one."""
+        return bool(subscriptions) and self._lists == subscriptions
+
     def set_lists(self, lists: Mapping[int, Subscriptions]) -> None:
         """Take the subscriptions of all partitions with a cut."""
         first = next(iter(lists.values()), ())
@@ -167,6 +171,9 @@ class CutTable:
         after = () if cut is None else cut.subscriptions
         was_there = client.at(partition) != NEVER
         if before == after and was_there == (cut is not None):
+            client.place(partition, cut)
+        elif not was_there and client.has_everywhere(after):
+            # So it is for each partition but the first that is loaded: no route is another one.
             client.place(partition, cut)
         else:
             self._change(client, partition, cut)

@@ -1,6 +1,6 @@
 """Cuts without subscriptions, which are deleted once nothing late can ask for them (S4, R7)."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from heapq import heappop, heappush
 
 REST_S = 60.0
@@ -45,8 +45,12 @@ class EmptyCuts:
         if time_ms > self._newest_ms:  # noqa: PLR1730 - a call is dear here
             self._newest_ms = time_ms
 
-    def over(self, now_s: float) -> Iterator[str]:
-        """Yield those that nobody needs any more, and forget them."""
+    def over(self, now_s: float, has_rows: Callable[[str], bool]) -> Iterator[str]:
+        """Yield those that nobody needs any more, and forget them.
+
+        One whose client has rows here stays for as long again: of a session that is to come back,
+        nothing else says to which incarnation they belong (P4).
+        """
         order, oldest_ms = self._order, self._newest_ms - self._keep_ms
         while order and order[0][0] <= oldest_ms:
             marked_ms, read_s, client_id = order[0]
@@ -54,6 +58,10 @@ class EmptyCuts:
             if not is_stale and read_s + REST_S > now_s:
                 return
             heappop(order)
-            if not is_stale:
-                del self._marked[client_id]
+            if is_stale:
+                continue
+            del self._marked[client_id]
+            if has_rows(client_id):
+                self.put(client_id, self._newest_ms, now_s)
+            else:
                 yield client_id

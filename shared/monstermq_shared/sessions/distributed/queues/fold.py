@@ -4,8 +4,9 @@ A pure fold. Entries come with what R1 and R3 made of them; rows go out once a c
 is delivered at once and acknowledged within T never becomes a row.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from monstermq_shared.bus.facts import Ack, Drop, Fact, Marker, Release
 from monstermq_shared.bus.header import QOS
@@ -14,6 +15,7 @@ from monstermq_shared.errors import InvalidRecord, InvalidTopic
 from monstermq_shared.records import StampedRecord
 from monstermq_shared.sessions.distributed.queues.cuts import NEVER, ClientCuts, CutTable, changed
 from monstermq_shared.sessions.distributed.queues.empties import EmptyCuts
+from monstermq_shared.sessions.distributed.queues.new_rows import NewRows
 from monstermq_shared.sessions.distributed.queues.window import Held, Window
 from monstermq_shared.sessions.distributed.session_state import check_fact
 from monstermq_shared.stores.changes import StoredLogState
@@ -23,13 +25,17 @@ from monstermq_shared.stores.queues import StoredQueue
 NEVER_MS = 2**62
 """A lateness that nothing is."""
 
+ROWS_MAX = 5_000
+"""Rows that a commit changes, about (P5)."""
+
+SIZE_MAX = 4 * 1024 * 1024
+"""Bytes of the messages that it brings, about (P5)."""
 
 AGE_S = 2.0
 """T: the age at which what is not acknowledged becomes a row. It says how late, never whether."""
 
 WINDOW_SIZE_MAX = 32 * 1024 * 1024
 """Bytes of a window."""
-
 
 COUNT_S = 1.0
 """After so long what a commit has made of the lengths of queues is committed, if it matters."""
@@ -59,6 +65,7 @@ class QueueFold:
         state: What is kept with the mark.
         counts: Where what it makes is counted.
         lateness_ms: L, after twice which cuts without subscriptions are deleted.
+        has_rows: Client -> whether rows of it wait here: then its cut stays.
 
     Attributes:
         begins: N of the load: what stands below is read again to rebuild the window (P1).
@@ -77,6 +84,7 @@ class QueueFold:
         counts: QueueCounts | None = None,
         *,
         lateness_ms: int = NEVER_MS,
+        has_rows: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self.begins = state.mark.reflected
         self.restarts = state.mark.restart
@@ -90,10 +98,10 @@ class QueueFold:
         self._table = table
         self._skips = set(state.skips)
         self._empties = EmptyCuts(lateness_ms)
+        self._has_rows = has_rows
         self._open: dict[str, dict[int, OpenId]] = {}
         self._changes = QueueChanges()
-        # Offset -> the entry and who is to have a row of it.
-        self._queued: dict[int, tuple[Entry, dict[ClientCuts, int]]] = {}
+        self._queued = NewRows()
 
     def load(self, queues: Iterable[StoredQueue]) -> None:
         """Take what rows say, before anything is folded."""
@@ -180,14 +188,7 @@ class QueueFold:
                 self._changes.dequeued.add((ack.client_id, offset))
 
     def _take_out(self, client: ClientCuts, offset: int) -> bool:
-        if self.window.pop(client, offset) is not None:
-            return True
-        queued = self._queued.get(offset)
-        if queued is None or queued[1].pop(client, None) is None:
-            return False
-        if not queued[1]:
-            del self._queued[offset]
-        return True
+        return self.window.pop(client, offset) is not None or self._queued.pop(client, offset)
 
     def _release(self, release: Release) -> None:
         """P4: only the very opening that was released is over."""
@@ -211,7 +212,7 @@ class QueueFold:
             if marker.epoch < client.epoch(partition):  # R3
                 return
             for held, qos in self.window.pop_all(client):
-                self._queue(held, {client: qos})
+                self._queued.add(held, {client: qos})
         before = () if client is None else client.subscriptions(partition)
         if client is None or client.incarnation(partition) < marker.incarnation:
             if client is not None and client.at(partition) != NEVER:
@@ -241,8 +242,7 @@ class QueueFold:
         client = self._table.clients.get(client_id)
         if client is not None:
             self.window.drop_below(client, below)
-            for offset in [each for each in self._queued if each < below]:
-                self._take_out(client, offset)
+            self._queued.drop_below(client, below)
         before = self._changes.below.get(client_id, 0)
         self._changes.below[client_id] = max(before, below)
 
@@ -271,41 +271,41 @@ class QueueFold:
         self.age(now_s - AGE_S)
 
     def age(self, before_s: float) -> None:
-        """P6: what was read before a time becomes rows."""
+        """P6: what was read before a time becomes rows, as many as one commit may have."""
         oldest = self.window.oldest()
-        while oldest is not None and oldest.read_s <= before_s:
-            self._queue(*self.window.pop_oldest())
+        while oldest is not None and oldest.read_s <= before_s and not self.is_full:
+            self._queued.add(*self.window.pop_oldest(ROWS_MAX - self.rows))
             oldest = self.window.oldest()
 
     def shrink(self, size_max: int) -> None:
         """P6: the oldest entries of a window over its bound become rows."""
         while self.window.size > size_max:
-            self._queue(*self.window.pop_oldest())
-
-    def _queue(self, entry: Entry, targets: dict[ClientCuts, int]) -> None:
-        queued = self._queued.get(entry.offset)
-        if queued is None:
-            self._queued[entry.offset] = entry, dict(targets)
-        else:
-            queued[1].update(targets)
+            self._queued.add(*self.window.pop_oldest(ROWS_MAX))
 
     @property
     def rows(self) -> int:
         """How many rows the next commit changes, about."""
+        at = self._changes
         due = self.counts_s <= self.now_s or self._gap is not None
-        return len(self._queued) + self._changes.rows + due
+        changed = len(at.dequeued) + len(at.open_ids) + len(at.cuts) + len(at.below)
+        return len(self._queued) + changed + due
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is enough for a commit (P5)."""
+        return self._queued.size >= SIZE_MAX or self.rows >= ROWS_MAX
 
     def flush(self, next_offset: int) -> QueueBatch:
         """Return what is to be committed now that all below an offset is folded (P5)."""
         oldest = self.window.oldest()
         restart = next_offset if oldest is None else min(oldest.entry.offset, next_offset)
         self._skips = {offset for offset in self._skips if offset >= restart}
-        for client_id in self._empties.over(self.now_s):
+        for client_id in islice(self._empties.over(self.now_s, self._has_rows), ROWS_MAX):
             self._table.put(self._partition, client_id, None)
             self._changes.cuts[client_id] = None
         changes, self._changes = self._changes, QueueChanges()
-        queued, self._queued = self._queued, {}
-        for offset, (entry, targets) in queued.items():
+        queued, self._queued = self._queued, NewRows()
+        for offset, entry, targets in queued:
             try:
                 record = entry.record()
             except InvalidRecord:

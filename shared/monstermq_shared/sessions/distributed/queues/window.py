@@ -1,5 +1,6 @@
 """What was matched in one partition, and is neither acknowledged nor a row yet."""
 
+from collections import OrderedDict
 from collections.abc import Iterator
 
 from monstermq_shared.bus.ports import Entry
@@ -19,14 +20,16 @@ class Held:
         entry: It.
         targets: Client -> QoS of the delivery.
         read_s: When it was read.
+        size: Bytes that it takes, about, without the targets.
     """
 
-    __slots__ = ("entry", "read_s", "targets")
+    __slots__ = ("entry", "read_s", "size", "targets")
 
     def __init__(self, entry: Entry, targets: dict[ClientCuts, int], read_s: float) -> None:
         self.entry = entry
         self.targets = targets
         self.read_s = read_s
+        self.size = entry.size + HELD_OVERHEAD
 
 
 class Window:
@@ -38,7 +41,8 @@ class Window:
 
     def __init__(self) -> None:
         self.size = 0
-        self._held: dict[int, Held] = {}
+        # A plain dictionary is slow to find its first key once those before are gone.
+        self._held: OrderedDict[int, Held] = OrderedDict()
         self._of: dict[ClientCuts, set[int]] = {}
 
     def __len__(self) -> int:
@@ -53,7 +57,7 @@ class Window:
         """Hold an entry above all others."""
         offset = held.entry.offset
         self._held[offset] = held
-        self.size += held.entry.size + HELD_OVERHEAD + TARGET_SIZE * len(held.targets)
+        self.size += held.size + TARGET_SIZE * len(held.targets)
         of = self._of
         for client in held.targets:
             offsets = of.get(client)
@@ -68,30 +72,35 @@ class Window:
         qos = None if held is None else held.targets.pop(client, None)
         if held is None or qos is None:
             return None
-        offsets = self._of[client]
-        offsets.discard(offset)
-        if not offsets:
-            del self._of[client]
+        self._forget(client, offset)
         self.size -= TARGET_SIZE
         if not held.targets:
             self._drop(offset, held)
         return held.entry, qos
 
-    def pop_oldest(self) -> tuple[Entry, dict[ClientCuts, int]]:
-        """Take the first entry out, with all it is for."""
+    def pop_oldest(self, targets_max: int) -> tuple[Entry, dict[ClientCuts, int]]:
+        """Take the first entry out, for at most so many of those it is for: the rest stays."""
         offset, held = next(iter(self._held.items()))
-        for client in held.targets:
-            offsets = self._of[client]
-            offsets.discard(offset)
-            if not offsets:
-                del self._of[client]
-        self.size -= TARGET_SIZE * len(held.targets)
-        self._drop(offset, held)
-        return held.entry, held.targets
+        targets = held.targets
+        if len(targets) > targets_max:
+            taken = {client: targets.pop(client) for client in [*targets][:targets_max]}
+        else:
+            taken = targets
+            self._drop(offset, held)
+        for client in taken:
+            self._forget(client, offset)
+        self.size -= TARGET_SIZE * len(taken)
+        return held.entry, taken
 
     def _drop(self, offset: int, held: Held) -> None:
         del self._held[offset]
-        self.size -= held.entry.size + HELD_OVERHEAD
+        self.size -= held.size
+
+    def _forget(self, client: ClientCuts, offset: int) -> None:
+        offsets = self._of[client]
+        offsets.discard(offset)
+        if not offsets:
+            del self._of[client]
 
     def pop_all(self, client: ClientCuts) -> Iterator[tuple[Entry, int]]:
         """Take out all that is for a client, in the order of the log."""
