@@ -37,17 +37,18 @@ _TIME_MS = 1_768_478_400_000
 class _Source:
     """What is used of aiokafka's record."""
 
-    __slots__ = ("headers", "key", "offset", "timestamp", "value")
-
     def __init__(self, record: Record, offset: int) -> None:
         flags = flags_of(record)
         kind = flags >> KIND_SHIFT
         header = pack_header(kind, record.qos, False, False, b"benching", offset)
         self.offset = offset
         self.timestamp = record.timestamp_ms
-        self.key = record.topic.encode()
-        self.value = encode_record(record)
-        self.headers = [(HEADER, header), *([(CONTROL_HEADER, b"")] if kind else [])]
+        self.key: bytes | None = record.topic.encode()
+        self.value: bytes | None = encode_record(record)
+        self.headers: Sequence[tuple[str, bytes | None]] = [
+            (HEADER, header),
+            *([(CONTROL_HEADER, b"")] if kind else []),
+        ]
 
 
 def run(effort: Effort) -> list[str]:

@@ -5,7 +5,7 @@ all of them are read, what a topic is granted depends on the partition that it s
 """
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from itertools import chain
 
 from monstermq_shared.topics import matches
@@ -96,18 +96,10 @@ class Varying:
     def granted(self, topic: str, partition: int) -> int | None:
         """Return the QoS that a topic of a partition is granted now; None: it is not subscribed."""
         granted = max(
-            (self._held(topic_filter, partition) for topic_filter in self._matching(topic)),
+            (self._held(at, partition) for at in matching(topic, self._settled, self._concerned)),
             default=-1,
         )
         return None if granted < 0 else granted
-
-    def _matching(self, topic: str) -> list[str]:
-        """Return the filters that match a topic, of those that hold or may come to hold."""
-        settled, concerned = self._settled, self._concerned
-        shapes = 3 << topic.count("/") + 1
-        if len(settled) + len(concerned) > shapes:
-            return [at for at in _filters_of(topic) if at in settled or at in concerned]
-        return [at for at in chain(settled, concerned) if matches(at, topic)]
 
     def _held(self, topic_filter: str, partition: int) -> int:
         """Return the QoS of a filter in a partition, -1 if it is not there."""
@@ -115,6 +107,14 @@ class Varying:
             if change.holds(partition):
                 return change.add.get(topic_filter, -1)
         return self._settled.get(topic_filter, -1)
+
+
+def matching(topic: str, *filters: Collection[str]) -> list[str]:
+    """Return the filters that match a topic, whatever their number; one may be there twice."""
+    shapes = 3 << topic.count("/") + 1
+    if sum(map(len, filters)) > shapes:
+        return [at for at in _filters_of(topic) if any(at in some for some in filters)]
+    return [at for at in chain(*filters) if matches(at, topic)]
 
 
 def _filters_of(topic: str) -> list[str]:

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from monstermq_shared.budget import Budget
 from monstermq_shared.messages import Subscription
 from monstermq_shared.routing import Interest, Router
+from monstermq_shared.sessions.distributed.varying import matching
 from monstermq_shared.stores.queue_changes import Cut
-from monstermq_shared.topics import matches
 
 NEVER = -1
 """The offset, epoch and incarnation of a cut that is not there."""
@@ -32,7 +32,7 @@ class ClientCuts:
         client_id: Whose.
     """
 
-    __slots__ = ("_lists", "_numbers", "_partitions", "client_id")
+    __slots__ = ("_granted", "_lists", "_numbers", "_partitions", "client_id")
 
     def __init__(self, client_id: str, partitions: int) -> None:
         self.client_id = client_id
@@ -40,6 +40,8 @@ class ClientCuts:
         self._numbers = array("q", [NEVER]) * (3 * partitions)
         # One tuple where all partitions with a cut have the same, else partition -> tuple.
         self._lists: Subscriptions | dict[int, Subscriptions] = ()
+        # Partition -> filter -> QoS, once asked for; only while they differ.
+        self._granted: dict[int, dict[str, int]] | None = None
 
     def at(self, partition: int) -> int:
         """Return the offset of the cut: the subscriptions answer for what stands above."""
@@ -75,6 +77,15 @@ class ClientCuts:
             return ()
         return self._lists[partition] if isinstance(self._lists, dict) else self._lists
 
+    def granted(self, partition: int) -> Mapping[str, int]:
+        """Return filter -> QoS in a partition, while ``is_varied``."""
+        assert self._granted is not None
+        found = self._granted.get(partition)
+        if found is None:
+            found = {at[0]: at[1] for at in self.subscriptions(partition)}
+            self._granted[partition] = found
+        return found
+
     def has_everywhere(self, subscriptions: Subscriptions) -> bool:
         """Whether these are its subscriptions wherever it has a cut, and it has one."""
         return bool(subscriptions) and self._lists == subscriptions
@@ -84,6 +95,7 @@ class ClientCuts:
         first = next(iter(lists.values()), ())
         alike = all(each is first or each == first for each in lists.values())
         self._lists = first if alike else dict(lists)
+        self._granted = None if alike else {}
 
     def everything(self) -> dict[str, int]:
         """Return filter -> highest QoS, over all partitions."""
@@ -105,11 +117,8 @@ class _VariedClients:
 
     def granted(self, subscriber: ClientCuts, topic: str) -> int | None:
         """See ``Varied``."""
-        subscriptions = subscriber.subscriptions(self._partition_of(topic))
-        return max(
-            (qos for topic_filter, qos, _ in subscriptions if matches(topic_filter, topic)),
-            default=None,
-        )
+        granted = subscriber.granted(self._partition_of(topic))
+        return max((granted[at] for at in matching(topic, granted)), default=None)
 
 
 class CutTable:
