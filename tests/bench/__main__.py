@@ -18,6 +18,7 @@ import psutil
 from tests.bench import (
     codec_bench,
     kafka_bench,
+    queues_bench,
     scenarios_canary,
     scenarios_connections,
     scenarios_durable,
@@ -77,6 +78,7 @@ MODULES: dict[str, Callable[[Effort], list[str]]] = {
     "store_bench": store_bench.run,
     "codec_bench": codec_bench.run,
     "kafka_bench": kafka_bench.run,
+    "queues_bench": queues_bench.run,
 }
 """What else is printed about modules of ours; nothing is required of these figures."""
 NAMES = {*MODULES, *(scenario.name for scenario in SCENARIOS)}
