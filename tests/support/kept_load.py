@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from tests.support.clean_load import PACE_S, WILLS, Connection
+from tests.support.clean_load import WILLS, Connection
 from tests.support.ledger import Ledger, Message
 from tests.support.load import TOPICS, PersistentClient, Publisher, Subscriber
 from tests.support.mqtt_client_frames import DISCONNECT
@@ -12,8 +12,11 @@ from tests.support.mqtt_peer import Connack, ConnectOptions, Packet, Publish, Su
 KEPT = "kept/"
 """What topics of kept publishers begin with: no clean subscriber has them."""
 
-WINDOW = 8
+WINDOW = 5
 """Messages a publisher has on their way."""
+
+PACE_S = 0.05
+"""Between an acknowledgement and the next messages: tables should not become larger than needed."""
 
 
 def kept_maker(name: str, qos: int) -> Callable[[int], Message]:

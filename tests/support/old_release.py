@@ -19,7 +19,7 @@ PACKAGES = ("shared", "services/edge", "services/projector")
 def unpack(directory: Path) -> str:
     """Unpack the release; return the search path of its packages."""
     with tarfile.open(ARCHIVE) as archive:
-        archive.extractall(directory, filter="data")
+        archive.extractall(directory)
     return os.pathsep.join(str(directory / package) for package in PACKAGES)
 
 
