@@ -9,6 +9,7 @@ def engine_settings(config: BrokerConfig) -> DistributedSettings:
     """What the session engine is told."""
     limits = config.limits
     bus = config.kafka.bus
+    expiry = config.queue.session_expiry
     return DistributedSettings(
         in_flight_max=limits.in_flight_per_client,
         open_ids_max=limits.open_qos2_ids_per_client,
@@ -20,4 +21,7 @@ def engine_settings(config: BrokerConfig) -> DistributedSettings:
         connect_timeout_s=float(limits.connect_timeout_s),
         lease_s=float(bus.lease_s),
         lateness_ms=bus.lateness_s * 1000,
+        protocol_version=bus.protocol_version,
+        # At least a second: 0 would be a session that ends with its connection.
+        session_expiry_s=None if expiry is None else max(int(expiry.total_seconds()), 1),
     )
