@@ -23,6 +23,9 @@ from monstermq_shared.sessions.ports import Answer
 Append = Callable[[BusSession, Route[BusSession], MessageRun, int, Owed], None]
 """Appends a run, and keeps it until it is read back."""
 
+RELEASED_MAX = 100
+"""Releases that are noted before those are forgotten that have been read back."""
+
 
 class _Releasing:
     """The ticket of releases: PUBCOMP follows once the log has all of them.
@@ -133,6 +136,7 @@ class KeptPublishing:
     def release(self, session: KeptSession, packet_ids: Sequence[int], wall_ms: int) -> None:
         """PUBREL: release what is open, wherever that is; PUBCOMP once the log has it."""
         client_id = session.client_id
+        self._forget_released(session)
         releases: dict[int, list[Release]] = {}
         closed: list[int] = []
         for packet_id in packet_ids:
@@ -149,6 +153,16 @@ class KeptPublishing:
             known = set(closed)
             open_ids = [packet_id for packet_id in packet_ids if packet_id not in known]
             self._append_releases(session, open_ids, releases, wall_ms)
+
+    def _forget_released(self, session: KeptSession) -> None:
+        """What is read to be closed needs no note any more that it was released here."""
+        released, open_ids = session.released, self._inbound.ids_of(session.client_id)
+        if len(released) > RELEASED_MAX + 2 * len(open_ids):
+            released &= {
+                (partition, since)
+                for packet_id in open_ids
+                for partition, since, _ in self._inbound.openings(session.client_id, packet_id)
+            }
 
     def _append_releases(
         self,

@@ -27,6 +27,9 @@ FactRead = Callable[[bool], None]
 MarkerRead = Callable[[int, bool], None]
 """The same of a marker, with its offset."""
 
+CHANGES_MAX = 16
+"""Changes of one session on their way before no more is read from its client."""
+
 
 class Varied:
     """Sessions whose subscriptions do not hold in all partitions; see ``routing.Varied``.
@@ -186,6 +189,8 @@ class KeptSubscribing:
             return
         assert session.epoch is not None, "it has its CONNACK"
         session.varying.begin(change)
+        if len(session.varying) == CHANGES_MAX and session.link is not None:
+            session.link.hold()
         fact = Subs(
             client_id=session.client_id,
             epoch=session.epoch,
@@ -236,6 +241,8 @@ class KeptSubscribing:
             self._router.outdate(topic_filter)
         if is_last:
             gone = [at for at in session.varying.settle(change) if at not in session.adding]
+            if len(session.varying) == CHANGES_MAX - 1:
+                session.link.resume()
             session.filters_size -= sum(map(subscription_size, gone))
             self._subscriptions.remove(session, gone)
             tell()

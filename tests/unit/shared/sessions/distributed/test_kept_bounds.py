@@ -1,0 +1,65 @@
+"""What a client of a kept session may have on its way is bounded."""
+
+import pytest
+from tests.support.edges import Bus, Edge
+from tests.support.links import Connack, RecordingLink, Suback
+
+from monstermq_shared.positions import Mark
+from monstermq_shared.sessions.distributed.kept_publishing import RELEASED_MAX
+from monstermq_shared.sessions.distributed.kept_subscribing import CHANGES_MAX
+from monstermq_shared.sessions.ports import AttachRequest
+from monstermq_shared.stores.queues import KeptRows
+
+
+@pytest.fixture
+def edge() -> Edge:
+    return Edge(Bus()).start()
+
+
+def connect(edge: Edge) -> RecordingLink:
+    """Connect a client that has no session."""
+    link = RecordingLink()
+    request = AttachRequest(client_id="c", clean=False, will=None, information={})
+    link.session = edge.engine.attach(link, request, edge.wall_ms)
+    edge.settle()
+    for partition, client_ids in edge.engine.take_row_reads().items():
+        edge.engine.kept_rows(partition, client_ids, KeptRows(Mark(0, 0), {}))
+    edge.settle()
+    assert link.take() == [Connack(session_present=False)]
+    return link
+
+
+def test_no_more_is_read_while_many_subscribes_are_on_their_way(edge: Edge) -> None:
+    link = connect(edge)
+    for number in range(1, CHANGES_MAX + 4):
+        assert link.is_held == (number > CHANGES_MAX)
+        edge.subscribe(link, number, (f"t/{number}", 1))
+    edge.settle()
+    assert not link.is_held
+    subacks = [said for said in link.take() if isinstance(said, Suback)]
+    assert [said.packet_id for said in subacks] == [*range(1, CHANGES_MAX + 4)]
+
+
+def test_what_was_released_is_not_remembered_for_ever(edge: Edge) -> None:
+    link = connect(edge)
+    for number in range(1, 2 * RELEASED_MAX):
+        edge.publish(link, "t", b"x", qos=2, first_id=number)
+        edge.settle()
+        edge.engine.release(link.session, [number])
+        edge.settle()
+    assert len(link.session.released) <= RELEASED_MAX + 1
+
+
+def test_what_was_released_and_is_not_read_back_is_remembered(edge: Edge) -> None:
+    link = connect(edge)
+    many = range(1, 2 * RELEASED_MAX)
+    for number in many:
+        edge.publish(link, "t", b"x", qos=2, first_id=number)
+    edge.settle()
+    for number in many:
+        edge.engine.release(link.session, [number])
+    link.take()
+    # Its release is on its way, so this is a new use of the id.
+    edge.publish(link, "t", b"y", qos=2, first_id=1)
+    assert link.take() == []
+    assert len(link.session.released) == len(many)
