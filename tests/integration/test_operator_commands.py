@@ -37,6 +37,7 @@ from monstermq_shared.operation.process import exit_status
 from monstermq_shared.positions import Partition
 from monstermq_shared.stores.changes import ClientChanges, Commit, Quarantined
 from monstermq_shared.stores.ports import Log
+from monstermq_shared.stores.queue_changes import QueueChanges
 from monstermq_shared.testing.builders import NOON_MS, PARTITION, commit_once, make_session
 from monstermq_shared.testing.bus_records import a_record
 
@@ -129,9 +130,18 @@ async def fill(site: Site) -> None:
     for client_id, run_ in (("a", ALIVE), ("b", ALIVE), ("c", b"nobody--")):
         row = make_session(client_id)
         row.run = run_.hex()
+        row.expiry_s = 60 if client_id == "a" else 0
         clients[client_id] = ClientChanges(session=row)
     sessions = Partition(f"{bus.generation}-sessions", 2)
     await commit_once(database, Commit(upto=0, sessions=clients), "sessions", partition=sessions)
+    queued = {}
+    for at in range(3):
+        record = a_record("topic", payload=b"0123456789")
+        record.offset = at
+        queued[at] = (record, [("a", 1)])
+    queued[2][1].append(("left", 2))
+    commit = Commit(upto=ends[1] + 7, queues=QueueChanges(queued=queued))
+    await commit_once(database, commit, "queues", partition=place)
     await database.close()
 
 
@@ -157,6 +167,10 @@ async def test_status_tells_how_far_everything_is(site: Site) -> None:
     edges = {bytes.fromhex(at["run"]): (at["alive"], at["clients"]) for at in found["edges"]}
     assert edges == {ALIVE: (True, 2), DEAD: (False, 0), b"nobody--": (False, 1)}
     assert found["quarantine"] == {"kept": 0, "dropped": 0}
+    kept = found["keptSessions"]
+    assert (kept["sessions"], kept["connected"]) == (1, 1)
+    assert (kept["queues"], kept["queuedMessages"]) == (2, 4)
+    assert kept["queuedBytes"] > 4 * 10
 
 
 async def test_status_can_be_read(site: Site) -> None:
@@ -167,6 +181,10 @@ async def test_status_can_be_read(site: Site) -> None:
     assert "bus: 3 partitions" in text
     assert "retained 0 records - -" in text
     assert "A 3 records" in text
+    assert "kept sessions: 1, 1 connected" in text
+    assert "queues: 4 messages (" in text
+    assert " bytes) for 2 clients" in text
+    assert "queues 3 records" in text
     assert "edges: 1 alive, 3 clients" in text
     assert f"{DEAD.hex()} silent" in text
     assert f"{b'nobody--'.hex()} silent none lately 1" in text

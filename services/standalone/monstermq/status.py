@@ -75,6 +75,7 @@ async def _find(config: BrokerConfig, bus: KafkaBus, database: PostgresDatabase)
         for projection in sorted({at for at, _ in positions[name]}):
             reflected = {p: at for (n, p), at in positions[name].items() if n == projection}
             found.projections.append(await _projection(name, projection, reflected, found, ages))
+    found.kept = await database.kept_totals(generation, _sessions(generation))
     clients = await database.clients_by_run(_sessions(generation))
     lease_ms = int(config.kafka.bus.lease_s * 1000)
     found.edges = await _edges(bus.sessions, clients, lease_ms)

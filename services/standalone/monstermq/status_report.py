@@ -4,6 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from monstermq_shared.stores.queues import KeptTotals
+
+NOTHING_KEPT = KeptTotals(0, 0, 0, 0, 0)
+
 
 @dataclass(slots=True, kw_only=True)
 class ProjectionStatus:
@@ -58,6 +62,7 @@ class Found:
         owner: The log that the database belongs to.
         ends: ``bus`` and ``sessions`` -> partition -> the offset of its next record.
         projections: How far each is.
+        kept: What is kept of sessions that outlive their connections, as far as rows show it.
         edges: Those alive, and those that have clients.
         quarantined: What stands in the log and is no record, as far as it is kept.
         dropped: The same, no longer kept.
@@ -70,6 +75,7 @@ class Found:
     owner: str | None
     ends: dict[str, Mapping[int, int]]
     projections: list[ProjectionStatus] = field(default_factory=list)
+    kept: KeptTotals = NOTHING_KEPT
     edges: list[EdgeStatus] = field(default_factory=list)
     quarantined: int = 0
     dropped: int = 0
@@ -100,6 +106,13 @@ def as_json(found: Found) -> dict[str, Any]:
             }
             for at in found.projections
         ],
+        "keptSessions": {
+            "sessions": found.kept.sessions,
+            "connected": found.kept.connected,
+            "queues": found.kept.queues,
+            "queuedMessages": found.kept.messages,
+            "queuedBytes": found.kept.size,
+        },
         "edges": [
             {
                 "run": at.run,
@@ -135,6 +148,11 @@ def lines(found: Found) -> Iterator[str]:
                 for number in sorted(ends)
             ],
         )
+    yield ""
+    kept = found.kept
+    yield f"kept sessions: {kept.sessions}, {kept.connected} connected"
+    waiting = f"{kept.messages} messages ({kept.size} bytes) for {kept.queues} clients"
+    yield f"queues: {waiting}"
     yield ""
     alive = sum(at.alive for at in found.edges)
     yield f"edges: {alive} alive, {sum(at.clients for at in found.edges)} clients"

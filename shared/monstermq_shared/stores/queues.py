@@ -142,6 +142,24 @@ class QueueTotal(NamedTuple):
     by_partition: Mapping[int, QueueCount]
 
 
+class KeptTotals(NamedTuple):
+    """What is kept of all sessions of a log, counted from the rows.
+
+    Attributes:
+        sessions: Those that outlive their connection.
+        connected: Those of them that have one.
+        queues: Clients that messages wait for.
+        messages: All that wait, once for each client.
+        size: The same in bytes (``records.size_of``).
+    """
+
+    sessions: int
+    connected: int
+    queues: int
+    messages: int
+    size: int
+
+
 class OldestAsk(NamedTuple):
     """Where do the oldest ``messages`` rows of a client in one partition end?"""
 

@@ -26,6 +26,7 @@ from monstermq_shared.stores.queues import (
     SESSIONS_MARK,
     EdgeQueues,
     KeptRows,
+    KeptTotals,
     OldestAsk,
     QueueAsk,
     QueuePage,
@@ -205,6 +206,19 @@ class PostgresQueues:
                 fences=await read_fences(connection, place, since_ms),
                 open_ids=await read_open_ids(connection, place),
             )
+
+    async def kept_totals(self, generation: str, sessions: str) -> KeptTotals:
+        """Count what is kept; takes a second for some millions of messages.
+
+        Args:
+            generation: Of the bus.
+            sessions: Of its sessions log.
+        """
+        async with self._moment() as connection:
+            await connection.execute("SET LOCAL enable_seqscan = on")
+            row = await connection.fetchrow(QUERIES["kept_totals"], generation, sessions)
+        assert row is not None, "it counts"
+        return KeptTotals(*row)
 
     async def queue_pages(
         self, generation: str, asks: Sequence[QueueAsk], *, size_max: int

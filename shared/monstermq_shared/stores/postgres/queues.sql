@@ -278,3 +278,18 @@ WITH looked AS (
     RETURNING position
 )
 SELECT (SELECT count(*) FROM gone) AS gone, count(*) AS looked, max(position) AS last FROM looked;
+
+-- kept_totals --
+-- Read as a whole, so without the settings that are best for pages.
+SELECT
+    (SELECT count(*) FROM sessions AS session JOIN generations AS log ON number = session.generation
+        WHERE log.generation = $2 AND session.expiry_s > 0) AS sessions,
+    (SELECT count(*) FROM sessions AS session JOIN generations AS log ON number = session.generation
+        WHERE log.generation = $2 AND session.expiry_s > 0 AND session.connected) AS connected,
+    count(*) AS queues, coalesce(sum(messages), 0)::bigint AS messages,
+    coalesce(sum(size), 0)::bigint AS size
+FROM (
+    SELECT count(*) AS messages, sum(size) AS size FROM queuedmessagesclients AS link
+    JOIN generations AS log ON number = link.generation
+    WHERE log.generation = $1 GROUP BY client_digest
+) AS queue;

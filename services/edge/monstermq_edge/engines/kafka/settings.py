@@ -24,4 +24,5 @@ def engine_settings(config: BrokerConfig) -> DistributedSettings:
         protocol_version=bus.protocol_version,
         # At least a second: 0 would be a session that ends with its connection.
         session_expiry_s=None if expiry is None else max(int(expiry.total_seconds()), 1),
+        facts_size_max=limits.view_backlog_kb * KIB,
     )
