@@ -273,6 +273,7 @@ class Stay:
     Attributes:
         client_id: Whose.
         qos: Of its subscription.
+        prefix: What the topics of its subscription begin with.
         since: How many messages had been sent by anybody when SUBACK came; None before.
         retained: Payloads that came as retained ones, by topic.
         live: All others, in order, by topic.
@@ -282,6 +283,7 @@ class Stay:
 
     client_id: str
     qos: int
+    prefix: str
     since: int | None = None
     retained: dict[str, list[bytes]] = field(default_factory=dict)
     live: dict[str, list[bytes]] = field(default_factory=dict)
@@ -303,7 +305,9 @@ class Stay:
         self.missing = {
             payload
             for payload in ledger.acknowledged
-            if ledger.number_of(payload) >= self.since and payload not in came
+            if ledger.number_of(payload) >= self.since
+            and payload not in came
+            and ledger.sent[payload].topic.startswith(self.prefix)
         }
 
     def check(self, log: Mapping[str, Sequence[bytes]], ledger: Ledger) -> None:
@@ -322,6 +326,8 @@ class Stay:
         if not self.qos or self.since is None:
             return
         for topic, counted in log.items():
+            if not topic.startswith(self.prefix):
+                continue
             first = ledger.sent.get(counted[0])
             if first is not None and first.qos:
                 self._check_whole(topic, counted, ledger)
@@ -367,7 +373,8 @@ class CleanSubscriber(CleanClient):
 
     def _begin(self) -> None:
         self._open_ids.clear()
-        self.stays.append(Stay(self.client_id, self._qos))
+        prefix = self._filter.partition("#")[0]
+        self.stays.append(Stay(self.client_id, self._qos, prefix))
         self._send(encode_subscribe(1, [(self._filter, self._qos)]))
 
     def _end(self) -> None:

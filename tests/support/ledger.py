@@ -22,9 +22,10 @@ class Message:
 
 @dataclass(slots=True)
 class Account:
-    """What one subscriber has got, and what it is still owed."""
+    """What one subscriber has got, and what it is still owed, of topics that begin so."""
 
     qos: int
+    prefix: str = ""
     received: Counter[bytes] = field(default_factory=Counter)
     owed: set[bytes] = field(default_factory=set)
     newest: dict[str, int] = field(default_factory=dict)
@@ -52,9 +53,12 @@ class Ledger:
 
     # -- what clients tell -----------------------------------------------------------------------
 
-    def subscribe(self, subscriber: str, qos: int) -> None:
-        """A subscriber's SUBACK came: everything acknowledged from now on is owed to it."""
-        self._accounts[subscriber] = Account(qos)
+    def subscribe(self, subscriber: str, qos: int, prefix: str = "") -> None:
+        """A subscriber's SUBACK came: everything acknowledged from now on is owed to it.
+
+        Everything, that is, whose topic begins so.
+        """
+        self._accounts[subscriber] = Account(qos, prefix)
 
     def send(self, message: Message) -> None:
         """A message is about to be sent for the first time."""
@@ -72,7 +76,7 @@ class Ledger:
         payload = message.payload
         self.acknowledged[payload] = None
         for account in self._accounts.values():
-            if payload not in account.received:
+            if payload not in account.received and message.topic.startswith(account.prefix):
                 account.owed.add(payload)
 
     def receive(self, subscriber: str, payload: bytes) -> None:

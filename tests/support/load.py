@@ -328,7 +328,7 @@ class Subscriber(PersistentClient):
             case Suback(_, codes):
                 assert codes == (self._qos,)
                 self.subscribed = True
-                self.ledger.subscribe(self.client_id, self._qos)
+                self.ledger.subscribe(self.client_id, self._qos, self._filter.partition("#")[0])
             case Publish():
                 self._take(packet)
             case Pubrel(packet_id):
