@@ -116,7 +116,13 @@ def test_sections_and_items_that_code_cites_are_there() -> None:
 
 
 def test_every_rule_of_the_bus_that_is_cited_is_explained() -> None:
-    explained = set(EXPLAINED.findall((ROOT / "docs/bus-protocol.md").read_text(encoding="utf-8")))
+    found = [
+        rule
+        for name in ("bus-protocol.md", "session-protocol.md")
+        for rule in EXPLAINED.findall((ROOT / "docs" / name).read_text(encoding="utf-8"))
+    ]
+    explained = set(found)
+    assert len(found) == len(explained), "a rule is stated twice"
     product = [path for path in CODE if path.relative_to(ROOT).parts[0] in {"shared", "services"}]
     texts = [path.read_text(encoding="utf-8") for path in (*product, ROOT / "ARCHITECTURE.md")]
     cited = {rule for text in texts for rule in RULE.findall(text)}
