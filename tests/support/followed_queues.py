@@ -72,8 +72,12 @@ class QueueStage(Stage):
 
     def say(self, *facts: Fact) -> int:
         """Append facts; return their offset."""
+        return self.say_at(NOON_MS, *facts)
+
+    def say_at(self, time_ms: int, *facts: Fact) -> int:
+        """Append facts that are said at some time; return their offset."""
         text = encode_facts(facts).encode()
-        record = ControlRecord(CONTROL_TOPIC, text, NOON_MS, 0, kind_of(facts[0]))
+        record = ControlRecord(CONTROL_TOPIC, text, time_ms, 0, kind_of(facts[0]))
         return self.log.append(record).offset
 
 
@@ -201,7 +205,7 @@ class Writer:
     def _release(self, client_id: str) -> None:
         packet_id = self._prng.randint(1, 3)
         opened = self.open_ids.get((client_id, packet_id))
-        since = 0 if opened is None else opened.since - self._prng.randrange(2)
+        since = 0 if opened is None else max(0, opened.since - self._prng.randrange(2))
         self._stage.say(Release(client_id=client_id, packet_id=packet_id, since=since))
         if opened is not None and opened.since == since:
             del self.open_ids[client_id, packet_id]

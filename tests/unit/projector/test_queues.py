@@ -1,19 +1,23 @@
-"""The queues of a partition beside its views: whatever goes wrong, the rows are a fold of the log."""
+"""The queues of a partition beside its views: whatever fails, the rows are a fold of the log."""
 
 import asyncio
 from random import Random
 
 import pytest
+from tests.support.followed_log import LATENESS_MS
 from tests.support.followed_queues import QueueStage, Writer
 from tests.support.followed_views import PLACE, fill, until, views_of
 
 from monstermq_projector import queues as projector_queues
+from monstermq_projector.queues import PartitionQueues
 from monstermq_shared import retries
 from monstermq_shared.bus.facts import Ack, Marker
-from monstermq_shared.sessions.distributed.queues import counting, fold
+from monstermq_shared.errors import StoreConflict
+from monstermq_shared.positions import Mark
+from monstermq_shared.sessions.distributed.queues import counting, empties, fold
 from monstermq_shared.stores.queue_changes import QueueCount
-from monstermq_shared.testing.builders import make_record
-from monstermq_shared.views import log_follower
+from monstermq_shared.testing.builders import NOON_MS, make_record
+from monstermq_shared.views import log_fold, log_follower
 
 FOR_EVER_S = 1e9
 
@@ -38,6 +42,7 @@ async def test_after_any_deaths_the_rows_are_a_fold_of_the_log(
     for _ in range(8):
         monkeypatch.setattr(fold, "AGE_S", prng.choice((0.0, FOR_EVER_S)))
         monkeypatch.setattr(fold, "ROWS_MAX", prng.choice((1, 3, 5_000)))
+        monkeypatch.setattr(log_fold, "RECORDS_MAX", prng.choice((1, 5_000)))
         stage.database.refused = prng.choice((None, None, b"23.5"))
         if prng.randrange(2):
             stage.new_queues()
@@ -194,3 +199,46 @@ async def test_another_deal_of_partitions_begins_with_no_cuts() -> None:
     assert stage.queues.table.clients
     stage.queues.forget()
     assert not stage.queues.table.clients
+
+
+async def test_rows_that_reflect_another_offset_than_the_mark_are_not_begun_with() -> None:
+    """P1: else what was acknowledged long ago would come again."""
+    stage = QueueStage()
+    await stage.begun()
+    with pytest.raises(StoreConflict):
+        await PartitionQueues(stage.queues).begin(PLACE, Mark(99, 99))
+
+
+async def test_what_another_worker_has_changed_is_loaded_anew() -> None:
+    stage = QueueStage()
+    subscribe(stage)
+    async with stage.following():
+        await stage.caught_up()
+        assert stage.queues.table.clients
+        del stage.database.queues_of(PLACE).cuts["c"]
+        stage.database.conflicts = 1
+        fill(stage.log, 1)
+        await until(lambda: not stage.queues.table.clients)
+        await stage.caught_up()
+    assert not stage.rows()
+
+
+@pytest.mark.parametrize("waits", [True, False])
+async def test_an_empty_cut_goes_after_2_l_unless_rows_wait(
+    waits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S4, R7: of rows that wait nothing else says to which incarnation they belong."""
+    monkeypatch.setattr(empties, "REST_S", 0.0)
+    stage = QueueStage()
+    subscribe(stage)
+    fill(stage.log, 1)
+    stage.say(Marker(client_id="c", epoch=1, incarnation=1, whole=()))
+    stage.say(Ack(client_id="c", offsets=(9 if waits else 1,)))
+    cuts = stage.database.queues_of(PLACE).cuts
+    async with stage.following():
+        await until(lambda: stage.rows() == ({"c": {1: 1}} if waits else {}))
+        await stage.caught_up()
+        stage.say_at(NOON_MS + 2 * LATENESS_MS, Ack(client_id="d", offsets=(1,)))
+        await stage.caught_up()
+        await until(lambda: ("c" in cuts) == waits)
+    assert stage.rows() == ({"c": {1: 1}} if waits else {})

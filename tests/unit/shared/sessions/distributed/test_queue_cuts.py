@@ -101,3 +101,12 @@ def test_a_marker_sets_then_adds_then_removes() -> None:
     assert changed(before, None, [("#", 2, 0)], []) == (("#", 2, 0),)
     assert changed(before, (ONE,), [], []) == (ONE,)
     assert changed(before, None, [ONE], ["#", "not there"]) == (ONE,)
+
+
+def test_what_a_varied_client_has_is_asked_again_after_a_change(table: CutTable) -> None:
+    put(table, 0, EVERYTHING)
+    put(table, 1, ONE)
+    assert [targets(table, f"t/{p}") for p in range(3)] == [{"c": 1}, {"c": 2}, {}]
+    put(table, 1, EVERYTHING, ("t/+", 2, 0))
+    put(table, 0)
+    assert [targets(table, f"t/{p}") for p in range(3)] == [{}, {"c": 2}, {}]

@@ -12,6 +12,7 @@ from monstermq_shared.errors import UnknownFact
 from monstermq_shared.messages import Subscription
 from monstermq_shared.positions import Mark
 from monstermq_shared.records import CONTROL_TOPIC, ControlRecord, Record, StampedRecord
+from monstermq_shared.sessions.distributed.queues import fold
 from monstermq_shared.sessions.distributed.queues.cuts import CutTable
 from monstermq_shared.sessions.distributed.queues.empties import REST_S
 from monstermq_shared.sessions.distributed.queues.fold import QueueFold
@@ -293,3 +294,66 @@ def test_a_cut_with_subscriptions_stays(partition: Partition) -> None:
     partition.append(late)
     assert not partition.commit().changes.cuts
     assert partition.table.clients
+
+
+def test_what_is_acknowledged_before_its_row_is_written_needs_none(partition: Partition) -> None:
+    at = partition.publish()
+    partition.read()
+    partition.queues.age(partition.queues.now_s)
+    partition.say(ack(at))
+    assert partition.commit().changes.is_empty
+
+
+def test_an_old_marker_is_fenced_when_fences_have_forgotten_it(partition: Partition) -> None:
+    """R3: the cut still knows; a fence is kept for 2 L."""
+    partition.say(marker(epoch=3))
+    partition.commit()
+    partition.state = replace(partition.state, fences={})
+    partition.load()
+    partition.say(marker(epoch=2, whole=()))
+    assert partition.commit().changes.is_empty
+
+
+def test_markers_and_releases_below_n_are_known_by_the_rows(partition: Partition) -> None:
+    partition.say(
+        Marker(client_id="d", epoch=1, incarnation=1, whole=(EVERYTHING,)),
+        Marker(client_id="c", epoch=1, incarnation=1, whole=()),
+    )
+    partition.publish()  # it waits for d, so reading begins here again
+    partition.say(marker(epoch=1, whole=(EVERYTHING,)))
+    partition.say(marker(epoch=1, whole=()))
+    partition.commit()
+    partition.load()
+    partition.read()
+    changes = partition.commit().changes
+    assert not changes.cuts
+    assert not partition.table.clients["c"].subscriptions(0)
+
+
+def test_a_commit_ends_at_so_many_rows_and_bytes(
+    partition: Partition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P5: what is old enough for more than one commit becomes rows in several."""
+    others = [f"d{number}" for number in range(4)]
+    partition.say(
+        *(Marker(client_id=name, epoch=1, incarnation=1, whole=(EVERYTHING,)) for name in others)
+    )
+    at = partition.publish()
+    partition.commit()
+    monkeypatch.setattr(fold, "ROWS_MAX", 3)
+    sizes: list[int] = []
+    for batch in [*partition.fold.tick(fold.AGE_S), partition.fold.flush()]:
+        assert batch.queues is not None
+        sizes.append(len(rows(batch.queues).get(at, ())))
+        assert (batch.queues.restart > at) == (sum(sizes) == 5)
+    assert max(sizes) <= 3
+
+    monkeypatch.setattr(fold, "ROWS_MAX", 5_000)
+    monkeypatch.setattr(fold, "SIZE_MAX", 2)
+    first = partition.publish()
+    partition.publish()
+    partition.publish()
+    partition.read()
+    found = [batch.queues for batch in partition.fold.tick(2 * fold.AGE_S)]
+    assert [len(batch.changes.queued) for batch in found if batch is not None] == [2]
+    assert [*rows(partition.commit())] == [first + 2]
