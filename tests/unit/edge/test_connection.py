@@ -121,6 +121,20 @@ def test_beyond_the_limit_no_persistent_session_begins_and_known_ones_go_on() ->
     assert bench.counters.connections_refused[Refusal.SESSIONS_MAX] == 1
 
 
+def test_an_engine_that_cannot_know_a_session_says_so_before_it_closes() -> None:
+    bench = Bench()
+    waiting, answered = Line(bench), Line(bench)
+    answered.receive(encode_connect("answered", clean=False))
+    bench.settle()
+    answered.connection.data_to_send()
+    waiting.receive(encode_connect("waiting", clean=False))
+    for line in (waiting, answered):
+        line.connection.close(CloseReason.SERVER_UNAVAILABLE)
+    assert waiting.connection.data_to_send() == b"\x20\x02\x00\x03"
+    assert answered.connection.data_to_send() == b""
+    assert bench.counters.connections_refused[Refusal.SERVER_UNAVAILABLE] == 1
+
+
 def test_nobody_is_taken_in_while_too_much_waits_for_the_database() -> None:
     bench = Bench(settings(hold=replace(HOLD, backlog_size_max=100)))
     publisher = bench.connect("p", clean=True)

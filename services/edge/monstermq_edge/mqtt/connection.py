@@ -444,6 +444,9 @@ class Connection(Outbox):
             self.phase = Phase.CLOSED
             self.unread = None
             self.session = None
+            if self._connack_due and reason is CloseReason.SERVER_UNAVAILABLE:  # E2
+                self._context.counters.connections_refused[Refusal.SERVER_UNAVAILABLE] += 1
+                self._send_connack(ConnectCode.SERVER_UNAVAILABLE)
             self._context.counters.disconnects[reason] += 1
             self._context.went(self, reason)
             self._context.wake(self)

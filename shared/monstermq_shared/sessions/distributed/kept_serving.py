@@ -169,11 +169,14 @@ class KeptServing:
 
     def rows(self, partition: int, client_ids: Sequence[str], rows: KeptRows) -> None:
         """Bring the rows that were asked for of these clients."""
-        self.states.rows(partition, rows)
+        self.states.rows(partition, client_ids, rows)
 
     def databases_down(self, down: bool) -> None:
         """The database cannot be reached, or is there again (E2)."""
-        self.states.is_down = down
+        if down:
+            self.states.give_up()
+        else:
+            self.states.is_down = False
 
     def reflected(self, positions: Mapping[int, int]) -> None:
         """The rows of sessions reflect the sessions log up to here."""

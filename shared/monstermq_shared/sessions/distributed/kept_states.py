@@ -5,7 +5,7 @@ asked every second how far it has come.
 """
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from monstermq_shared.bus.facts import Claim, Detach, Fact, Open, Subs
@@ -154,11 +154,16 @@ class KeptStates:
                 reads[partition] = [*clients]
         return reads
 
-    def rows(self, partition: int, found: KeptRows) -> None:
-        """Bring the rows that were read."""
+    def rows(self, partition: int, client_ids: Collection[str], found: KeptRows) -> None:
+        """Bring the rows that were read of these clients."""
         asked, self._reading[partition] = self._reading[partition], []
         kept, upto = self._kept[partition], found.mark.reflected
+        read = frozenset(client_ids)
         for each in asked:
+            if each.client_id not in read:
+                # The read that answers was given up on, and somebody else waits since.
+                self._wanted[partition].append(each)
+                continue
             is_early = upto <= each.epoch and upto < kept.begin <= self._reflected[partition]
             if is_early and not each.was_early:
                 # They may have been read before facts were forgotten, and then there are newer.

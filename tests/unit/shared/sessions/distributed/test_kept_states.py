@@ -40,7 +40,7 @@ def ask(made: KeptStates, epoch: int, reflected: int, found: KeptRow | None) -> 
     told: list[SessionState | None] = []
     made.ask(0, "c", epoch, told.append)
     assert made.take_reads() == {0: ["c"]}
-    made.rows(0, KeptRows(Mark(reflected, reflected), {} if found is None else {"c": found}))
+    made.rows(0, ["c"], KeptRows(Mark(reflected, reflected), {} if found is None else {"c": found}))
     (state,) = told
     return state
 
@@ -110,7 +110,7 @@ def test_rows_of_a_standby_that_lacks_commits_are_not_used() -> None:
     made.ask(0, "c", 14, told.append)
     for told_so_far in ([], [None]):
         assert made.take_reads() == {0: ["c"]}
-        made.rows(0, KeptRows(Mark(11, 11), {"c": row(5, 3)}))
+        made.rows(0, ["c"], KeptRows(Mark(11, 11), {"c": row(5, 3)}))
         # They may have been read before the newest of them were told of: once more.
         assert told == told_so_far
     made.reflected({0: 11})
@@ -150,5 +150,20 @@ def test_one_read_of_a_partition_at_a_time_takes_all_who_came_meanwhile() -> Non
     made.ask(0, "b", 13, told.append)
     made.ask(0, "c", 14, told.append)
     assert made.take_reads() == {}
-    made.rows(0, KeptRows(Mark(10, 10), {}))
+    made.rows(0, ["c"], KeptRows(Mark(10, 10), {}))
     assert made.take_reads() == {0: ["b", "c"]}
+
+
+def test_rows_of_a_read_that_was_given_up_on_answer_nobody_else() -> None:
+    made = states()
+    known: list[SessionState | None] = []
+    made.ask(0, "gone", 11, known.append)
+    made.take_reads()
+    made.give_up()
+    made.is_down = False
+    assert known == [None]
+    made.ask(0, "c", 11, known.append)
+    made.take_reads()
+    made.rows(0, ["gone"], KeptRows(Mark(10, 10), {}))
+    assert len(known) == 1
+    assert made.take_reads() == {0: ["c"]}
