@@ -150,7 +150,7 @@ def test_one_read_of_a_partition_at_a_time_takes_all_who_came_meanwhile() -> Non
     made.ask(0, "b", 13, told.append)
     made.ask(0, "c", 14, told.append)
     assert made.take_reads() == {}
-    made.rows(0, ["c"], KeptRows(Mark(10, 10), {}))
+    made.rows(0, ["a"], KeptRows(Mark(10, 10), {}))
     assert made.take_reads() == {0: ["b", "c"]}
 
 
