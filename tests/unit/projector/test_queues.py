@@ -1,4 +1,4 @@
-"""The queues of a partition beside its views: whatever fails, the rows are a fold of the log."""
+"""Queues beside views: whatever goes wrong, the rows of a partition are a fold of the log."""
 
 import asyncio
 from random import Random
