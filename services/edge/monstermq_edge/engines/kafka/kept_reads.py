@@ -119,6 +119,7 @@ class KeptReads:
         self._clients: deque[tuple[int, list[str]]] = deque()
         self._asked, self._claimed, self._awaited = (asyncio.Event() for _ in range(3))
         self._is_down = False
+        self._outages = 0
 
     def tasks(self) -> list[tuple[str, Awaitable[None]]]:
         """Return what is to run, and how it is named."""
@@ -193,9 +194,13 @@ class KeptReads:
                 self._claimed.clear()
                 continue
             partition, client_ids = self._clients.popleft()
+            outages = self._outages
             read = partial(self._database.kept_rows, partition, client_ids)
-            self._engine.kept_rows(partition, client_ids, await self._ask("session rows", read))
-            self._touch()
+            rows = await self._ask("session rows", read)
+            # Who asked before an outage has been told; others may wait for that partition by now.
+            if outages == self._outages:
+                self._engine.kept_rows(partition, client_ids, rows)
+                self._touch()
             await asyncio.sleep(0)
 
     # -- the database that does not answer -------------------------------------------------------
@@ -225,6 +230,9 @@ class KeptReads:
         is_down = bool(self._outage.reasons)
         if is_down != self._is_down:
             self._is_down = is_down
+            if is_down:
+                self._outages += 1
+                self._clients.clear()
             self._engine.databases_down(is_down)
             self._touch()
 
