@@ -146,18 +146,6 @@ async def test_the_newest_connect_has_the_client_wherever_it_is(
     assert await metric(here, "monstermq_disconnects_total", reason="taken_over") == 2
 
 
-async def test_a_kept_session_is_refused_and_the_log_tells_when_it_comes(
-    stack: KafkaStack, cast: Cast
-) -> None:
-    edge = stack.edges[0]
-    peer = await cast.peer(edge.tcp_port)
-    assert await peer.connect("kept", ConnectOptions(clean=False)) == Connack(code=3)
-    await peer.closed()
-    edge.stop()
-    (line,) = [line for line in edge.log_text().splitlines() if "client=kept" in line]
-    assert "come with the next release" in line
-
-
 async def test_an_edge_that_stops_hands_over_and_the_last_one_publishes_wills(
     stack: KafkaStack, cast: Cast, bus: KafkaBus
 ) -> None:

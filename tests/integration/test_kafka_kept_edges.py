@@ -11,6 +11,7 @@ from pathlib import Path
 
 import paho.mqtt.client as paho
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
 from tests.integration.observing import metric, until_ready
 from tests.support.broker import LOOPBACK, TICK_S
 from tests.support.kafka import KafkaServer
@@ -311,7 +312,7 @@ def _roam(ports: list[int], rng: random.Random, count: int) -> None:
 
 
 def _paho(client_id: str) -> paho.Client:
-    return paho.Client(paho.CallbackAPIVersion.VERSION2, client_id, clean_session=False)
+    return paho.Client(CallbackAPIVersion.VERSION2, client_id, clean_session=False)
 
 
 def _loop_until(client: paho.Client, condition: Callable[[], bool]) -> None:

@@ -253,7 +253,9 @@ class KeptSession(KeptWindow):
         run = MessageRun.single(record.topic.encode(), record.payload, row.qos)
         run.first_offset, run.partition = record.offset, partition
         if self._resumption is not None:
-            self._resumption.row_read(self._position(run, 0))
+            gone = self._resumption.row_read(self._position(run, 0))
+            if gone:
+                self._pubrel(gone)
         self._wait(run, 0, row.qos)
 
     def _paged(self, partition: int, part: Part) -> None:

@@ -3,6 +3,8 @@
 A position is one number here, offset x partitions + partition.
 """
 
+from collections import deque
+
 from monstermq_shared.sessions.distributed.session_state import SessionState
 
 
@@ -18,7 +20,7 @@ class Resumption:
         partitions: Of the log of messages.
     """
 
-    __slots__ = ("_partitions", "_rows", "_sent", "_unsure", "unsent", "waiting")
+    __slots__ = ("_order", "_partitions", "_rows", "_sent", "_unsure", "unsent", "waiting")
 
     def __init__(self, state: SessionState, partitions: int) -> None:
         self.waiting: dict[int, int] = {}
@@ -28,6 +30,10 @@ class Resumption:
                 self.waiting.setdefault(offset * partitions + partition, packet_id)
         self.unsent = set(self.waiting.values())
         self._partitions = partitions
+        # Of each partition, the positions that no page has come to, in order.
+        self._order: dict[int, deque[int]] = {}
+        for at in sorted(self.waiting):
+            self._order.setdefault(at % partitions, deque()).append(at)
         # Positions of QoS 1 that the client may have, and of all of these those whose row was read.
         self._sent = {
             offset * partitions + partition
@@ -42,12 +48,25 @@ class Resumption:
         """Whether anything of it is still to come."""
         return bool(self.waiting or self._sent or self._unsure)
 
-    def row_read(self, at: int) -> None:
-        """A row was read, and will be sent."""
+    def row_read(self, at: int) -> list[int]:
+        """A row was read, and will be sent.
+
+        Returns:
+            Packet ids whose position would have come before it: see ``rows_end``. So their PUBREL
+            goes before what follows them [MQTT-4.6.0-4].
+        """
         if at % self._partitions in self._unsure and at not in self.waiting:
             self._sent.add(at)
         if at in self.waiting or at in self._sent:
             self._rows.add(at)
+        order = self._order.get(at % self._partitions)
+        gone: list[int] = []
+        while order and order[0] <= at:
+            passed = order.popleft()
+            if passed in self.waiting and passed not in self._rows:
+                gone.append(self.waiting.pop(passed))
+        self.unsent.difference_update(gone)
+        return gone
 
     def rows_end(self, partition: int) -> list[int]:
         """A partition has no more rows.
