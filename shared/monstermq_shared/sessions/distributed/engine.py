@@ -217,17 +217,19 @@ class DistributedEngine(KeptHost, EngineCore[BusSession]):
 
     def _begun(self, session: BusSession, _: Link) -> None:
         """A claim was read back: CONNACK follows, at once or after markers (E3, E4)."""
-        self._open_id_limit.attached(session)
         self.system_watchers.attached(session)
         if session.partition in self.stalls:
             session.stall()
         if isinstance(session, KeptSession):
             self.kept.claimed(session)
         else:
+            self._open_id_limit.attached(session)
             self.connections.serve(session, present=False)
 
     def _served(self, session: KeptSession) -> None:
         """A kept session is known, and marked everywhere (E3)."""
+        self.kept.publishing.begin(session)
+        self._open_id_limit.attached(session)
         self.connections.serve(session, present=not session.is_new)
         session.start()
 
@@ -286,7 +288,8 @@ class DistributedEngine(KeptHost, EngineCore[BusSession]):
         else:
             session.release(packet_ids)
         self.budget.left -= len(packet_ids)
-        if self._open_id_limit.released(session):
+        # PUBCOMPs of a kept one wait for the log: it ends after them, at a tick.
+        if self._open_id_limit.released(session) and not session.persistent:
             self._close(session, CloseReason.QUOTA_EXCEEDED)
 
     def receive(self, session: BusSession, packet_ids: Sequence[int]) -> None:
@@ -302,6 +305,8 @@ class DistributedEngine(KeptHost, EngineCore[BusSession]):
 
     def holds_subscribe(self, session: BusSession) -> bool:
         """See ``SessionPort.holds_subscribe``."""
+        if isinstance(session, KeptSession) and self.kept.subscribing.holds(session):
+            return True
         return self._subscribe_waits.holds(session, self.connections.now_s)
 
     def subscribe(
@@ -370,7 +375,7 @@ class DistributedEngine(KeptHost, EngineCore[BusSession]):
 
     def work(self) -> bool:
         """Do a piece of what there is to do; return whether there is more. Once per turn."""
-        self.kept.passed(self.connections.wall_ms)
+        self.kept.turn(self.connections.now_s, self.connections.wall_ms)
         more = bool(self.chores.waiting) and self.chores.work()
         more |= self.connections.work()
         reading, stalls = self.reading, self.stalls
@@ -404,6 +409,8 @@ class DistributedEngine(KeptHost, EngineCore[BusSession]):
             self.stalls.missed(partition)
         if overdue := connections.take_overdue(now_s - self.settings.connect_timeout_s):
             self.chores.add(self._close_overdue(overdue), len(overdue))
+        for kept in self.kept.subscribing.overdue(now_s - self.settings.connect_timeout_s):
+            self._close(kept, CloseReason.CONNECT_TIMEOUT)  # E14
         for session in self._open_id_limit.overdue(now_s):
             self._close(session, CloseReason.QUOTA_EXCEEDED)
         self._give_up_on(self.backpressure.overdue(now_s))

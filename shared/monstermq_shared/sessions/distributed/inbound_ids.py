@@ -16,6 +16,8 @@ class InboundIds:
         # Client -> packet id -> (partition, since, epoch) of each opening, one after the other:
         # mostly there is one, for an id is rarely open in two partitions.
         self._open: dict[str, dict[int, tuple[int, ...]]] = {}
+        # Client -> an epoch that none of its openings is older than.
+        self._oldest: dict[str, int] = {}
 
     def __len__(self) -> int:
         """Return how many clients have any."""
@@ -28,11 +30,12 @@ class InboundIds:
 
     def begin(self, other: "InboundIds") -> None:
         """Take what another one has, which is not used any more."""
-        self._open = other.taken()
+        self._open, self._oldest = other.taken()
 
-    def taken(self) -> dict[str, dict[int, tuple[int, ...]]]:
+    def taken(self) -> tuple[dict[str, dict[int, tuple[int, ...]]], dict[str, int]]:
         """Return all there is, and have nothing any more."""
-        taken, self._open = self._open, {}
+        taken = self._open, self._oldest
+        self._open, self._oldest = {}, {}
         return taken
 
     def ids_of(self, client_id: str) -> Mapping[int, tuple[int, ...]]:
@@ -49,6 +52,8 @@ class InboundIds:
         """A valid stamped publish was read."""
         others = self._others(client_id, packet_id, partition)
         self._open.setdefault(client_id, {})[packet_id] = (*others, partition, since, epoch)
+        if epoch < self._oldest.setdefault(client_id, epoch):
+            self._oldest[client_id] = epoch
 
     def release(self, client_id: str, packet_id: int, partition: int, since: int) -> None:
         """A release was read: it closes what its publish has opened, and nothing newer."""
@@ -58,10 +63,15 @@ class InboundIds:
 
     def begun(self, client_id: str, partition: int, incarnation: int) -> None:
         """A valid marker was read: ids of older incarnations are closed in its partition."""
+        # Mostly there is nothing to close, and there may be all ids of a client.
+        if self._oldest.get(client_id, incarnation) >= incarnation:
+            return
         for packet_id in [*self.ids_of(client_id)]:
             for at, _, epoch in self.openings(client_id, packet_id):
                 if at == partition and epoch < incarnation:
                     self._put(client_id, packet_id, self._others(client_id, packet_id, partition))
+        if left := self.ids_of(client_id).values():
+            self._oldest[client_id] = min(epoch for flat in left for epoch in flat[2::3])
 
     def _others(self, client_id: str, packet_id: int, partition: int) -> tuple[int, ...]:
         flat: tuple[int, ...] = ()
@@ -78,3 +88,4 @@ class InboundIds:
         del ids[packet_id]
         if not ids:
             del self._open[client_id]
+            del self._oldest[client_id]

@@ -36,6 +36,7 @@ class KeptSession(KeptWindow):
         filters_size: Bytes that all filters take in a record, see ``control.subscription_size``.
         appending: Packet ids of publishes that are appended and not read back (E8).
         released: (partition, offset) of the publishes that this connection has released.
+        releasing: PUBRELs whose PUBCOMP waits for the log.
     """
 
     __slots__ = (
@@ -53,6 +54,7 @@ class KeptSession(KeptWindow):
         "filters_size",
         "incarnation",
         "released",
+        "releasing",
         "removing",
         "varying",
     )
@@ -92,6 +94,7 @@ class KeptSession(KeptWindow):
         self.filters_size = 0
         self.appending: set[int] = set()
         self.released: set[tuple[int, int]] = set()
+        self.releasing = 0
         self._port = port
         self._limits = limits
         self._page_max = page_max
@@ -152,6 +155,12 @@ class KeptSession(KeptWindow):
             if part.phase is PartPhase.WAIT:
                 self._port.wait(self, partition, part.mark)
         self.fill_window()
+
+    @property
+    def owes_answers(self) -> bool:
+        """See ``ClientSession``: what waits for the log is answered yet."""
+        waits = super().owes_answers or not self.is_up or self.releasing or self.varying
+        return self.link is not None and bool(waits)
 
     # -- what is matched -------------------------------------------------------------------------
 

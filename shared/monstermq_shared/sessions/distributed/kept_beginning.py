@@ -4,6 +4,7 @@ The claim is read back; the session is looked up as of it; a marker goes to ever
 its subscriptions; and once all of them are read, the client is told.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -13,7 +14,11 @@ from monstermq_shared.filter_shapes import FilterTooCostlyError
 from monstermq_shared.sessions.chores import Chores
 from monstermq_shared.sessions.distributed.kept import KeptSession
 from monstermq_shared.sessions.distributed.kept_states import KeptStates
-from monstermq_shared.sessions.distributed.kept_subscribing import MarkerRead, Refusable
+from monstermq_shared.sessions.distributed.kept_subscribing import (
+    MarkerRead,
+    Refusable,
+    has_room,
+)
 from monstermq_shared.sessions.distributed.ports import MessageWriter
 from monstermq_shared.sessions.distributed.read_back import ReadBack
 from monstermq_shared.sessions.distributed.session import BusSession
@@ -22,6 +27,9 @@ from monstermq_shared.sessions.subscriptions import Subscriptions
 
 ROUTED_AT_ONCE = 100
 """Subscriptions that are routed in one go; more are bit by bit."""
+
+MARKED_AT_ONCE = 50
+"""Sessions whose markers are appended in one go."""
 
 _ROUTE_WORK = 10
 """Units of work (``budget``) that a subscription costs."""
@@ -62,6 +70,8 @@ class KeptBeginning:
         self._chores = chores
         self._close = close
         self._served = served
+        # Those whose markers wait for room.
+        self._waiting: deque[KeptSession] = deque()
 
     def claimed(self, session: KeptSession) -> None:
         """A claim was read back, and its connection is there."""
@@ -100,7 +110,17 @@ class KeptBeginning:
             watchers.subscribed(session, topic_filter)
             yield _ROUTE_WORK
         if session.link is not None:
-            self._mark(session)
+            self._waiting.append(session)
+            self.go_on()
+
+    def go_on(self) -> None:
+        """E14: markers go to all partitions once all of them take what is appended."""
+        left = MARKED_AT_ONCE
+        while self._waiting and left and has_room(self._messages):
+            session = self._waiting.popleft()
+            if session.link is not None:
+                self._mark(session)
+                left -= 1
 
     def _mark(self, session: KeptSession) -> None:
         """E3: from its marker on, each partition has the whole list."""

@@ -38,11 +38,13 @@ class _Releasing:
         self.left = left
         self._session = session
         self._packet_ids = packet_ids
+        session.releasing += 1
 
     def appended(self) -> None:
         """See ``Ticket``."""
         self.left -= 1
         if not self.left:
+            self._session.releasing -= 1
             self._session.answer(Answer.PUBCOMP, self._packet_ids, durable=False)
 
     def refused(self) -> None:
@@ -77,11 +79,20 @@ class KeptPublishing:
 
     # -- publishing ------------------------------------------------------------------------------
 
+    def begin(self, session: KeptSession) -> None:
+        """Its markers are read back, so all is known that earlier connections have left open."""
+        open_ids = self._inbound.ids_of(session.client_id)
+        if open_ids:
+            session.open_ids = dict.fromkeys(open_ids, 0)
+
     def publish(
         self, session: KeptSession, route: Route[BusSession], run: MessageRun, wall_ms: int
     ) -> None:
         """Append what is not open already; PUBREC once it is read back and counts (R4)."""
         new: list[int] = []
+        open_ids = session.open_ids
+        if open_ids is None:
+            open_ids = session.open_ids = {}
         for index, packet_id in enumerate(run.packet_ids):
             if self._is_open(session, packet_id):
                 session.answer(Answer.PUBREC, (packet_id,), durable=True)
@@ -91,6 +102,7 @@ class KeptPublishing:
                 self._counters.duplicates_ignored += 1
             else:
                 session.appending.add(packet_id)
+                open_ids[packet_id] = 0
                 new.append(index)
         if not new:
             return
@@ -137,6 +149,9 @@ class KeptPublishing:
         """PUBREL: release what is open, wherever that is; PUBCOMP once the log has it."""
         client_id = session.client_id
         self._forget_released(session)
+        open_ids = session.open_ids or {}
+        for packet_id in packet_ids:
+            open_ids.pop(packet_id, None)
         releases: dict[int, list[Release]] = {}
         closed: list[int] = []
         for packet_id in packet_ids:
@@ -151,8 +166,8 @@ class KeptPublishing:
             session.answer(Answer.PUBCOMP, closed, durable=False)
         if releases:
             known = set(closed)
-            open_ids = [packet_id for packet_id in packet_ids if packet_id not in known]
-            self._append_releases(session, open_ids, releases, wall_ms)
+            known_ids = [packet_id for packet_id in packet_ids if packet_id not in known]
+            self._append_releases(session, known_ids, releases, wall_ms)
 
     def _forget_released(self, session: KeptSession) -> None:
         """What is read to be closed needs no note any more that it was released here."""

@@ -157,9 +157,12 @@ class KeptServing:
 
     # -- turns -------------------------------------------------------------------------------------
 
-    def passed(self, wall_ms: int) -> None:
-        """What is appended from now on has this time."""
+    def turn(self, now_s: float, wall_ms: int) -> None:
+        """A turn begins: what is appended from now on has this time."""
         self.port.wall_ms = self.subscribing.wall_ms = self._beginning.wall_ms = wall_ms
+        self.subscribing.now_s = now_s
+        self._beginning.go_on()
+        self.subscribing.go_on()
 
     # -- rows --------------------------------------------------------------------------------------
 

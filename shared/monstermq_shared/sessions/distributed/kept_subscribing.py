@@ -7,6 +7,7 @@ back.
 
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
+from itertools import takewhile
 
 from monstermq_shared.bus.control import TEXT_SIZE_MAX, subscription_size
 from monstermq_shared.bus.facts import Marker, Subs
@@ -17,7 +18,7 @@ from monstermq_shared.sessions.distributed.ports import FactWriter, MessageWrite
 from monstermq_shared.sessions.distributed.read_back import ReadBack
 from monstermq_shared.sessions.distributed.session import BusSession
 from monstermq_shared.sessions.distributed.varying import Change
-from monstermq_shared.sessions.ports import SUBSCRIPTION_REFUSED
+from monstermq_shared.sessions.ports import SUBSCRIPTION_REFUSED, Link
 from monstermq_shared.sessions.retained import RetainedMessages
 from monstermq_shared.sessions.subscriptions import Subscriptions
 
@@ -29,6 +30,11 @@ MarkerRead = Callable[[int, bool], None]
 
 CHANGES_MAX = 16
 """Changes of one session on their way before no more is read from its client."""
+
+
+def has_room(messages: MessageWriter) -> bool:
+    """Whether every partition takes what is appended: markers go to all of them (E14)."""
+    return not any(map(messages.is_full, range(messages.partitions)))
 
 
 class Varied:
@@ -77,6 +83,7 @@ class KeptSubscribing:
 
     Attributes:
         wall_ms: Milliseconds UTC, as the last turn brought them.
+        now_s: Monotonic seconds, likewise.
     """
 
     def __init__(  # noqa: PLR0913 - built in one place, by the engine
@@ -92,6 +99,7 @@ class KeptSubscribing:
         counters: Counters,
     ) -> None:
         self.wall_ms = 0
+        self.now_s = 0.0
         self._messages = messages
         self._facts = facts
         self._markers = markers
@@ -100,10 +108,40 @@ class KeptSubscribing:
         self._varied = varied
         self._retained = retained
         self._counters = counters
+        # Whose SUBSCRIBE waits for room; and those who wait at all, since when, oldest first.
+        self._held: dict[KeptSession, Link] = {}
+        self._since: dict[KeptSession, float] = {}
 
     @property
     def _router(self) -> Router[BusSession]:
         return self._subscriptions.router
+
+    # -- room and time (E14) ---------------------------------------------------------------------
+
+    def holds(self, session: KeptSession) -> bool:
+        """Whether a SUBSCRIBE has to wait for room: its client is held until there is some."""
+        link = session.link
+        if link is None or (
+            has_room(self._messages) and not self._facts.is_full(session.partition)
+        ):
+            return False
+        if session not in self._held:
+            link.hold()
+            self._held[session] = link
+            self._since.setdefault(session, self.now_s)
+        return True
+
+    def go_on(self) -> None:
+        """Let those go on that waited for room, if there is some."""
+        if self._held and has_room(self._messages):
+            held, self._held = self._held, {}
+            for link in held.values():
+                link.resume()
+
+    def overdue(self, before_s: float) -> list[KeptSession]:
+        """Return those who wait since before a time: what they asked for is not done in time."""
+        waiting = self._since.items()
+        return [session for session, _ in takewhile(lambda each: each[1] <= before_s, waiting)]
 
     # -- SUBSCRIBE -------------------------------------------------------------------------------
 
@@ -189,6 +227,7 @@ class KeptSubscribing:
             return
         assert session.epoch is not None, "it has its CONNACK"
         session.varying.begin(change)
+        self._since.setdefault(session, self.now_s)
         if len(session.varying) == CHANGES_MAX and session.link is not None:
             session.link.hold()
         fact = Subs(
@@ -249,10 +288,15 @@ class KeptSubscribing:
             self._settle(session)
 
     def _settle(self, session: KeptSession) -> None:
-        """Nothing varies any more, if that was all."""
+        """Something holds everywhere: nothing varies any more, if that was all."""
+        self._since.pop(session, None)
+        if session.varying:
+            self._since[session] = self.now_s
         if not (session.varying or session.adding or session.removing):
             self._varied.subscribers.discard(session)
 
     def forget(self, session: KeptSession) -> None:
         """The connection has gone."""
         self._varied.subscribers.discard(session)
+        self._held.pop(session, None)
+        self._since.pop(session, None)

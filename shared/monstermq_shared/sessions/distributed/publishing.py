@@ -72,11 +72,24 @@ class Publishing:
         self, session: KeptSession, route: Route[BusSession], run: MessageRun, wall_ms: int
     ) -> None:
         """E8."""
+        fitting = self._open_id_limit.fitting(session, run.packet_ids)
+        if not fitting:
+            return
+        if fitting < run.count:
+            run = run.only(range(fitting))
         if route.reserved:
             self._ignore(run)
             session.answer(Answer.PUBREC, run.packet_ids, durable=True)
+        elif self._partition_of(route) in self._reading.stopped:
+            # R4: it would never be read back, and so never be acknowledged.
+            session.append_refused()
         else:
             self._kept.publish(session, route, run, wall_ms)
+
+    def _partition_of(self, route: Route[BusSession]) -> int:
+        if route.partition < 0:
+            route.partition = self._messages.partition_of(route.topic)
+        return route.partition
 
     def _publish_exactly_once(
         self, session: BusSession, route: Route[BusSession], run: MessageRun, wall_ms: int
@@ -108,9 +121,7 @@ class Publishing:
     ) -> None:
         """Append a run, and keep it until it is read back."""
         messages, own = self._messages, self._own
-        partition = route.partition
-        if partition < 0:
-            partition = route.partition = messages.partition_of(route.topic)
+        partition = self._partition_of(route) if route.partition < 0 else route.partition
         if not run.qos and self._rooms.drops(partition, run):
             return
         append, topic, client_id = messages.append_run, run.topic, session.client_id

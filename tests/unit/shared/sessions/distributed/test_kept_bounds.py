@@ -1,7 +1,9 @@
 """What a client of a kept session may have on its way is bounded."""
 
+from dataclasses import replace
+
 import pytest
-from tests.support.edges import Bus, Edge
+from tests.support.edges import SETTINGS, Bus, Edge
 from tests.support.links import Connack, RecordingLink, Suback
 
 from monstermq_shared.positions import Mark
@@ -13,7 +15,7 @@ from monstermq_shared.stores.queues import KeptRows
 
 @pytest.fixture
 def edge() -> Edge:
-    return Edge(Bus()).start()
+    return Edge(Bus(), replace(SETTINGS, open_ids_max=1_000)).start()
 
 
 def connect(edge: Edge) -> RecordingLink:
