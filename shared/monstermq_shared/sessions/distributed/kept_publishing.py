@@ -166,8 +166,8 @@ class KeptPublishing:
             session.answer(Answer.PUBCOMP, closed, durable=False)
         if releases:
             known = set(closed)
-            known_ids = [packet_id for packet_id in packet_ids if packet_id not in known]
-            self._append_releases(session, known_ids, releases, wall_ms)
+            opened = [packet_id for packet_id in packet_ids if packet_id not in known]
+            self._append_releases(session, opened, releases, wall_ms)
 
     def _forget_released(self, session: KeptSession) -> None:
         """What is read to be closed needs no note any more that it was released here."""
