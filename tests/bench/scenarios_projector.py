@@ -6,7 +6,7 @@ the table, with the server of either side on the same machine and nobody else.
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -22,9 +22,14 @@ from tests.bench.model import Bound, Component, Effort, Metric, Outcome
 from tests.support.postgres import PostgresServer
 from tests.support.projectors import ProjectorProcess, Setting
 
+from monstermq_shared.bus.control import encode_facts
+from monstermq_shared.bus.facts import Marker
+from monstermq_shared.bus.kafka.bus import KafkaBus
+from monstermq_shared.bus.ports import Stamp
 from monstermq_shared.config import StoreType
 from monstermq_shared.messages import MessageRun
 from monstermq_shared.positions import Partition
+from monstermq_shared.records import CONTROL_TOPIC, ControlRecord
 from monstermq_shared.stores.ports import KeepsLogState, OwnedByLog
 from monstermq_shared.stores.registry import open_database
 from monstermq_shared.views.catalogue import Catalogue
@@ -51,17 +56,35 @@ def _retained(count: int) -> Iterator[MessageRun]:
         yield run
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Rows:
-    """What a row of the table is about."""
+    """What a row of the table is about.
 
-    def __init__(self, table: str, view: str, *, archived: bool) -> None:
-        self.table = table
-        self.view = view
-        self.archived = archived
+    Attributes:
+        table: The name in the database.
+        view: The projection.
+        archived: It is an archive's.
+        queued: It is of queues: of a session that is away and has subscribed to everything. Each
+            message waits for T before it becomes a row, which is in the time.
+    """
+
+    table: str
+    view: str
+    archived: bool = False
+    queued: bool = False
 
     def runs(self, count: int) -> Iterator[MessageRun]:
         """Make what is written to the log."""
-        return _archived(count) if self.archived else _retained(count)
+        return _archived(count) if self.archived or self.queued else _retained(count)
+
+    async def prepare(self, bus: KafkaBus) -> None:
+        """Write what comes before."""
+        if self.queued:
+            marker = Marker(client_id="away", epoch=1, incarnation=1, whole=(("#", 1, 0),))
+            text = encode_facts([marker]).encode()
+            for partition in range(bus.messages.partitions):
+                record = ControlRecord(CONTROL_TOPIC, text, time.time_ns() // 1_000_000, 0)
+                await bus.messages.append(partition, [record], Stamp(b"by hand.", 0))
 
     def settings(self, place: KafkaPlace) -> dict[str, object]:
         """Only this view is there."""
@@ -88,6 +111,7 @@ async def _measure(
     async with bus_writer(place) as writer:
         generation = writer.bus.generation
         firsts = await writer.bus.messages.end_positions()
+        await rows.prepare(writer.bus)
         await writer.write(rows.runs(count))
         ends = await writer.bus.messages.end_positions()
     needed = Catalogue(setting.config).needed(StoreType.POSTGRES)
@@ -106,8 +130,13 @@ async def _measure(
             "kafka": psutil.Process(place.server.pid),
         }
         looks = _Looks(database, generation, watched)
-        spent = await _followed(looks, projector, rows.view, ends)
-        (found,) = (await setting.rows(f"SELECT count(*) FROM {rows.table}"))[0]
+        counted = f"SELECT count(*) FROM {rows.table}"
+
+        async def are_there() -> bool:
+            return not rows.queued or await setting.rows(counted) == [(count,)]
+
+        spent = await _followed(looks, projector, rows.view, ends, are_there)
+        (found,) = (await setting.rows(counted))[0]
     finally:
         projector.close()
         await database.close()
@@ -158,7 +187,11 @@ class _Looks:
 
 
 async def _followed(
-    looks: _Looks, projector: ProjectorProcess, view: str, ends: Mapping[int, int]
+    looks: _Looks,
+    projector: ProjectorProcess,
+    view: str,
+    ends: Mapping[int, int],
+    are_there: Callable[[], Awaitable[bool]],
 ) -> _Look:
     """Return what passes from the last look at which nothing is committed until all is."""
     begun = first = await looks.look()
@@ -167,7 +200,8 @@ async def _followed(
         now = await looks.look()
         if now.positions == first.positions:
             begun = now
-        if all(now.positions.get((view, at), -1) >= end for at, end in ends.items()):
+        is_read = all(now.positions.get((view, at), -1) >= end for at, end in ends.items())
+        if is_read and await are_there():
             return now - begun
         if projector.process.poll() is not None or now.elapsed_s > deadline:
             raise RuntimeError(f"not all rows are there: {projector.log[-LAST_WORDS_SIZE:]}")
@@ -209,15 +243,21 @@ def _scenario(rows: _Rows, name: str, title: str, bounds: tuple[float, float]) -
 
 SCENARIOS = (
     _scenario(
-        _Rows("mcparchive", "MCPArchive", archived=True),
+        _Rows(table="mcparchive", view="MCPArchive", archived=True),
         "projector-archive",
         "Kafka: projector into PostgreSQL, archive rows",
         (40_000, 80_000),
     ),
     _scenario(
-        _Rows("retainedmessages", "retained", archived=False),
+        _Rows(table="retainedmessages", view="retained"),
         "projector-retained",
         "Kafka: projector into PostgreSQL, 200,000 retained topics",
         (30_000, 60_000),
+    ),
+    _scenario(
+        _Rows(table="queuedmessagesclients", view="queues", queued=True),
+        "projector-queues",
+        "Kafka: projector into PostgreSQL, rows of a session that is away",
+        (20_000, 40_000),
     ),
 )
