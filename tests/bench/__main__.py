@@ -25,6 +25,7 @@ from tests.bench import (
     scenarios_history,
     scenarios_kafka,
     scenarios_kafka_archive,
+    scenarios_kafka_kept,
     scenarios_latency,
     scenarios_postgres,
     scenarios_projector,
@@ -69,6 +70,7 @@ SCENARIOS: tuple[Scenario | Component, ...] = (
     *scenarios_canary.SCENARIOS,
     # Their server lives on until the end.
     *scenarios_kafka.SCENARIOS,
+    *scenarios_kafka_kept.SCENARIOS,
     *scenarios_projector.SCENARIOS,
     *scenarios_kafka_archive.SCENARIOS,
 )

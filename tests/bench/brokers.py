@@ -27,6 +27,7 @@ START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 30.0
 LAST_WORDS_SIZE = 2000
 OUTPUT = "output.log"
+EDGE = "monstermq-edge"
 REPOSITORY = Path(__file__).parents[2]
 POSTGRES_DATABASE = "bench"
 
@@ -42,22 +43,23 @@ class Profile(Enum):
     POSTGRES = "as SQLITE, but in PostgreSQL"
     POSTGRES_DEFAULT = "as DEFAULT, but in PostgreSQL"
     KAFKA = "one edge on the Kafka bus; retained messages in PostgreSQL, without projectors"
+    KAFKA_STACK = "one edge on the Kafka bus, and projectors into PostgreSQL: what monstermq runs"
     KAFKA_ARCHIVE = "as SQLITE, and an archive over # in Kafka"
 
     @property
     def is_postgres(self) -> bool:
         """Whether everything is in PostgreSQL."""
-        return self in (Profile.POSTGRES, Profile.POSTGRES_DEFAULT, Profile.KAFKA)
+        return self in (Profile.POSTGRES, Profile.POSTGRES_DEFAULT) or self.is_kafka
 
     @property
     def is_kafka(self) -> bool:
         """Whether every message goes through Kafka."""
-        return self is Profile.KAFKA
+        return self in (Profile.KAFKA, Profile.KAFKA_STACK)
 
     @property
     def needs_kafka(self) -> bool:
         """Whether a Kafka server is there."""
-        return self in (Profile.KAFKA, Profile.KAFKA_ARCHIVE)
+        return self.is_kafka or self is Profile.KAFKA_ARCHIVE
 
     @property
     def is_archived(self) -> bool:
@@ -221,10 +223,16 @@ def another_edge(running: Running) -> Iterator[Running]:
         names = {Transport.TCP: "TCP", Transport.TLS: "TCPS", Transport.WEBSOCKET: "WS"}
         env = {f"MONSTERMQ_{names[transport]}": str(port) for transport, port in ports.items()}
         output = running.output.with_name("another.log")
-        process = _start(stack, running.process.cmdline(), output, env)
+        process = _start(stack, _of_edge(running.process.cmdline()), output, env)
         another = replace(running, process=process, ports=ports, output=output)
         _wait_for_ports(another)
         yield another
+
+
+def _of_edge(command: Sequence[str]) -> list[str]:
+    """The command of an edge alone, whatever else the one given starts."""
+    paths = map(Path, command)
+    return [str(path.with_name(EDGE) if path.name == "monstermq" else path) for path in paths]
 
 
 def _new_server(stack: ExitStack) -> PostgresServer:
@@ -266,7 +274,7 @@ class MonsterMQ(Broker):
         }
         path = folder / "config.yaml"
         path.write_text(yaml.safe_dump(settings), encoding="utf-8")
-        program = self._program.with_name("monstermq-edge") if profile.is_kafka else self._program
+        program = self._program.with_name(EDGE) if profile is Profile.KAFKA else self._program
         return [str(program), "-config", str(path), "-log", "WARNING"]
 
 

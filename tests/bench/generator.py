@@ -327,24 +327,34 @@ def _count(load: Load) -> int:
 
 
 def open_publishers(
-    ports: Mapping[Transport, int], count: int, transport: Transport = Transport.TCP
+    ports: Mapping[Transport, int],
+    count: int,
+    transport: Transport = Transport.TCP,
+    *,
+    clean: bool = True,
 ) -> list[Opened]:
     """Connect clients that only publish."""
     return [
-        open_channel(transport, ports[transport], Client(client_id=f"pub-{number:02d}"))
+        open_channel(
+            transport, ports[transport], Client(client_id=f"pub-{number:02d}", clean=clean)
+        )
         for number in range(count)
     ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Who is there: subscribers subscribe at ``qos`` and are persistent if not ``clean``."""
+    """Who is there: subscribers subscribe at ``qos`` and are persistent if not ``clean``.
+
+    Publishers are persistent if not ``clean_publishers``.
+    """
 
     qos: int
     publishers: int
     subscribers: int
     transport: Transport = Transport.TCP
     clean: bool = True
+    clean_publishers: bool = True
     variants: str = ONE_VARIANT
     """A publisher has as many topics as this has characters, and never twice the same in a row."""
     window: int | None = None
@@ -373,7 +383,7 @@ def open_load(ports: Mapping[Transport, int], plan: Plan) -> Load:
         )
         for number in range(plan.subscribers)
     ]
-    sending = open_publishers(ports, plan.publishers, plan.transport)
+    sending = open_publishers(ports, plan.publishers, plan.transport, clean=plan.clean_publishers)
     load = Load(plan.qos, sending, receiving, plan.variants, plan.payload_size)
     if plan.window is not None:
         for publisher in load.publishers:

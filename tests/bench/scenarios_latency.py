@@ -50,6 +50,9 @@ class LatencyLoad:
     A message carries the time at which it was due, so neither a late generator nor a late broker
     can hide it, and the kernel notes when it came, so that nobody is charged for the generator's
     reading. Messages are due in bursts a millisecond apart, each from another publisher.
+
+    Attributes:
+        poller: Handles its events, and those of others who want to be served meanwhile.
     """
 
     def __init__(
@@ -67,7 +70,7 @@ class LatencyLoad:
         self.latencies_ns: list[int] = []
         self.acknowledged_ns: list[int] = []
         self.lateness_ns: list[int] = []
-        self._poller = Poller()
+        self.poller = Poller()
         self._interval_ns = max(1_000_000, 1_000_000_000 // messages_per_s)
         self._burst = max(1, messages_per_s * self._interval_ns // 1_000_000_000)
         self._perf_counter_zero_ns = time.time_ns() - _now_ns()
@@ -82,7 +85,7 @@ class LatencyLoad:
             opened = open_channel(Transport.TCP, running.port, client)
             assert isinstance(opened.channel, StampedChannel)
             note = partial(self._note, opened.channel)
-            self._subscribers.append(Subscriber(self._poller, opened, 1, note, payload_size))
+            self._subscribers.append(Subscriber(self.poller, opened, 1, note, payload_size))
         self._publishers: list[_Publisher] = []
         for number in range(effort.pairs):
             client = Client(client_id=f"pub-{number:02d}", stamped=True)
@@ -91,7 +94,7 @@ class LatencyLoad:
             frame = bytearray(publish_frame(topic_name(number), bytes(payload_size), qos=1))
             publisher = _Publisher(channel, frame)
             self._publishers.append(publisher)
-            self._poller.add(channel, partial(self._read_acknowledgements, publisher))
+            self.poller.add(channel, partial(self._read_acknowledgements, publisher))
 
     def forget(self) -> None:
         """Begin to measure: what was measured before is forgotten."""
@@ -104,20 +107,20 @@ class LatencyLoad:
         start_ns = _now_ns()
         for tick in range(int(seconds * 1e9 / self._interval_ns)):
             due_ns = start_ns + tick * self._interval_ns
-            self._poller.run_until_time(due_ns / 1e9)
+            self.poller.run_until_time(due_ns / 1e9)
             self.lateness_ns.append(max(0, _now_ns() - due_ns))
             for _ in range(self._burst):
                 self._publish(due_ns if self._since_due else _now_ns())
-            self._poller.turn(0)
+            self.poller.turn(0)
 
     def finish(self) -> list[str]:
         """Wait for what is under way, then say what is wrong."""
-        self._poller.run_until(lambda: not self._problems(), self._progress, DRAIN_IDLE_S)
+        self.poller.run_until(lambda: not self._problems(), self._progress, DRAIN_IDLE_S)
         return self._problems()
 
     def close(self) -> None:
         """Close every connection."""
-        self._poller.close()
+        self.poller.close()
 
     def _problems(self) -> list[str]:
         acknowledged, received = self._acknowledged, self._delivered()
@@ -137,7 +140,7 @@ class LatencyLoad:
         frame = publisher.frame
         _ID_AND_DUE.pack_into(frame, PACKET_ID_AT, self._sent % 0xFFFF + 1, due_ns)
         publisher.due_ns.append(due_ns)
-        self._poller.send(publisher.channel, bytes(frame))
+        self.poller.send(publisher.channel, bytes(frame))
 
     def _note(self, channel: StampedChannel, frames: bytes, _count: int) -> None:
         came_ns = channel.arrived_ns - self._perf_counter_zero_ns
