@@ -46,13 +46,13 @@ async def cast() -> AsyncIterator[Cast]:
     await cast.close()
 
 
-async def at_each(cast: Cast, edge: EdgeProcess) -> list[Peer]:
+async def at_each(cast: Cast, edge: EdgeProcess, name: str) -> list[Peer]:
     """Return clients, so many that each process has one."""
     peers: list[Peer] = []
     async with asyncio.timeout(BOUND_S):
         while True:
             peer = await cast.peer(edge.tcp_port)
-            assert await peer.connect(f"client{len(peers)}") == Connack()
+            assert await peer.connect(f"{name}{len(peers)}") == Connack()
             peers.append(peer)
             counts = [
                 await metric(edge, CONNECTED, process=f"edge-{number + 1}")
@@ -75,7 +75,7 @@ async def test_processes_share_a_port_and_one_that_dies_is_started_again(
     edge.launch()
     await asyncio.to_thread(edge.wait_until_listening)
     await until_ready(edge, 200, BOUND_S)
-    peers = await at_each(cast, edge)
+    peers = await at_each(cast, edge, "first")
     for peer in peers:
         await peer.subscribe(("t", 1))
     await peers[0].publish("t", b"to all", 1)
@@ -86,7 +86,7 @@ async def test_processes_share_a_port_and_one_that_dies_is_started_again(
     await until_ready(edge, 200, BOUND_S)
     left = [peer for peer in peers if not peer.is_closed()]
     assert 0 < len(left) < len(peers)
-    publisher = (await at_each(cast, edge))[0]
+    publisher = (await at_each(cast, edge, "later"))[0]
     await publisher.publish("t", b"again", 1)
     assert {(await peer.take()).payload for peer in left} == {b"again"}
     assert edge.stop() == ExitCode.OK

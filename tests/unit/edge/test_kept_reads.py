@@ -61,6 +61,7 @@ class Database:
         self.is_there = asyncio.Event()
         self.is_there.set()
         self.fails = False
+        self.queues_upto = 7
 
     async def _ask(self) -> None:
         if self.fails:
@@ -69,7 +70,7 @@ class Database:
 
     async def queue_marks(self) -> Mapping[int, int]:
         await self._ask()
-        return {0: 7}
+        return {0: self.queues_upto}
 
     async def session_marks(self) -> Mapping[int, int]:
         await self._ask()
@@ -152,6 +153,18 @@ async def test_marks_are_read_at_once_and_again_and_again_while_somebody_waits(
     await scene.until(5, scene.engine.marks)
     assert scene.engine.marks[0] == scene.reads.reflected == {0: 7}
     assert scene.engine.session_marks == [{3: 9}]
+
+
+async def test_a_standby_that_lacks_commits_is_told_once(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene.engine.awaits_queues = True
+    await scene.until(2, scene.engine.marks)
+    scene.database.queues_upto = 5
+    await scene.until(len(scene.engine.marks) + 4, scene.engine.marks)
+    (line,) = caplog.messages
+    assert "the rows of queues lack commits that were there, in partitions 0" in line
+    assert scene.engine.marks[-1] == {0: 5}
 
 
 async def test_an_outage_is_told_once_and_what_waits_is_read_after_it(scene: Scene) -> None:

@@ -1,6 +1,7 @@
 """What kept sessions wait for of their database: marks, pages of queues, rows of sessions."""
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
@@ -8,6 +9,8 @@ from typing import Protocol, TypeVar
 
 from monstermq_shared.stores.outages import Outage
 from monstermq_shared.stores.queues import KeptRows, QueueAsk, QueuePage
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -148,7 +151,9 @@ class KeptReads:
         """Read how far the queues are: often while somebody waits, else now and then (E5)."""
         while True:
             self._awaited.clear()
-            self.reflected = await self._ask("queue marks", self._database.queue_marks)
+            marks = await self._ask("queue marks", self._database.queue_marks)
+            _tell_lost("queues", self.reflected, marks)
+            self.reflected = marks
             self._engine.queues_reflected(self.reflected)
             self._touch()
             if not self._engine.awaits_queues:
@@ -156,8 +161,11 @@ class KeptReads:
             await asyncio.sleep(TICK_S)
 
     async def _follow_sessions(self) -> None:
+        before: Mapping[int, int] = {}
         while True:
             marks = await self._ask("session marks", self._database.session_marks)
+            _tell_lost("sessions", before, marks)
+            before = marks
             self._engine.sessions_reflected(marks)
             self._touch()
             await asyncio.sleep(MARKS_S)
@@ -235,6 +243,17 @@ class KeptReads:
                 self._clients.clear()
             self._engine.databases_down(is_down)
             self._touch()
+
+
+def _tell_lost(what: str, before: Mapping[int, int], marks: Mapping[int, int]) -> None:
+    """Log that a standby has taken over which lacks commits: its rows are not used (E2, E5)."""
+    lost = [partition for partition, upto in before.items() if marks.get(partition, upto) < upto]
+    if lost:
+        logger.warning(
+            "the rows of %s lack commits that were there, in partitions %s: a standby has taken "
+            "over. Kept sessions wait until the projector has read that part of the log again",
+            *(what, ", ".join(map(str, sorted(lost)))),
+        )
 
 
 async def _set_within(event: asyncio.Event, seconds: float) -> None:
