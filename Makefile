@@ -28,6 +28,7 @@ test: setup check tools
 
 test-faults: setup tools
 	MONSTERMQ_FAULT_ROUNDS=200 $(PY) -m pytest tests/integration -k "kill or away_for_long"
+	MONSTERMQ_SIM_SEEDS=10000 $(PY) -m pytest tests/simulation/test_kept_sessions.py
 
 tools:
 	scripts/install-test-tools

@@ -6,10 +6,11 @@ A failure is repeated by its seed. More of them: ``MONSTERMQ_SIM_SEEDS=5000`` or
 import pytest
 from tests.simulation.edges_breaks import BREAKS, Build
 from tests.simulation.edges_world import simulate
-from tests.simulation.test_local_sessions import BREAK_SEEDS, _seeds
+from tests.simulation.test_local_sessions import BREAK_SEEDS, SEEDS
+from tests.support.chance import seeds
 
 
-@pytest.mark.parametrize("seed", _seeds())
+@pytest.mark.parametrize("seed", seeds(SEEDS))
 def test_every_promise_is_kept(seed: int) -> None:
     simulate(seed)
 

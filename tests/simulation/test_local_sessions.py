@@ -4,23 +4,17 @@ A seed decides everything, so a failure is repeated by its number. More seeds th
 ``MONSTERMQ_SIM_SEEDS=5000``, or a range such as ``MONSTERMQ_SIM_SEEDS=5000-9000``.
 """
 
-import os
-
 import pytest
 from tests.simulation.breaks import BREAKS, Change
 from tests.simulation.world import simulate
+from tests.support.chance import seeds
 
 from monstermq_shared.sessions import retained
 
-SEEDS_VARIABLE = "MONSTERMQ_SIM_SEEDS"
+SEEDS = 60
 
 BREAK_SEEDS = 400
 """A broken rule must be found within so many seeds; most are in the first few."""
-
-
-def _seeds() -> range:
-    first, _, end = os.environ.get(SEEDS_VARIABLE, "60").rpartition("-")
-    return range(int(first or 0), int(end))
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +23,7 @@ def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retained, "PAGE_MESSAGES", 3)
 
 
-@pytest.mark.parametrize("seed", _seeds())
+@pytest.mark.parametrize("seed", seeds(SEEDS))
 def test_every_promise_is_kept(seed: int) -> None:
     simulate(seed)
 

@@ -5,6 +5,17 @@ import random
 
 SEED_VARIABLE = "MONSTERMQ_FAULT_SEED"
 
+SEEDS_VARIABLE = "MONSTERMQ_SIM_SEEDS"
+
+
+def seeds(default: int) -> range:
+    """Return the seeds of a simulation: so many, or those of ``MONSTERMQ_SIM_SEEDS``.
+
+    That is a number of them, or a range such as ``5000-9000``.
+    """
+    first, _, end = os.environ.get(SEEDS_VARIABLE, str(default)).rpartition("-")
+    return range(int(first or 0), int(end))
+
 
 def drawn_random() -> random.Random:
     """Return a generator with a seed of the system's, or of ``MONSTERMQ_FAULT_SEED``.
