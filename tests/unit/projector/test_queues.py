@@ -144,6 +144,30 @@ async def test_a_gap_is_told_before_it_is_committed(monkeypatch: pytest.MonkeyPa
     assert not stage.rows()
 
 
+async def test_a_gap_below_views_takes_no_mark_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retention takes what queues, which are ahead, would read again; views begin above it."""
+    monkeypatch.setattr(fold, "AGE_S", FOR_EVER_S)
+    stage = QueueStage()
+    await stage.begun()
+    subscribe(stage)
+    fill(stage.log, 4)
+    async with stage.following():
+        await stage.caught_up()
+        stage.database.refused = b"no"
+        stage.log.append(make_record(0, "a", b"no"))
+        fill(stage.log, 1)
+        await until(lambda: stage.lanes.stopped and stage.lanes.reflected()["queues"] == 7)
+    stage.database.refused = None
+    stage.database.commits.clear()
+    stage.log.first = 3
+    async with stage.following():
+        await until(lambda: stage.gaps)
+        await stage.caught_up()
+    assert stage.gaps == [(PLACE.number, 7)]
+    assert min(commit.upto for commit in stage.database.commits) > 5
+    assert await stage.archived() == [1, 2, 3, 4, 5, 6]
+
+
 async def test_what_waits_near_the_limit_is_noted_and_once_when_it_no_longer_does() -> None:
     """S5: from half of its share, which is four messages here."""
     stage = QueueStage()
@@ -241,4 +265,10 @@ async def test_an_empty_cut_goes_after_2_l_unless_rows_wait(
         stage.say_at(NOON_MS + 2 * LATENESS_MS, Ack(client_id="d", offsets=(1,)))
         await stage.caught_up()
         await until(lambda: ("c" in cuts) == waits)
-    assert stage.rows() == ({"c": {1: 1}} if waits else {})
+        assert stage.rows() == ({"c": {1: 1}} if waits else {})
+        if waits:
+            stage.say(Ack(client_id="c", offsets=(1,)))
+            await until(lambda: not stage.rows())
+            await stage.caught_up()
+            stage.say_at(NOON_MS + 4 * LATENESS_MS, Ack(client_id="d", offsets=(1,)))
+            await until(lambda: "c" not in cuts)
