@@ -26,6 +26,7 @@ from tests.bench import (
     scenarios_kafka,
     scenarios_kafka_archive,
     scenarios_kafka_kept,
+    scenarios_kafka_million,
     scenarios_latency,
     scenarios_postgres,
     scenarios_projector,
@@ -71,6 +72,7 @@ SCENARIOS: tuple[Scenario | Component, ...] = (
     # Their server lives on until the end.
     *scenarios_kafka.SCENARIOS,
     *scenarios_kafka_kept.SCENARIOS,
+    *scenarios_kafka_million.SCENARIOS,
     *scenarios_projector.SCENARIOS,
     *scenarios_kafka_archive.SCENARIOS,
 )
