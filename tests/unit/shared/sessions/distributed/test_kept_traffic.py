@@ -332,3 +332,55 @@ def test_a_subscribe_that_is_fenced_changes_nothing(edges: Edges) -> None:
     second.settle()
     assert again.take() == [Connack(session_present=True)]
     assert second.session("c").subscriptions == {}
+
+
+def test_a_late_release_of_a_dead_edge_closes_no_newer_use(edges: Edges) -> None:
+    bus, first, second = edges
+    link = first.connect_kept("c")
+    first.publish(link, "t", b"x", qos=2)
+    first.settle()
+    release(first, link, 1)
+    again = second.connect_kept("c")
+    release(second, again, 1)
+    second.settle()
+    second.publish(again, "t", b"y", qos=2)
+    second.settle()
+    count = messages_in(bus)
+    first.land()
+    second.settle()
+    second.publish(again, "t", b"y", qos=2)
+    second.settle()
+    assert [said for said in again.take() if said == PUBREC] == [PUBREC] * 2
+    assert messages_in(bus) == count
+
+
+def test_pubcomp_waits_for_the_releases_of_all_partitions(edges: Edges) -> None:
+    _, first, _ = edges
+    link = first.connect_kept("c")
+    for partition in range(2):
+        first.publish(link, topic_in(first.messages, partition), b"x", qos=2)
+        first.land_markers(partition)
+        release(first, link, 1)
+    link.take()
+    first.engine.appended(first.messages.land(1))
+    assert link.take() == []
+    first.settle()
+    assert PUBCOMP in link.take()
+
+
+def test_rows_are_read_once_they_reflect_the_marker(edges: Edges) -> None:
+    bus, first, second = edges
+    first.drop(first.connect_kept("c", ("a", 1)))
+    first.settle()
+    second.claimed("c")
+    for partition in range(PARTITIONS):
+        second.land_markers(partition)
+    assert second.engine.awaits_queues
+    ends = bus.messages.ends()
+    second.engine.queues_reflected({at: end - 1 for at, end in ends.items()})
+    assert second.engine.take_asks() == []
+    second.engine.queues_reflected(ends)
+    assert [(ask.partition, ask.before) for ask in second.engine.take_asks()] == [
+        (at, end - 1) for at, end in ends.items()
+    ]
+    assert not second.engine.awaits_queues
