@@ -59,10 +59,14 @@ class MemoryLogs:
                     self._marks[key] = Mark(offset, offset)
                     self._logs[key] = LogState(log_id=log_id, last_id=None)
 
-    async def log_states(self, partition: Partition) -> Mapping[str, StoredLogState]:
+    async def log_states(
+        self, partition: Partition, projections: Sequence[str] | None = None
+    ) -> Mapping[str, StoredLogState]:
         """Return what is kept for each projection that has a mark there."""
         states: dict[str, StoredLogState] = {}
         for name, mark in self.marks(partition).items():
+            if projections is not None and name not in projections:
+                continue
             log = self._logs.get((partition, name))
             states[name] = StoredLogState(
                 mark=mark,

@@ -304,8 +304,15 @@ class KeepsLogState(Protocol):
         """
         ...
 
-    async def log_states(self, partition: Partition) -> Mapping[str, StoredLogState]:
-        """Return what is kept for each projection that has a mark there, all as of one moment."""
+    async def log_states(
+        self, partition: Partition, projections: Sequence[str] | None = None
+    ) -> Mapping[str, StoredLogState]:
+        """Return what is kept for each projection that has a mark there, all as of one moment.
+
+        Args:
+            partition: Of which log, and where in it.
+            projections: Those that are wanted, for there may be much; None: all.
+        """
         ...
 
     async def positions(self, generation: str) -> Mapping[tuple[str, int], int]:

@@ -99,6 +99,7 @@ class LogStateContract:
             fences=dict(log.fences),
         )
         assert await database.log_states(PARTITION) == {"a": expected, "b": expected}
+        assert await database.log_states(PARTITION, ["b", "c"]) == {"b": expected}
 
     async def test_partitions_and_generations_are_apart(self, database: SharedDatabase) -> None:
         places = [

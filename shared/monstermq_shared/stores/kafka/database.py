@@ -188,9 +188,11 @@ class SharedKafkaDatabase(KafkaDatabase):
         """See ``KeepsLogState.begin_marks``."""
         await self._log_states.begin_marks(log_id, starts)
 
-    async def log_states(self, partition: Partition) -> Mapping[str, StoredLogState]:
+    async def log_states(
+        self, partition: Partition, projections: Sequence[str] | None = None
+    ) -> Mapping[str, StoredLogState]:
         """See ``KeepsLogState.log_states``."""
-        return await self._log_states.log_states(partition)
+        return await self._log_states.log_states(partition, projections)
 
     async def positions(self, generation: str) -> Mapping[tuple[str, int], int]:
         """See ``KeepsLogState.positions``."""

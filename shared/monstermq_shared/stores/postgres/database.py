@@ -219,14 +219,18 @@ class PostgresDatabase(PostgresQueues):
         async with self._writers[0].transaction() as connection:
             await self._tenures.begin_marks(connection, log_id, starts)
 
-    async def log_states(self, partition: Partition) -> Mapping[str, StoredLogState]:
+    async def log_states(
+        self, partition: Partition, projections: Sequence[str] | None = None
+    ) -> Mapping[str, StoredLogState]:
         """Return what is kept for each projection that has a mark there, as of one moment."""
         async with (
             self._readers.connection() as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
             place = await self._tenures.find_place(connection, partition)
-            return {} if place is None else await log_states.read_states(connection, place)
+            if place is None:
+                return {}
+            return await log_states.read_states(connection, place, projections)
 
     async def positions(self, generation: str) -> Mapping[tuple[str, int], int]:
         """Return (projection, partition) -> the next offset its rows do not reflect."""

@@ -23,11 +23,12 @@ WHERE projection = ANY($1::text[]) AND generation = $2 AND partition = $3 AND ne
 -- fences --
 -- Newer ones last: they replace older ones of the same client.
 SELECT projection, clients FROM fences WHERE generation = $1 AND partition = $2
-ORDER BY projection, upto;
+AND ($3::text[] IS NULL OR projection = ANY($3)) ORDER BY projection, upto;
 
 -- log_states --
 SELECT projection, reflected, restart, log_id, last_id, runs, skips FROM watermarks
-WHERE generation = $1 AND partition = $2 AND reflected IS NOT NULL;
+WHERE generation = $1 AND partition = $2 AND reflected IS NOT NULL
+AND ($3::text[] IS NULL OR projection = ANY($3));
 
 -- positions --
 SELECT projection, partition, reflected FROM watermarks

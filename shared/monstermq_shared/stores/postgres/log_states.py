@@ -1,5 +1,6 @@
 """What the readers of a shared log keep with their marks in PostgreSQL, and whose rows they are."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 
 import orjson
@@ -15,6 +16,9 @@ from monstermq_shared.stores.postgres.tables import TableKind, columns
 from monstermq_shared.stores.sql import load_queries
 
 QUERIES = load_queries(__package__, "log_state.sql")
+
+_COMMITS_IN_ONE_GO = 100
+_FENCES_IN_ONE_GO = 2_000
 
 FENCES = TableKind(
     name="fences",
@@ -48,13 +52,30 @@ async def put_fences(
     await connection.execute(QUERIES["forget_fences"], *key, log.fences_from_ms)
 
 
-async def read_states(connection: Connection, place: Place) -> dict[str, StoredLogState]:
-    """Return what is kept for each projection; in a transaction that sees one moment."""
+async def read_states(
+    connection: Connection, place: Place, projections: Sequence[str] | None = None
+) -> dict[str, StoredLogState]:
+    """Return what is kept for each projection; in a transaction that sees one moment.
+
+    Args:
+        connection: Where.
+        place: The partition.
+        projections: Those that are wanted; None: all.
+    """
     fences: dict[str, dict[str, tuple[int, int]]] = {}
-    for projection, clients in await connection.fetch(QUERIES["fences"], *place):
-        found = fences.setdefault(projection, {})
-        for client_id, (epoch, time_ms) in orjson.loads(clients).items():
-            found[client_id] = (epoch, time_ms)
+    wanted = None if projections is None else [*projections]
+    count = 0
+    cursor = await connection.cursor(QUERIES["fences"], *place, wanted)
+    while rows := await cursor.fetch(_COMMITS_IN_ONE_GO):
+        for projection, clients in rows:
+            found = fences.setdefault(projection, {})
+            for client_id, (epoch, time_ms) in orjson.loads(clients).items():
+                found[client_id] = (epoch, time_ms)
+                count += 1
+            if count >= _FENCES_IN_ONE_GO:
+                # There may be a million, and the loop has others to serve.
+                count = 0
+                await asyncio.sleep(0)
     return {
         projection: StoredLogState(
             mark=Mark(reflected, restart),
@@ -65,7 +86,7 @@ async def read_states(connection: Connection, place: Place) -> dict[str, StoredL
             skips=() if skips is None else tuple(orjson.loads(skips)),
         )
         for projection, reflected, restart, log_id, last_id, runs, skips in await connection.fetch(
-            QUERIES["log_states"], *place
+            QUERIES["log_states"], *place, wanted
         )
     }
 

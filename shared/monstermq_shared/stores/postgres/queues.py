@@ -268,7 +268,8 @@ class PostgresQueues:
             StoreUnavailable: They have no mark: nobody has said where they begin.
         """
         place = await self._tenures.find_place(connection, partition)
-        states = {} if place is None else await log_states.read_states(connection, place)
+        only = (QUEUES_MARK,)
+        states = {} if place is None else await log_states.read_states(connection, place, only)
         state = states.get(QUEUES_MARK)
         if place is None or state is None:
             raise StoreUnavailable(

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 from monstermq_shared.bus.runs import Runs
 from monstermq_shared.config import BrokerConfig, StoreType
 from monstermq_shared.config.kafka import SESSIONS_SUFFIX
-from monstermq_shared.errors import BusUnavailable
+from monstermq_shared.errors import BusUnavailable, StoreUnavailable
 from monstermq_shared.positions import Partition
 from monstermq_shared.sessions.distributed.fence_table import FenceTable
 from monstermq_shared.sessions.distributed.inbound_ids import InboundIds
@@ -21,6 +21,9 @@ from monstermq_shared.views.log_loading import another_log, refuse_other_log
 
 LOADED_MAX = 2_000
 """Clients that are taken from rows before the event loop has its turn: about a millisecond."""
+
+NEVER_MS = 250_000_000_000_000
+"""A time after all that there is: almost the year 9900."""
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -92,7 +95,7 @@ class Begins:
         session_starts = await sessions.first_positions()
         await self._begin_marks(self._of_sessions, [SESSIONS], SESSIONS_SUFFIX, session_starts)
         views = await self._states(self._of_retained, RETAINED_VIEW, "", starts)
-        queues = await self._queues(firsts)
+        queues = await self._queues(firsts, views)
         facts = await self._states(self._of_sessions, SESSIONS, SESSIONS_SUFFIX, session_starts)
         # Asked after the marks were read: projectors go on meanwhile.
         firsts, ends = await messages.first_positions(), await messages.end_positions()
@@ -131,27 +134,42 @@ class Begins:
         states = {}
         for number in partitions:
             place = Partition(self._generation + suffix, number)
-            kept = await self._opened[store_type].log_states(place)
+            kept = await self._opened[store_type].log_states(place, [projection])
             states[number] = kept[projection]
             refuse_other_log(self._generation, place, {projection: states[number]})
         return states
 
-    async def _queues(self, firsts: Mapping[int, int]) -> dict[int, EdgeQueues]:
-        """Return what is kept of the queues in each partition, each as of one moment (R5)."""
+    async def _queues(
+        self, firsts: Mapping[int, int], views: Mapping[int, StoredLogState]
+    ) -> dict[int, EdgeQueues]:
+        """Return what is kept of the queues in each partition, each as of one moment (R5).
+
+        The fences of those alone that are behind the view: else reading begins with its own.
+
+        Raises:
+            StoreUnavailable: A standby has taken over meanwhile.
+        """
         if not self._keeps:
             return {}
         await self._begin_marks(self._of_sessions, [QUEUES], "", firsts)
         found = {}
         database = self._opened[self._of_sessions]
-        for number in firsts:
+        marks = await database.positions(self._generation)
+        for number, view in views.items():
             place = Partition(self._generation, number)
-            state = (await database.log_states(place))[QUEUES]
-            # Fences are kept for 2 L of record time (R7), which these runs have seen.
-            newest_ms = Runs.load(state.runs, self._lateness_ms).newest_ms
-            since_ms = max(newest_ms - 2 * self._lateness_ms, 0)
-            found[number] = await database.edge_queues(place, since_ms=since_ms)
-            refuse_other_log(self._generation, place, {QUEUES: found[number].state})
+            is_behind = marks[QUEUES, number] < view.mark.reflected
+            since_ms = await self._fences_since_ms(place) if is_behind else NEVER_MS
+            kept = found[number] = await database.edge_queues(place, since_ms=since_ms)
+            refuse_other_log(self._generation, place, {QUEUES: kept.state})
+            if not is_behind and _lowest(view, kept) is not view:
+                raise StoreUnavailable(f"the queues of partition {number} lack what they had")
         return found
+
+    async def _fences_since_ms(self, place: Partition) -> int:
+        """Return how old fences may be: 2 L of record time, which the runs have seen (R7)."""
+        state = (await self._opened[self._of_sessions].log_states(place, [QUEUES]))[QUEUES]
+        newest_ms = Runs.load(state.runs, self._lateness_ms).newest_ms
+        return max(newest_ms - 2 * self._lateness_ms, 0)
 
     def _check(
         self,
