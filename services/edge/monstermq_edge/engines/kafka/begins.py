@@ -100,7 +100,7 @@ class Begins:
         # Asked after the marks were read: projectors go on meanwhile.
         firsts, ends = await messages.first_positions(), await messages.end_positions()
         session_firsts = await sessions.first_positions()
-        self._check("what is retained", _reflected(views), firsts, ends)
+        self._check("the rows of what is retained", _reflected(views), firsts, ends)
         self._check("the queues", _reflected_by(queues), firsts, ends)
         begin = LogBegin(
             messages=_reflected(views),
@@ -182,12 +182,12 @@ class Begins:
             if upto > ends[number]:
                 raise another_log(
                     Partition(self._generation, number),
-                    f"it ends at {ends[number]}, and {what} reflects it up to {upto}",
+                    f"it ends at {ends[number]}, and {what} reflect it up to {upto}",
                 )
             if upto < firsts[number]:
                 raise BusUnavailable(
                     f"partition {number} can be read from offset {firsts[number]}, and {what} "
-                    f"reflects it up to {upto}: a projector has to pass over the gap"
+                    f"reflect it up to {upto}: a projector has to pass over the gap"
                 )
 
     async def _fences(
