@@ -8,7 +8,7 @@ import asyncio
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,17 +17,22 @@ import asyncpg
 import orjson
 import psutil
 from tests.bench.kafka_places import KafkaPlace, kafka_place
+from tests.bench.kafka_writer import bus_writer
 from tests.bench.model import Bound, Component, Effort, Metric, Outcome
 from tests.support.broker import LOOPBACK
 from tests.support.kafka_stack import KafkaStack, StackProcess
 from tests.support.postgres import PostgresServer
 
+from monstermq_shared.messages import MessageRun
 from monstermq_shared.stores.postgres.rows import digest
 
 PARTITIONS = 12
 FILTERS = 5
 PATIENCE_S = 600.0
 LOOK_S = 0.05
+SENTINELS = 200
+"""Messages on topics of their own: surely in every partition one. A worker that has loaded the
+cuts of a partition passes them."""
 
 _COLUMNS = (
     *("client_digest", "client_id", "generation", "partition", "epoch", "position"),
@@ -42,7 +47,8 @@ SELECT client_digest, client_id, watermarks.generation, watermarks.partition, 0,
     subscriptions::json, now()
 FROM watermarks CROSS JOIN first WHERE projection = 'queues'
 """
-"""Position and epoch are those of markers that were the first records."""
+"""Position and epoch are those of markers before the first records."""
+_MARKS = "SELECT partition, reflected FROM watermarks WHERE projection = 'queues'"
 
 
 def run_million(effort: Effort) -> Outcome:
@@ -54,7 +60,7 @@ def run_million(effort: Effort) -> Outcome:
     ):
         stack = _stack(place, server.start(), Path(folder))
         try:
-            return _measure(stack, effort.subscriptions)
+            return _measure(stack, place, effort.subscriptions)
         finally:
             stack.close()
 
@@ -74,29 +80,42 @@ def _stack(place: KafkaPlace, server: PostgresServer, folder: Path) -> KafkaStac
     return stack
 
 
-def _measure(stack: KafkaStack, sessions: int) -> Outcome:
-    processes: dict[str, StackProcess] = {"edge": stack.edges[0], "worker": stack.views}
+def _measure(stack: KafkaStack, place: KafkaPlace, sessions: int) -> Outcome:
+    edge, worker = stack.edges[0], stack.views
     # Whoever starts first makes topics, tables and marks.
     stack.start()
-    for process in processes.values():
+    for process in stack.processes:
         _until_ready(process)
         process.stop()
-    empty = {name: _start(process) for name, process in processes.items()}
+    _, empty_edge = _start(edge)
+    _, empty_worker = _start_worker(worker, stack, place)
     asyncio.run(_fill(stack, sessions))
-    figures = {}
-    for name, process in processes.items():
-        elapsed_s, resident = _start(process)
-        figures[f"{name}-start"] = elapsed_s
-        figures[f"{name}-resident"] = (resident - empty[name][1]) / sessions / 1024
-    return Outcome(figures=figures)
+    edge_s, full_edge = _start(edge)
+    worker_s, full_worker = _start_worker(worker, stack, place)
+    return Outcome(
+        figures={
+            "edge-start": edge_s,
+            "edge-resident": (full_edge - empty_edge) / sessions / 1024,
+            "worker-start": worker_s,
+            "worker-resident": (full_worker - empty_worker) / sessions / 1024,
+        }
+    )
 
 
-def _start(process: StackProcess) -> tuple[float, int]:
+def _start_worker(worker: StackProcess, stack: KafkaStack, place: KafkaPlace) -> tuple[float, int]:
+    """The same for a worker, which has loaded a partition when it passes what stands there."""
+    ends = asyncio.run(_write_sentinels(place))
+    return _start(worker, lambda: asyncio.run(_until_passed(stack, ends)))
+
+
+def _start(process: StackProcess, loaded: Callable[[], None] | None = None) -> tuple[float, int]:
     """Start it and end it; return seconds until it was ready, and resident bytes then."""
     begun_s = time.perf_counter()
     process.launch()
     process.wait_until_listening()
     _until_ready(process)
+    if loaded is not None:
+        loaded()
     elapsed_s = time.perf_counter() - begun_s
     resident = psutil.Process(process.pid).memory_info().rss
     process.stop()
@@ -117,6 +136,28 @@ def _is_ready(process: StackProcess) -> bool:
             return bool(answer.status == 200)
     except (urllib.error.URLError, ConnectionError):
         return False
+
+
+async def _write_sentinels(place: KafkaPlace) -> Mapping[int, int]:
+    """Return where the partitions end with them."""
+    async with bus_writer(place) as writer:
+        topics = (b"sentinel/%d" % number for number in range(SENTINELS))
+        await writer.write(MessageRun.of(topic, [b"pass"], 0) for topic in topics)
+        return await writer.bus.messages.end_positions()
+
+
+async def _until_passed(stack: KafkaStack, ends: Mapping[int, int]) -> None:
+    connection = await asyncpg.connect(stack.postgres.url(stack.database))
+    deadline_s = time.perf_counter() + PATIENCE_S
+    try:
+        while not all(
+            row["reflected"] >= ends[row["partition"]] for row in await connection.fetch(_MARKS)
+        ):
+            if time.perf_counter() > deadline_s:
+                raise RuntimeError(f"it stands still: {stack.views.log_text()[-2000:]}")
+            await asyncio.sleep(LOOK_S)
+    finally:
+        await connection.close()
 
 
 async def _fill(stack: KafkaStack, sessions: int) -> None:
