@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -45,16 +46,21 @@ class BrokerFailed(AssertionError):
     """The broker ended, or did not begin to listen; the message carries its log."""
 
 
+_given: deque[int] = deque(maxlen=1_000)
+
+
 def free_ports(count: int) -> list[int]:
     """Return TCP ports of loopback that nobody has now, all different.
 
-    They are none of those that the system gives to the clients of other tests.
+    They are none of those that the system gives to the clients of other tests, and none that was
+    returned a moment ago: whoever has that may not listen yet.
     """
     ports: list[int] = []
     while len(ports) < count:
         port = random.randrange(*_PORTS)
-        if port not in ports and all(map(_is_free, _LOOPBACKS, [port] * len(_LOOPBACKS))):
+        if port not in _given and all(map(_is_free, _LOOPBACKS, [port] * len(_LOOPBACKS))):
             ports.append(port)
+            _given.append(port)
     return ports
 
 
