@@ -14,6 +14,18 @@ from tests.support.load import Cast
 from tests.support.postgres import PostgresServer
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let tests on Kafka pass over what aiokafka leaves behind.
+
+    Where its start is cut short, because a server is slow or says no, it may leave a connection
+    open, and nobody knows in which later test that is found.
+    """
+    left_open = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+    for item in items:
+        if item.path.name.startswith("test_kafka_"):
+            item.add_marker(left_open)
+
+
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[RunningBroker]:
     """A broker that is not yet started; in the end it is killed."""

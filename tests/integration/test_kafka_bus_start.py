@@ -216,8 +216,6 @@ async def test_a_certificate_of_somebody_else_is_told(
     assert "Kafka.Security.CaFile" in await refusal_of(settings, ExitCode.BUS_UNREACHABLE)
 
 
-# aiokafka may leave a connection open where a start fails, which ends the process.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_each_right_that_is_missing_is_told_until_none_is(
     guarded: KafkaServer, authority: CertificateAuthority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
