@@ -122,7 +122,11 @@ class Writer:
             if item is None:
                 break
             self._run_job(*item)
-        self._end()
+        try:
+            self._end()
+        finally:
+            # Whoever closes waits for it, whatever has failed.
+            self._ended.set()
 
     def _patience_s(self, *, checkpoint: bool) -> float | None:
         if checkpoint:
