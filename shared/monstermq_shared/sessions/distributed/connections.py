@@ -19,9 +19,9 @@ from monstermq_shared.errors import InvalidRecord, UnknownFact
 from monstermq_shared.sessions.distributed.kept import KeptSession
 from monstermq_shared.sessions.distributed.kept_states import KeptStates
 from monstermq_shared.sessions.distributed.kept_subscribing import FactRead
-from monstermq_shared.sessions.distributed.ports import FactWriter
+from monstermq_shared.sessions.distributed.ports import FactWriter, Ticket
 from monstermq_shared.sessions.distributed.read_back import ReadBack
-from monstermq_shared.sessions.distributed.session import BusSession
+from monstermq_shared.sessions.distributed.session import BusSession, Refusable
 from monstermq_shared.sessions.distributed.session_state import check_fact
 from monstermq_shared.sessions.ports import AttachRequest, Link
 
@@ -40,20 +40,6 @@ TAKEN_MAX = 10_000
 """Clients that were taken by other edges and are remembered; beyond it, it begins anew."""
 
 
-class _ClaimTicket:
-    """Of a claim: that it is appended means nothing before it is read back (R4)."""
-
-    def __init__(self, session: BusSession) -> None:
-        self._session = session
-
-    def appended(self) -> None:
-        """See ``Ticket``."""
-
-    def refused(self) -> None:
-        """See ``Ticket``."""
-        self._session.append_refused()
-
-
 class _DetachTicket:
     """Of a detach, which is appended again until the log has it (R1)."""
 
@@ -66,21 +52,6 @@ class _DetachTicket:
     def refused(self) -> None:
         """See ``Ticket``."""
         self._again()
-
-
-class _Waiter:
-    """A claim of ours that has not been read back.
-
-    Attributes:
-        place: The sequence of its record, and which fact of it.
-        session: Whose it is.
-    """
-
-    __slots__ = ("place", "session")
-
-    def __init__(self, place: tuple[int, int], session: BusSession) -> None:
-        self.place = place
-        self.session = session
 
 
 class Connections:
@@ -126,8 +97,8 @@ class Connections:
         self._left = left
         self._begun = begun
         self._counters = counters
-        # Per partition, in order (R4); and client id -> how many of them are its.
-        self._waiters: list[deque[_Waiter]] = [deque() for _ in range(facts.partitions)]
+        # Those whose claim is not read back (R4); and client id -> how many of them are its.
+        self._claims = ReadBack[BusSession](facts.partitions)
         self._claiming: dict[str, int] = {}
         # Connections without CONNACK -> when their claim was made, oldest first.
         self._beginning: dict[BusSession, float] = {}
@@ -161,14 +132,12 @@ class Connections:
             run=self._facts.run,
             protocol=int(protocol),
         )
-        place = self._append(session.partition, claim, _ClaimTicket(session))
-        self._waiters[session.partition].append(_Waiter(place, session))
+        place = self._append(session.partition, claim, Refusable(session))
+        self._claims.expect(session.partition, place, session)
         self._claiming[session.client_id] = self._claiming.get(session.client_id, 0) + 1
         self._beginning[session] = self.now_s
 
-    def _append(
-        self, partition: int, fact: Claim | Detach, ticket: _ClaimTicket | _DetachTicket
-    ) -> tuple[int, int]:
+    def _append(self, partition: int, fact: Claim | Detach, ticket: Ticket) -> tuple[int, int]:
         return self._facts.append_facts(partition, [fact], self.wall_ms, ticket)
 
     def detach(self, session: BusSession, reason: CloseReason) -> None:
@@ -238,7 +207,7 @@ class Connections:
     @property
     def claiming(self) -> int:
         """Claims that have not been read back."""
-        return sum(map(len, self._waiters))
+        return len(self._claims)
 
     # -- what is read ----------------------------------------------------------------------------
 
@@ -355,16 +324,12 @@ class Connections:
 
     def _read_back(self, partition: int, place: tuple[int, int]) -> BusSession | None:
         """Return whose claim this is; what was to come before it was refused (R1)."""
-        waiters = self._waiters[partition]
-        while waiters and waiters[0].place <= place:
-            waiter = waiters.popleft()
-            client_id = waiter.session.client_id
-            self._claiming[client_id] -= 1
-            if not self._claiming[client_id]:
-                del self._claiming[client_id]
-            if waiter.place == place:
-                return waiter.session
-        return None
+        session, refused = self._claims.read(partition, place)
+        for each in refused if session is None else (*refused, session):
+            self._claiming[each.client_id] -= 1
+            if not self._claiming[each.client_id]:
+                del self._claiming[each.client_id]
+        return session
 
     def _begin(self, session: BusSession, epoch: int) -> None:
         session.epoch = epoch

@@ -16,12 +16,11 @@ from monstermq_shared.sessions.distributed.kept import KeptSession
 from monstermq_shared.sessions.distributed.kept_states import KeptStates
 from monstermq_shared.sessions.distributed.kept_subscribing import (
     MarkerRead,
-    Refusable,
     has_room,
 )
 from monstermq_shared.sessions.distributed.ports import MessageWriter
 from monstermq_shared.sessions.distributed.read_back import ReadBack
-from monstermq_shared.sessions.distributed.session import BusSession
+from monstermq_shared.sessions.distributed.session import BusSession, Refusable
 from monstermq_shared.sessions.distributed.session_state import SessionState
 from monstermq_shared.sessions.subscriptions import Subscriptions
 

@@ -10,10 +10,10 @@ from monstermq_shared.sessions.distributed.kept_line import Opening
 from monstermq_shared.sessions.distributed.kept_subscribing import (
     FactRead,
     MarkerRead,
-    Refusable,
 )
 from monstermq_shared.sessions.distributed.ports import FactWriter, MessageWriter
 from monstermq_shared.sessions.distributed.read_back import ReadBack
+from monstermq_shared.sessions.distributed.session import Refusable
 from monstermq_shared.stores.queues import QueueAsk, QueuePage
 
 ASKS_MAX = 256

@@ -14,9 +14,9 @@ from monstermq_shared.bus.facts import Marker, Subs
 from monstermq_shared.counters import Counters
 from monstermq_shared.routing import Router
 from monstermq_shared.sessions.distributed.kept import KeptSession
-from monstermq_shared.sessions.distributed.ports import FactWriter, MessageWriter, Ticket
+from monstermq_shared.sessions.distributed.ports import FactWriter, MessageWriter
 from monstermq_shared.sessions.distributed.read_back import ReadBack
-from monstermq_shared.sessions.distributed.session import BusSession
+from monstermq_shared.sessions.distributed.session import BusSession, Refusable
 from monstermq_shared.sessions.distributed.varying import Change
 from monstermq_shared.sessions.ports import SUBSCRIPTION_REFUSED, Link
 from monstermq_shared.sessions.retained import RetainedMessages
@@ -52,20 +52,6 @@ class Varied:
         """Return what a topic is granted in the partition it stands in."""
         assert isinstance(subscriber, KeptSession)
         return subscriber.varying.granted(topic, self._messages.partition_of(topic))
-
-
-class Refusable:
-    """The ticket of what is waited for until it is read back: only its refusal is news."""
-
-    def __init__(self, session: KeptSession) -> None:
-        self._session = session
-
-    def appended(self) -> None:
-        """See ``Ticket``."""
-
-    def refused(self) -> None:
-        """See ``Ticket``."""
-        self._session.append_refused()
 
 
 class KeptSubscribing:
@@ -236,7 +222,7 @@ class KeptSubscribing:
             add=tuple((name, qos, 0) for name, qos in change.add.items()),
             remove=change.remove,
         )
-        ticket: Ticket = Refusable(session)
+        ticket = Refusable(session)
         place = self._facts.append_facts(session.partition, [fact], self.wall_ms, ticket)
         self._read_facts.expect(
             session.partition, place, partial(self._fact_read, session, change, tell)
@@ -256,7 +242,7 @@ class KeptSubscribing:
             add=tuple((name, qos, 0) for name, qos in change.add.items()),
             remove=change.remove,
         )
-        ticket: Ticket = Refusable(session)
+        ticket = Refusable(session)
         for partition in range(self._messages.partitions):
             place = self._messages.append_facts(partition, [marker], self.wall_ms, ticket)
             read = partial(self._marker_read, session, change, tell, partition)

@@ -132,3 +132,19 @@ class Owed:
     def refused(self) -> None:
         """See ``Ticket``."""
         self._session.append_refused()
+
+
+class Refusable:
+    """The ticket of what is waited for until it is read back: only its refusal is news (R4)."""
+
+    __slots__ = ("_session",)
+
+    def __init__(self, session: BusSession) -> None:
+        self._session = session
+
+    def appended(self) -> None:
+        """See ``Ticket``."""
+
+    def refused(self) -> None:
+        """See ``Ticket``."""
+        self._session.append_refused()
