@@ -321,10 +321,11 @@ def subscription_size(topic_filter: str) -> int:
     return _escaped_size(orjson.dumps([topic_filter, 0, 0]))
 
 
-def facts_max(client_id: str) -> int:
-    """Return how many facts of a client, of a few numbers each, one record is to hold at least."""
+def in_records(client_id: str, items: Sequence[T]) -> list[Sequence[T]]:
+    """Part what facts of a client say, a few numbers each, so that each part fits one record."""
     size = _escaped_size(orjson.dumps(client_id)) + _NUMBERS_SIZE
-    return max(TEXT_SIZE_MAX // size, 1)
+    count_max = max(TEXT_SIZE_MAX // size, 1)
+    return [items[first : first + count_max] for first in range(0, len(items), count_max)]
 
 
 def decode_facts(text: str | bytes) -> list[Fact]:

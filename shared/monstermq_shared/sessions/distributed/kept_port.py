@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
-from monstermq_shared.bus.control import facts_max
+from monstermq_shared.bus.control import in_records
 from monstermq_shared.bus.facts import Ack, Marker
 from monstermq_shared.sessions.distributed.kept import KeptSession
 from monstermq_shared.sessions.distributed.kept_line import Opening
@@ -90,10 +90,8 @@ class EnginePort:
     def open(self, session: KeptSession, opening: Opening) -> None:
         """See ``KeptPort`` (E9)."""
         assert session.epoch is not None
-        facts = opening.facts(session.client_id, session.epoch)
-        count_max, place = facts_max(session.client_id), (0, 0)
-        for first in range(0, len(facts), count_max):
-            part = facts[first : first + count_max]
+        facts, place = opening.facts(session.client_id, session.epoch), (0, 0)
+        for part in in_records(session.client_id, facts):
             sequence, index = self._facts.append_facts(
                 session.partition, part, self.wall_ms, Refusable(session)
             )
@@ -114,9 +112,8 @@ class EnginePort:
         """The turn ends: acks of a session and partition are one fact (E9)."""
         acking, self._acking = self._acking, {}
         for session in acking:
-            count_max = facts_max(session.client_id)
             for partition, (offsets, packet_ids) in session.take_acks().items():
-                self._append_acks(session, partition, offsets, packet_ids, count_max)
+                self._append_acks(session, partition, offsets, packet_ids)
 
     def _append_acks(
         self,
@@ -124,14 +121,12 @@ class EnginePort:
         partition: int,
         offsets: Sequence[int],
         packet_ids: Sequence[int],
-        count_max: int,
     ) -> None:
-        for first in range(0, len(offsets), count_max):
-            part = tuple(offsets[first : first + count_max])
-            is_last = first + count_max >= len(offsets)
-            # Appends take effect in order, so the last part stands for all.
-            ticket = _AckTicket(session, packet_ids if is_last else ())
-            fact = Ack(client_id=session.client_id, offsets=part)
+        *before, last = in_records(session.client_id, offsets)
+        # Appends take effect in order, so the last part stands for all.
+        for part, ids in (*((part, ()) for part in before), (last, packet_ids)):
+            fact = Ack(client_id=session.client_id, offsets=tuple(part))
+            ticket = _AckTicket(session, ids)
             self._messages.append_facts(partition, [fact], self.wall_ms, ticket)
 
     # -- what is read ------------------------------------------------------------------------------

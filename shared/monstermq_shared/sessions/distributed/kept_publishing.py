@@ -7,7 +7,7 @@ position.
 
 from collections.abc import Callable, Sequence
 
-from monstermq_shared.bus.control import facts_max
+from monstermq_shared.bus.control import in_records
 from monstermq_shared.bus.facts import Release
 from monstermq_shared.close_reasons import CloseReason
 from monstermq_shared.counters import Counters
@@ -186,12 +186,11 @@ class KeptPublishing:
         releases: dict[int, list[Release]],
         wall_ms: int,
     ) -> None:
-        count_max = facts_max(session.client_id)
         pieces = [
-            (partition, facts[first : first + count_max])
+            (partition, part)
             for partition, facts in releases.items()
-            for first in range(0, len(facts), count_max)
+            for part in in_records(session.client_id, facts)
         ]
         ticket = _Releasing(session, packet_ids, len(pieces))
-        for partition, facts in pieces:
-            self._messages.append_facts(partition, facts, wall_ms, ticket)
+        for partition, part in pieces:
+            self._messages.append_facts(partition, part, wall_ms, ticket)
