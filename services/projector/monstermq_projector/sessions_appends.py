@@ -8,23 +8,26 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from os import urandom
 from typing import NamedTuple
 
+from monstermq_projector.patient_appends import (
+    REFUSALS_MAX,
+    Appended,
+    append_when_room,
+    refusal_of,
+)
 from monstermq_shared.bus.control import control_texts
 from monstermq_shared.bus.facts import Fact
 from monstermq_shared.bus.header import RUN_SIZE, Kind
 from monstermq_shared.bus.ports import LogPort, Stamp
 from monstermq_shared.clock import Clock
-from monstermq_shared.errors import BusError, BusUnavailable
-from monstermq_shared.positions import Position
+from monstermq_shared.errors import BusUnavailable
 from monstermq_shared.records import CONTROL_TOPIC, SESSION_TOPIC, ControlRecord
 from monstermq_shared.sessions.distributed.session_asks import Ask
 
 logger = logging.getLogger(__name__)
-
-REFUSALS_MAX = 3
-"""Times a record may be refused before it is given up: each time it was as of then."""
 
 BUS, SESSIONS = CONTROL_TOPIC, SESSION_TOPIC
 """The two logs, by the key of what is appended there."""
@@ -93,25 +96,13 @@ class FactAppends:
 
     async def _try(self, texts: Sequence[_Text]) -> list[_Text]:
         """Append all; return what was refused, whose sequence is never used again (R1)."""
-        futures = [await self._append_when_room(text) for text in texts]
+        futures = [
+            await append_when_room(self._logs[text.log], partial(self._append, text))
+            for text in texts
+        ]
         await asyncio.gather(*futures, return_exceptions=True)
-        refused = []
-        for text, future in zip(texts, futures, strict=True):
-            error = future.exception()
-            if error is None:
-                continue
-            if not isinstance(error, BusError) or isinstance(error, BusUnavailable):
-                raise error
-            refused.append(text)
-        return refused
-
-    async def _append_when_room(self, text: _Text) -> "asyncio.Future[Position | None]":
-        while True:
-            try:
-                return self._append(text)
-            except BusUnavailable:
-                # Raises the same if the bus is closed.
-                await self._logs[text.log].room()
+        appended = zip(texts, futures, strict=True)
+        return [text for text, future in appended if refusal_of(future) is not None]
 
     def offer(self, partition: int, asks: Sequence[Ask]) -> bool:
         """Append what is asked for again if it is not read back; return whether there was room.
@@ -127,7 +118,7 @@ class FactAppends:
             future.add_done_callback(self._offered)
         return True
 
-    def _append(self, text: _Text) -> "asyncio.Future[Position | None]":
+    def _append(self, text: _Text) -> Appended:
         record = ControlRecord(text.log, text.text, self._clock.wall_ms(), 0, text.kind)
         place = text.log, text.partition
         sequence = self._sequences.get(place, 0)
@@ -135,7 +126,7 @@ class FactAppends:
         self._sequences[place] = sequence + 1
         return future
 
-    def _offered(self, future: "asyncio.Future[Position | None]") -> None:
+    def _offered(self, future: Appended) -> None:
         error = None if future.cancelled() else future.exception()
         if error is not None:
             self._told(error)

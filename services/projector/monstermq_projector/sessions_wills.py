@@ -4,20 +4,23 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
+from monstermq_projector.patient_appends import (
+    REFUSALS_MAX,
+    Appended,
+    append_when_room,
+    refusal_of,
+)
 from monstermq_shared.bus.header import RUN_SIZE
 from monstermq_shared.bus.ports import LogPort, Stamp
 from monstermq_shared.bus.runs import WILL_RUN
 from monstermq_shared.clock import Clock
-from monstermq_shared.errors import BusError, BusUnavailable, InvalidTopic
-from monstermq_shared.positions import Position
+from monstermq_shared.errors import InvalidTopic
 from monstermq_shared.records import Record
 from monstermq_shared.sessions.distributed.session_asks import WillDue
 
 logger = logging.getLogger(__name__)
-
-REFUSALS_MAX = 3
-"""Times a will may be refused before it is given up: each time it was as of then."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -64,23 +67,22 @@ class Wills:
 
     async def _try(self, run: bytes, wills: Sequence[WillDue]) -> list[tuple[WillDue, Exception]]:
         """Append in order; return what is refused and may be appended again."""
-        under_way: list[tuple[WillDue, int, asyncio.Future[Position | None]]] = []
+        under_way: list[tuple[WillDue, int, Appended]] = []
         for will in wills:
             number = self._messages.partition_of(will.will.topic)
+            append = partial(self._append, run, number, will)
             try:
-                under_way.append((will, number, await self._append(run, number, will)))
+                under_way.append((will, number, await append_when_room(self._messages, append)))
             except InvalidTopic as exc:
                 self._lost(will, exc)
         await asyncio.gather(*(future for *_, future in under_way), return_exceptions=True)
         refused: list[tuple[WillDue, Exception]] = []
         passed: set[int] = set()
         for will, number, future in reversed(under_way):
-            error = future.exception()
+            error = refusal_of(future)
             if error is None:
                 self.counts.wills += 1
                 passed.add(number)
-            elif not isinstance(error, BusError) or isinstance(error, BusUnavailable):
-                raise error
             elif number in passed:
                 # A later one stands there already: by R1 this one would count for nothing.
                 self._lost(will, error)
@@ -88,21 +90,14 @@ class Wills:
                 refused.append((will, error))
         return refused[::-1]
 
-    async def _append(
-        self, run: bytes, partition: int, due: WillDue
-    ) -> "asyncio.Future[Position | None]":
-        """Append a will with the time of now; wait while there is no room."""
+    def _append(self, run: bytes, partition: int, due: WillDue) -> Appended:
+        """Append a will with the time of now."""
         will = due.will
-        while True:
-            record = Record(
-                *(will.topic, will.payload, will.qos, will.retain, due.client_id),
-                *(self._clock.wall_ms(), 0),
-            )
-            try:
-                return self._messages.append(partition, [record], Stamp(run, due.sequence))
-            except BusUnavailable:
-                # Raises the same if the bus is closed.
-                await self._messages.room()
+        record = Record(
+            *(will.topic, will.payload, will.qos, will.retain, due.client_id),
+            *(self._clock.wall_ms(), 0),
+        )
+        return self._messages.append(partition, [record], Stamp(run, due.sequence))
 
     def _lost(self, due: WillDue, error: Exception) -> None:
         self.counts.wills_lost += 1
