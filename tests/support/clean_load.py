@@ -7,7 +7,7 @@ is noted as its stay, to be compared with the log when that is known.
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any
 
 from tests.support.ledger import Ledger, Message
 from tests.support.load import PACKET_ID_MAX, Client
@@ -60,61 +60,20 @@ class Connection:
     edge_stopped: bool = False
 
 
-class Mobile(Protocol):
-    """A client that comes and goes between edges.
+class Mobile(Client):
+    """A client that comes and goes between edges; whatever it is otherwise, it has a will.
 
     Attributes:
-        client_id: Who it is.
         connections: All it had, the present one last.
         port: Where it connected last.
-    """
-
-    client_id: str
-    connections: list[Connection]
-    port: int
-
-    @property
-    def is_connected(self) -> bool:
-        """Whether there is a network connection."""
-        ...
-
-    @property
-    def is_served(self) -> bool:
-        """Whether it is connected, and CONNACK came."""
-        ...
-
-    async def connect(self, port: int) -> None:
-        """Connect; an edge that is not there is no error."""
-        ...
-
-    async def drop(self) -> None:
-        """End all connections without a word."""
-        ...
-
-    async def gone(self) -> None:
-        """Return once the broker's end has been noticed."""
-        ...
-
-    def edge_stops(self) -> None:
-        """The edge that it is on, or is just leaving, is told to stop."""
-        ...
-
-
-class CleanClient(Client):
-    """A client with CleanSession 1 and a will.
-
-    Attributes:
-        connections: All it had, the present one last.
         refused: How often CONNACK said no.
-        port: Where it connected last.
     """
 
-    def __init__(self, client_id: str, ledger: Ledger, will_qos: int = 1) -> None:
-        super().__init__(client_id, ledger)
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
         self.connections: list[Connection] = []
-        self.refused = 0
         self.port = 0
-        self._will_qos = will_qos
+        self.refused = 0
 
     async def connect(self, port: int) -> None:
         """See ``Client.connect``."""
@@ -143,12 +102,25 @@ class CleanClient(Client):
             if connection.accepted:
                 return
 
-    def _options(self) -> ConnectOptions:
+    def _next_will(self, qos: int) -> Will:
+        """A connection begins; return its will, unlike all others."""
         will = f"{self.client_id} will {len(self.connections)}".encode()
         self.connections.append(Connection(will))
-        return ConnectOptions(
-            will=Will(topic=f"{WILLS}{self.client_id}", payload=will, qos=self._will_qos)
-        )
+        return Will(topic=f"{WILLS}{self.client_id}", payload=will, qos=qos)
+
+    def _gone(self) -> None:
+        self.connections[-1].ended = True
+
+
+class CleanClient(Mobile):
+    """A client with CleanSession 1."""
+
+    def __init__(self, client_id: str, ledger: Ledger, will_qos: int = 1) -> None:
+        super().__init__(client_id, ledger)
+        self._will_qos = will_qos
+
+    def _options(self) -> ConnectOptions:
+        return ConnectOptions(will=self._next_will(self._will_qos))
 
     def _welcome(self, connack: Connack) -> None:
         if connack.session_present:
@@ -160,7 +132,7 @@ class CleanClient(Client):
         self._begin()
 
     def _gone(self) -> None:
-        self.connections[-1].ended = True
+        super()._gone()
         self._end()
 
     def _begin(self) -> None:

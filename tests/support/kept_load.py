@@ -3,11 +3,10 @@
 import asyncio
 from collections.abc import Callable
 
-from tests.support.clean_load import WILLS, Connection
+from tests.support.clean_load import Mobile
 from tests.support.ledger import Ledger, Message
 from tests.support.load import TOPICS, PersistentClient, Publisher, Subscriber
-from tests.support.mqtt_client_frames import DISCONNECT
-from tests.support.mqtt_peer import Connack, ConnectOptions, Packet, Publish, Suback, Will
+from tests.support.mqtt_peer import Connack, ConnectOptions, Packet, Publish, Suback
 
 KEPT = "kept/"
 """What topics of kept publishers begin with: no clean subscriber has them."""
@@ -28,49 +27,11 @@ def kept_maker(name: str, qos: int) -> Callable[[int], Message]:
     return make
 
 
-class KeptClient(PersistentClient):
-    """What kept clients have in common: an edge may say no, and their connections have wills.
-
-    Attributes:
-        connections: All it had, the present one last.
-        port: Where it connected last.
-        refused: How often CONNACK said no.
-    """
-
-    connections: list[Connection]
-    port = 0
-    refused = 0
-
-    async def connect(self, port: int) -> None:
-        """See ``Client.connect``."""
-        self.port = port
-        await super().connect(port)
-
-    @property
-    def is_served(self) -> bool:
-        """Whether it is connected, and CONNACK came."""
-        return self.is_connected and self.connections[-1].accepted
-
-    async def leave(self) -> None:
-        """Say DISCONNECT, and return once the connection has ended."""
-        if self._line is not None:
-            self.connections[-1].said_goodbye = True
-            self._send(DISCONNECT)
-            await self.gone()
-
-    def edge_stops(self) -> None:
-        """See ``CleanClient.edge_stops``."""
-        for connection in reversed(self.connections):
-            connection.edge_stopped = True
-            if connection.accepted:
-                return
+class KeptClient(Mobile, PersistentClient):
+    """A kept client: an edge may say no, and whatever it owes goes on at the next one."""
 
     def _options(self) -> ConnectOptions:
-        will = f"{self.client_id} will {len(self.connections)}".encode()
-        self.connections.append(Connection(will))
-        return ConnectOptions(
-            clean=False, will=Will(topic=f"{WILLS}{self.client_id}", payload=will, qos=1)
-        )
+        return ConnectOptions(clean=False, will=self._next_will(1))
 
     def _welcome(self, connack: Connack) -> None:
         if connack.code:
@@ -81,9 +42,6 @@ class KeptClient(PersistentClient):
         self.connections[-1].accepted = True
         super()._welcome(connack)
 
-    def _gone(self) -> None:
-        self.connections[-1].ended = True
-
 
 class KeptPublisher(KeptClient, Publisher):
     """Publishes at its pace, and repeats what is unfinished at whichever edge it comes to."""
@@ -92,7 +50,6 @@ class KeptPublisher(KeptClient, Publisher):
         self, client_id: str, ledger: Ledger, make_message: Callable[[int], Message]
     ) -> None:
         super().__init__(client_id, ledger, make_message)
-        self.connections = []
         self.window = WINDOW
 
     def _fill(self) -> None:
@@ -118,7 +75,6 @@ class KeptSubscriber(KeptClient, Subscriber):
         self, client_id: str, ledger: Ledger, topic_filter: str, qos: int, delay_s: float = 0.0
     ) -> None:
         super().__init__(client_id, ledger, topic_filter, qos)
-        self.connections = []
         self._delay_s = delay_s
 
     @property
