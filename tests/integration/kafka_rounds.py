@@ -46,11 +46,6 @@ def draw(scene: FragileScene) -> dict[str, str]:
 
 async def let_happen(scene: FragileScene, victim: Victim, how: str) -> None:
     """Hurt somebody."""
-    if how != STOPPED and isinstance(victim, EdgeProcess):
-        for client in scene.clients:
-            if client.port == victim.tcp_port and client.connections[-1].said_goodbye:
-                # Nobody is told when a goodbye is in the log.
-                client.edge_stops()
     if how == KILLED:
         victim.kill()
     elif how == FROZEN:

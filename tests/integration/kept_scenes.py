@@ -75,9 +75,18 @@ class KeptScene(FragileScene):
         await self._until(lambda: all(p.is_served for p in self.kept_publishers))
 
     async def leave(self, count: int) -> None:
-        """Let some kept clients say goodbye; others take their time to come back."""
-        for client in self.rng.sample(self.kept, count):
+        """Let some kept clients say goodbye, and return when the log has it.
+
+        Until then nobody is told: an edge that dies takes it along, and a claim by another edge may
+        stand before it (S2).
+        """
+        left = self.rng.sample(self.kept, count)
+        for client in left:
             await client.leave()
+        if not left:
+            return
+        async with LogReader(self.stack.servers, self.stack.sessions_topic) as log:
+            await log.until(lambda: all(_is_told(client, log) for client in left), SETTLE_S)
 
     # -- the end ---------------------------------------------------------------------------------
 
@@ -139,6 +148,16 @@ class KeptScene(FragileScene):
             raise AssertionError(f"{query} finds {found[:20]}, {len(found)} in all") from None
         finally:
             await connection.close()
+
+
+def _is_told(client: KeptClient, log: LogReader) -> bool:
+    """Whether the sessions log has every goodbye of a client."""
+    said = sum(connection.said_goodbye for connection in client.connections)
+    told: int = sum(
+        fact["c"] == client.client_id and fact["reason"] == "client_disconnected"
+        for fact in log.facts("detach")
+    )
+    return said <= told
 
 
 def _cut_row(row: tuple[Any, ...]) -> tuple[tuple[str, int], CutRow]:
