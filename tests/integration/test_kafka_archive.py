@@ -58,7 +58,7 @@ async def test_beyond_the_bound_only_those_are_held_whose_messages_are_archived(
     await scene.begin()
     neighbours = await Neighbours.settle_in(broker)
     await asyncio.to_thread(own_kafka.stop)
-    await scene.until_told("the views in KAFKA (loadArchive) are", HELD, "no answer")
+    await scene.until_told("the views in KAFKA (loadArchive) are", HELD)
     await until_metric(broker, "monstermq_held_connections", len(cast.publishers))
     acknowledged = len(cast.ledger.acknowledged)
     for _ in range(5):
@@ -69,10 +69,10 @@ async def test_beyond_the_bound_only_those_are_held_whose_messages_are_archived(
     await scene.over()
     await scene.finish()
     complaints = [line for line in broker.log_text().splitlines() if " WARNING " in line]
-    assert ["KAFKA: commits hang" in complaints[0], "KAFKA: works again" in complaints[1]], (
-        complaints
-    )
-    assert len(complaints) == 2, complaints
+    # They hang, or fail if a server that goes has refused one: the producer then begins anew.
+    told = ("KAFKA: commits ", "KAFKA: works again")
+    assert len(complaints) == len(told), complaints
+    assert all(words in line for words, line in zip(told, complaints, strict=True)), complaints
 
 
 async def test_a_frozen_kafka_is_told_and_gets_everything_in_the_end(
