@@ -44,6 +44,13 @@ async def until_ready(broker: BrokerProcess, status: int, within_s: float = 20.0
         raise TimeoutError(f"/ready of {broker.directory.name} says {body}") from None
 
 
+async def until_logged(process: BrokerProcess, words: str, within_s: float = 20.0) -> None:
+    """Return once the log has the words."""
+    async with asyncio.timeout(within_s):
+        while words not in process.log_text():
+            await asyncio.to_thread(process.has_ended, within_s=0.1)
+
+
 async def metric(broker: BrokerProcess, name: str, **labels: str) -> float:
     """Return a sample of ``/metrics``."""
     _, text = await fetch(broker, "/metrics")

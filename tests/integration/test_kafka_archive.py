@@ -7,7 +7,7 @@ import signal
 
 import pytest
 from tests.integration.archive_scene import ArchiveScene
-from tests.integration.observing import Neighbours, until_metric
+from tests.integration.observing import Neighbours, until_logged, until_metric
 from tests.support.broker import LOOPBACK, RunningBroker, free_ports
 from tests.support.chance import drawn_random
 from tests.support.kafka import KafkaCluster, KafkaServer
@@ -59,6 +59,7 @@ async def test_beyond_the_bound_only_those_are_held_whose_messages_are_archived(
     neighbours = await Neighbours.settle_in(broker)
     await asyncio.to_thread(own_kafka.stop)
     await scene.until_told("the views in KAFKA (loadArchive) are", HELD)
+    await until_logged(broker, "KAFKA: commits ")
     await until_metric(broker, "monstermq_held_connections", len(cast.publishers))
     acknowledged = len(cast.ledger.acknowledged)
     for _ in range(5):

@@ -10,7 +10,7 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.structs import TopicPartition
 from tests.integration.kafka_scenes import FragileScene, KafkaScene
-from tests.integration.observing import until_ready
+from tests.integration.observing import until_logged, until_ready
 from tests.support.broker import LOOPBACK
 from tests.support.chance import drawn_random
 from tests.support.clean_load import CleanPublisher
@@ -140,20 +140,13 @@ async def test_running_edges_serve_while_the_database_is_away(fragile_scene: Fra
     assert (await peer.take()).payload == b"1"
     await peer.disconnect()
     starting.launch()
-    await until_told_in_log(starting, "PostgreSQL at")
+    await until_logged(starting, "PostgreSQL at", BOUND_S)
     await asyncio.to_thread(scene.postgres.start)
     await asyncio.to_thread(starting.wait_until_listening)
     await scene.until_ready()
     await scene.all_served()
     assert connections(scene) != before
     await scene.finish()
-
-
-async def until_told_in_log(process: StackProcess, words: str) -> None:
-    """Return once the log has the words."""
-    async with asyncio.timeout(BOUND_S):
-        while words not in process.log_text():
-            await asyncio.to_thread(process.has_ended, within_s=0.1)
 
 
 # -- several servers ------------------------------------------------------------------------------
