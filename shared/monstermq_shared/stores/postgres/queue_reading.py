@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -23,6 +24,10 @@ from monstermq_shared.stores.queues import KeptRow, KeptRows, QueuePage, StoredQ
 
 _PAGE_CUTS = 1_000
 _ROWS_IN_ONE_GO = 1_000
+_REMEMBERED_MAX = 8 * _PAGE_CUTS
+"""Lists of subscriptions that were read last. A worker loads all partitions side by side, and a
+session mostly has the same list in each."""
+_REMEMBERED_SIZE_MAX = 1_024
 _BELOW_ALL = b""
 _ABOVE_ALL = b"\xff" * 17
 
@@ -65,13 +70,12 @@ class PostgresQueueSnapshot:
         self, rows: Sequence[asyncpg.Record], bounds: tuple[bytes, bytes]
     ) -> list[StoredQueue]:
         """Return clients with what belongs to them, between two digests."""
-        cuts = {key: (client_id, _read_cut(cut)) for key, client_id, *cut in rows}
-        names = {key: client_id for key, (client_id, _) in cuts.items()}
+        names: dict[bytes, str] = {}
         open_ids: dict[bytes, dict[int, OpenId]] = {}
         cursor = await self._connection.cursor(QUERIES["load_open_ids"], *self._place, *bounds)
         while some := await cursor.fetch(_ROWS_IN_ONE_GO):
             for key, client_id, packet_id, since, epoch in some:
-                names.setdefault(key, client_id)
+                names[key] = client_id
                 open_ids.setdefault(key, {})[packet_id] = OpenId(since, epoch)
         waiting = {
             key: QueueCount(messages, size, -1 if oldest_ms is None else oldest_ms)
@@ -79,15 +83,20 @@ class PostgresQueueSnapshot:
                 QUERIES["load_counts"], *self._place, *bounds
             )
         }
-        return [
+        found = [
             StoredQueue(
-                client_id=client_id,
-                cut=cuts[key][1] if key in cuts else None,
-                open_ids=open_ids.get(key, {}),
-                waiting=waiting.get(key, NOTHING_WAITS),
+                client_id,
+                Cut(epoch, at, incarnation, _subscriptions(subscriptions), marked_ms),
+                open_ids.pop(key, {}),
+                waiting.pop(key, NOTHING_WAITS),
             )
-            for key, client_id in names.items()
+            for key, client_id, epoch, at, incarnation, subscriptions, marked_ms in rows
         ]
+        found += [
+            StoredQueue(names[key], None, opened, waiting.get(key, NOTHING_WAITS))
+            for key, opened in open_ids.items()
+        ]
+        return found
 
 
 @contextmanager
@@ -185,10 +194,12 @@ def _list(text: str | None) -> list[Any]:
     return [] if text is None else orjson.loads(text)
 
 
-def _read_cut(columns: Sequence[Any]) -> Cut:
-    epoch, at, incarnation, subscriptions, marked_ms = columns
-    return Cut(epoch, at, incarnation, _subscriptions(subscriptions), marked_ms)
-
-
 def _subscriptions(text: str) -> tuple[Subscription, ...]:
+    return _remembered(text) if len(text) <= _REMEMBERED_SIZE_MAX else _parse(text)
+
+
+def _parse(text: str) -> tuple[Subscription, ...]:
     return tuple([(name, qos, options) for name, qos, options in orjson.loads(text)])
+
+
+_remembered = lru_cache(_REMEMBERED_MAX)(_parse)

@@ -1,7 +1,7 @@
 """Where an edge begins to read both logs, and what it must know of what stands below (E1)."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -15,7 +15,7 @@ from monstermq_shared.sessions.distributed.inbound_ids import InboundIds
 from monstermq_shared.sessions.distributed.settings import LogBegin
 from monstermq_shared.stores.changes import StoredLogState
 from monstermq_shared.stores.ports import Database, KeepsLogState, OwnedByLog
-from monstermq_shared.stores.queues import EdgeQueues, KeepsQueues
+from monstermq_shared.stores.queues import KeepsQueues
 from monstermq_shared.views.catalogue import QUEUES, RETAINED_VIEW, SESSIONS, Catalogue
 from monstermq_shared.views.log_loading import another_log, refuse_other_log
 
@@ -95,22 +95,23 @@ class Begins:
         session_starts = await sessions.first_positions()
         await self._begin_marks(self._of_sessions, [SESSIONS], SESSIONS_SUFFIX, session_starts)
         views = await self._states(self._of_retained, RETAINED_VIEW, "", starts)
-        queues = await self._queues(firsts, views)
+        fences, inbound = FenceTable(len(views), self._lateness_ms), InboundIds()
+        queues = await self._queues(firsts, views, fences, inbound)
         facts = await self._states(self._of_sessions, SESSIONS, SESSIONS_SUFFIX, session_starts)
         # Asked after the marks were read: projectors go on meanwhile.
         firsts, ends = await messages.first_positions(), await messages.end_positions()
         session_firsts = await sessions.first_positions()
         self._check("the rows of what is retained", _reflected(views), firsts, ends)
-        self._check("the queues", _reflected_by(queues), firsts, ends)
+        self._check("the queues", _reflected(queues), firsts, ends)
         begin = LogBegin(
             messages=_reflected(views),
-            queues=_reflected(views) | _reflected_by(queues),
+            queues=_reflected(views) | _reflected(queues),
             sessions={
                 number: max(upto, session_firsts[number])
                 for number, upto in _reflected(facts).items()
             },
-            fences=await self._fences(views, queues),
-            inbound=await _open_ids(queues),
+            fences=fences,
+            inbound=inbound,
         )
         lowest = {number: _lowest(view, queues.get(number)) for number, view in views.items()}
         return Begin(begin, self._runs(lowest), self._runs(facts))
@@ -140,30 +141,42 @@ class Begins:
         return states
 
     async def _queues(
-        self, firsts: Mapping[int, int], views: Mapping[int, StoredLogState]
-    ) -> dict[int, EdgeQueues]:
-        """Return what is kept of the queues in each partition, each as of one moment (R5).
+        self,
+        firsts: Mapping[int, int],
+        views: Mapping[int, StoredLogState],
+        fences: FenceTable,
+        inbound: InboundIds,
+    ) -> dict[int, StoredLogState]:
+        """Return what is kept with the queues of each partition; load its fences and open ids.
 
-        The fences of those alone that are behind the view: else reading begins with its own.
+        Each partition is read as of one moment (R5). Fences are those of whoever is lowest, with
+        which reading begins (R3): of a million clients they take gigabytes before they are loaded,
+        so those of one partition are here at a time.
 
         Raises:
             StoreUnavailable: A standby has taken over meanwhile.
         """
         if not self._keeps:
+            for number, view in views.items():
+                await _load(fences.load, number, view.fences)
             return {}
         await self._begin_marks(self._of_sessions, [QUEUES], "", firsts)
-        found = {}
+        states = {}
         database = self._opened[self._of_sessions]
         marks = await database.positions(self._generation)
         for number, view in views.items():
             place = Partition(self._generation, number)
             is_behind = marks[QUEUES, number] < view.mark.reflected
             since_ms = await self._fences_since_ms(place) if is_behind else NEVER_MS
-            kept = found[number] = await database.edge_queues(place, since_ms=since_ms)
+            kept = await database.edge_queues(place, since_ms=since_ms)
             refuse_other_log(self._generation, place, {QUEUES: kept.state})
-            if not is_behind and _lowest(view, kept) is not view:
+            is_lowest = _lowest(view, kept.state) is kept.state
+            if is_lowest and not is_behind:
                 raise StoreUnavailable(f"the queues of partition {number} lack what they had")
-        return found
+            await _load(fences.load, number, kept.fences if is_lowest else view.fences)
+            await _load(inbound.load, number, kept.open_ids)
+            states[number] = kept.state
+        return states
 
     async def _fences_since_ms(self, place: Partition) -> int:
         """Return how old fences may be: 2 L of record time, which the runs have seen (R7)."""
@@ -190,53 +203,30 @@ class Begins:
                     f"reflect it up to {upto}: a projector has to pass over the gap"
                 )
 
-    async def _fences(
-        self, views: Mapping[int, StoredLogState], queues: Mapping[int, EdgeQueues]
-    ) -> FenceTable:
-        """Return what is fenced where reading begins: as whoever is lowest has it (R3)."""
-        fences = FenceTable(len(views), self._lateness_ms)
-        for number, view in views.items():
-            kept = queues.get(number)
-            is_view = kept is None or _lowest(view, kept) is view
-            marks = view.fences if kept is None or is_view else kept.fences
-            async for some in _in_pieces(marks):
-                fences.load(number, some)
-        return fences
-
     def _runs(self, states: Mapping[int, StoredLogState]) -> dict[int, Runs]:
         load, lateness_ms = Runs.load, self._lateness_ms
         return {number: load(state.runs, lateness_ms) for number, state in states.items()}
 
 
-async def _open_ids(queues: Mapping[int, EdgeQueues]) -> InboundIds:
-    inbound = InboundIds()
-    for number, kept in queues.items():
-        async for some in _in_pieces(kept.open_ids):
-            inbound.load(number, some)
-    return inbound
-
-
-async def _in_pieces(rows: Mapping[K, V]) -> AsyncIterator[Mapping[K, V]]:
-    """Yield all of them, some at a time, with turns of the event loop in between."""
+async def _load(
+    load: Callable[[int, Mapping[K, V]], None], number: int, rows: Mapping[K, V]
+) -> None:
+    """Load rows of a partition some at a time, with turns of the event loop in between."""
     left = iter(rows.items())
     while some := dict(islice(left, LOADED_MAX)):
-        yield some
+        load(number, some)
         await asyncio.sleep(0)
 
 
-def _lowest(view: StoredLogState, kept: EdgeQueues | None) -> StoredLogState:
+def _lowest(view: StoredLogState, queues: StoredLogState | None) -> StoredLogState:
     """Return the state that reading begins with: what it says of R1 and R3 is as of there."""
-    if kept is None or view.mark.reflected <= kept.state.mark.reflected:
+    if queues is None or view.mark.reflected <= queues.mark.reflected:
         return view
-    return kept.state
+    return queues
 
 
 def _reflected(states: Mapping[int, StoredLogState]) -> dict[int, int]:
     return {number: state.mark.reflected for number, state in states.items()}
-
-
-def _reflected_by(queues: Mapping[int, EdgeQueues]) -> dict[int, int]:
-    return {number: kept.state.mark.reflected for number, kept in queues.items()}
 
 
 def _views_by_database(

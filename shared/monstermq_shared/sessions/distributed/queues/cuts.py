@@ -57,9 +57,10 @@ class ClientCuts:
 
     def place(self, partition: int, cut: Cut | None) -> None:
         """Note where a cut stands."""
-        numbers = (NEVER,) * 3 if cut is None else (cut.at, cut.epoch, cut.incarnation)
-        for row, number in enumerate(numbers):
-            self._numbers[row * self._partitions + partition] = number
+        numbers, partitions = self._numbers, self._partitions
+        numbers[partition] = NEVER if cut is None else cut.at
+        numbers[partitions + partition] = NEVER if cut is None else cut.epoch
+        numbers[2 * partitions + partition] = NEVER if cut is None else cut.incarnation
 
     @property
     def partitions(self) -> list[int]:
@@ -176,13 +177,13 @@ class CutTable:
         client = self.clients.get(client_id)
         if client is None:
             client = self.clients[client_id] = ClientCuts(client_id, self._partitions)
+        if cut is not None and client.has_everywhere(cut.subscriptions):
+            # So it is for each partition but the first that is loaded: no route is another one.
+            client.place(partition, cut)
+            return client
         before = client.subscriptions(partition)
         after = () if cut is None else cut.subscriptions
-        was_there = client.at(partition) != NEVER
-        if before == after and was_there == (cut is not None):
-            client.place(partition, cut)
-        elif not was_there and client.has_everywhere(after):
-            # So it is for each partition but the first that is loaded: no route is another one.
+        if before == after and (client.at(partition) != NEVER) == (cut is not None):
             client.place(partition, cut)
         else:
             self._change(client, partition, cut)
