@@ -97,6 +97,7 @@ class Window:
     def _free_ids(self, count: int) -> list[int]:
         """Return packet ids that are not in flight [MQTT-2.3.1-4]; the window leaves enough."""
         in_flight = self.in_flight
+        assert count <= PACKET_ID_MAX - len(in_flight), "or this would never end"
         last = self.last_id
         packet_ids: list[int] = []
         while len(packet_ids) < count:

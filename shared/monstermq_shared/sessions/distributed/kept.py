@@ -225,9 +225,10 @@ class KeptSession(KeptWindow):
             self._ask(partition, part)
 
     def _ask(self, partition: int, part: Part) -> None:
-        """Read a page, unless enough waits already."""
+        """Read a page, unless enough waits already that could be sent."""
         is_full = self.pending_count >= self._page_max or self.pending_size >= self._limits[1]
-        if part.ask is None and not is_full and not self.is_stalled:
+        wants = not is_full or self._frees_ids(partition)
+        if part.ask is None and wants and not self.is_stalled:
             limit = max(self._page_max // len(self._parts), PAGE_MIN)
             part.ask = QueueAsk(self.client_id, partition, part.next_offset, part.mark, limit)
             self._port.ask(self, part.ask)

@@ -4,6 +4,7 @@ What QoS 1 costs beyond a clean session is a number for each message that is in 
 each that was acknowledged in this turn (E9).
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import repeat
 from typing import Any
@@ -95,11 +96,61 @@ class KeptWindow(BusSession):
         return self._exactly_once is not None and bool(self._exactly_once.line.waiting)
 
     def _room(self) -> int:
-        """Ids that wait for their row take no room, or nothing would ever come (E3)."""
+        """Ids that wait for their row take no room, or nothing would ever come (E3).
+
+        They are taken all the same, and there may be no other: the log knows of every id of a
+        connection that did not say which deliveries were unfinished (E9).
+        """
+        return min(self._window_room(), PACKET_ID_MAX - len(self.in_flight))
+
+    def _window_room(self) -> int:
         room = self.window - len(self.in_flight)
         if self._resumption is not None:
             room += len(self._resumption.waiting)
         return room
+
+    @property
+    def _has_no_id(self) -> bool:
+        """Whether every packet id is taken."""
+        return len(self.in_flight) >= PACKET_ID_MAX
+
+    def _frees_ids(self, partition: int) -> bool:
+        """Whether every id is taken, and rows of a partition are to be read that some wait for."""
+        resumption = self._resumption
+        return resumption is not None and self._has_no_id and resumption.is_due(partition)
+
+    def fill_window(self) -> None:
+        """See ``Window``."""
+        super().fill_window()
+        if self.pending and self._has_no_id:
+            self._send_known()
+
+    def _send_known(self) -> None:
+        """Send what has an id already, though what waits before it has none, and there is none.
+
+        Nothing of its own partition is overtaken.
+        """
+        pending, self.pending = self.pending, deque()
+        assert pending is not None
+        passed: set[int] = set()
+        for segment in pending:
+            run, first, qos = segment
+            is_next = run.partition not in passed and self._window_room() > 0
+            if is_next and self._has_id(run):
+                self.pending_count -= 1
+                self.pending_size -= run.size
+                self._send(run, first, 1, qos)
+                continue
+            self.pending.append(segment)
+            if not run.retained_copy:
+                passed.add(run.partition)
+
+    def _has_id(self, run: MessageRun) -> bool:
+        """Whether a row goes out under the id that it had before (E5)."""
+        resumption = self._resumption
+        if resumption is None or run.count != 1:
+            return False
+        return self._position(run, 0) in resumption.waiting
 
     def _send(self, run: MessageRun, first: int, count: int, qos: int) -> None:
         dup = False

@@ -68,6 +68,10 @@ class Resumption:
         self.unsent.difference_update(gone)
         return gone
 
+    def is_due(self, partition: int) -> bool:
+        """Whether rows of a partition are to be read yet that ids wait for."""
+        return bool(self._order.get(partition))
+
     def rows_end(self, partition: int) -> list[int]:
         """A partition has no more rows.
 
@@ -76,6 +80,7 @@ class Resumption:
             expired.
         """
         partitions, rows = self._partitions, self._rows
+        self._order.pop(partition, None)
         gone = [at for at in self.waiting if at % partitions == partition and at not in rows]
         packet_ids = [self.waiting.pop(at) for at in gone]
         self.unsent.difference_update(packet_ids)
