@@ -128,7 +128,7 @@ class SessionState:
             if isinstance(fact, Subs):
                 self._subscribe(fact)
             else:
-                self.in_flight = {**self.in_flight, fact.packet_id: (fact.partition, fact.offset)}
+                self._open(fact)
             return _VALID
         return _INVALID
 
@@ -163,6 +163,13 @@ class SessionState:
             left = self.in_flight.keys() & set(detach.in_flight)
             self.in_flight = {i: self.in_flight[i] for i in left} if left else _NOTHING
         return _VALID if due is None else Taken(True, due)
+
+    def _open(self, fact: Open) -> None:
+        """Note it where the others are: there may be all packet ids, and one more each time."""
+        in_flight = self.in_flight
+        if not isinstance(in_flight, dict):  # nothing, which all sessions share
+            in_flight = self.in_flight = {}
+        in_flight[fact.packet_id] = (fact.partition, fact.offset)
 
     def _subscribe(self, subs: Subs) -> None:
         subscriptions = _unpack(self._packed)

@@ -225,6 +225,25 @@ def test_a_row_goes_on_as_the_facts_below_it_would() -> None:
     assert (state.incarnation, state.in_flight, state.sent) == (10, {7: (2, 5)}, ((1, 2),))
 
 
+def test_one_more_packet_id_does_not_copy_all_others(session: Session) -> None:
+    """There may be 65,535, and one more is opened with each delivery."""
+    epoch = session.take(KEPT)
+    session.open(epoch, 7)
+    in_flight = session.state.in_flight
+    session.open(epoch, 8)
+    assert session.state.in_flight is in_flight
+    assert in_flight == {7: (2, 5), 8: (2, 5)}
+
+
+def test_sessions_and_rows_share_no_packet_ids(session: Session) -> None:
+    session.open(session.take(KEPT), 7)
+    assert SessionState().in_flight == {}
+    row = {9: (1, 3)}
+    session.state.load(row, {})
+    session.open(session.state.epoch, 8)
+    assert (row, session.state.in_flight) == ({9: (1, 3)}, {9: (1, 3), 8: (2, 5)})
+
+
 def test_a_session_takes_little_memory(session: Session) -> None:
     """There may be a million: five subscriptions take no object each."""
     names = [f"building/7/floor/{number}/#" for number in range(5)]
