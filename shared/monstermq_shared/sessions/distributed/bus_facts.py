@@ -57,6 +57,10 @@ class BusFacts:
         """Whether the rows do not know yet what is opened there."""
         return offset >= self._begins.get(partition, 0)
 
+    def stop(self, partition: int) -> None:
+        """A partition is read no more (R6)."""
+        self._markers.stop(partition)
+
     def read(self, partition: int, entry: Entry) -> None:
         """Take a control record.
 

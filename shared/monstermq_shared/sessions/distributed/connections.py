@@ -295,9 +295,12 @@ class Connections:
             waiter(session is not None and session.epoch == fact.epoch)
 
     def _stop(self, partition: int, entry: Entry, why: str) -> None:
-        """Read a partition no more (R6)."""
+        """Read a partition no more (R6): who waits for it is ended by its deadline (E2, E14)."""
         self.stopped[partition] = f"stopped at offset {entry.offset}: {why}"
         self.positions[partition] = entry.offset
+        self._read_facts.stop(partition)
+        for session in self._claims.stop(partition):
+            self._claims_no_more(session)
 
     def _claimed(self, partition: int, entry: Entry, index: int, fact: Claim) -> None:
         """The client is whose claim this is, unless it is conditional on another one (R2)."""
@@ -326,10 +329,13 @@ class Connections:
         """Return whose claim this is; what was to come before it was refused (R1)."""
         session, refused = self._claims.read(partition, place)
         for each in refused if session is None else (*refused, session):
-            self._claiming[each.client_id] -= 1
-            if not self._claiming[each.client_id]:
-                del self._claiming[each.client_id]
+            self._claims_no_more(each)
         return session
+
+    def _claims_no_more(self, session: BusSession) -> None:
+        self._claiming[session.client_id] -= 1
+        if not self._claiming[session.client_id]:
+            del self._claiming[session.client_id]
 
     def _begin(self, session: BusSession, epoch: int) -> None:
         session.epoch = epoch

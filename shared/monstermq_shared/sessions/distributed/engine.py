@@ -53,6 +53,8 @@ KEPT_VERSION = 2
 
 NO_LEASE = "Kafka does not give back this edge's lease: its clients are held"
 
+_UNREAD = "is read no more: see /ready"
+
 _ATTACH_WORK = 40
 _DETACH_WORK = 20
 
@@ -72,7 +74,8 @@ class DistributedEngine(KeptHost, EngineCore[BusSession]):
         reading: What was read of the log of messages.
         own: What was published here and not read back.
         overlay: What is retained and not in the table yet.
-        stalls: Whose clients wait for a lease (E13); at first, all.
+        stalls: Whose clients wait for a lease (E13), at first all; and those of partitions that are
+            read no more (R6).
         subscriptions: All of them, with what hangs on them.
         system_watchers: Whether somebody subscribes to ``$SYS``.
         chores: What is left of sessions that have ended.
@@ -183,7 +186,9 @@ class DistributedEngine(KeptHost, EngineCore[BusSession]):
         if not clean and self.settings.protocol_version < KEPT_VERSION:
             return Refusal.KEPT_SESSION, KEPT_SESSIONS
         partition = self._facts.partition_of(client_id)
-        why_not = "" if clean else self.kept.states.why_not(partition)
+        if partition in self.connections.stopped:
+            return Refusal.SERVER_UNAVAILABLE, f"sessions partition {partition} {_UNREAD}"  # R6
+        why_not = "" if clean else self._why_not_kept(partition)
         if why_not:
             return Refusal.SERVER_UNAVAILABLE, why_not  # E2
         if (
@@ -193,6 +198,12 @@ class DistributedEngine(KeptHost, EngineCore[BusSession]):
         ):
             return Refusal.SERVER_UNAVAILABLE, "too much waits for the log to take anybody in"
         return None
+
+    def _why_not_kept(self, partition: int) -> str:
+        for stopped in self.reading.stopped:
+            # Its markers would never be read back (E3).
+            return f"bus partition {stopped} {_UNREAD}"
+        return self.kept.states.why_not(partition)
 
     def attach(self, link: Link, request: AttachRequest, wall_ms: int) -> BusSession:
         """See ``SessionPort.attach``."""
@@ -379,8 +390,9 @@ class DistributedEngine(KeptHost, EngineCore[BusSession]):
         more = bool(self.chores.waiting) and self.chores.work()
         more |= self.connections.work()
         reading, stalls = self.reading, self.stalls
-        if len(stalls):
-            reading.is_paused = stalls.is_deaf(self.connections.positions)
+        for partition in self.connections.stopped:
+            stalls.stop(partition)
+        reading.is_paused = stalls.is_deaf(self.connections.positions)
         more |= reading.work()
         if self.backpressure.overflowing:
             overflowing, self.backpressure.overflowing = self.backpressure.overflowing, {}
@@ -389,7 +401,7 @@ class DistributedEngine(KeptHost, EngineCore[BusSession]):
         if len(self._subscribe_waits):
             self._subscribe_waits.let_go_on()
         if len(stalls):
-            stalls.look(reading.positions, self.connections.positions)
+            stalls.look(reading.positions, self.connections.positions, reading.stopped)
         if self._stalls_changed:
             self._stalls_changed = False
             sessions = [*self.connections.sessions.values()]

@@ -158,11 +158,15 @@ class OwnRuns:
         return at - index
 
     def _forget(self, partition: int) -> None:
-        size = self._kept[partition].popleft().size
-        self.size -= size
-        self.sizes[partition] -= size
+        self.give_up(self._kept[partition].popleft())
 
     def clear(self, partition: int) -> None:
-        """Forget all of a partition that is read no more."""
-        while self._kept[partition]:
-            self._forget(partition)
+        """Forget all of a partition that is read no more (R6).
+
+        What waits there for its PUBREC would wait for ever, and all answers behind it (R4).
+        """
+        kept, self._kept[partition] = self._kept[partition], deque()
+        for own in kept:
+            if own.size and own.run.epoch is not None:
+                own.session.append_refused()
+            self.give_up(own)

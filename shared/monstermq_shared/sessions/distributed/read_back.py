@@ -12,7 +12,8 @@ Place = tuple[int, int]
 class ReadBack(Generic[T]):
     """Those who wait for one log, per partition in order of their places.
 
-    How many there are is bounded by what may be on its way to the log.
+    How many there are is bounded by what may be on its way to the log. Nobody waits where the log
+    is read no more.
 
     Args:
         partitions: Of the log.
@@ -20,6 +21,7 @@ class ReadBack(Generic[T]):
 
     def __init__(self, partitions: int) -> None:
         self._waiters: list[deque[tuple[Place, T]]] = [deque() for _ in range(partitions)]
+        self._stopped: set[int] = set()
 
     def __len__(self) -> int:
         """Return how many wait."""
@@ -27,7 +29,14 @@ class ReadBack(Generic[T]):
 
     def expect(self, partition: int, place: Place, waiter: T) -> None:
         """Let somebody wait for what was appended last to a partition."""
-        self._waiters[partition].append((place, waiter))
+        if partition not in self._stopped:
+            self._waiters[partition].append((place, waiter))
+
+    def stop(self, partition: int) -> list[T]:
+        """A partition is read no more (R6); return who has waited for it."""
+        self._stopped.add(partition)
+        waiters, self._waiters[partition] = self._waiters[partition], deque()
+        return [waiter for _, waiter in waiters]
 
     def read(self, partition: int, place: Place) -> tuple[T | None, list[T]]:
         """A record of ours is read.

@@ -327,4 +327,5 @@ class MessageReading:
         self.stopped[partition] = f"stopped at offset {offset}: {why}"
         self.positions[partition] = offset
         self._own.clear(partition)
+        self._facts.stop(partition)
         return len(entries) - index

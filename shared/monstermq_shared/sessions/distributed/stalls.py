@@ -4,7 +4,7 @@ A start is the same thing: nobody is served before the first leases are appended
 read to the ends seen then (E1).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 
 
 class _Stall:
@@ -42,17 +42,27 @@ class Stalls:
         self._partitions = partitions
         self._changed = changed
         self._stalls = {partition: _Stall() for partition in range(partitions)}
+        self._stopped: set[int] = set()
 
     def __contains__(self, partition: int) -> bool:
         """Whether the clients of a partition wait."""
-        return partition in self._stalls
+        return partition in self._stalls or partition in self._stopped
 
     def __len__(self) -> int:
-        """Return of how many partitions the clients wait."""
+        """Return of how many partitions the clients wait for a lease."""
         return len(self._stalls)
+
+    def stop(self, partition: int) -> None:
+        """A partition is read no more (R6): nobody knows who takes its clients, so they wait."""
+        if partition not in self._stopped:
+            self._stopped.add(partition)
+            self._stalls.pop(partition, None)
+            self._changed()
 
     def missed(self, partition: int) -> None:
         """No lease holds in a partition."""
+        if partition in self._stopped:
+            return
         stall = self._stalls.get(partition)
         if stall is not None:
             stall.missed()
@@ -88,17 +98,29 @@ class Stalls:
 
     def is_deaf(self, sessions_at: Mapping[int, int]) -> bool:
         """Whether nothing may be delivered: nobody's takeovers are known."""
-        return len(self._stalls) == self._partitions and not any(
+        return len(self._stalls) + len(self._stopped) == self._partitions and not any(
             stall.sessions_end is not None and sessions_at[partition] >= stall.sessions_end
             for partition, stall in self._stalls.items()
         )
 
-    def look(self, messages_at: Mapping[int, int], sessions_at: Mapping[int, int]) -> None:
-        """Let the clients go on of which both logs are read to the ends."""
+    def look(
+        self,
+        messages_at: Mapping[int, int],
+        sessions_at: Mapping[int, int],
+        stopped: Container[int],
+    ) -> None:
+        """Let the clients go on of which both logs are read to the ends.
+
+        Args:
+            messages_at: Partition -> up to where the log of messages is read.
+            sessions_at: The same of the sessions log.
+            stopped: Partitions of the log of messages that are read no more: their ends never come.
+        """
         for partition, stall in list(self._stalls.items()):
             end = stall.sessions_end
             if end is None or sessions_at[partition] < end:
                 continue
-            if all(messages_at[p] >= upto for p, upto in stall.message_ends.items()):
+            ends = stall.message_ends.items()
+            if all(messages_at[p] >= upto or p in stopped for p, upto in ends):
                 del self._stalls[partition]
                 self._changed()
