@@ -33,8 +33,9 @@ usage: monstermq-projector [-config FILE] [-log LEVEL] [--kinds KINDS]
 Turns the Kafka bus into rows. Any number of them share the partitions, on one machine
 or on several; on one machine each needs a Projector.Port of its own.
 
-  --kinds KINDS      VIEWS (messages: retained, last values, archives), SESSIONS (wills
-                     and leases), or both, separated by commas; else Projector.Kinds
+  --kinds KINDS      VIEWS (messages: retained, last values, archives, queues), SESSIONS
+                     (kept sessions, wills, leases), or both, separated by commas; else
+                     Projector.Kinds
 
 Each kind is a process of its own, for each database, and this one looks after them.
 Configuration, log levels and environment variables are those of monstermq, see
