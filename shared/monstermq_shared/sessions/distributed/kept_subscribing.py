@@ -94,8 +94,9 @@ class KeptSubscribing:
         self._varied = varied
         self._retained = retained
         self._counters = counters
-        # Whose SUBSCRIBE waits for room; and those who wait at all, since when, oldest first.
-        self._held: dict[KeptSession, Link] = {}
+        # Whose SUBSCRIBE waits for room, by partition of the sessions log; and those who wait at
+        # all, since when, oldest first.
+        self._held: list[dict[KeptSession, Link]] = [{} for _ in range(facts.partitions)]
         self._since: dict[KeptSession, float] = {}
 
     @property
@@ -111,18 +112,22 @@ class KeptSubscribing:
             has_room(self._messages) and not self._facts.is_full(session.partition)
         ):
             return False
-        if session not in self._held:
+        held = self._held[session.partition]
+        if session not in held:
             link.hold()
-            self._held[session] = link
+            held[session] = link
             self._since.setdefault(session, self.now_s)
         return True
 
     def go_on(self) -> None:
-        """Let those go on that waited for room, if there is some."""
-        if self._held and has_room(self._messages):
-            held, self._held = self._held, {}
-            for link in held.values():
-                link.resume()
+        """Let those go on that waited for room, if there is some in both logs."""
+        if not (any(self._held) and has_room(self._messages)):
+            return
+        for partition, held in enumerate(self._held):
+            if held and not self._facts.is_full(partition):
+                self._held[partition] = {}
+                for link in held.values():
+                    link.resume()
 
     def overdue(self, before_s: float) -> list[KeptSession]:
         """Return those who wait since before a time: what they asked for is not done in time."""
@@ -284,5 +289,5 @@ class KeptSubscribing:
     def forget(self, session: KeptSession) -> None:
         """The connection has gone."""
         self._varied.subscribers.discard(session)
-        self._held.pop(session, None)
+        self._held[session.partition].pop(session, None)
         self._since.pop(session, None)

@@ -42,6 +42,20 @@ def test_no_more_is_read_while_many_subscribes_are_on_their_way(edge: Edge) -> N
     assert [said.packet_id for said in subacks] == [*range(1, CHANGES_MAX + 4)]
 
 
+@pytest.mark.parametrize("log", ["messages", "facts"])
+def test_a_subscribe_that_waits_for_room_is_let_go_once_there_is_some(edge: Edge, log: str) -> None:
+    link = connect(edge)
+    full = getattr(edge, log).full
+    full.add(link.session.partition)
+    assert edge.engine.holds_subscribe(link.session)
+    edge.work()
+    assert link.holds == 1, "it would be held again at once, and so on in every turn"
+    full.clear()
+    edge.work()
+    assert link.holds == 0
+    assert not edge.engine.holds_subscribe(link.session)
+
+
 def test_what_was_released_is_not_remembered_for_ever(edge: Edge) -> None:
     link = connect(edge)
     for number in range(1, 2 * RELEASED_MAX):
