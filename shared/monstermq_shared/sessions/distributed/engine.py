@@ -48,9 +48,6 @@ KEPT_SESSIONS = (
     "Kafka.Bus.ProtocolVersion is 1: connect with clean session 1"
 )
 
-KEPT_VERSION = 2
-"""The protocol version from which on kept sessions are served (R6)."""
-
 NO_LEASE = "Kafka does not give back this edge's lease: its clients are held"
 
 _UNREAD = "is read no more: see /ready"
@@ -183,7 +180,7 @@ class DistributedEngine(KeptHost, EngineCore[BusSession]):
 
     def refusal(self, client_id: str, *, clean: bool) -> tuple[Refusal, str] | None:
         """See ``SessionPort.refusal``."""
-        if not clean and self.settings.protocol_version < KEPT_VERSION:
+        if not clean and not self.settings.serves_kept:
             return Refusal.KEPT_SESSION, KEPT_SESSIONS
         partition = self._facts.partition_of(client_id)
         if partition in self.connections.stopped:

@@ -7,6 +7,9 @@ from monstermq_shared.sessions.backpressure import HoldLimits
 from monstermq_shared.sessions.distributed.fence_table import FenceTable
 from monstermq_shared.sessions.distributed.inbound_ids import InboundIds
 
+KEPT_VERSION = 2
+"""The protocol version from which on kept sessions are served (R6)."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DistributedSettings:
@@ -45,6 +48,11 @@ class DistributedSettings:
     session_expiry_s: int | None = None
     page_max: int = 500
     facts_size_max: int = 64 * 1024 * 1024
+
+    @property
+    def serves_kept(self) -> bool:
+        """Whether kept sessions are served."""
+        return self.protocol_version >= KEPT_VERSION
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 import pytest
-from tests.support.edges import SETTINGS, Bus, Edge
+from tests.support.edges import Bus, Edge
+from tests.support.kept_edges import KEPT
 from tests.support.links import Connack, RecordingLink, Suback
 
 from monstermq_shared.positions import Mark
@@ -15,7 +16,7 @@ from monstermq_shared.stores.queues import KeptRows
 
 @pytest.fixture
 def edge() -> Edge:
-    return Edge(Bus(), replace(SETTINGS, open_ids_max=1_000)).start()
+    return Edge(Bus(), replace(KEPT, open_ids_max=1_000)).start()
 
 
 def connect(edge: Edge) -> RecordingLink:

@@ -123,6 +123,14 @@ def test_version_1_refuses_kept_sessions() -> None:
     assert refused[0] is Refusal.KEPT_SESSION
 
 
+def test_version_1_keeps_no_facts_that_nobody_asks_for() -> None:
+    _, first, _ = kept_edges(replace(KEPT, protocol_version=1, facts_size_max=2_000))
+    for number in range(10):
+        first.connect(f"c/{number}")
+    assert first.engine.kept.states.size == 0
+    assert first.counters.session_overlay_drops == 0
+
+
 # -- E3 ------------------------------------------------------------------------------------------
 
 
