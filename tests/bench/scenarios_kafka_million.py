@@ -48,8 +48,6 @@ SELECT client_digest, client_id, watermarks.generation, watermarks.partition, 0,
 FROM watermarks CROSS JOIN first WHERE projection = 'queues'
 """
 """Position and epoch are those of markers before the first records."""
-_BEHIND = "UPDATE watermarks SET reflected = reflected - 1 WHERE projection = 'queues'"
-"""An edge loads fences only where the queues are behind what is retained."""
 _MARKS = "SELECT partition, reflected FROM watermarks WHERE projection = 'queues'"
 
 
@@ -168,7 +166,6 @@ async def _fill(stack: KafkaStack, sessions: int) -> None:
         await connection.execute(_OF_FIRST_PARTITION)
         await connection.copy_records_to_table("first", records=_first(sessions))
         told = await connection.execute(_OF_ALL_PARTITIONS, timeout=PATIENCE_S)
-        await connection.execute(_BEHIND)
     finally:
         await connection.close()
     if told != f"INSERT 0 {sessions * PARTITIONS}":
