@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from tests.support.edges import LEASE_S, two_edges
+from tests.support.edges import LEASE_S, Edge, two_edges
 from tests.support.kept_edges import KEPT, KeptBus, KeptEdge
 from tests.support.links import Closed, Connack, RecordingLink, Told
 
@@ -24,6 +24,11 @@ def edge() -> KeptEdge:
     edge = KeptEdge(KeptBus(), replace(KEPT, connect_timeout_s=5.0))
     edge.start()
     return edge
+
+
+def topic_there(edge: Edge) -> str:
+    """Return a topic whose messages go to the partition that is stopped."""
+    return next(t for t in "abcdefghijk" if edge.messages.partition_of(t) == STOPPED)
 
 
 def stop(edge: KeptEdge, log: str) -> None:
@@ -165,7 +170,7 @@ def test_a_subscribe_there_waits_until_the_deadline(edge: KeptEdge) -> None:
 
 def test_a_publish_that_waits_for_its_pubrec_ends_its_connection(edge: KeptEdge) -> None:
     link = edge.connect_kept("c")
-    topic = next(t for t in "abcdefghijk" if edge.messages.partition_of(t) == STOPPED)
+    topic = topic_there(edge)
     stop(edge, "messages")
     edge.publish(link, topic, b"x", qos=2)
     edge.settle()
@@ -184,7 +189,7 @@ def test_a_lease_that_is_missed_is_not_waited_for_for_ever(edge: KeptEdge) -> No
 def test_what_is_given_up_twice_counts_once() -> None:
     _, edge, _ = two_edges()
     link = edge.connect("c")
-    topic = next(t for t in "abcdefghijk" if edge.messages.partition_of(t) == STOPPED)
+    topic = topic_there(edge)
     edge.publish(link, topic, b"x")
     own = edge.engine.own
     own.clear(STOPPED)
