@@ -190,6 +190,25 @@ async def test_status_can_be_read(site: Site) -> None:
     assert f"{b'nobody--'.hex()} silent none lately 1" in text
 
 
+async def test_status_tells_which_rows_no_projector_makes(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(site)
+    monkeypatch.setattr("monstermq.status.AGAIN_S", 0.01)
+    text = "\n".join(await in_thread(site, "status"))
+    assert "NO PROJECTOR" not in text  # the oldest is younger than that
+    monkeypatch.setattr("monstermq.status.OLD_S", 0.0)
+    text = "\n".join(await in_thread(site, "status"))
+    assert (
+        "NO PROJECTOR makes the rows of A, queues: start monstermq-projector with\n  VIEWS" in text
+    )
+    assert "kept sessions that come back wait" in text
+    assert "NO PROJECTOR makes the rows of sessions: start monstermq-projector with" in text
+    found = json.loads("\n".join(await in_thread(site, "status", "--json")))
+    standing = {at["name"] for at in found["projections"] if at["standsStill"]}
+    assert standing == {"A", "queues", "sessions"}
+
+
 async def test_status_of_a_system_that_nobody_works_for(site: Site) -> None:
     await (await open_database(site.url, exclusive=False)).close()
     text = "\n".join(await in_thread(site, "status"))

@@ -18,6 +18,7 @@ from tests.support.broker import LOOPBACK, TICK_S, free_ports
 from tests.support.repository import ROOT
 
 from monstermq_shared.exit_codes import ExitCode
+from monstermq_shared.operation.health import Readiness
 from monstermq_shared.supervisor import child as child_module
 from monstermq_shared.supervisor import supervision as supervision_module
 from monstermq_shared.supervisor.child import Program
@@ -153,6 +154,8 @@ async def test_one_that_was_long_in_starting_is_started_again_though_nobody_asks
     async with asyncio.timeout(PATIENCE_S):
         await supervision.start()
         await child.was_ready.wait()
+        await supervision.refresh()
+        assert supervision.readiness() == Readiness([], ["x: it took long"])
         child.signal(signal.SIGKILL)
         while child.starts < 2:  # noqa: ASYNC110 - a process's, which tells nobody
             await asyncio.sleep(TICK_S)

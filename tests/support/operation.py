@@ -10,6 +10,7 @@ from monstermq_edge.operation.gauges import Gauges
 LABELS = {
     "projection_lag_records": "projection",
     "projection_lag_s": "projection",
+    "partitions_unfollowed": "projection",
     "view_backlog_bytes": "database",
 }
 """The gauges that have several values, and what these are told apart by."""

@@ -18,6 +18,7 @@ class Handler(BaseHTTPRequestHandler):
         Handler.asked += 1
         self.send_response(200 if Handler.asked > UNREADY else 503)
         self.end_headers()
+        self.wfile.write(b'{"reasons":[],"warnings":["it took long"]}')
 
 
 def main() -> None:

@@ -36,7 +36,7 @@ from monstermq_shared.config import KIB, BrokerConfig
 from monstermq_shared.counters import Counters
 from monstermq_shared.errors import MonsterError
 from monstermq_shared.operation.binding import url_host
-from monstermq_shared.operation.health import OperationServer, Place
+from monstermq_shared.operation.health import OperationServer, Place, Readiness
 from monstermq_shared.operation.limited_log import LimitedLog
 from monstermq_shared.sessions.ports import AttachRequest
 
@@ -241,7 +241,7 @@ class Broker:
             self._operation = OperationServer(
                 Place(host=metrics.bind_address, port=metrics.port, listeners=listeners),
                 registry,
-                self.readiness,
+                lambda: Readiness(self.readiness(), self.host.concerns()),
                 page=settings.page(self._config),
                 counters=self.counters,
             )

@@ -25,7 +25,7 @@ from monstermq_shared.config.fields import ProjectorKind
 from monstermq_shared.counters import Counters
 from monstermq_shared.errors import BusUnavailable, ConfigError, MonsterError, StoreError
 from monstermq_shared.kafka.settings import KafkaSettings
-from monstermq_shared.operation.health import OperationServer, Place
+from monstermq_shared.operation.health import OperationServer, Place, Readiness
 from monstermq_shared.retries import telling_when_late
 from monstermq_shared.stores.needed import NOTHING, StoresNeeded
 from monstermq_shared.stores.outages import Outage
@@ -191,7 +191,7 @@ class Projector:
             self._operation = OperationServer(
                 place,
                 registry_of(self._measures, self.following, self._version),
-                self.readiness,
+                lambda: Readiness(self.readiness()),
                 page=PlainPage(),
                 counters=Counters(),
             )

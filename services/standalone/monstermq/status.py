@@ -32,6 +32,13 @@ LEASES_BACK = 3
 """Leases are looked for in so many times the time that one lasts."""
 
 
+OLD_S = 10.0
+"""A projection with nothing older to read than this has a projector, or nobody misses one yet."""
+
+AGAIN_S = 2.0
+"""After so long one that has older records is looked at again: whether it goes on."""
+
+
 def status(invocation: Status, environ: Mapping[str, str], output: TextIO) -> ExitCode:
     """Show partitions, ends, how far each projection is, and the edges.
 
@@ -79,7 +86,25 @@ async def _find(config: BrokerConfig, bus: KafkaBus, database: PostgresDatabase)
     clients = await database.clients_by_run(_sessions(generation))
     lease_ms = int(config.kafka.bus.lease_s * 1000)
     found.edges = await _edges(bus.sessions, clients, lease_ms)
+    await _look_again(found, database)
     return found
+
+
+async def _look_again(found: Found, database: PostgresDatabase) -> None:
+    """Find out which projections that are behind stand still: no projector works for them."""
+    late = [at for at in found.projections if at.lag_records and (at.lag_s or OLD_S) >= OLD_S]
+    if not late:
+        return
+    await asyncio.sleep(AGAIN_S)
+    generations = {"bus": found.generation, "sessions": _sessions(found.generation)}
+    now = {name: await database.positions(at) for name, at in generations.items()}
+    for at in late:
+        moved = [
+            p
+            for p, lag in at.lag.items()
+            if lag and now[at.log].get((at.name, p)) != at.reflected[p]
+        ]
+        at.stands_still = not moved
 
 
 def _sessions(generation: str) -> str:

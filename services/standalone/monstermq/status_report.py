@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from monstermq_shared.stores.queues import KeptTotals
+from monstermq_shared.views.catalogue import QUEUES
 
 NOTHING_KEPT = KeptTotals(0, 0, 0, 0, 0)
 
@@ -19,6 +20,7 @@ class ProjectionStatus:
             there.
         lag: Partition -> records between that and the end.
         lag_s: The age of the oldest record that its rows do not reflect; None if it cannot be read.
+        stands_still: Whether it has been behind for a while and does not go on.
     """
 
     name: str
@@ -26,6 +28,7 @@ class ProjectionStatus:
     reflected: dict[int, int]
     lag: dict[int, int]
     lag_s: float | None = 0.0
+    stands_still: bool = False
 
     @property
     def lag_records(self) -> int:
@@ -99,6 +102,7 @@ def as_json(found: Found) -> dict[str, Any]:
                 "log": at.log,
                 "lagRecords": at.lag_records,
                 "lagSeconds": None if at.lag_s is None else round(at.lag_s, 1),
+                "standsStill": at.stands_still,
                 "partitions": [
                     {"partition": number, "reflected": at.reflected[number], "lag": at.lag[number]}
                     for number in sorted(at.lag)
@@ -140,6 +144,7 @@ def lines(found: Found) -> Iterator[str]:
             ["projection", "behind", "oldest", "worst partition"],
             [_projection_row(at) for at in projections],
         )
+        yield from _standing(log, [at.name for at in projections if at.stands_still])
         yield from _table(
             ["partition", "end", *(at.name for at in projections)],
             [
@@ -159,6 +164,17 @@ def lines(found: Found) -> Iterator[str]:
     yield from _table(["run", "", "lease", "clients"], [_edge_row(at) for at in found.edges])
     yield ""
     yield f"quarantine: {found.quarantined} kept, {found.dropped} dropped"
+
+
+def _standing(log: str, names: Sequence[str]) -> Iterator[str]:
+    """Yield what to do about projections that no projector works for."""
+    if not names:
+        return
+    kind = "SESSIONS" if log == "sessions" else "VIEWS"
+    yield f"  NO PROJECTOR makes the rows of {', '.join(names)}: start monstermq-projector with"
+    yield f"  {kind} among its kinds; if it runs, its log tells what it waits for"
+    if QUEUES in names:
+        yield "  kept sessions that come back wait for what they are owed until then"
 
 
 def _projection_row(status: ProjectionStatus) -> list[str]:

@@ -16,7 +16,7 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import orjson
 from prometheus_client import CollectorRegistry
@@ -77,6 +77,18 @@ class Page(Protocol):
         ...
 
 
+class Readiness(NamedTuple):
+    """What ``/ready`` answers, in words an operator understands.
+
+    Attributes:
+        reasons: Why clients should not be sent here now; empty means ready.
+        warnings: What is wrong although they may be.
+    """
+
+    reasons: Sequence[str]
+    warnings: Sequence[str] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
     """Where the server listens.
@@ -101,7 +113,7 @@ class OperationServer:
         self,
         place: Place,
         registry: CollectorRegistry,
-        readiness: Callable[[], list[str]],
+        readiness: Callable[[], Readiness],
         *,
         page: Page,
         counters: Counters,
@@ -112,8 +124,7 @@ class OperationServer:
         Args:
             place: Where it listens; see ``port`` after ``start``.
             registry: What ``/metrics`` shows.
-            readiness: Returns why clients should not be sent here now, one reason a line, in words
-                an operator understands; an empty list means ready.
+            readiness: Returns what ``/ready`` answers.
             page: What is at ``/``.
             counters: Where connections that made room are counted.
             refresh: Brings up to date what ``readiness`` and the registry show; bounded in time.
@@ -201,10 +212,10 @@ class OperationServer:
     async def _ready(self, _request: Request) -> Response:
         if self._refresh is not None:
             await self._refresh()
-        reasons = self._readiness()
-        if reasons:
-            return _json(503, {"status": "not ready", "reasons": reasons})
-        return _json(200, {"status": "ready", "reasons": []})
+        reasons, warnings = self._readiness()
+        status, word = (503, "not ready") if reasons else (200, "ready")
+        body: dict[str, object] = {"status": word, "reasons": reasons}
+        return _json(status, body | ({"warnings": warnings} if warnings else {}))
 
     async def _metrics(self, request: Request) -> Response:
         if self._refresh is not None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import orjson
 
 from monstermq_shared.exit_codes import FOR_A_PERSON, ExitCode
+from monstermq_shared.operation.health import Readiness
 from monstermq_shared.operation.notify import ADDRESS_VARIABLE
 from monstermq_shared.supervisor.asking import Answer, ask
 from monstermq_shared.supervisor.supervised import OPTION, Supervised
@@ -141,22 +142,22 @@ class Child:
             self.was_ready.set()
         return answer
 
-    async def reasons(self) -> list[str]:
-        """Return why it is not ready."""
+    async def readiness(self) -> Readiness:
+        """Return what it answers to ``/ready``, or why it does not."""
         if not self.is_running:
             last = (
                 ""
                 if self.exit_code is None
                 else f"; the last time it ended: {_told(self.exit_code)}"
             )
-            return [f"it does not run{last}"]
+            return Readiness([f"it does not run{last}"])
         answer = await self.ask("/ready")
-        if answer.status == 200:
-            return []
         try:
-            return [str(reason) for reason in orjson.loads(answer.body)["reasons"]]
-        except (ValueError, KeyError, TypeError):
-            return ["it does not answer"]
+            body = orjson.loads(answer.body)
+            reasons, warnings = body["reasons"], body.get("warnings", ())
+            return Readiness([*map(str, reasons)], [*map(str, warnings)])
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return Readiness(["it does not answer"])
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal, if it runs."""

@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from monstermq_shared.exit_codes import ExitCode
+from monstermq_shared.operation.health import Readiness
 from monstermq_shared.supervisor.child import Child, Program
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ class Supervision:
         self.ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._children = [Child(program) for program in programs]
         self._running: list[tuple[Child, asyncio.Task[int]]] = []
-        self._reasons: list[str] = ["the processes are being started"]
+        self._readiness = Readiness(["the processes are being started"])
         self._families: list[Metric] = []
 
     async def start(self) -> None:
@@ -69,20 +70,20 @@ class Supervision:
     async def refresh(self) -> None:
         """Ask all of them, for ``readiness`` and ``collect``."""
         children = self._children
-        reasons = await asyncio.gather(*(child.reasons() for child in children))
+        readiness = await asyncio.gather(*(child.readiness() for child in children))
         metrics = await asyncio.gather(*(child.ask("/metrics") for child in children))
         names = [child.program.name for child in children]
-        self._reasons = [
-            f"{name}: {reason}"
-            for name, of_one in zip(names, reasons, strict=True)
-            for reason in of_one
-        ]
+        told = [*zip(names, readiness, strict=True)]
+        self._readiness = Readiness(
+            [f"{name}: {reason}" for name, of_one in told for reason in of_one.reasons],
+            [f"{name}: {warning}" for name, of_one in told for warning in of_one.warnings],
+        )
         texts = [answer.body.decode(errors="replace") for answer in metrics]
         self._families = _merged(zip(names, texts, strict=True))
 
-    def readiness(self) -> list[str]:
-        """Return why not everything is ready, as of the last ``refresh``."""
-        return self._reasons
+    def readiness(self) -> Readiness:
+        """Return why not everything is ready, and warnings, as of the last ``refresh``."""
+        return self._readiness
 
     def families(self) -> Iterable[Metric]:
         """Return the metrics of all processes, each with a label that names it."""

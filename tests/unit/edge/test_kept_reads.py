@@ -20,6 +20,8 @@ class Engine:
 
     def __init__(self) -> None:
         self.awaits_queues = False
+        self.queue_waits: dict[int, int] = {}
+        self.sessions_behind: list[int] = []
         self.asks: list[QueueAsk] = []
         self.reads: dict[int, list[str]] = {}
         self.pages: list[Sequence[QueueAsk]] = []
@@ -94,10 +96,10 @@ class Scene:
         touched: Set whenever something was brought.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, stands_s: float = BOUND_S) -> None:
         self.engine, self.database, self.touched = Engine(), Database(), asyncio.Event()
         outage = Outage("database")
-        self.reads = KeptReads(self.engine, self.database, outage, self.touched.set)
+        self.reads = KeptReads(self.engine, self.database, outage, self.touched.set, stands_s)
         self.tasks = [asyncio.ensure_future(work) for _, work in self.reads.tasks()]
 
     async def until(self, count: int, found: Sequence[object]) -> None:
@@ -112,14 +114,17 @@ class Scene:
         await self.until(len(expected), self.engine.down)
         assert self.engine.down == [*expected]
 
+    async def end(self) -> None:
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
 
 @pytest.fixture
 async def scene() -> AsyncIterator[Scene]:
     scene = Scene()
     yield scene
-    for task in scene.tasks:
-        task.cancel()
-    await asyncio.gather(*scene.tasks, return_exceptions=True)
+    await scene.end()
 
 
 def ask(number: int, limit: int = 1) -> QueueAsk:
@@ -200,3 +205,18 @@ async def test_rows_asked_for_before_an_outage_are_nobodys_after_it(
     scene.engine.reads = {1: ["after"]}
     await scene.until(1, scene.engine.rows)
     assert scene.engine.rows == [(1, ["after"])]
+
+
+async def test_rows_that_stand_still_are_a_concern_until_they_go_on() -> None:
+    scene = Scene(stands_s=0.0)
+    engine = scene.engine
+    engine.awaits_queues, engine.queue_waits, engine.sessions_behind = True, {0: 2}, [3]
+    await scene.until(2, engine.marks)
+    queues, sessions = scene.reads.concerns
+    assert queues.startswith("no projector makes the rows of the queues, partition 0: ")
+    assert sessions.startswith("no projector makes the rows of the sessions, partition 3: ")
+    assert scene.reads.unfollowed == {"queues": 1, "sessions": 1}
+    scene.database.queues_upto, engine.queue_waits = 8, {}
+    await scene.until(len(engine.marks) + 2, engine.marks)
+    assert scene.reads.concerns == [sessions]
+    await scene.end()

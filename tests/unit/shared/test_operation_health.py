@@ -20,7 +20,7 @@ from monstermq_shared.counters import Counters
 from monstermq_shared.errors import StartupError
 from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.operation import health
-from monstermq_shared.operation.health import OperationServer, Place
+from monstermq_shared.operation.health import OperationServer, Place, Readiness
 
 WITHIN_S = 5
 
@@ -32,13 +32,17 @@ class Broker:
 
     def __init__(self) -> None:
         self.reasons: list[str] = []
+        self.warnings: list[str] = []
         self.registry = CollectorRegistry()
         Counter("served", "What was served.", registry=self.registry).inc(3)
         self.counters = Counters()
         self.server = self.make(self.readiness)
 
     def make(
-        self, readiness: Callable[[], list[str]] = list, host: str = "127.0.0.1", port: int = 0
+        self,
+        readiness: Callable[[], Readiness] = lambda: Readiness([]),
+        host: str = "127.0.0.1",
+        port: int = 0,
     ) -> OperationServer:
         """Return a server that is not started."""
         page = Page(ws=9000, path="/mqtt")
@@ -50,8 +54,8 @@ class Broker:
             counters=self.counters,
         )
 
-    def readiness(self) -> list[str]:
-        return self.reasons
+    def readiness(self) -> Readiness:
+        return Readiness(self.reasons, self.warnings)
 
     async def send(self, data: bytes) -> bytes:
         """Send bytes on a connection of their own and return all that comes back."""
@@ -106,6 +110,22 @@ async def test_ready_says_why_not(broker: Broker) -> None:
         "reasons": ["the database is full"],
     }
     assert (await broker.request("/health")).status == 200
+
+
+async def test_ready_tells_what_is_wrong_although_clients_may_come(broker: Broker) -> None:
+    assert json.loads((await broker.request("/ready")).body) == {"status": "ready", "reasons": []}
+    broker.warnings = ["no projector"]
+    answer = await broker.request("/ready")
+    assert answer.status == 200
+    assert json.loads(answer.body) == {
+        "status": "ready",
+        "reasons": [],
+        "warnings": ["no projector"],
+    }
+    broker.reasons = ["the database is full"]
+    answer = await broker.request("/ready")
+    assert answer.status == 503
+    assert json.loads(answer.body)["warnings"] == ["no projector"]
 
 
 async def test_metrics_come_from_the_registry(broker: Broker) -> None:
@@ -323,7 +343,7 @@ async def test_a_crowd_that_asks_for_metrics_at_once_costs_as_much_as_one() -> N
 async def test_a_failing_check_is_an_error_that_is_logged_once(
     broker: Broker, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken() -> list[str]:
+    def broken() -> Readiness:
         raise ValueError("hunter\n2")
 
     server = broker.make(broken)

@@ -61,6 +61,9 @@ class HostGauges:
         projection_lag_s: Projection -> age in seconds of the oldest of them, 0 if there is none.
         view_backlog_bytes: Database -> bytes that the views in it have not committed.
         view_backlog_bound_bytes: From which backlog on their publishers are held.
+        kept_sessions_waiting: On a bus: kept sessions that wait for rows of a projector, of the
+            partition for which most do.
+        partitions_unfollowed: Projection -> partitions whose rows stand still, and are waited for.
     """
 
     clients_connected: Reading
@@ -79,6 +82,8 @@ class HostGauges:
     projection_lag_s: Readings
     view_backlog_bytes: Readings
     view_backlog_bound_bytes: Reading
+    kept_sessions_waiting: Reading
+    partitions_unfollowed: Readings
 
 
 class Watched(Protocol):
@@ -149,6 +154,10 @@ class Host(Protocol):
 
     def readiness(self) -> list[str]:
         """Return why clients should not be sent here now."""
+        ...
+
+    def concerns(self) -> list[str]:
+        """Return what is wrong although clients may be sent here, with what to do."""
         ...
 
     # -- $SYS ------------------------------------------------------------------------------------

@@ -103,6 +103,11 @@ _GAUGES: tuple[tuple[str, str, Callable[[Gauges], Callable[[], float]]], ...] = 
     ("sessions", "Sessions, connected or not.", lambda g: g.host.sessions),
     ("subscriptions", "Subscriptions of all sessions.", lambda g: g.host.subscriptions),
     ("retained_messages", "Topics with a retained message.", lambda g: g.host.retained_messages),
+    (
+        "kept_sessions_waiting",
+        "Kept sessions that wait for rows of a projector, in the partition where most do.",
+        lambda g: g.host.kept_sessions_waiting,
+    ),
     ("queued_messages", "Messages queued for sessions.", lambda g: g.queued_messages),
     ("queued_bytes", "Payload bytes queued for sessions.", lambda g: g.queued_bytes),
     (
@@ -147,6 +152,12 @@ _LAGS: tuple[tuple[str, str, str, Callable[[Gauges], Readings]], ...] = (
         "Age of the oldest record a projection has not committed yet.",
         "projection",
         lambda g: g.host.projection_lag_s,
+    ),
+    (
+        "partitions_unfollowed",
+        "Partitions whose rows stand still although kept sessions wait for them.",
+        "projection",
+        lambda g: g.host.partitions_unfollowed,
     ),
     (
         "view_backlog_bytes",

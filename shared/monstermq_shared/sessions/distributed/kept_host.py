@@ -20,6 +20,16 @@ class KeptHost:
         """Whether a session waits for the workers' rows: then ask for their marks often (E5)."""
         return self.kept.port.waits
 
+    @property
+    def queue_waits(self) -> dict[int, int]:
+        """Partition -> how many sessions wait for its rows (E5)."""
+        return self.kept.port.waiting
+
+    @property
+    def sessions_behind(self) -> list[int]:
+        """Partitions of the sessions log whose kept sessions are refused for their worker (E2)."""
+        return self.kept.states.behind
+
     def queues_reflected(self, positions: Mapping[int, int]) -> None:
         """The queues of kept sessions reflect the partitions up to here (E5)."""
         self.kept.port.reflected(positions)

@@ -140,6 +140,11 @@ class EnginePort:
         """Whether a session waits for rows to reflect its marker."""
         return any(self._waiting)
 
+    @property
+    def waiting(self) -> dict[int, int]:
+        """Partition -> how many sessions wait for its rows; those for which nobody does are out."""
+        return {number: len(each) for number, each in enumerate(self._waiting) if each}
+
     def reflected(self, positions: Mapping[int, int]) -> None:
         """The rows reflect the partitions up to here."""
         for partition, upto in positions.items():

@@ -140,6 +140,15 @@ class KeptStates:
             return f"the worker of sessions is behind in partition {partition}"
         return ""
 
+    @property
+    def behind(self) -> list[int]:
+        """Partitions whose kept sessions cannot be served until their worker has caught up."""
+        return [
+            partition
+            for partition, kept in enumerate(self._kept)
+            if self._reflected[partition] < kept.begin
+        ]
+
     # -- states ----------------------------------------------------------------------------------
 
     def ask(self, partition: int, client_id: str, epoch: int, known: Known) -> None:

@@ -15,6 +15,7 @@ def host_gauges(
     bus: KafkaBus,
     config: BrokerConfig,
     queue_lag: Callable[[], int | None],
+    unfollowed: Callable[[], dict[str, float]],
 ) -> HostGauges:
     """Return them.
 
@@ -24,6 +25,7 @@ def host_gauges(
         config: Its bounds.
         queue_lag: Records that were read here and that the queues of kept sessions do not reflect;
             None where there are no queues.
+        unfollowed: Projection -> partitions that no projector follows.
     """
     sessions = engine.connections.sessions
     in_flight = config.kafka.bus.in_flight_kb_per_partition * KIB
@@ -49,6 +51,8 @@ def host_gauges(
         projection_lag_records=lags,
         projection_lag_s=dict,
         view_backlog_bytes=lambda: {"overlay": engine.overlay.size},
+        kept_sessions_waiting=lambda: max(engine.queue_waits.values(), default=0),
+        partitions_unfollowed=unfollowed,
         view_backlog_bound_bytes=lambda: config.limits.view_backlog_kb * KIB,
     )
 

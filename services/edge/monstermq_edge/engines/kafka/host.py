@@ -41,6 +41,10 @@ BEATS_PER_LEASE = 6
 """How often in the time of a lease the engine looks at the clock; at least once a second."""
 
 
+PROJECTOR_S = 4.0
+"""What a projector takes, beyond ``Projector.SessionTimeoutS``, until it goes on for another."""
+
+
 class KafkaHost:
     """Everything behind the session port of one edge on Kafka; see ``ports.Host``.
 
@@ -107,7 +111,7 @@ class KafkaHost:
             log.on_refused = self._refused
         bus.messages.on_room = self.engine.room
         self._trouble = KafkaTrouble((bus.messages, bus.sessions))
-        self.gauges = host_gauges(self.engine, bus, self._config, self._queue_lag)
+        self.gauges = host_gauges(self.engine, bus, self._config, self._queue_lag, self._unfollowed)
 
     def _appended(self, tickets: list[object]) -> None:
         self.engine.appended(cast("list[Ticket]", tickets))
@@ -170,7 +174,10 @@ class KafkaHost:
         self._spawn(self._follow_marks(databases, outage), "marks")
         self._spawn(self._beat(), "leases")
         if self._config.kafka.bus.protocol_version > 1:
-            self._kept = KeptReads(engine, databases, databases.sessions_outage, self._touch)
+            stands_s = self._config.projector.session_timeout_s + PROJECTOR_S
+            self._kept = KeptReads(
+                engine, databases, databases.sessions_outage, self._touch, stands_s
+            )
             for name, work in self._kept.tasks():
                 self._spawn(work, name)
         bus = self.bus
@@ -328,6 +335,9 @@ class KafkaHost:
         )
         return sum(lag for lag in behind if lag > 0)
 
+    def _unfollowed(self) -> dict[str, float]:
+        return {} if self._kept is None else self._kept.unfollowed
+
     # -- what the edge asks ----------------------------------------------------------------------
 
     @property
@@ -344,6 +354,10 @@ class KafkaHost:
             outages = self._databases.outages.values()
             reasons += [outage.told for outage in outages if outage.reasons]
         return reasons + self.engine.unready()
+
+    def concerns(self) -> list[str]:
+        """See ``Host.concerns``."""
+        return [] if self._kept is None else self._kept.concerns
 
     @property
     def system_watchers(self) -> SystemWatchers:

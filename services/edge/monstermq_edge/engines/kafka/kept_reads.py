@@ -7,8 +7,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Protocol, TypeVar
 
+from monstermq_edge.engines.kafka.unfollowed import Unfollowed
 from monstermq_shared.stores.outages import Outage
 from monstermq_shared.stores.queues import KeptRows, QueueAsk, QueuePage
+from monstermq_shared.views.catalogue import QUEUES, SESSIONS
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +31,16 @@ ASKS_MAX = 64
 ROWS_MAX = 1_000
 """Rows that one statement reads at most, over all its pages: about ten milliseconds."""
 
+QUEUES_UNFOLLOWED = (
+    "kept sessions wait for what they are owed. Start monstermq-projector with VIEWS among its "
+    "kinds; if it runs, its log tells what it waits for"
+)
+
+SESSIONS_UNFOLLOWED = (
+    "kept sessions cannot connect (code 3). Start monstermq-projector with SESSIONS among its "
+    "kinds; if it runs, its log tells what it waits for"
+)
+
 PAGE_SIZE_MAX = 256 * 1024
 """Bytes of one page; it has a row if there is one."""
 
@@ -38,6 +50,16 @@ class KeptEngine(Protocol):
 
     @property
     def awaits_queues(self) -> bool:
+        """See above."""
+        ...
+
+    @property
+    def queue_waits(self) -> Mapping[int, int]:
+        """See above."""
+        ...
+
+    @property
+    def sessions_behind(self) -> Sequence[int]:
         """See above."""
         ...
 
@@ -104,6 +126,7 @@ class KeptReads:
         database: Where.
         outage: What fails of it.
         touch: Makes sure that the loop turn is finished, after something was brought.
+        stands_s: After how long of standing still rows have no projector.
     """
 
     def __init__(
@@ -112,6 +135,7 @@ class KeptReads:
         database: KeptDatabase,
         outage: Outage,
         touch: Callable[[], None],
+        stands_s: float,
     ) -> None:
         self.reflected: Mapping[int, int] = {}
         self._engine = engine
@@ -123,6 +147,8 @@ class KeptReads:
         self._asked, self._claimed, self._awaited = (asyncio.Event() for _ in range(3))
         self._is_down = False
         self._outages = 0
+        self._queues = Unfollowed("the queues", QUEUES_UNFOLLOWED, stands_s)
+        self._sessions = Unfollowed("the sessions", SESSIONS_UNFOLLOWED, stands_s)
 
     def tasks(self) -> list[tuple[str, Awaitable[None]]]:
         """Return what is to run, and how it is named."""
@@ -132,6 +158,19 @@ class KeptReads:
             ("queue pages", self._read_pages()),
             ("session rows", self._read_rows()),
         ]
+
+    @property
+    def concerns(self) -> list[str]:
+        """What operators should know although clients may come, in sentences for ``/ready``."""
+        return [each.told for each in (self._queues, self._sessions) if each.told]
+
+    @property
+    def unfollowed(self) -> dict[str, float]:
+        """Projection -> how many partitions of it no projector follows."""
+        return {
+            QUEUES: float(len(self._queues.partitions)),
+            SESSIONS: float(len(self._sessions.partitions)),
+        }
 
     def collect(self) -> None:
         """Take what the engine wants; at the end of each turn."""
@@ -155,6 +194,7 @@ class KeptReads:
             _tell_lost("queues", self.reflected, marks)
             self.reflected = marks
             self._engine.queues_reflected(self.reflected)
+            self._queues.look(self._engine.queue_waits, marks, _now_s())
             self._touch()
             if not self._engine.awaits_queues:
                 await _set_within(self._awaited, MARKS_S)
@@ -167,6 +207,7 @@ class KeptReads:
             _tell_lost("sessions", before, marks)
             before = marks
             self._engine.sessions_reflected(marks)
+            self._sessions.look(self._engine.sessions_behind, marks, _now_s())
             self._touch()
             await asyncio.sleep(MARKS_S)
 
@@ -243,6 +284,10 @@ class KeptReads:
                 self._clients.clear()
             self._engine.databases_down(is_down)
             self._touch()
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _tell_lost(what: str, before: Mapping[int, int], marks: Mapping[int, int]) -> None:

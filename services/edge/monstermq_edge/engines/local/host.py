@@ -267,6 +267,10 @@ class LocalHost:
         failing = self._maintenance.failing
         return reasons + [f"{job} fails: {fault}" for job, fault in failing.items()]
 
+    def concerns(self) -> list[str]:
+        """See ``Host.concerns``."""
+        return []
+
     def _refused(self) -> list[str]:
         """Return what the session store's database refuses: that it takes no commits, or else."""
         outage = self.databases.outages[self.databases.primary_type]
@@ -312,6 +316,8 @@ class LocalHost:
             projection_lag_records=self._lag_records,
             projection_lag_s=self._lag_s,
             view_backlog_bytes=self._followers.backlogs,
+            kept_sessions_waiting=lambda: 0.0,
+            partitions_unfollowed=dict,
             view_backlog_bound_bytes=lambda: self._config.limits.view_backlog_kb * KIB,
         )
 

@@ -115,8 +115,10 @@ def test_rows_of_a_standby_that_lacks_commits_are_not_used() -> None:
         assert told == told_so_far
     made.reflected({0: 11})
     assert "behind" in made.why_not(0)
+    assert made.behind == [0]
     made.reflected({0: 15})
     assert not made.why_not(0)
+    assert made.behind == []
 
 
 def test_an_overlay_over_its_bound_is_dropped_until_the_worker_has_caught_up() -> None:

@@ -376,6 +376,7 @@ def test_rows_are_read_once_they_reflect_the_marker(edges: Edges) -> None:
     for partition in range(PARTITIONS):
         second.land_markers(partition)
     assert second.engine.awaits_queues
+    assert second.engine.queue_waits == dict.fromkeys(range(PARTITIONS), 1)
     ends = bus.messages.ends()
     second.engine.queues_reflected({at: end - 1 for at, end in ends.items()})
     assert second.engine.take_asks() == []
@@ -383,4 +384,5 @@ def test_rows_are_read_once_they_reflect_the_marker(edges: Edges) -> None:
     assert [(ask.partition, ask.before) for ask in second.engine.take_asks()] == [
         (at, end - 1) for at, end in ends.items()
     ]
+    assert second.engine.queue_waits == {}
     assert not second.engine.awaits_queues
