@@ -13,10 +13,14 @@
     │   ├── BusLost          the log is not the one it was
     │   ├── BusGap           what should be read next is not there; never passed over in silence
     │   └── UnknownFact      a later release wrote it; the partition stops, loudly (R6)
-    └── StoreError           a database said no; the driver's error is the ``__cause__``
-        ├── StoreUnavailable worth repeating: locked, full, restarting
-        ├── StoreConflict    somebody else owns the database now; never repeated
-        └── StoreDamaged     corrupt, or of an unknown schema; never emptied, never repeated
+    ├── StoreError           a database said no; the driver's error is the ``__cause__``
+    │   ├── StoreUnavailable worth repeating: locked, full, restarting
+    │   ├── StoreConflict    somebody else owns the database now; never repeated
+    │   └── StoreDamaged     corrupt, or of an unknown schema; never emptied, never repeated
+    └── QueryError           a question to the data has no answer; the message is for who asked
+        ├── QueryRefused     asked wrongly: the message says what to write instead
+        ├── NotSupported     this store cannot answer such a question, however it is asked
+        └── QueryTimedOut    too much work: the message names the database, and how to ask for less
 
 Protocol errors live with the protocol, in ``monstermq_edge.mqtt.errors``.
 """
@@ -126,3 +130,19 @@ class StoreConflict(StoreError):
 
 class StoreDamaged(StoreError):
     """The database is corrupt, or its schema is one we do not know. Nothing was changed."""
+
+
+class QueryError(MonsterError):
+    """A question has no answer. The message is a sentence for whoever asked."""
+
+
+class QueryRefused(QueryError):
+    """The question is wrong. The message says what to write instead."""
+
+
+class NotSupported(QueryError):
+    """The store cannot answer such a question. The message names the store and what can."""
+
+
+class QueryTimedOut(QueryError):
+    """The database has not answered in time. The message names it, and how to ask for less."""
