@@ -23,7 +23,7 @@ usage: monstermq-edge [-config FILE] [-log LEVEL] [-cluster]
 One edge: MQTT over TCP, TLS and WebSocket. On the Kafka bus any number of them serve
 the clients, and monstermq-projector makes the rows. Edge.Processes of them share the
 ports on one machine. Configuration, log levels and environment variables are those of
-monstermq, see monstermq -help.
+monstermq, see monstermq -help; monstermq -config FILE --check checks the file.
 """
 
 

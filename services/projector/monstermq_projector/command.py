@@ -39,7 +39,7 @@ or on several; on one machine each needs a Projector.Port of its own.
 
 Each kind is a process of its own, for each database, and this one looks after them.
 Configuration, log levels and environment variables are those of monstermq, see
-monstermq -help.
+monstermq -help; monstermq -config FILE --check checks the file.
 """
 
 

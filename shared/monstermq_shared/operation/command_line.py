@@ -43,6 +43,8 @@ class CommandLine(argparse.ArgumentParser):
         return []
 
     def _hint(self, word: str) -> str:
+        if word in {"-check", "--check"}:
+            return "; monstermq -config FILE --check looks at the configuration of all processes"
         if word == "-c":  # as mosquitto spells it
             return "; did you mean -config FILE?"
         if word in _FIRST_WORDS:
