@@ -36,6 +36,13 @@ class ExitCode(IntEnum):
 
 
 FOR_A_PERSON = frozenset(
-    {ExitCode.CONFIG, ExitCode.STORE_DAMAGED, ExitCode.TLS, ExitCode.STORE_OF_ANOTHER_LOG}
+    {
+        ExitCode.CONFIG,
+        ExitCode.STORE_UNWRITABLE,
+        ExitCode.STORE_DAMAGED,
+        ExitCode.STORE_IN_USE,
+        ExitCode.TLS,
+        ExitCode.STORE_OF_ANOTHER_LOG,
+    }
 )
 """What stays as it is, however often a process is started, until somebody changes something."""

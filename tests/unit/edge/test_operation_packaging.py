@@ -13,7 +13,7 @@ from tests.support.compose import COMPOSE, arguments, instructions
 from tests.support.repository import ROOT
 
 from monstermq_shared.config import BrokerConfig, load_config
-from monstermq_shared.exit_codes import ExitCode
+from monstermq_shared.exit_codes import FOR_A_PERSON, ExitCode
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
@@ -105,14 +105,13 @@ def test_the_unit_waits_for_what_the_code_says(unit: configparser.ConfigParser) 
 
 def test_the_unit_does_not_restart_what_a_person_must_mend(unit: configparser.ConfigParser) -> None:
     codes = {int(code) for code in unit["Service"]["RestartPreventExitStatus"].split()}
-    assert codes == {
-        ExitCode.CONFIG,
-        ExitCode.STORE_UNWRITABLE,
-        ExitCode.STORE_DAMAGED,
-        ExitCode.STORE_IN_USE,
-        ExitCode.TLS,
-        ExitCode.STORE_OF_ANOTHER_LOG,
-    }
+    assert codes == FOR_A_PERSON
+
+
+def test_the_document_lists_what_a_person_must_mend() -> None:
+    text = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    (listed,) = re.findall(r"What waits for a person\*\* [^:]*: ([^.]*)\.", text)
+    assert {int(code) for code in re.findall(r"\d+", listed)} == FOR_A_PERSON
 
 
 def test_the_unit_tries_for_ever_what_may_mend_itself(unit: configparser.ConfigParser) -> None:
