@@ -86,7 +86,8 @@ def test_what_the_readme_says_to_type_is_there() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert phony is not None
-    assert {"monstermq", "monstermq-edge"} <= set(PROGRAM.findall(typed)) <= set(project["scripts"])
+    ours = {"monstermq", "monstermq-edge", "monstermq-projector"}
+    assert ours <= set(PROGRAM.findall(typed)) <= set(project["scripts"])
     assert {"run", "kafka", "postgres"} <= set(TARGET.findall(typed)) <= set(phony[1].split())
     files = [*SCRIPT.findall(typed), *GIVEN_FILE.findall(typed)]
     assert "examples/config-kafka-bus.yaml" in files
