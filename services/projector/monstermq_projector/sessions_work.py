@@ -12,6 +12,7 @@ from monstermq_projector.sessions_rounds import Rounds
 from monstermq_projector.sessions_wills import Wills
 from monstermq_shared.clock import Clock
 from monstermq_shared.errors import StoreConflict
+from monstermq_shared.operation.limited_log import LimitedLog
 from monstermq_shared.positions import Partition
 from monstermq_shared.sessions.distributed.claims import Claims
 from monstermq_shared.sessions.distributed.session_asks import ClaimCounts
@@ -29,6 +30,9 @@ ELAPSED_S_MAX = 2.0
 """What counts at most as time in which the log was read, from one look to the next: a process that
 was stopped for an hour has not heard whether edges live."""
 
+
+SILENCE_S = 60.0
+"""A silent edge is told once in so much time: the partitions notice it one after the other."""
 
 PIECES_MAX = 20
 """Pieces of what is asked for that are appended in one look, at most."""
@@ -60,6 +64,7 @@ class SessionsDesk:
         rounds_of: Partition of the sessions log -> who looks after queues for it; None: nobody,
             because the database has none.
         counts: What came of sessions.
+        silence: Keeps each partition from telling of the same silent edge.
     """
 
     wills: Wills
@@ -69,6 +74,7 @@ class SessionsDesk:
     lease_s: float
     rounds_of: Callable[[int], Rounds | None]
     counts: SessionsCounts = field(default_factory=SessionsCounts)
+    silence: LimitedLog = field(default_factory=lambda: LimitedLog(logger, interval_s=SILENCE_S))
 
 
 class SessionsWork:
@@ -176,11 +182,12 @@ class SessionsWork:
         claims, sessions = self._claims, self._sessions
         elapsed_s = min(elapsed_s, ELAPSED_S_MAX)
         silent = claims.at_end(int(elapsed_s * 1000), sessions.clock.wall_ms())
-        for run, clients in silent.items():
-            logger.warning(
-                "%s: the edge with run %s is silent; its %d clients in partition %d are detached",
-                *(self._desk.name, run.hex(), clients, self._partition.number),
-            )
+        for run in silent:
+            if sessions.silence.admit(run, sessions.clock.monotonic()) is not None:
+                logger.warning(
+                    "%s: the edge with run %s is silent; its clients are detached",
+                    *(self._desk.name, run.hex()),
+                )
         for _ in range(PIECES_MAX):
             asks = claims.asks()
             if not asks or not sessions.facts.offer(self._partition.number, asks):

@@ -162,6 +162,21 @@ async def test_clients_of_a_silent_edge_are_detached_and_their_wills_published(
     assert stage.desk.counts.claims.detached == 1
 
 
+async def test_a_silent_edge_is_told_once_however_many_partitions_notice_it(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with stage.working():
+        first = stage.work
+        async with stage.working():
+            stage.append(claim())
+            await stage.caught_up()
+            for work in (first, stage.work):
+                for _ in range(5):
+                    await work.at_end(2.0)
+    told = [message for message in caplog.messages if "is silent" in message]
+    assert told == [f"sessions: the edge with run {EDGE.hex()} is silent; its clients are detached"]
+
+
 async def test_time_counts_only_as_far_as_the_log_was_read(stage: Stage) -> None:
     """A process that was stopped for an hour knows of no lease in it."""
     async with stage.working():
