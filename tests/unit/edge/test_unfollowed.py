@@ -74,6 +74,12 @@ def test_a_partition_without_a_mark_stands_still_too() -> None:
     assert not looks.of.partitions
 
 
+def test_many_partitions_are_counted() -> None:
+    looks = Looks()
+    looks.look(STANDS_S + 1, [*range(9)], dict.fromkeys(range(12), 5))
+    assert looks.of.told == "no projector makes the rows of the queues, 9 partitions: start one"
+
+
 def test_time_in_which_the_database_was_away_does_not_count() -> None:
     looks = Looks()
     looks.look(10 * STANDS_S, [0], {0: 7}, every_s=PAUSE_S + 1)

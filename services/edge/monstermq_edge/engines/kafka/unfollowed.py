@@ -1,12 +1,16 @@
 """Whether a projector makes the rows that kept sessions wait for: told as it begins and ends."""
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 logger = logging.getLogger(__name__)
 
 PAUSE_S = 2.0
 """Marks that were not looked at for so long may have stood still for want of their database."""
+
+
+NAMED_MAX = 8
+"""More partitions are counted, and not named."""
 
 
 class Unfollowed:
@@ -40,11 +44,8 @@ class Unfollowed:
         """What there is to tell, in a sentence for ``/ready``; empty if there is nothing."""
         if not self.partitions:
             return ""
-        numbers = ", ".join(map(str, sorted(self.partitions)))
-        plural = "s" if len(self.partitions) > 1 else ""
-        return (
-            f"no projector makes the rows of {self._what}, partition{plural} {numbers}: {self._why}"
-        )
+        where = _named(sorted(self.partitions))
+        return f"no projector makes the rows of {self._what}, {where}: {self._why}"
 
     def look(self, waited: Collection[int], marks: Mapping[int, int], now_s: float) -> None:
         """Take marks that were just read.
@@ -74,3 +75,9 @@ class Unfollowed:
             logger.warning("%s", self.told)
         elif was_told and not standing:
             logger.warning("a projector makes the rows of %s again", self._what)
+
+
+def _named(partitions: Sequence[int]) -> str:
+    if len(partitions) > NAMED_MAX:
+        return f"{len(partitions)} partitions"
+    return f"partition{'s' * (len(partitions) > 1)} {', '.join(map(str, partitions))}"
