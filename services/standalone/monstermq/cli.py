@@ -12,6 +12,7 @@ from monstermq.databases import BackUp, Recover, Restore
 from monstermq.invocations import (
     LISTED_MAX,
     Adopt,
+    Initialize,
     ListQuarantine,
     ShowQuarantine,
     SkipGap,
@@ -38,6 +39,7 @@ usage: monstermq [-config FILE] [-log LEVEL] [-cluster] [--check]
        monstermq db backup FILE [--force] [-config FILE]
        monstermq db restore BACKUP [-config FILE]
        monstermq db recover FILE NEWFILE
+       monstermq db init [-config FILE]
        monstermq db adopt [-config FILE]
        monstermq db skip-gap [-config FILE]
        monstermq status [--json] [-config FILE]
@@ -66,6 +68,8 @@ usage: monstermq [-config FILE] [-log LEVEL] [-cluster] [--check]
   db recover FILE NEWFILE
                      copy what can be read of a damaged database into a new one; exit
                      with 0 if that is everything, 1 if something is missing
+  db init            make the PostgreSQL role that may only read (Postgres.ReadUser) for SQL of
+                     others, and indexes that are missing; also while a broker runs
   db adopt           give the PostgreSQL database, whose rows are of another log, to the
                      log of this configuration; tells what that means for the rows
   db skip-gap        on a Kafka bus: let the sessions go on from their rows where Kafka has
@@ -116,7 +120,17 @@ class Show:
     text: str
 
 
-Operation = BackUp | Restore | Recover | Adopt | SkipGap | Status | ListQuarantine | ShowQuarantine
+Operation = (
+    BackUp
+    | Restore
+    | Recover
+    | Initialize
+    | Adopt
+    | SkipGap
+    | Status
+    | ListQuarantine
+    | ShowQuarantine
+)
 
 Invocation = Run | Check | Operation | Show
 """What a command line asks for."""
@@ -266,6 +280,8 @@ def _parse_database_command(arguments: Sequence[str]) -> Operation:
         parser.option("force", action="store_true")
         parsed = parser.parse(arguments[1:])
         return BackUp(config=parsed.config, target=parsed.target, force=parsed.force)
+    if command == "init":
+        return Initialize(config=parser.parse(arguments[1:]).config)
     if command == "adopt":
         return Adopt(config=parser.parse(arguments[1:]).config)
     if command == "skip-gap":
@@ -276,7 +292,8 @@ def _parse_database_command(arguments: Sequence[str]) -> Operation:
         return Restore(config=parsed.config, backup=parsed.backup)
     raise ConfigError(
         "the commands for databases are: monstermq db backup FILE, monstermq db restore BACKUP, "
-        "monstermq db recover FILE NEWFILE, monstermq db adopt, monstermq db skip-gap"
+        "monstermq db recover FILE NEWFILE, monstermq db init, monstermq db adopt, "
+        "monstermq db skip-gap"
     )
 
 

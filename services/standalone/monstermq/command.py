@@ -8,7 +8,14 @@ from typing import TextIO, TypeAlias, cast
 
 from monstermq.cli import Check, Operation, Run, Show, check, parse_arguments
 from monstermq.databases import BackUp, Recover, Restore, back_up, recover, restore
-from monstermq.invocations import Adopt, ListQuarantine, ShowQuarantine, SkipGap, Status
+from monstermq.invocations import (
+    Adopt,
+    Initialize,
+    ListQuarantine,
+    ShowQuarantine,
+    SkipGap,
+    Status,
+)
 from monstermq.stack import run_stack
 from monstermq_edge.app import run_broker
 from monstermq_shared.config import load_config
@@ -20,6 +27,7 @@ from monstermq_shared.operation.signals import Signals
 _Operate: TypeAlias = Callable[[Operation, Mapping[str, str], TextIO], ExitCode]
 
 _OPERATIONS: Mapping[type[Operation], tuple[str, str]] = {
+    Initialize: ("monstermq.initializing", "initialize"),
     Adopt: ("monstermq.adopting", "adopt"),
     SkipGap: ("monstermq.skipping", "skip_gap"),
     Status: ("monstermq.status", "status"),

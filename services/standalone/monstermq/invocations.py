@@ -15,6 +15,13 @@ class Adopt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Initialize:
+    """Make the role that only reads, and indexes, in the PostgreSQL database."""
+
+    config: Path | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SkipGap:
     """Let the sessions go on where retention has overtaken them."""
 

@@ -28,16 +28,25 @@ async def reached_database(
         ConfigError: Nothing of the configuration is there.
         StartupError, StoreError: It cannot be used.
     """
-    if StoreType.POSTGRES not in {store for _, store in stores_of(config)}:
-        raise ConfigError(
-            "this command is about what is in PostgreSQL, and nothing of this configuration is: "
-            "name another one with -config FILE"
-        )
+    check_in_postgres(config)
     database = await PostgresDatabase.inspect(postgres_connection(config), exclusive=exclusive)
     try:
         yield database
     finally:
         await database.close()
+
+
+def check_in_postgres(config: BrokerConfig) -> None:
+    """Refuse a configuration of which nothing is in PostgreSQL.
+
+    Raises:
+        ConfigError: So it is.
+    """
+    if StoreType.POSTGRES not in {store for _, store in stores_of(config)}:
+        raise ConfigError(
+            "this command is about what is in PostgreSQL, and nothing of this configuration is: "
+            "name another one with -config FILE"
+        )
 
 
 def check_on_kafka(config: BrokerConfig) -> None:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import ip_address
 
 from monstermq_shared.config.fields import Section, StoreType, yaml_name
@@ -140,11 +141,33 @@ def postgres_connection(config: BrokerConfig) -> ConnectionSettings:
     return parse_url(section.url, user=section.user, password=section.password.get_secret_value())
 
 
+def reading_connection(config: BrokerConfig) -> ConnectionSettings | None:
+    """Return how PostgreSQL is reached for SQL of others, as ``Postgres.ReadUser``.
+
+    Returns:
+        None if there is no such role.
+
+    Raises:
+        ConfigError: ``Postgres.Url`` cannot be read.
+    """
+    section = config.postgres
+    if section.read_user is None:
+        return None
+    password = section.read_pass.get_secret_value()
+    return replace(postgres_connection(config), user=section.read_user, password=password)
+
+
 def _url_problems(config: BrokerConfig) -> Iterator[str]:
     try:
-        postgres_connection(config)
+        connection = postgres_connection(config)
     except ConfigError as exc:
         yield str(exc)
+        return
+    if config.postgres.read_user == connection.user:
+        yield (
+            f"Postgres.ReadUser {connection.user} is the role that writes, and SQL of others is "
+            "for one that can only read: name another, which monstermq db init makes"
+        )
 
 
 def _sharing_problems(config: BrokerConfig, *, cluster: bool) -> Iterator[str]:

@@ -58,6 +58,10 @@ class Postgres(Section):
     """The role to log in as."""
     password: SecretStr = SecretStr("manager")
     """Its password."""
+    read_user: Text | None = None
+    """The role that runs SQL of others; `monstermq db init` makes it. Absent: no SQL."""
+    read_pass: SecretStr = SecretStr("")
+    """Its password."""
 
 
 class CrateDB(Section):

@@ -1,6 +1,7 @@
 """One PostgreSQL database: all its stores, committed together."""
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
@@ -18,6 +19,7 @@ from monstermq_shared.stores.postgres import (
     messages,
     opening,
     quarantine,
+    reading_role,
     session_tables,
 )
 from monstermq_shared.stores.postgres.archives import PostgresArchiveStore, make_hypertable
@@ -35,6 +37,7 @@ from monstermq_shared.stores.postgres.holder import PING_S, Holder
 from monstermq_shared.stores.postgres.messages import PostgresMessageStore
 from monstermq_shared.stores.postgres.queues import PostgresQueues
 from monstermq_shared.stores.postgres.readers import Readers
+from monstermq_shared.stores.postgres.search_indexes import index_new
 from monstermq_shared.stores.postgres.session_tables import QUERIES
 from monstermq_shared.stores.postgres.sessions import PostgresSessionStore
 from monstermq_shared.stores.postgres.tables import TableKind
@@ -42,6 +45,8 @@ from monstermq_shared.stores.postgres.tenures import Tenures
 from monstermq_shared.stores.postgres.writer import Writer
 from monstermq_shared.stores.queue_changes import QueueGrowth
 from monstermq_shared.stores.sql import load_queries, table_names
+
+logger = logging.getLogger(__name__)
 
 STATEMENT_TIMEOUT_S = 60.0
 """How long the server may work on one statement."""
@@ -171,6 +176,28 @@ class PostgresDatabase(PostgresQueues):
     def archive_store(self, name: str) -> PostgresArchiveStore:
         """Return the archive of that name; it was given to ``open``."""
         return self._archives[name]
+
+    async def let_read(self, role: str, tables: Sequence[str]) -> None:
+        """Let a role read some tables, if there is one. What hinders is logged: it can wait.
+
+        Args:
+            role: Its name.
+            tables: Archives and last values.
+        """
+        try:
+            async with self._readers.connection() as connection:
+                there = await reading_role.has_role(connection, role)
+                if there:
+                    await reading_role.give_rights(connection, role, tables)
+        except StoreError as exc:
+            logger.warning("no SQL of others yet: %s", exc)
+        else:
+            if not there:
+                logger.warning(
+                    "PostgreSQL at %s: there is no role %s (Postgres.ReadUser), so no SQL of "
+                    "others; make it with: monstermq db init",
+                    *(self._where, role),
+                )
 
     async def begin(self, partition: Partition, projections: Sequence[str]) -> Tenure:
         """Begin a tenure; an older one of these projections and partition is over.
@@ -329,6 +356,8 @@ class PostgresDatabase(PostgresQueues):
             for table in made:
                 if kinds.get(table) is archives.KIND:
                     await make_hypertable(connection, self._where, table)
+            searched = [table for table in made if kinds.get(table) is messages.KIND]
+            await index_new(connection, self._where, searched)
             if self._holder is not None:
                 self._ended_cleanly = await self._holder.ended_cleanly(connection)
 

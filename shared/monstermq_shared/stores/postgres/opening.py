@@ -75,7 +75,7 @@ async def prepare_schema(
         asyncpg.PostgresError, OSError: The server refused, or the connection was lost.
     """
     async with connection.transaction():
-        await connection.execute(_OPENING["lock_schema"])
+        await lock_schema(connection)
         wanted = {**META_TABLES, **tables}
         if not await connection.fetch(_OPENING["relations"], [META_TABLE]):
             await _refuse_another_schema(connection, where)
@@ -93,6 +93,11 @@ async def prepare_schema(
             await connection.execute(_OPENING["add_table"], name, kind.name)
         await check(connection, where, wanted)
     return [*missing]
+
+
+async def lock_schema(connection: Connection) -> None:
+    """Keep others from preparing the schema, or rights in it, until the open transaction ends."""
+    await connection.execute(_OPENING["lock_schema"])
 
 
 async def check_version(connection: Connection, where: str) -> None:
