@@ -9,13 +9,20 @@ from pathlib import Path
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.structs import TopicPartition
+from tests.integration.kafka_outages import (
+    BOUND_S,
+    connections,
+    outlast_a_lease,
+    until_more,
+    until_told,
+)
 from tests.integration.kafka_scenes import FragileScene, KafkaScene
-from tests.integration.observing import until_logged, until_ready
+from tests.integration.observing import until_logged
 from tests.support.broker import LOOPBACK
 from tests.support.chance import drawn_random
 from tests.support.clean_load import CleanPublisher
 from tests.support.kafka import KafkaCluster, KafkaServer
-from tests.support.kafka_stack import PARTITIONS, KafkaStack, StackProcess
+from tests.support.kafka_stack import PARTITIONS, KafkaStack
 from tests.support.kafka_tools import create_topic
 from tests.support.ledger import Message
 from tests.support.log_reading import LogReader
@@ -28,43 +35,11 @@ from monstermq_shared.kafka.murmur2 import partition_of
 
 pytestmark = pytest.mark.integration
 
-BOUND_S = 60.0
 CUTS = 3
 LONG_LEASE_S = 10
 """Another server becomes a leader in some seconds, which is not the end of a lease."""
 
 DELAY_S = 0.02
-
-
-async def until_told(process: StackProcess, *words: str) -> str:
-    """Return what ``/ready`` says once all words are in it."""
-    body = ""
-    try:
-        async with asyncio.timeout(BOUND_S):
-            while not all(word in body for word in words):
-                body = await until_ready(process, 503, BOUND_S)
-    except TimeoutError:
-        raise AssertionError(f"/ready does not say {words}: {body}") from None
-    return body
-
-
-def connections(scene: KafkaScene) -> list[int]:
-    """Return how many connections each client has had; asserts that all are there."""
-    absent = [client.client_id for client in scene.clients if not client.is_served]
-    assert not absent, f"{absent} are not connected any more"
-    return [len(client.connections) for client in scene.clients]
-
-
-async def outlast_a_lease(scene: KafkaScene) -> None:
-    """Return once every edge has had no lease for a while, and says so."""
-    for edge in scene.stack.edges:
-        await until_told(edge, "lease")
-
-
-async def until_more(scene: KafkaScene) -> None:
-    """Return once messages are acknowledged again."""
-    acknowledged = len(scene.ledger.acknowledged)
-    await scene.ledger.until(lambda: len(scene.ledger.acknowledged) > acknowledged + 200, BOUND_S)
 
 
 async def test_clients_outlast_a_frozen_kafka(fragile_scene: FragileScene) -> None:

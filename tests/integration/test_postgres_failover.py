@@ -1,14 +1,14 @@
 """The primary dies and a standby takes over: a synchronous one has all that was acknowledged."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from tests.integration.faults import POSTGRES, VIEWS_IN_POSTGRES, Mix, Scene
 from tests.integration.observing import metric, until_metric, until_ready
-from tests.support.broker import LOOPBACK, STOP_S, RunningBroker
+from tests.support.broker import STOP_S, RunningBroker
 from tests.support.load import Cast
-from tests.support.postgres import PASSWORD, ROLE, PostgresServer, PostgresStandby
+from tests.support.postgres import PostgresServer, PostgresStandby, both
 
 from monstermq_shared.exit_codes import ExitCode
 
@@ -31,20 +31,6 @@ def standby(own_postgres: PostgresServer) -> Iterator[PostgresStandby]:
 def wait_for_standby(primary: PostgresServer) -> None:
     """Let commits wait for the standby from now on."""
     primary.psql("ALTER SYSTEM SET synchronous_standby_names = standby", "SELECT pg_reload_conf()")
-
-
-def detach(standby: PostgresStandby, primary: PostgresServer) -> None:
-    """Let the standby follow no more; return once the primary knows."""
-    standby.psql("ALTER SYSTEM SET primary_conninfo = ''", "SELECT pg_reload_conf()")
-    while primary.psql("SELECT count(*) FROM pg_stat_replication") != "0":
-        pass
-
-
-def both(*servers: PostgresServer) -> Callable[[str], str]:
-    """Return the URL of a database on the first of two servers that takes writes."""
-    hosts = ",".join(f"{LOOPBACK}:{server.port}" for server in servers)
-    end = "targetServerType=primary&connectTimeout=2&socketTimeout=2"
-    return lambda name: f"postgresql://{ROLE}:{PASSWORD}@{hosts}/{name}?{end}"
 
 
 @pytest.mark.parametrize("mix", [POSTGRES, VIEWS_IN_POSTGRES], ids=str)
@@ -75,7 +61,7 @@ async def test_what_only_the_dead_primary_had_was_not_acknowledged(
     wait_for_standby(own_postgres)
     await scene.begin()
     async with scene.trouble():
-        detach(standby, own_postgres)
+        standby.detach()
         await until_ready(broker, 503)
         acknowledged = len(scene.ledger.acknowledged)
         for _ in range(2):
@@ -97,7 +83,7 @@ async def test_a_standby_that_lacks_our_newest_commits_is_refused(
     scene = Scene(broker, cast, POSTGRES, own_postgres, url=both(own_postgres, standby))
     await scene.begin()
     # In a thread: what comes meanwhile would be taken for load after it.
-    await asyncio.to_thread(detach, standby, own_postgres)
+    await asyncio.to_thread(standby.detach)
     await scene.some_load(BEHIND_PACKETS)
     own_postgres.kill()
     standby.promote()

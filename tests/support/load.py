@@ -125,6 +125,16 @@ class Client(ABC):
             async with asyncio.timeout(WAIT_S):
                 await self._line.ended.wait()
 
+    async def lasts(self, for_s: float) -> None:
+        """Assert that the present connection lasts so long."""
+        assert self._line is not None, f"{self.client_id} is not connected"
+        try:
+            async with asyncio.timeout(for_s):
+                await self._line.ended.wait()
+        except TimeoutError:
+            return
+        raise AssertionError(f"the connection of {self.client_id} has ended")
+
     @property
     def is_connected(self) -> bool:
         """Whether there is a network connection."""

@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache
 from itertools import count
@@ -312,12 +312,15 @@ class PostgresStandby(PostgresServer):
     Args:
         primary: Whom it follows.
         name: What ``synchronous_standby_names`` of the primary calls it.
+        port: Where it listens; without, a free one.
     """
 
-    def __init__(self, primary: PostgresServer, name: str = "standby") -> None:
+    def __init__(
+        self, primary: PostgresServer, name: str = "standby", *, port: int | None = None
+    ) -> None:
         self._primary = primary
         self._name = name
-        super().__init__(settings={"cluster_name": name})
+        super().__init__(settings={"cluster_name": name}, port=port)
 
     def _fill(self, data: Path) -> None:
         primary = self._primary
@@ -330,9 +333,22 @@ class PostgresStandby(PostgresServer):
             f"--pgdata={data}",
         )
 
+    def detach(self) -> None:
+        """Let it follow no more; return once the primary knows, and goes on without it."""
+        self.psql("ALTER SYSTEM SET primary_conninfo = ''", "SELECT pg_reload_conf()")
+        while self._primary.psql("SELECT count(*) FROM pg_stat_replication") != "0":
+            pass
+
     def promote(self) -> None:
         """Make it a server of its own, as a failover does; return once it takes writes."""
         self.psql("SELECT pg_promote()")
+
+
+def both(*servers: PostgresServer) -> Callable[[str], str]:
+    """Return the URL of a database on the first of some servers that takes writes, by its name."""
+    hosts = ",".join(f"{LOOPBACK}:{server.port}" for server in servers)
+    end = "targetServerType=primary&connectTimeout=2&socketTimeout=2"
+    return lambda name: f"postgresql://{ROLE}:{PASSWORD}@{hosts}/{name}?{end}"
 
 
 async def fresh_schema(url: str) -> str:
