@@ -121,8 +121,7 @@ class KeptScene(FragileScene):
             await facts.read_to_end()
             await bus.read_to_end()
         sessions = fold_sessions(facts.by_partition())
-        names = {client.client_id for client in self.kept}
-        kept = {name: session for name, session in sessions.items() if name in names}
+        kept = {name: session for name, session in sessions.items() if session.expiry_s}
         expected = sorted((n, s.epoch, s.incarnation, s.attached) for n, s in kept.items())
         await self._until_table(_SESSIONS, lambda found: sorted(found) == expected)
         subscribed = sorted(
