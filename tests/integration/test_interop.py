@@ -25,9 +25,6 @@ LARGE = bytes(range(256)) * 1_600
 Sides = tuple[BrokerProcess, BrokerProcess]
 """Where the client that is tested is, and where its friend is."""
 
-KEPT_SESSIONS = pytest.mark.parametrize("sides", ["internal"], indirect=True)
-"""For what needs a session that outlives its connection."""
-
 
 @pytest.fixture(scope="module")
 def internal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sides]:
@@ -163,7 +160,6 @@ async def test_no_will_follows_a_client_that_says_good_bye(
     assert await friend.take() == Publish(f"{name}/last", b"x", 1)
 
 
-@KEPT_SESSIONS
 async def test_a_persistent_session_gets_what_came_while_it_was_away(
     teller: Teller, friend: Peer, name: str
 ) -> None:
@@ -242,7 +238,6 @@ async def connect_locally(theirs: BridgedMosquitto, friends: Cast) -> Peer:
     return local
 
 
-@KEPT_SESSIONS
 async def test_a_mosquitto_bridge_carries_messages_both_ways_and_no_loop(
     theirs: BridgedMosquitto, friend: Peer, friends: Cast
 ) -> None:
