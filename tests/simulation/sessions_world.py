@@ -9,10 +9,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from monstermq_shared.bus.facts import Claim, Detach, Fact, Gap, Lease, Marker, Open, Subs
+from monstermq_shared.bus.facts import (
+    EXPIRY_S_MAX,
+    Claim,
+    Detach,
+    Fact,
+    Gap,
+    Lease,
+    Marker,
+    Open,
+    Subs,
+)
 from monstermq_shared.messages import Subscription, Will
 from monstermq_shared.positions import Partition
-from monstermq_shared.sessions.distributed.session_state import EXPIRY_S_MAX
 from monstermq_shared.stores.memory import MemoryDatabase
 from monstermq_shared.testing.builders import NOON_MS
 

@@ -23,12 +23,14 @@ from tests.simulation.sessions_world import (
     World,
 )
 
-from monstermq_shared.bus.facts import Claim, Lease, Marker
+from monstermq_shared.bus.control import kind_of
+from monstermq_shared.bus.fact_reading import check_facts
+from monstermq_shared.bus.facts import EXPIRY_S_MAX, Claim, Lease, Marker
 from monstermq_shared.bus.runs import Runs
 from monstermq_shared.errors import StoreConflict
 from monstermq_shared.sessions.distributed.claims import Claims
 from monstermq_shared.sessions.distributed.session_asks import Ask, ClaimsBatch
-from monstermq_shared.sessions.distributed.session_state import EXPIRY_S_MAX, SessionState
+from monstermq_shared.sessions.distributed.session_state import SessionState
 from monstermq_shared.stores.changes import Commit, Tenure
 from monstermq_shared.testing.builders import NOON_MS
 
@@ -65,7 +67,7 @@ class Worker:
         stop = min(len(self.world.facts), self.position + self.world.chance.randrange(1, 6))
         for offset in range(self.position, stop):
             facts = self.world.facts[offset]
-            self.claims.check(facts)
+            check_facts(kind_of(facts[0]), facts)
             self.claims.take(facts, offset, self.world.times_ms[offset])
         self.position = stop
         return self.claims.flush()

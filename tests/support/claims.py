@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count
 
+from monstermq_shared.bus.control import kind_of
+from monstermq_shared.bus.fact_reading import check_facts
 from monstermq_shared.bus.facts import Claim, Detach, Fact, Gap, Marker, Open, Subs
 from monstermq_shared.messages import Will
 from monstermq_shared.positions import Partition
@@ -48,7 +50,7 @@ class ClaimsFold:
         """Append facts as one record, and take them; return its offset."""
         offset = len(self.log)
         self.log.append(facts)
-        self.claims.check(facts)
+        check_facts(kind_of(facts[0]), facts)
         self.claims.take(facts, offset, self.time_ms)
         return offset
 

@@ -14,7 +14,7 @@ from monstermq_projector.sessions_wills import Wills
 from monstermq_projector.sessions_work import SessionsDesk, SessionsWork
 from monstermq_shared import retries
 from monstermq_shared.bus.control import decode_facts, encode_facts
-from monstermq_shared.bus.facts import Fact, Lease
+from monstermq_shared.bus.facts import Fact, Gap, Lease
 from monstermq_shared.bus.header import Kind
 from monstermq_shared.bus.ports import Stamp
 from monstermq_shared.bus.runs import Runs
@@ -164,7 +164,7 @@ class Stage:
         ago_ms: int = 0,
     ) -> int:
         """Append a record of an edge, as of a while ago; return its offset."""
-        kind = Kind.LEASE if isinstance(facts[0], Lease) else Kind.FACTS
+        kind = Kind.LEASE if isinstance(facts[0], Lease | Gap) else Kind.FACTS
         payload = (encode_facts(facts) if text is None else text).encode()
         time_ms = SystemClock().wall_ms() - ago_ms
         record = ControlRecord(SESSION_TOPIC, payload, time_ms, 0, kind)

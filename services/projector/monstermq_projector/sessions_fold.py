@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from monstermq_shared.bus.control import decode_facts
+from monstermq_shared.bus.fact_reading import SESSION_KINDS, facts_of
 from monstermq_shared.bus.facts import Claim, Fact, Subs
-from monstermq_shared.bus.header import FOREIGN_FLAGS, KIND_SHIFT, Kind
+from monstermq_shared.bus.header import FOREIGN_FLAGS
 from monstermq_shared.bus.ports import Entry
 from monstermq_shared.bus.runs import Runs
-from monstermq_shared.errors import InvalidRecord, UnknownFact
+from monstermq_shared.errors import InvalidRecord
 from monstermq_shared.sessions.distributed.claims import Claims
 from monstermq_shared.sessions.distributed.session_asks import ClaimsBatch
 from monstermq_shared.stores.changes import LogState, Quarantined, StoredLogState
@@ -19,8 +19,6 @@ FACTS_MAX = 5_000
 
 SIZE_MAX = 4 * 1024 * 1024
 """Bytes of wills, and of what is quarantined, after which it ends as well."""
-
-_KINDS = {Kind.FACTS, Kind.LEASE}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -133,8 +131,7 @@ class SessionsFold:
             self._quarantine(entry)
             return
         # Before R1 notes it: what stops the partition has to count when it is read again.
-        facts = _facts_of(entry)
-        self._claims.check(facts)
+        facts = facts_of(entry, SESSION_KINDS)
         if self._runs.is_new(entry.writer, entry.sequence, entry.time_ms):  # R1
             self._claims.take(facts, entry.offset, entry.time_ms)
             self._facts += sum(map(_weight_of, facts))
@@ -153,21 +150,6 @@ class SessionsFold:
         self._quarantined.append(record)
         self._facts += 1
         self._size += len(record.key) + len(record.value)
-
-
-def _facts_of(entry: Entry) -> Sequence[Fact]:
-    """Return what a record says.
-
-    Raises:
-        UnknownFact: That cannot be known (R6).
-    """
-    kind = entry.flags >> KIND_SHIFT
-    if kind not in _KINDS:
-        raise UnknownFact(f"a record of kind {kind}, which does not belong into the sessions log")
-    try:
-        return decode_facts(entry.record().payload)
-    except InvalidRecord as exc:
-        raise UnknownFact(f"a control record that cannot be read: {exc}") from exc
 
 
 def _weight_of(fact: Fact) -> int:

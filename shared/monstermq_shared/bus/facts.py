@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 from monstermq_shared.messages import Subscription, Will
 
+EXPIRY_S_MAX = 2**32 - 1
+"""The longest expiry that MQTT 5 knows; it stands for never."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeAlias
 
-from monstermq_shared.bus.control import decode_facts
+from monstermq_shared.bus.fact_reading import BUS_KINDS, facts_of
 from monstermq_shared.bus.facts import Fact, Marker
 from monstermq_shared.bus.fences import Fences
 from monstermq_shared.bus.header import FOREIGN_FLAGS, KIND_SHIFT, QOS, RETAIN, STAMPED, Kind
 from monstermq_shared.bus.ports import Entry
 from monstermq_shared.bus.runs import Runs
-from monstermq_shared.errors import InvalidRecord, UnknownFact
+from monstermq_shared.errors import InvalidRecord
 from monstermq_shared.records import Record, StampedRecord, size_of
 from monstermq_shared.remembered import Remembered
 from monstermq_shared.stores.changes import LogState, Quarantined, StoredLogState
@@ -31,8 +31,6 @@ DECISIONS_SIZE_MAX = 8 * 1024 * 1024
 """Bytes of the topics, about, for which a partition remembers whether a view takes them."""
 
 _DECISION_OVERHEAD = 150
-
-_KINDS = {Kind.CONTROL, Kind.ACKS}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -80,14 +78,6 @@ class Queues(Protocol):
 
     def tick(self, now_s: float) -> None:
         """It is so late, monotonic (P6)."""
-        ...
-
-    def check(self, facts: Sequence[Fact]) -> None:
-        """Refuse facts of which one cannot be taken: then none of its record may be.
-
-        Raises:
-            UnknownFact: No writer of this release writes it, or no row could say it (R6).
-        """
         ...
 
     def skips(self, offset: int) -> bool:
@@ -375,8 +365,6 @@ class LogFold:
             return
         # Before R1 notes it: what stops the partition has to count when it is read again.
         facts = _facts_of(entry, with_acks=queues is not None) if flags >> KIND_SHIFT else ()
-        if queues is not None:
-            queues.check(facts)
         if not self._runs.is_new(entry.writer, entry.sequence, entry.time_ms):  # R1
             self.counts.doubles += 1
             if queues is not None:
@@ -476,16 +464,9 @@ def _facts_of(entry: Entry, *, with_acks: bool) -> Sequence[Fact]:
     Raises:
         UnknownFact: That cannot be known (R6).
     """
-    kind = entry.flags >> KIND_SHIFT
-    if kind == Kind.ACKS and not with_acks:
+    if entry.flags >> KIND_SHIFT == Kind.ACKS and not with_acks:
         return ()
-    if kind not in _KINDS:
-        raise UnknownFact(f"a record of kind {kind}, which this release does not know in this log")
-    try:
-        return decode_facts(entry.record().payload)
-    except InvalidRecord as exc:
-        # It may have been a cut: to pass it over would be a guess.
-        raise UnknownFact(f"a control record that cannot be read: {exc}") from exc
+    return facts_of(entry, BUS_KINDS)
 
 
 def _fences(markers: Iterable[tuple[int, str, int, int]]) -> dict[str, tuple[int, int]]:

@@ -225,6 +225,14 @@ async def test_a_record_of_another_kind_stops_the_partition(stage: Stage) -> Non
     assert "kind 0" in follower.stopped[0]
 
 
+async def test_a_claim_among_leases_stops_the_partition(stage: Stage) -> None:
+    """R6: edges know it for no claim."""
+    async with stage.working() as follower:
+        stage.append(Lease(run=EDGE, for_ms=1), claim())
+        await until(lambda: follower.phase is Phase.STOPPED)
+    assert "a fact claim in a record of kind 4" in follower.stopped[0]
+
+
 async def test_what_is_foreign_is_quarantined(stage: Stage) -> None:
     async with stage.working():
         stage.log.append(None)

@@ -6,14 +6,13 @@ were appended here, what may be done now.
 
 from collections.abc import Mapping
 
-from monstermq_shared.bus.control import decode_facts
+from monstermq_shared.bus.fact_reading import BUS_KINDS, facts_of
 from monstermq_shared.bus.facts import Marker, Release
 from monstermq_shared.bus.ports import Entry
 from monstermq_shared.sessions.distributed.fence_table import FenceTable
 from monstermq_shared.sessions.distributed.inbound_ids import InboundIds
 from monstermq_shared.sessions.distributed.kept_subscribing import MarkerRead
 from monstermq_shared.sessions.distributed.read_back import ReadBack
-from monstermq_shared.sessions.distributed.session_state import check_fact
 
 SWEPT_PER_FACT = 2
 """Clients whose fences are looked at for each marker that is read: so they are forgotten in time
@@ -65,13 +64,10 @@ class BusFacts:
         """Take a control record.
 
         Raises:
-            InvalidRecord, UnknownFact: It cannot be taken: reading stops there (R6).
+            UnknownFact: It cannot be taken: reading stops there (R6).
         """
-        facts = decode_facts(entry.record().payload)
-        for fact in facts:
-            check_fact(fact)
         is_own = entry.writer == self._run
-        for index, fact in enumerate(facts):
+        for index, fact in enumerate(facts_of(entry, BUS_KINDS)):
             if isinstance(fact, Marker):
                 counts = self._mark(partition, entry, fact)
                 if is_own:

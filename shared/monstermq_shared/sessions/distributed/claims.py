@@ -9,8 +9,8 @@ same.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
+from monstermq_shared.bus.fact_reading import FACTS_MAX
 from monstermq_shared.bus.facts import Claim, Detach, Fact, Gap, Lease, Open, Subs
-from monstermq_shared.errors import UnknownFact
 from monstermq_shared.sessions.distributed.ending import Ending
 from monstermq_shared.sessions.distributed.session_asks import (
     PIECE_MAX,
@@ -27,13 +27,10 @@ from monstermq_shared.sessions.distributed.session_asks import (
     sweep_of,
 )
 from monstermq_shared.sessions.distributed.session_rows import ended_at, row_of, state_of
-from monstermq_shared.sessions.distributed.session_state import SessionState, check_fact
+from monstermq_shared.sessions.distributed.session_state import SessionState
 from monstermq_shared.sessions.distributed.silent_edges import SilentEdges
 from monstermq_shared.sessions.distributed.sweeping import Sweeping
 from monstermq_shared.stores.changes import ClientChanges, StoredSession
-
-FACTS_MAX = 65_536
-"""Facts of one record whose wills have sequences of their own (S2)."""
 
 REASON_LEASE = "lease"
 """Why the worker detaches the clients of an edge that says nothing any more."""
@@ -94,30 +91,8 @@ class Claims:
         """Return run, in hex -> how many clients its edge has."""
         return self._edges.attached()
 
-    @staticmethod
-    def check(facts: Sequence[Fact]) -> None:
-        """Refuse facts of which one cannot be taken: then none of its record may be.
-
-        Raises:
-            UnknownFact: Nobody can say here what it means (R6), or no edge can have written it.
-        """
-        if len(facts) > FACTS_MAX:
-            raise UnknownFact(f"{len(facts)} facts in one record")
-        claimed: set[str] = set()
-        for fact in facts:
-            if not isinstance(fact, Claim | Detach | Lease | Gap | Subs | Open):
-                raise UnknownFact(
-                    f"a fact {type(fact).__name__.lower()} of client {fact.client_id!r:.100} in "
-                    "the sessions log, where it does not belong"
-                )
-            check_fact(fact)
-            if isinstance(fact, Claim):
-                if fact.client_id in claimed:
-                    raise UnknownFact(f"two claims of {fact.client_id!r:.100} in one record")
-                claimed.add(fact.client_id)
-
     def take(self, facts: Sequence[Fact], offset: int, time_ms: int) -> None:
-        """Take the facts of one record, which were checked.
+        """Take the facts of one record, as ``fact_reading`` returns them.
 
         Args:
             facts: In order.

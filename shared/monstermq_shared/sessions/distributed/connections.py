@@ -9,20 +9,19 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import takewhile
 
-from monstermq_shared.bus.control import decode_facts
+from monstermq_shared.bus.fact_reading import SESSION_KINDS, facts_of
 from monstermq_shared.bus.facts import Claim, Detach, Fact, Lease, Open, Subs
 from monstermq_shared.bus.header import Kind
 from monstermq_shared.bus.ports import Entry, RecordBatch
 from monstermq_shared.close_reasons import CloseReason
 from monstermq_shared.counters import Counters
-from monstermq_shared.errors import InvalidRecord, UnknownFact
+from monstermq_shared.errors import UnknownFact
 from monstermq_shared.sessions.distributed.kept import KeptSession
 from monstermq_shared.sessions.distributed.kept_states import KeptStates
 from monstermq_shared.sessions.distributed.kept_subscribing import FactRead
 from monstermq_shared.sessions.distributed.ports import FactWriter, Ticket
 from monstermq_shared.sessions.distributed.read_back import ReadBack
 from monstermq_shared.sessions.distributed.session import BusSession, Refusable
-from monstermq_shared.sessions.distributed.session_state import check_fact
 from monstermq_shared.sessions.ports import AttachRequest, Link
 
 PIECE_SIZE = 32 * 1024
@@ -253,21 +252,23 @@ class Connections:
     def _handle(self, partition: int, entry: Entry) -> None:
         if entry.foreign:
             self._counters.records_unreadable += 1
-        elif entry.kind == Kind.LEASE:
-            if entry.writer == self._facts.run:
-                self._read_back(partition, (entry.sequence, 0))
-            elif any(isinstance(fact, Lease) for fact in self._decoded(partition, entry)):
-                # Workers tell of gaps in such records.
-                self.others[entry.writer] = self.now_s
-        elif entry.kind == Kind.FACTS:
-            self._facts_of(partition, entry)
-        else:
-            why = f"a record of kind {entry.kind}, which has no place here"
-            self._stop(partition, entry, why)
+            return
+        try:
+            facts = facts_of(entry, SESSION_KINDS)
+        except UnknownFact as exc:  # R6
+            self._stop(partition, entry, str(exc))
+            return
+        if entry.kind == Kind.FACTS:
+            self._take(partition, entry, facts)
+        elif entry.writer == self._facts.run:
+            self._read_back(partition, (entry.sequence, 0))
+        elif any(isinstance(fact, Lease) for fact in facts):
+            # Workers tell of gaps in such records.
+            self.others[entry.writer] = self.now_s
 
-    def _facts_of(self, partition: int, entry: Entry) -> None:
+    def _take(self, partition: int, entry: Entry, facts: Sequence[Fact]) -> None:
         is_own = entry.writer == self._facts.run
-        for index, fact in enumerate(self._decoded(partition, entry)):
+        for index, fact in enumerate(facts):
             self._states.take(partition, entry.offset, fact, entry.time_ms)
             if isinstance(fact, Claim):
                 self._claimed(partition, entry, index, fact)
@@ -275,17 +276,6 @@ class Connections:
                 self._detached(fact)
             elif is_own and isinstance(fact, Subs | Open):
                 self._read_own(partition, (entry.sequence, index), fact)
-
-    def _decoded(self, partition: int, entry: Entry) -> Sequence[Fact]:
-        """Return the facts of a record; none if they stop the partition (R6)."""
-        try:
-            facts = decode_facts(entry.record().payload)
-            for fact in facts:
-                check_fact(fact)
-        except (InvalidRecord, UnknownFact) as exc:
-            self._stop(partition, entry, str(exc))
-            return ()
-        return facts
 
     def _read_own(self, partition: int, place: tuple[int, int], fact: Subs | Open) -> None:
         """R4: act on what counts (R2): its connection is here, and nobody has the client since."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
 
-from monstermq_shared.sessions.distributed.session_state import EXPIRY_S_MAX
+from monstermq_shared.bus.facts import EXPIRY_S_MAX
 
 WIDTH_MS = 4_096
 """Sessions that end within so long of each other end together, so that a million are cheap."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from monstermq_shared.bus.facts import EXPIRY_S_MAX
 from monstermq_shared.close_reasons import CloseReason
 from monstermq_shared.counters import Counters
 from monstermq_shared.sessions.chores import Chores
@@ -21,7 +22,6 @@ from monstermq_shared.sessions.distributed.kept_subscribing import (
 from monstermq_shared.sessions.distributed.ports import FactWriter, MessageWriter
 from monstermq_shared.sessions.distributed.read_back import ReadBack
 from monstermq_shared.sessions.distributed.session import BusSession
-from monstermq_shared.sessions.distributed.session_state import EXPIRY_S_MAX
 from monstermq_shared.sessions.distributed.settings import DistributedSettings, LogBegin
 from monstermq_shared.sessions.ports import AttachRequest
 from monstermq_shared.sessions.subscriptions import Subscriptions

@@ -89,8 +89,6 @@ class MessageReading:
             self._message,
             self._control,
             self._skip,
-            self._misplaced,
-            self._misplaced,
         )
 
     def begin(self, positions: Mapping[int, int]) -> None:
@@ -300,17 +298,12 @@ class MessageReading:
         self.positions[partition] = entry.offset + 1
         try:
             self._facts.read(partition, entry)
-        except (InvalidRecord, UnknownFact) as exc:
+        except UnknownFact as exc:
             return self._stop(partition, entries, index, str(exc))
         return 1
 
     def _skip(self, _partition: int, _entries: Sequence[Entry], _index: int) -> int:
         """Acknowledgements: an edge has no use for them."""
-        return 1
-
-    def _misplaced(self, _partition: int, _entries: Sequence[Entry], _index: int) -> int:
-        """Facts of the other log: they mean nothing here."""
-        self._counters.records_unreadable += 1
         return 1
 
     def _other(self, partition: int, entries: Sequence[Entry], index: int) -> int:
@@ -319,7 +312,7 @@ class MessageReading:
         if entry.foreign:
             self._counters.records_unreadable += 1
             return 1
-        why = f"a record of kind {entry.kind}, which this release does not know"
+        why = f"a record of kind {entry.kind}, which this release does not know in this log"
         return self._stop(partition, entries, index, why)
 
     def _stop(self, partition: int, entries: Sequence[Entry], index: int, why: str) -> int:

@@ -5,29 +5,18 @@ rows of it, and every edge, which lays what is newer over those rows. There may 
 them in a process, so a session takes little: its subscriptions are one text.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from monstermq_shared.bus.facts import Ack, Claim, Detach, Drop, Fact, Marker, Open, Release, Subs
-from monstermq_shared.errors import UnknownFact
+from monstermq_shared.bus.facts import Claim, Detach, Fact, Open, Subs
 from monstermq_shared.messages import Subscription, Will
 from monstermq_shared.stores.queues import KeptRow
-
-EXPIRY_S_MAX = 2**32 - 1
-"""The longest expiry that MQTT 5 knows; it stands for never."""
-
-PACKET_ID_MAX = 65_535
-POSITION_MAX = 2**63 - 1
-"""What a row can hold of an offset, and of an epoch."""
-
-PARTITION_MAX = 2**31 - 1
 
 InFlight = Mapping[int, tuple[int | None, int | None]]
 """Packet id of an outgoing QoS 2 delivery -> (partition, offset), both None if it is retained."""
 
 _NOTHING: InFlight = MappingProxyType({})
-_QOS = {0, 1, 2}
 _SEPARATOR = "\0"
 
 
@@ -112,7 +101,7 @@ class SessionState:
         return tuple((name, qos, 0) for name, qos in _unpack(self._packed).items())
 
     def take(self, fact: Fact, offset: int, time_ms: int) -> Taken:
-        """Take the next fact of this client, one that ``check_fact`` does not refuse.
+        """Take the next fact of this client, one that ``fact_reading`` does not refuse.
 
         Args:
             fact: A claim, a detach, subscriptions or an open id.
@@ -186,87 +175,3 @@ def _pack(subscriptions: Mapping[str, int]) -> str:
 
 def _unpack(packed: str) -> dict[str, int]:
     return {at[1:]: int(at[0]) for at in packed.split(_SEPARATOR)} if packed else {}
-
-
-# -- what nobody can take ------------------------------------------------------------------------
-
-
-def check_fact(fact: Fact) -> None:
-    """Refuse what no writer of this release writes, and no row or record could say.
-
-    Raises:
-        UnknownFact: It is such a fact (R6): whoever passes it over disagrees with all others.
-    """
-    if isinstance(fact, Claim):
-        _check_claim(fact)
-    elif isinstance(fact, Subs):
-        _check_subs(fact)
-    elif isinstance(fact, Open):
-        _check_open(fact)
-    elif isinstance(fact, Detach):
-        for partition, offset in fact.sent or ():
-            _check_position(partition, offset)
-    else:
-        _check_bus_fact(fact)
-
-
-def _check_bus_fact(fact: Fact) -> None:
-    """Check what stands in the log of messages."""
-    if isinstance(fact, Ack):
-        _check_texts([fact.client_id])
-        _check_position(0, max(fact.offsets, default=0))
-    elif isinstance(fact, Marker):
-        _check_texts([fact.client_id])
-        _check_position(0, max(fact.epoch, fact.incarnation))
-        _check_subscriptions(fact.add)
-        _check_subscriptions(fact.whole or ())
-        _check_texts(fact.remove)
-    elif isinstance(fact, Release):
-        _check_texts([fact.client_id])
-    elif isinstance(fact, Drop):
-        _check_texts([fact.client_id])
-        _check_position(0, fact.below)
-
-
-def _check_claim(claim: Claim) -> None:
-    _check_texts([claim.client_id])
-    will = claim.will
-    if will is not None:
-        _check_texts([will.topic])
-        if will.qos not in _QOS:
-            raise UnknownFact(f"a claim whose will has QoS {will.qos}")
-    if claim.expiry_s > EXPIRY_S_MAX:
-        raise UnknownFact(f"a claim that expires after {claim.expiry_s} s")
-
-
-def _check_subs(subs: Subs) -> None:
-    _check_subscriptions(subs.add)
-    _check_texts(subs.remove)
-
-
-def _check_subscriptions(subscriptions: Sequence[Subscription]) -> None:
-    _check_texts([name for name, _, _ in subscriptions])
-    for name, qos, options in subscriptions:
-        if not name:
-            raise UnknownFact("a subscription without a filter")
-        if qos not in _QOS or options:
-            raise UnknownFact(f"a subscription with QoS {qos} and options {options}")
-
-
-def _check_open(fact: Open) -> None:
-    if not 1 <= fact.packet_id <= PACKET_ID_MAX:
-        raise UnknownFact(f"packet id {fact.packet_id}")
-    if (fact.partition is None) != (fact.offset is None):
-        raise UnknownFact("an open id with half a position")
-    if fact.partition is not None and fact.offset is not None:
-        _check_position(fact.partition, fact.offset)
-
-
-def _check_position(partition: int, offset: int) -> None:
-    if partition > PARTITION_MAX or offset > POSITION_MAX:
-        raise UnknownFact(f"the position {partition}:{offset}")
-
-
-def _check_texts(texts: Iterable[str]) -> None:
-    if any("\0" in text for text in texts):
-        raise UnknownFact("a fact with a NUL in a text")

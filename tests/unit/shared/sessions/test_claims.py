@@ -5,18 +5,15 @@ from itertools import count
 
 import pytest
 
+from monstermq_shared.bus.control import kind_of
+from monstermq_shared.bus.fact_reading import check_facts
 from monstermq_shared.bus.facts import (
-    Ack,
     Claim,
     Detach,
-    Drop,
     Fact,
     Lease,
-    Marker,
-    Release,
     Subs,
 )
-from monstermq_shared.errors import UnknownFact
 from monstermq_shared.messages import Will
 from monstermq_shared.positions import Partition
 from monstermq_shared.sessions.distributed.claims import Claims
@@ -60,7 +57,7 @@ class Fold:
     def take(self, *facts: Fact) -> int:
         """Take the facts of one record; return its offset."""
         offset = next(self.offsets)
-        self.claims.check(facts)
+        check_facts(kind_of(facts[0]), facts)
         self.claims.take(facts, offset, NOON_MS + offset)
         return offset
 
@@ -310,39 +307,3 @@ async def test_an_edge_whose_clients_have_gone_is_forgotten(fold: Fold) -> None:
     assert fold.at_end(10 * LEASE_MS) == []
     fold.take(claim())
     assert fold.at_end(LEASE_MS - 1) == []
-
-
-# -- what nobody can understand ------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "fact",
-    [
-        Ack(client_id="a", offsets=(1,)),
-        Drop(client_id="a", below=1, count=1),
-        Release(client_id="a", packet_id=1, since=0),
-        Marker(client_id="a", epoch=0, incarnation=0),
-        claim("a\0b"),
-        claim(will=replace(WILL, topic="a\0b")),
-        claim(will=replace(WILL, qos=3)),
-        replace(kept(), expiry_s=2**32),
-        Subs(client_id="a", epoch=0, add=(("a\0b", 1, 0),)),
-        Subs(client_id="a", epoch=0, add=(("a", 3, 0),)),
-        Subs(client_id="a", epoch=0, remove=("a\0b",)),
-    ],
-)
-async def test_a_fact_that_cannot_be_kept_stops_the_partition(fold: Fold, fact: Fact) -> None:
-    """R6."""
-    with pytest.raises(UnknownFact):
-        fold.claims.check([claim("before"), fact])
-
-
-async def test_more_facts_than_a_record_has_stop_the_partition(fold: Fold) -> None:
-    with pytest.raises(UnknownFact):
-        fold.claims.check([lease()] * 65_537)
-
-
-async def test_two_claims_of_a_client_in_one_record_stop_the_partition(fold: Fold) -> None:
-    """They would have one epoch."""
-    with pytest.raises(UnknownFact):
-        fold.claims.check([claim(), claim("b"), claim()])

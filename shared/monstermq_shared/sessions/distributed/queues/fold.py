@@ -17,7 +17,6 @@ from monstermq_shared.sessions.distributed.queues.cuts import NEVER, ClientCuts,
 from monstermq_shared.sessions.distributed.queues.empties import EmptyCuts
 from monstermq_shared.sessions.distributed.queues.new_rows import NewRows
 from monstermq_shared.sessions.distributed.queues.window import Held, Window
-from monstermq_shared.sessions.distributed.session_state import check_fact
 from monstermq_shared.stores.changes import StoredLogState
 from monstermq_shared.stores.queue_changes import Cut, OpenId, QueueBatch, QueueChanges
 from monstermq_shared.stores.queues import StoredQueue
@@ -112,16 +111,6 @@ class QueueFold:
                 self._open[queue.client_id] = dict(queue.open_ids)
 
     # -- what is read ------------------------------------------------------------------------------
-
-    @staticmethod
-    def check(facts: Sequence[Fact]) -> None:
-        """Refuse what no row could say (R6).
-
-        Raises:
-            UnknownFact: One of them is such a fact.
-        """
-        for fact in facts:
-            check_fact(fact)
 
     def skips(self, offset: int) -> bool:
         """Whether an entry below ``begins`` did not count (P2)."""

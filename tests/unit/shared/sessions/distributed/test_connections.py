@@ -6,8 +6,8 @@ import pytest
 from tests.support.edges import SETTINGS, Bus, Edge, two_edges
 from tests.support.links import Closed, Connack, Publish, RecordingLink, Suback
 
-from monstermq_shared.bus.control import decode_facts, encode_facts
-from monstermq_shared.bus.facts import Claim, Detach, Fact
+from monstermq_shared.bus.control import decode_facts, encode_facts, kind_of
+from monstermq_shared.bus.facts import Claim, Detach, Fact, Lease
 from monstermq_shared.bus.header import Kind
 from monstermq_shared.close_reasons import CloseReason
 from monstermq_shared.counters import Refusal
@@ -16,6 +16,7 @@ from monstermq_shared.records import SESSION_TOPIC, ControlRecord, Record
 from monstermq_shared.sessions.distributed import connections
 from monstermq_shared.sessions.distributed.engine import KEPT_SESSIONS
 
+RUN = b"stranger"
 WILL = Will(topic="w", payload=b"gone", qos=1, retain=False)
 
 
@@ -252,7 +253,37 @@ def test_a_message_in_the_sessions_log_stops_its_partition() -> None:
     bus.sessions.write(0, [record], b"stranger", 0)
     edge.settle()
     (reason,) = edge.engine.unready()
-    assert "which has no place here" in reason
+    assert "a record of kind 0" in reason
+
+
+@pytest.mark.parametrize("kind", [Kind.LEASE, Kind.FACTS])
+@pytest.mark.parametrize("by_edge", [False, True], ids=["stranger", "own run"])
+def test_a_record_that_the_worker_stops_at_stops_the_edge(kind: Kind, by_edge: bool) -> None:
+    """R6: a lease with a claim in it, or a claim with a lease, was written by nobody."""
+    edge = Edge(bus := Bus()).start()
+    link = edge.connect("c")
+    claim = Claim(client_id="c", clean=True, expiry_s=0, will=None, run=RUN, protocol=4)
+    both: list[Fact] = [claim, Lease(run=RUN, for_ms=1)]
+    facts = sorted(both, key=lambda fact: kind_of(fact) != kind)
+    record = ControlRecord(SESSION_TOPIC, encode_facts(facts).encode(), edge.wall_ms, 0, kind)
+    partition = edge.facts.partition_of("c")
+    bus.sessions.write(partition, [record], edge.facts.run if by_edge else RUN, 1_000)
+    edge.settle()
+    assert not link.take()
+    (reason,) = edge.engine.unready()
+    assert f"in a record of kind {kind}" in reason
+
+
+def test_two_claims_of_a_client_in_one_record_stop_the_edge() -> None:
+    """As they stop the worker: it would not know of whose connection an epoch is."""
+    edge = Edge(bus := Bus()).start()
+    link = edge.connect("c")
+    claim = Claim(client_id="c", clean=True, expiry_s=0, will=None, run=RUN, protocol=4)
+    append(bus, edge, claim, text=encode_facts([claim, claim]).encode())
+    edge.settle()
+    assert not link.take()
+    (reason,) = edge.engine.unready()
+    assert "two claims of 'c'" in reason
 
 
 def test_other_edges_are_known_by_their_leases() -> None:

@@ -1,7 +1,7 @@
 """When sessions are over (S4), and what is kept to know it."""
 
+from monstermq_shared.bus.facts import EXPIRY_S_MAX
 from monstermq_shared.sessions.distributed.expiring import STALE_MAX, WIDTH_MS, Expiring
-from monstermq_shared.sessions.distributed.session_state import EXPIRY_S_MAX
 
 
 def test_sessions_are_over_in_order_and_once() -> None:

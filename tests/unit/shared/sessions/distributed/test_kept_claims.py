@@ -15,11 +15,10 @@ from tests.support.claims import (
     sweep_of,
 )
 
-from monstermq_shared.bus.facts import Detach, Fact, Gap, Lease, Marker, Subs
+from monstermq_shared.bus.facts import EXPIRY_S_MAX, Detach, Fact, Gap, Lease, Marker, Subs
 from monstermq_shared.sessions.distributed import ending, session_asks
 from monstermq_shared.sessions.distributed.expiring import WIDTH_MS
 from monstermq_shared.sessions.distributed.session_asks import Ask
-from monstermq_shared.sessions.distributed.session_state import EXPIRY_S_MAX
 from monstermq_shared.sessions.distributed.sweeping import AGAIN_MS, LOOK_MS
 
 OVER_MS = EXPIRY_S * 1_000 + WIDTH_MS

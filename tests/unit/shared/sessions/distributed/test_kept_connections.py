@@ -6,10 +6,9 @@ import pytest
 from tests.support.kept_edges import KEPT, KeptBus, KeptEdge, kept_edges
 from tests.support.links import Closed, Connack, Publish, Suback
 
-from monstermq_shared.bus.facts import Claim, Detach, Marker
+from monstermq_shared.bus.facts import EXPIRY_S_MAX, Claim, Detach, Marker
 from monstermq_shared.close_reasons import CloseReason
 from monstermq_shared.counters import Refusal
-from monstermq_shared.sessions.distributed.session_state import EXPIRY_S_MAX
 
 PARTITIONS = 3
 

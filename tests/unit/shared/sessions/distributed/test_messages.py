@@ -8,7 +8,7 @@ from tests.support.links import Closed, Publish, Told
 
 from monstermq_shared.bus import ring
 from monstermq_shared.bus.control import encode_facts
-from monstermq_shared.bus.facts import Marker
+from monstermq_shared.bus.facts import Detach, Fact, Lease, Marker
 from monstermq_shared.bus.header import Kind
 from monstermq_shared.close_reasons import CloseReason
 from monstermq_shared.counters import DropReason
@@ -456,6 +456,24 @@ def test_unknown_control_stops_its_partition_and_no_other(
     assert reason.startswith("bus partition 0 stopped at offset 1: ")
     assert said in reason
     assert edge.engine.own.size == 0
+
+
+@pytest.mark.parametrize(
+    ("fact", "kind", "said"),
+    [
+        (Lease(run=b"stranger", for_ms=1), Kind.LEASE, "a record of kind 4"),
+        (Detach(client_id="c", epoch=1, will=False), Kind.FACTS, "a record of kind 3"),
+        (Detach(client_id="c", epoch=1, will=False), Kind.CONTROL, "a fact detach"),
+    ],
+)
+def test_facts_of_the_sessions_log_stop_the_partition_as_they_stop_its_worker(
+    edge: Edge, fact: Fact, kind: Kind, said: str
+) -> None:
+    text = encode_facts([fact]).encode()
+    write(edge, "t", ControlRecord(CONTROL_TOPIC, text, edge.wall_ms, 0, kind))
+    edge.settle()
+    (reason,) = edge.engine.unready()
+    assert said in reason
 
 
 def test_acknowledgements_are_passed_over(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:

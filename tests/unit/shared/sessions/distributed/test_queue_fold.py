@@ -8,6 +8,7 @@ from tests.support.followed_log import LATENESS_MS, FollowedLog, describe
 
 from monstermq_shared.bus.control import encode_facts, kind_of
 from monstermq_shared.bus.facts import Ack, Drop, Fact, Marker, Release
+from monstermq_shared.bus.header import Kind
 from monstermq_shared.errors import UnknownFact
 from monstermq_shared.messages import Subscription
 from monstermq_shared.positions import Mark
@@ -265,6 +266,14 @@ def test_a_gap_leaves_nothing_under_way(partition: Partition) -> None:
 
 def test_a_fact_that_no_row_could_say_stops_the_partition(partition: Partition) -> None:
     partition.say(Drop(client_id="a\0b", below=1, count=1))
+    with pytest.raises(UnknownFact):
+        partition.read()
+
+
+def test_a_marker_among_acknowledgements_stops_the_partition(partition: Partition) -> None:
+    """R6: no edge looks into such a record, so it must not be a cut here."""
+    text = encode_facts([ack(0), marker(whole=(EVERYTHING,))]).encode()
+    partition.append(ControlRecord(CONTROL_TOPIC, text, NOON_MS, 0, Kind.ACKS))
     with pytest.raises(UnknownFact):
         partition.read()
 

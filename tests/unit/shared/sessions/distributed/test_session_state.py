@@ -10,16 +10,12 @@ from monstermq_shared.bus.facts import (
     Ack,
     Claim,
     Detach,
-    Drop,
     Fact,
-    Marker,
     Open,
-    Release,
     Subs,
 )
-from monstermq_shared.errors import UnknownFact
 from monstermq_shared.messages import Will
-from monstermq_shared.sessions.distributed.session_state import SessionState, Taken, check_fact
+from monstermq_shared.sessions.distributed.session_state import SessionState, Taken
 from monstermq_shared.stores.queues import KeptRow
 
 EDGE = b"edge-one"
@@ -39,7 +35,6 @@ class Session:
 
     def take(self, fact: Fact) -> int:
         """Take the next fact; return its offset."""
-        check_fact(fact)
         offset = next(self.offsets)
         self.taken = self.state.take(fact, offset, 1_000 + offset)
         return offset
@@ -252,39 +247,3 @@ def test_a_session_takes_little_memory(session: Session) -> None:
     state = session.state
     parts = [getattr(state, name) for name in state.__slots__]
     assert getsizeof(state) + sum(map(getsizeof, parts)) < 800
-
-
-@pytest.mark.parametrize(
-    "fact",
-    [
-        replace(KEPT, client_id="a\0b"),
-        replace(KEPT, will=replace(WILL, topic="a\0b")),
-        replace(KEPT, will=replace(WILL, qos=3)),
-        replace(KEPT, expiry_s=2**32),
-        Subs(client_id="a", epoch=0, add=(("a\0b", 1, 0),)),
-        Subs(client_id="a", epoch=0, add=(("", 1, 0),)),
-        Subs(client_id="a", epoch=0, add=(("a", 3, 0),)),
-        Subs(client_id="a", epoch=0, add=(("a", 1, 4),)),
-        Subs(client_id="a", epoch=0, remove=("a\0b",)),
-        Open(client_id="a", epoch=0, packet_id=0, partition=1, offset=1),
-        Open(client_id="a", epoch=0, packet_id=65_536, partition=1, offset=1),
-        Open(client_id="a", epoch=0, packet_id=1, partition=None, offset=1),
-        Open(client_id="a", epoch=0, packet_id=1, partition=1, offset=2**63),
-        Detach(client_id="a", epoch=0, will=False, sent=((2**31, 1),)),
-        Marker(client_id="a\0b", epoch=0, incarnation=0),
-        Marker(client_id="a", epoch=2**63, incarnation=0),
-        Marker(client_id="a", epoch=0, incarnation=2**63),
-        Marker(client_id="a", epoch=0, incarnation=0, whole=(("a\0b", 1, 0),)),
-        Marker(client_id="a", epoch=0, incarnation=0, add=(("a", 3, 0),)),
-        Marker(client_id="a", epoch=0, incarnation=0, remove=("a\0b",)),
-        Ack(client_id="a\0b", offsets=(1,)),
-        Ack(client_id="a", offsets=(1, 2**63)),
-        Release(client_id="a\0b", packet_id=1, since=1),
-        Drop(client_id="a\0b", below=1, count=1),
-        Drop(client_id="a", below=2**63, count=1),
-    ],
-)
-def test_a_fact_that_nobody_can_take_is_refused(fact: Fact) -> None:
-    """R6."""
-    with pytest.raises(UnknownFact):
-        check_fact(fact)
