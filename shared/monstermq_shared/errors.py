@@ -10,6 +10,7 @@
     ├── BusError             the log said no
     │   ├── BusUnavailable   worth repeating: too much on its way, closed, or not reached
     │   ├── BusRefused       the log will not take this record, now or later
+    │   │   └── BusUntimely  but perhaps another with another time: a clock is off
     │   ├── BusLost          the log is not the one it was
     │   ├── BusGap           what should be read next is not there; never passed over in silence
     │   └── UnknownFact      a later release wrote it; the partition stops, loudly (R6)
@@ -101,6 +102,13 @@ class BusRefused(BusError):
 
     Whether it stands there all the same is not known, because an earlier try may have reached the
     log: its sequence is never used again (R1).
+    """
+
+
+class BusUntimely(BusRefused):
+    """A record is too old or too new. The same may be taken with another time, as another record.
+
+    A clock is off, of this machine or of the log's, by more than the log admits (R7).
     """
 
 

@@ -31,7 +31,7 @@ from monstermq_shared.bus.kafka import presence
 from monstermq_shared.bus.kafka import reader as reader_module
 from monstermq_shared.bus.kafka.log import KafkaLog
 from monstermq_shared.bus.ports import Entry, LogReader, Stamp
-from monstermq_shared.errors import BusGap, BusLost, BusRefused, InvalidRecord
+from monstermq_shared.errors import BusGap, BusLost, BusRefused, BusUntimely, InvalidRecord
 from monstermq_shared.records import Record, encode_record
 from monstermq_shared.testing.bus_contract import begun, next_batch, outcome_of
 from monstermq_shared.testing.bus_records import a_record, payloads
@@ -372,7 +372,7 @@ async def test_an_append_by_the_port_ends_with_the_refusal(
     async with opened(bus_settings(kafka_server.address(), kafka_topic)) as bus:
         old = Record("a", b"1", 1, False, "c", now_ms() - 2 * L_MS, 0)
         refused = bus.messages.append(0, [a_record("a"), old], Stamp(b"a writer", 0))
-        with pytest.raises(BusRefused, match="too far from the server's clock"):
+        with pytest.raises(BusUntimely, match="too far from the server's clock"):
             await outcome_of(refused)
         await outcome_of(bus.messages.append(0, [a_record("a")], Stamp(b"a writer", 2)))
 

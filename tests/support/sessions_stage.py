@@ -19,7 +19,7 @@ from monstermq_shared.bus.header import Kind
 from monstermq_shared.bus.ports import Stamp
 from monstermq_shared.bus.runs import Runs
 from monstermq_shared.clock import SystemClock
-from monstermq_shared.errors import BusError, BusUnavailable, MonsterError
+from monstermq_shared.errors import BusRefused, BusUnavailable, BusUntimely, MonsterError
 from monstermq_shared.messages import Will
 from monstermq_shared.positions import Partition, Position
 from monstermq_shared.records import SESSION_TOPIC, ControlRecord, Record
@@ -80,6 +80,8 @@ class Messages(MemoryLog):
 
     Attributes:
         refused: How many appends are refused from now on.
+        clock_is_off: Every append is refused for its time.
+        untimely: How many were.
         appended: (writer, sequence, record) of all other messages.
         control: (partition, stamp, facts) of all other control records.
     """
@@ -87,6 +89,8 @@ class Messages(MemoryLog):
     def __init__(self) -> None:
         super().__init__(3, 10_000_000, 10_000_000)
         self.refused = 0
+        self.clock_is_off = False
+        self.untimely = 0
         self.appended: list[tuple[bytes, int, Record]] = []
         self.control: list[tuple[int, Stamp, list[Fact]]] = []
 
@@ -94,11 +98,12 @@ class Messages(MemoryLog):
         self, partition: int, records: Sequence[Record], stamp: Stamp
     ) -> "asyncio.Future[Position | None]":
         future = super().append(partition, records, stamp)
+        if self.clock_is_off:
+            self.untimely += 1
+            return _refused(BusUntimely("too new"))
         if self.refused:
             self.refused -= 1
-            failed: asyncio.Future[Position | None] = asyncio.get_running_loop().create_future()
-            failed.set_exception(BusError("too late"))
-            return failed
+            return _refused(BusRefused("too large"))
         (record,) = records
         if isinstance(record, ControlRecord):
             self.control.append((partition, stamp, decode_facts(record.payload)))
@@ -120,6 +125,12 @@ class Messages(MemoryLog):
         ]
 
 
+def _refused(error: BusRefused) -> "asyncio.Future[Position | None]":
+    future: asyncio.Future[Position | None] = asyncio.get_running_loop().create_future()
+    future.set_exception(error)
+    return future
+
+
 class Stage:
     """A partition of the sessions log, the bus, a database, and workers.
 
@@ -135,9 +146,10 @@ class Stage:
         self.failed: list[MonsterError] = []
         self.owner = PLACE.number
         clock = SystemClock()
-        facts = FactAppends(self.messages, self.sessions, clock)
+        self.outage = Outage("log", MonsterError)
+        facts = FactAppends(self.messages, self.sessions, clock, self.outage)
         self.desk = SessionsDesk(
-            wills=Wills(self.messages, clock),
+            wills=Wills(self.messages, clock, self.outage),
             facts=facts,
             clock=clock,
             partitions=self.messages.partitions,
@@ -182,7 +194,7 @@ class Stage:
             source=log,
             fail=self.failed.append,
             outage=Outage("database"),
-            log_outage=Outage("log", MonsterError),
+            log_outage=self.outage,
             retry_s=0.0,
         )
         self.work = SessionsWork(SETTINGS, PLACE, desk, self.desk)

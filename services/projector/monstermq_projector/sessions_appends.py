@@ -13,8 +13,8 @@ from os import urandom
 from typing import NamedTuple
 
 from monstermq_projector.patient_appends import (
-    REFUSALS_MAX,
     Appended,
+    append_patiently,
     append_when_room,
     refusal_of,
 )
@@ -23,9 +23,10 @@ from monstermq_shared.bus.facts import Fact
 from monstermq_shared.bus.header import RUN_SIZE, Kind
 from monstermq_shared.bus.ports import LogPort, Stamp
 from monstermq_shared.clock import Clock
-from monstermq_shared.errors import BusUnavailable
+from monstermq_shared.errors import BusError, BusUnavailable
 from monstermq_shared.records import CONTROL_TOPIC, SESSION_TOPIC, ControlRecord
 from monstermq_shared.sessions.distributed.session_asks import Ask
+from monstermq_shared.stores.outages import Outage
 
 logger = logging.getLogger(__name__)
 
@@ -62,12 +63,14 @@ class FactAppends:
         messages: The bus.
         sessions: The sessions log.
         clock: For the time of records.
+        outage: Is told while records are refused for their time.
     """
 
-    def __init__(self, messages: LogPort, sessions: LogPort, clock: Clock) -> None:
+    def __init__(self, messages: LogPort, sessions: LogPort, clock: Clock, outage: Outage) -> None:
         self.counts = AppendCounts()
         self._logs = {BUS: messages, SESSIONS: sessions}
         self._clock = clock
+        self._outage = outage
         self._run = urandom(RUN_SIZE)
         self._sequences: dict[tuple[str, int], int] = {}
 
@@ -81,28 +84,26 @@ class FactAppends:
         Raises:
             BusUnavailable: The bus was closed.
         """
-        texts = _texts(partition, asks)
-        for _ in range(REFUSALS_MAX):
-            texts = await self._try(texts)
-            if not texts:
-                return
-            self.counts.refused += len(texts)
-        for text in texts:
-            self.counts.lost += 1
-            logger.error(
-                "facts of sessions are refused for good by partition %d of %s: %.200s",
-                *(text.partition, text.log, text.text.decode()),
-            )
+        await append_patiently(_texts(partition, asks), self._try, self._lost, self._outage)
 
-    async def _try(self, texts: Sequence[_Text]) -> list[_Text]:
+    def _lost(self, text: _Text, error: BusError) -> None:
+        self.counts.lost += 1
+        logger.error(
+            "facts of sessions are refused for good by partition %d of %s: %s: %.200s",
+            *(text.partition, text.log, error, text.text.decode()),
+        )
+
+    async def _try(self, texts: Sequence[_Text]) -> list[tuple[_Text, BusError]]:
         """Append all; return what was refused, whose sequence is never used again (R1)."""
         futures = [
             await append_when_room(self._logs[text.log], partial(self._append, text))
             for text in texts
         ]
         await asyncio.gather(*futures, return_exceptions=True)
-        appended = zip(texts, futures, strict=True)
-        return [text for text, future in appended if refusal_of(future) is not None]
+        errors = map(refusal_of, futures)
+        refused = [(text, why) for text, why in zip(texts, errors, strict=True) if why is not None]
+        self.counts.refused += len(refused)
+        return refused
 
     def offer(self, partition: int, asks: Sequence[Ask]) -> bool:
         """Append what is asked for again if it is not read back; return whether there was room.

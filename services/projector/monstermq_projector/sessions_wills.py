@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from monstermq_projector.patient_appends import (
-    REFUSALS_MAX,
     Appended,
+    append_patiently,
     append_when_room,
     refusal_of,
 )
@@ -16,9 +16,10 @@ from monstermq_shared.bus.header import RUN_SIZE
 from monstermq_shared.bus.ports import LogPort, Stamp
 from monstermq_shared.bus.runs import WILL_RUN
 from monstermq_shared.clock import Clock
-from monstermq_shared.errors import InvalidTopic
+from monstermq_shared.errors import BusError, InvalidTopic
 from monstermq_shared.records import Record
 from monstermq_shared.sessions.distributed.session_asks import WillDue
+from monstermq_shared.stores.outages import Outage
 
 logger = logging.getLogger(__name__)
 
@@ -42,12 +43,14 @@ class Wills:
     Args:
         messages: The bus.
         clock: For the time of records.
+        outage: Is told while records are refused for their time.
     """
 
-    def __init__(self, messages: LogPort, clock: Clock) -> None:
+    def __init__(self, messages: LogPort, clock: Clock, outage: Outage) -> None:
         self.counts = WillCounts()
         self._messages = messages
         self._clock = clock
+        self._outage = outage
 
     async def publish(self, partition: int, wills: Sequence[WillDue]) -> None:
         """Append wills of a sessions partition, and return when their fate is known (S2).
@@ -56,16 +59,9 @@ class Wills:
             BusUnavailable: The bus was closed.
         """
         run = WILL_RUN + partition.to_bytes(RUN_SIZE - len(WILL_RUN), "big")
-        for refusals in range(1, REFUSALS_MAX + 1):
-            refused = await self._try(run, wills)
-            if not refused:
-                return
-            if refusals == REFUSALS_MAX:
-                for will, error in refused:
-                    self._lost(will, error)
-            wills = [will for will, _ in refused]
+        await append_patiently(wills, partial(self._try, run), self._lost, self._outage)
 
-    async def _try(self, run: bytes, wills: Sequence[WillDue]) -> list[tuple[WillDue, Exception]]:
+    async def _try(self, run: bytes, wills: Sequence[WillDue]) -> list[tuple[WillDue, BusError]]:
         """Append in order; return what is refused and may be appended again."""
         under_way: list[tuple[WillDue, int, Appended]] = []
         for will in wills:
@@ -76,7 +72,7 @@ class Wills:
             except InvalidTopic as exc:
                 self._lost(will, exc)
         await asyncio.gather(*(future for *_, future in under_way), return_exceptions=True)
-        refused: list[tuple[WillDue, Exception]] = []
+        refused: list[tuple[WillDue, BusError]] = []
         passed: set[int] = set()
         for will, number, future in reversed(under_way):
             error = refusal_of(future)

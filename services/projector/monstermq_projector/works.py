@@ -72,11 +72,11 @@ def works_of(
 
 def _sessions_desk(config: BrokerConfig, bus: KafkaBus, desk: Desk) -> SessionsDesk:
     clock = SystemClock()
-    facts = FactAppends(bus.messages, bus.sessions, clock)
+    facts = FactAppends(bus.messages, bus.sessions, clock, desk.log_outage)
     bounds = QueueBounds(config.queue.max_messages, config.queue.max_bytes)
     partition_of = bus.sessions.partition_of
     return SessionsDesk(
-        wills=Wills(bus.messages, clock),
+        wills=Wills(bus.messages, clock, desk.log_outage),
         facts=facts,
         clock=clock,
         partitions=bus.messages.partitions,
@@ -89,7 +89,7 @@ def _queue_desk(config: BrokerConfig, part: Part, bus: KafkaBus, desk: Desk) -> 
     database = desk.database
     if part.store_type is not config.session_store_type or not isinstance(database, KeepsQueues):
         return None
-    facts = FactAppends(bus.messages, bus.sessions, SystemClock())
+    facts = FactAppends(bus.messages, bus.sessions, SystemClock(), desk.log_outage)
 
     async def tell_gap(partition: int, to: int) -> None:
         asks = [Ask(None, Gap(partition=partition, to=to))]

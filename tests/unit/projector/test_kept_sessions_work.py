@@ -116,6 +116,32 @@ async def test_a_marker_that_stays_refused_is_told(
     assert "facts of sessions are refused for good by partition 0 of $SYS/bus" in caplog.text
 
 
+async def test_what_a_commit_depends_on_waits_for_a_clock_that_is_off(stage: Stage) -> None:
+    """S4, P7: a sweep, or a gap, that nobody can read must not be behind the mark."""
+    stage.messages.clock_is_off = True
+    away(stage)
+    ended = stage.append(CLEAN)
+    async with stage.working():
+        await until(lambda: stage.desk.facts.counts.refused > 10 * PARTITIONS)
+        assert stage.work.reflected() == {"sessions": 0}
+        assert stage.outage.reason is not None
+        stage.messages.clock_is_off = False
+        await stage.caught_up()
+    assert stage.messages.facts() == sweeps(ended)
+    assert stage.desk.facts.counts.lost == 0
+    assert stage.outage.reason is None
+
+
+async def test_who_gives_up_waiting_for_a_clock_says_no_more_of_it(stage: Stage) -> None:
+    stage.messages.clock_is_off = True
+    away(stage)
+    stage.append(CLEAN)
+    async with stage.working():
+        await until(lambda: stage.outage.reason is not None)
+    stage.outage.passed("requests")
+    assert stage.outage.reason is None
+
+
 async def test_after_a_gap_sessions_are_marked_before_the_commit(stage: Stage) -> None:
     """S6."""
     stage.messages.pause()

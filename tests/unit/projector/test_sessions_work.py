@@ -117,7 +117,22 @@ async def test_a_will_that_stays_refused_is_told(
         await stage.caught_up()
     assert stage.messages.counted() == []
     assert stage.desk.wills.counts.wills_lost == 1
-    assert "the will of client 'a' to topic 'gone' is lost: too late" in caplog.text
+    assert "the will of client 'a' to topic 'gone' is lost: too large" in caplog.text
+
+
+async def test_a_will_waits_for_a_clock_that_is_off(stage: Stage) -> None:
+    """S2: what the mark says to be published stands in the log; until then it is told (R7)."""
+    stage.messages.clock_is_off = True
+    async with stage.working():
+        stage.append(detach(stage.append(claim())))
+        await until(lambda: stage.messages.untimely > 10)
+        assert stage.work.reflected() == {"sessions": 0}
+        assert stage.outage.told == "log: appends fail: too new"
+        stage.messages.clock_is_off = False
+        await stage.caught_up()
+    assert stage.messages.counted() == [("a", b"away")]
+    assert stage.desk.wills.counts.wills_lost == 0
+    assert stage.outage.reason is None
 
 
 async def test_a_will_below_one_that_stands_is_not_appended_again(

@@ -29,7 +29,7 @@ from monstermq_shared.bus.kafka.pieces import (
 )
 from monstermq_shared.bus.kafka.producing import PatientProducers
 from monstermq_shared.config import KIB
-from monstermq_shared.errors import BusRefused
+from monstermq_shared.errors import BusRefused, BusUntimely
 from monstermq_shared.kafka.errors import meaning_of
 from monstermq_shared.retries import pause
 
@@ -272,7 +272,8 @@ class Outbox:
         done = []
         for piece, fields in batch:
             if error is not None:
-                refused = BusRefused(meaning_of(error))
+                is_untimely = isinstance(error, InvalidTimestampError)
+                refused = (BusUntimely if is_untimely else BusRefused)(meaning_of(error))
                 refused.__cause__ = error
                 # The records of a piece are settled in order.
                 piece.refuse(piece.count - piece.left, len(fields), refused)
