@@ -60,28 +60,32 @@ class BusFacts:
         """A partition is read no more (R6)."""
         self._markers.stop(partition)
 
-    def read(self, partition: int, entry: Entry) -> None:
+    def read(self, partition: int, entry: Entry) -> int:
         """Take a control record.
+
+        Returns:
+            How many open ids were looked at for it.
 
         Raises:
             UnknownFact: It cannot be taken: reading stops there (R6).
         """
         is_own = entry.writer == self._run
+        looked_at = 0
         for index, fact in enumerate(facts_of(entry, BUS_KINDS)):
             if isinstance(fact, Marker):
                 counts = self._mark(partition, entry, fact)
+                if counts and self.opens(partition, entry.offset):
+                    looked_at += self._inbound.begun(fact.client_id, partition, fact.incarnation)
                 if is_own:
                     self._read_back(partition, entry, index, counts)
             elif isinstance(fact, Release) and self.opens(partition, entry.offset):
                 self._inbound.release(fact.client_id, fact.packet_id, partition, fact.since)
+        return looked_at
 
     def _mark(self, partition: int, entry: Entry, fact: Marker) -> bool:
-        client_id = fact.client_id
-        if not self._fences.mark(partition, client_id, fact.epoch, entry.time_ms):  # R3
+        if not self._fences.mark(partition, fact.client_id, fact.epoch, entry.time_ms):  # R3
             return False
         self._fences.sweep(SWEPT_PER_FACT)
-        if self.opens(partition, entry.offset):
-            self._inbound.begun(client_id, partition, fact.incarnation)
         return True
 
     def _read_back(self, partition: int, entry: Entry, index: int, counts: bool) -> None:

@@ -5,6 +5,21 @@ from collections.abc import Iterator, Mapping
 from monstermq_shared.stores.queue_changes import OpenId
 
 
+class _Opened:
+    """What a client has open in one partition.
+
+    Attributes:
+        ids: Packet id -> (since, epoch) of its opening.
+        oldest: An epoch that none of these is older than.
+    """
+
+    __slots__ = ("ids", "oldest")
+
+    def __init__(self, oldest: int) -> None:
+        self.ids: dict[int, tuple[int, int]] = {}
+        self.oldest = oldest
+
+
 class InboundIds:
     """Which packet ids are open, as the log of messages says: of connected clients and others.
 
@@ -13,11 +28,9 @@ class InboundIds:
     """
 
     def __init__(self) -> None:
-        # Client -> packet id -> (partition, since, epoch) of each opening, one after the other:
-        # mostly there is one, for an id is rarely open in two partitions.
-        self._open: dict[str, dict[int, tuple[int, ...]]] = {}
-        # Client -> an epoch that none of its openings is older than.
-        self._oldest: dict[str, int] = {}
+        # Client -> partition -> what is open there, if anything is: a marker concerns one
+        # partition, and there may be all ids of a client in the others.
+        self._open: dict[str, dict[int, _Opened]] = {}
 
     def __len__(self) -> int:
         """Return how many clients have any."""
@@ -30,62 +43,72 @@ class InboundIds:
 
     def begin(self, other: "InboundIds") -> None:
         """Take what another one has, which is not used any more."""
-        self._open, self._oldest = other.taken()
+        self._open = other.taken()
 
-    def taken(self) -> tuple[dict[str, dict[int, tuple[int, ...]]], dict[str, int]]:
+    def taken(self) -> dict[str, dict[int, _Opened]]:
         """Return all there is, and have nothing any more."""
-        taken = self._open, self._oldest
-        self._open, self._oldest = {}, {}
+        taken, self._open = self._open, {}
         return taken
 
-    def ids_of(self, client_id: str) -> Mapping[int, tuple[int, ...]]:
+    def ids_of(self, client_id: str) -> set[int]:
         """Return the open ids of a client."""
-        return self._open.get(client_id, {})
+        return {packet_id for at in self._of(client_id).values() for packet_id in at.ids}
+
+    def count_of(self, client_id: str) -> int:
+        """Return how many openings a client has, of all its ids."""
+        return sum(len(at.ids) for at in self._of(client_id).values())
+
+    def positions_of(self, client_id: str) -> Iterator[tuple[int, int]]:
+        """Yield (partition, since) of each of them."""
+        for partition, at in self._of(client_id).items():
+            for since, _ in at.ids.values():
+                yield partition, since
 
     def openings(self, client_id: str, packet_id: int) -> Iterator[tuple[int, int, int]]:
         """Yield (partition, since, epoch) of an id, for each partition in which it is open."""
-        flat = self._open.get(client_id, {}).get(packet_id, ())
-        for at in range(0, len(flat), 3):
-            yield flat[at], flat[at + 1], flat[at + 2]
+        for partition, at in self._of(client_id).items():
+            if packet_id in at.ids:
+                yield partition, *at.ids[packet_id]
 
     def open(self, client_id: str, packet_id: int, partition: int, since: int, epoch: int) -> None:
         """A valid stamped publish was read."""
-        others = self._others(client_id, packet_id, partition)
-        self._open.setdefault(client_id, {})[packet_id] = (*others, partition, since, epoch)
-        if epoch < self._oldest.setdefault(client_id, epoch):
-            self._oldest[client_id] = epoch
+        of_client = self._open.setdefault(client_id, {})
+        at = of_client.get(partition)
+        if at is None:
+            at = of_client[partition] = _Opened(epoch)
+        at.ids[packet_id] = since, epoch
+        at.oldest = min(at.oldest, epoch)
 
     def release(self, client_id: str, packet_id: int, partition: int, since: int) -> None:
         """A release was read: it closes what its publish has opened, and nothing newer."""
-        for at, opened, _ in self.openings(client_id, packet_id):
-            if at == partition and opened == since:
-                self._put(client_id, packet_id, self._others(client_id, packet_id, partition))
+        at = self._of(client_id).get(partition)
+        opened = None if at is None else at.ids.get(packet_id)
+        if at is not None and opened is not None and opened[0] == since:
+            del at.ids[packet_id]
+            self._forget_empty(client_id, partition)
 
-    def begun(self, client_id: str, partition: int, incarnation: int) -> None:
-        """A valid marker was read: ids of older incarnations are closed in its partition."""
-        # Mostly there is nothing to close, and there may be all ids of a client.
-        if self._oldest.get(client_id, incarnation) >= incarnation:
-            return
-        for packet_id in [*self.ids_of(client_id)]:
-            for at, _, epoch in self.openings(client_id, packet_id):
-                if at == partition and epoch < incarnation:
-                    self._put(client_id, packet_id, self._others(client_id, packet_id, partition))
-        if left := self.ids_of(client_id).values():
-            self._oldest[client_id] = min(epoch for flat in left for epoch in flat[2::3])
+    def begun(self, client_id: str, partition: int, incarnation: int) -> int:
+        """A valid marker was read: ids of older incarnations are closed in its partition.
 
-    def _others(self, client_id: str, packet_id: int, partition: int) -> tuple[int, ...]:
-        flat: tuple[int, ...] = ()
-        for opening in self.openings(client_id, packet_id):
-            if opening[0] != partition:
-                flat += opening
-        return flat
+        Returns:
+            How many ids were looked at.
+        """
+        at = self._of(client_id).get(partition)
+        # Mostly there is nothing to close.
+        if at is None or at.oldest >= incarnation:
+            return 0
+        count = len(at.ids)
+        at.ids = {id_: opened for id_, opened in at.ids.items() if opened[1] >= incarnation}
+        at.oldest = incarnation
+        self._forget_empty(client_id, partition)
+        return count
 
-    def _put(self, client_id: str, packet_id: int, flat: tuple[int, ...]) -> None:
-        ids = self._open[client_id]
-        if flat:
-            ids[packet_id] = flat
-            return
-        del ids[packet_id]
-        if not ids:
-            del self._open[client_id]
-            del self._oldest[client_id]
+    def _of(self, client_id: str) -> dict[int, _Opened]:
+        return self._open.get(client_id, {})
+
+    def _forget_empty(self, client_id: str, partition: int) -> None:
+        of_client = self._open[client_id]
+        if not of_client[partition].ids:
+            del of_client[partition]
+            if not of_client:
+                del self._open[client_id]

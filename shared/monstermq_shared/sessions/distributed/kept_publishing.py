@@ -171,13 +171,9 @@ class KeptPublishing:
 
     def _forget_released(self, session: KeptSession) -> None:
         """What is read to be closed needs no note any more that it was released here."""
-        released, open_ids = session.released, self._inbound.ids_of(session.client_id)
-        if len(released) > RELEASED_MAX + 2 * len(open_ids):
-            released &= {
-                (partition, since)
-                for packet_id in open_ids
-                for partition, since, _ in self._inbound.openings(session.client_id, packet_id)
-            }
+        released, client_id = session.released, session.client_id
+        if len(released) > RELEASED_MAX + 2 * self._inbound.count_of(client_id):
+            released.intersection_update(self._inbound.positions_of(client_id))
 
     def _append_releases(
         self,

@@ -30,6 +30,8 @@ RUN_MAX = 1_024
 """Messages of one topic that are delivered as one run."""
 
 _DECODING_WORK = 5
+_LOOKS_PER_WORK = 8
+"""Open ids that are looked at for one unit."""
 
 
 class MessageReading:
@@ -297,9 +299,10 @@ class MessageReading:
         # What a marker causes begins behind it.
         self.positions[partition] = entry.offset + 1
         try:
-            self._facts.read(partition, entry)
+            looked_at = self._facts.read(partition, entry)
         except UnknownFact as exc:
             return self._stop(partition, entries, index, str(exc))
+        self._budget.left -= looked_at // _LOOKS_PER_WORK
         return 1
 
     def _skip(self, _partition: int, _entries: Sequence[Entry], _index: int) -> int:

@@ -56,10 +56,46 @@ def test_a_new_incarnation_closes_older_ids_in_its_partition() -> None:
     ids = InboundIds()
     for packet_id, partition, epoch in ((1, 0, 3), (2, 0, 9), (1, 1, 3)):
         ids.open("c", packet_id, partition, 20 + packet_id, epoch)
+    assert (ids.count_of("c"), ids.ids_of("c")) == (3, {1, 2})
+    assert sorted(ids.positions_of("c")) == [(0, 21), (0, 22), (1, 21)]
     ids.begun("c", 0, 9)
-    assert ids.ids_of("c") == {1: (1, 21, 3), 2: (0, 22, 9)}
+    assert [*ids.openings("c", 1), *ids.openings("c", 2)] == [(1, 21, 3), (0, 22, 9)]
     ids.begun("c", 1, 9)
-    assert ids.ids_of("c") == {2: (0, 22, 9)}
+    assert sorted(ids.positions_of("c")) == [(0, 22)]
     ids.begun("c", 0, 9)
     ids.begun("c", 0, 10)
     assert not ids.ids_of("c")
+    assert len(ids) == 0
+
+
+def test_a_marker_looks_at_the_ids_of_its_partition_alone_and_only_if_one_is_older() -> None:
+    """Each client sends one to every partition, and may have left all its ids open."""
+    ids = InboundIds()
+    for packet_id in range(1, 101):
+        ids.open("c", packet_id, packet_id % 2, packet_id, 3)
+    ids.open("c", 200, 2, 1, 3)
+    assert [ids.begun("c", partition, 3) for partition in range(4)] == [0, 0, 0, 0]
+    assert [ids.begun("c", partition, 9) for partition in range(4)] == [50, 50, 1, 0]
+    assert ids.begun("c", 0, 9) == 0
+    assert len(ids) == 0
+
+
+def test_what_is_opened_late_by_an_older_connection_is_closed_too() -> None:
+    ids = InboundIds()
+    ids.open("c", 1, 0, 20, 9)
+    ids.begun("c", 0, 9)
+    ids.open("c", 2, 0, 21, 3)
+    assert ids.begun("c", 0, 9) == 2
+    assert ids.ids_of("c") == {1}
+
+
+def test_an_opening_takes_the_place_of_one_in_its_partition() -> None:
+    ids = InboundIds()
+    ids.open("c", 1, 0, 20, 3)
+    ids.open("c", 1, 0, 25, 4)
+    assert [*ids.openings("c", 1)] == [(0, 25, 4)]
+    ids.release("c", 1, 0, 20)
+    assert ids.count_of("c") == 1
+    other = InboundIds()
+    other.begin(ids)
+    assert (len(ids), other.ids_of("c")) == (0, {1})

@@ -7,6 +7,7 @@ from tests.support.edges import Bus, Edge
 from tests.support.kept_edges import KEPT
 from tests.support.links import Connack, RecordingLink, Suback
 
+from monstermq_shared.bus.facts import Marker
 from monstermq_shared.positions import Mark
 from monstermq_shared.sessions.distributed.kept_publishing import RELEASED_MAX
 from monstermq_shared.sessions.distributed.kept_subscribing import CHANGES_MAX
@@ -55,6 +56,23 @@ def test_a_subscribe_that_waits_for_room_is_let_go_once_there_is_some(edge: Edge
     edge.work()
     assert link.holds == 0
     assert not edge.engine.holds_subscribe(link.session)
+
+
+def test_ids_that_a_marker_closes_are_paid_for(edge: Edge) -> None:
+    """They may be all ids of a client."""
+    charged = []
+    for count in (0, 800):
+        for packet_id in range(1, count + 1):
+            edge.engine.kept.inbound.open("x", packet_id, 0, packet_id, 1)
+        marker = Marker(client_id="x", epoch=5 + count, incarnation=5 + count, whole=())
+        edge.messages.append_facts(0, [marker], edge.wall_ms, None)
+        edge.messages.land(0)
+        edge.read()
+        before = edge.budget.left
+        edge.work()
+        charged.append(before - edge.budget.left)
+    assert charged[1] - charged[0] == 100
+    assert not edge.engine.kept.inbound.ids_of("x")
 
 
 def test_what_was_released_is_not_remembered_for_ever(edge: Edge) -> None:
