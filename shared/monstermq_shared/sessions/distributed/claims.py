@@ -152,21 +152,20 @@ class Claims:
         if state.incarnation == state.epoch and (before.epoch >= 0 or state.expiry_s):
             # Rows of subscriptions may be left even where there was no session: of another log.
             self._changes[client_id] = ClientChanges(cleared=True)
-            if before.expiry_s and not state.expiry_s:  # S4
-                self._ended.append(Ended(client_id, state.epoch))
-                self._sweeping.ended(client_id, state.epoch)
+            if not state.expiry_s and (before.expiry_s or before.goes_on):
+                self._ends(client_id, state.epoch)
         if state.expiry_s:
             self._sweeping.forget(client_id)
         if state.attached:
             state.run = self._edges.add(state.run, client_id)
             self._changed(client_id)
         else:
-            self._is_over(client_id)
+            self._is_over(client_id, state)
 
     def _detached(self, client_id: str, state: SessionState, before: "_Before") -> None:
         self._edges.remove(state.run, client_id)
         if not state.expiry_s:
-            self._is_over(client_id)
+            self._is_over(client_id, state)
             return
         self._ending.add(client_id, state)
         opened = self._changed(client_id).opened
@@ -174,9 +173,19 @@ class Claims:
             if packet_id not in state.in_flight:
                 opened[packet_id] = None
 
-    def _is_over(self, client_id: str) -> None:
+    def _ends(self, client_id: str, epoch: int) -> None:
+        """S4: a claim of expiry 0 has ended a kept session."""
+        self._ended.append(Ended(client_id, epoch))
+        self._sweeping.ended(client_id, epoch)
+
+    def _is_over(self, client_id: str, state: SessionState) -> None:
         """S1: a session of expiry 0 is gone; its row goes when S4 has nothing left."""
-        if self._sweeping.epoch_of(client_id) is None:
+        if state.incarnation < state.epoch:
+            # Its claim went on with a kept session (R2), which ends with it.
+            state.load({}, {})
+            self._changes[client_id] = ClientChanges(cleared=True)
+            self._ends(client_id, state.epoch)
+        elif self._sweeping.epoch_of(client_id) is None:
             self._gone(client_id)
         else:
             self._changed(client_id)
@@ -284,14 +293,19 @@ class Claims:
 
 
 class _Before:
-    """What a fact may change of a session, as it was."""
+    """What a fact may change of a session, as it was.
 
-    __slots__ = ("attached", "changed_ms", "epoch", "expiry_s", "in_flight", "run")
+    Attributes:
+        goes_on: Its connection goes on with a session that was there before.
+    """
+
+    __slots__ = ("attached", "changed_ms", "epoch", "expiry_s", "goes_on", "in_flight", "run")
 
     def __init__(self, state: SessionState) -> None:
         self.attached = state.attached
         self.changed_ms = state.changed_ms
         self.epoch = state.epoch
         self.expiry_s = state.expiry_s
+        self.goes_on = state.attached and state.incarnation < state.epoch
         self.in_flight = state.in_flight
         self.run = state.run

@@ -15,7 +15,7 @@ from tests.support.claims import (
     sweep_of,
 )
 
-from monstermq_shared.bus.facts import EXPIRY_S_MAX, Detach, Fact, Gap, Lease, Marker, Subs
+from monstermq_shared.bus.facts import EXPIRY_S_MAX, Claim, Detach, Fact, Gap, Lease, Marker, Subs
 from monstermq_shared.sessions.distributed import ending, session_asks
 from monstermq_shared.sessions.distributed.expiring import WIDTH_MS
 from monstermq_shared.sessions.distributed.session_asks import Ask
@@ -188,6 +188,48 @@ def test_a_clean_session_leaves_nothing(fold: ClaimsFold) -> None:
     assert fold.flush()[1] == []
     fold.at_end(LOOK_MS)
     assert fold.claims.to_sweep(10) == {}
+
+
+@pytest.mark.parametrize("how", ["detach", "clean connection", "restart"])
+async def test_a_connection_of_expiry_0_ends_the_kept_session_it_went_on_with(
+    fold: ClaimsFold, how: str
+) -> None:
+    """S1, S4: it began no incarnation (R2), so cuts of every partition still subscribe."""
+    epoch = fold.kept("a", "x/#")
+    fold.open(epoch, 7, (2, 5))
+    last = fold.take(replace(CLEAN, clean=False))
+    assert await fold.commit() == []
+    if how == "restart":
+        await fold.restart()
+    if how == "clean connection":
+        last = fold.take(CLEAN)
+    else:
+        fold.take(Detach(client_id="a", epoch=last, will=False, in_flight=(7,)))
+    assert await fold.commit() == [Ask(p, sweep_of(last)) for p in range(PARTITIONS)]
+    stored = (await fold.rows())["a"]
+    assert (stored.subscriptions, stored.opened) == ({}, {})
+    await fold.restart()
+    assert fold.claims.to_sweep(10) == {"a": last}
+    assert fold.claims.swept({"a": last}, {}) == []
+    await fold.commit()
+    assert [*await fold.rows()] == (["a"] if how == "clean connection" else [])
+
+
+@pytest.mark.parametrize("claim", [KEPT, CLEAN, replace(CLEAN, clean=False)])
+def test_it_is_ended_once_whoever_comes_next(fold: ClaimsFold, claim: Claim) -> None:
+    """A kept session has markers of its own (E3)."""
+    fold.away("a", "x/#")
+    last = fold.take(replace(CLEAN, clean=False))
+    fold.take(Detach(client_id="a", epoch=last, will=False))
+    assert len(fold.flush()[1]) == PARTITIONS
+    epoch = fold.take(claim)
+    batch, owed = fold.flush()
+    assert owed == []
+    row = batch.changes["a"].session
+    assert row is not None
+    assert row.incarnation == epoch
+    fold.at_end(LOOK_MS)
+    assert fold.claims.to_sweep(10) == ({} if claim is KEPT else {"a": last})
 
 
 async def test_the_row_of_an_ended_session_goes_when_no_cut_is_older(fold: ClaimsFold) -> None:
