@@ -49,23 +49,30 @@ class FilterShapes:
         Raises:
             FilterTooCostlyError: Its shape is new, and there would be too many beginnings.
         """
-        shape = _shape(topic_filter)
+        self._add(_shape(topic_filter), self._beginnings_max)
+
+    def take(self, topic_filter: str) -> None:
+        """Count a filter that is there already: it is not refused."""
+        self._add(_shape(topic_filter), None)
+
+    def _add(self, shape: str, beginnings_max: int | None) -> None:
         if shape not in self._filters:
-            self._add_shape(shape)
+            self._add_shape(shape, beginnings_max)
         self._filters[shape] += 1
 
-    def _add_shape(self, shape: str) -> None:
+    def _add_shape(self, shape: str, beginnings_max: int | None) -> None:
         at = self._root
         known = 0
         while known < len(shape) and (found := at.following.get(shape[known])) is not None:
             at = found
             known += 1
-        if self._count + len(shape) - known > self._beginnings_max:
+        count = self._count + len(shape) - known
+        if beginnings_max is not None and count > beginnings_max:
             raise FilterTooCostlyError(
-                f"a message could visit more than {self._beginnings_max} nodes with one more "
+                f"a message could visit more than {beginnings_max} nodes with one more "
                 "filter whose wildcards stand where no other filter has them"
             )
-        self._count += len(shape) - known
+        self._count = count
         at = self._root
         for kind in shape:
             at = at.following.setdefault(kind, _Beginning())

@@ -163,7 +163,7 @@ class Router(Generic[S]):
         levels_max: int,
         cache_max: int,
         budget: Budget,
-        match_nodes_max: int = MATCH_NODES_MAX,
+        match_nodes_max: int | None = MATCH_NODES_MAX,
         varied: Varied[S] | None = None,
     ) -> None:
         self._index: TopicIndex[S] = TopicIndex(match_nodes_max)

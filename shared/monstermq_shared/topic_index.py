@@ -200,12 +200,13 @@ class TopicIndex(Generic[S]):
         visited: Nodes that matches have visited so far.
 
     Args:
-        match_nodes_max: A filter with which a match could visit more nodes is refused.
+        match_nodes_max: A filter with which a match could visit more nodes is refused;
+            None: none is.
     """
 
-    def __init__(self, match_nodes_max: int = MATCH_NODES_MAX) -> None:
+    def __init__(self, match_nodes_max: int | None = MATCH_NODES_MAX) -> None:
         self.visited = 0
-        self._shapes = FilterShapes(match_nodes_max)
+        self._shapes = None if match_nodes_max is None else FilterShapes(match_nodes_max)
         self._exact: dict[str, _Subscribers[S]] = {}
         self._root: _Node[S] = _Node()
         self._count = 0
@@ -252,7 +253,8 @@ class TopicIndex(Generic[S]):
         if subscribers.is_only(subscriber):
             if path:
                 _prune(path)
-                self._shapes.remove(topic_filter)
+                if self._shapes is not None:
+                    self._shapes.remove(topic_filter)
             else:
                 del self._exact[topic_filter]
         elif not subscribers.discard(subscriber):
@@ -295,7 +297,8 @@ class TopicIndex(Generic[S]):
         path, found = self._walk(topic_filter)
         if found is not None:
             return found.add(subscriber, qos)
-        self._shapes.add(topic_filter)
+        if self._shapes is not None:
+            self._shapes.add(topic_filter)
         end = min(sum(len(key) + 1 for _, key in path) - 1, len(topic_filter))
         leaf = _Leaf(topic_filter, end, subscriber, qos)
         node, key = path[-1]

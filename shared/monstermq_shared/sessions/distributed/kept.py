@@ -9,9 +9,9 @@ the engine's, through ``KeptPort``.
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from monstermq_shared.bus.control import subscription_size
 from monstermq_shared.counters import Counters
 from monstermq_shared.messages import MessageRun
+from monstermq_shared.sessions.distributed.filter_bounds import FilterBounds
 from monstermq_shared.sessions.distributed.kept_line import Opening
 from monstermq_shared.sessions.distributed.kept_parts import Part, PartPhase
 from monstermq_shared.sessions.distributed.kept_window import NO_POSITION, KeptWindow
@@ -33,7 +33,7 @@ class KeptSession(KeptWindow):
         varying: Subscriptions that do not hold in every partition yet.
         adding: Filter -> QoS of a SUBSCRIBE of which only a part has come.
         removing: The same of an UNSUBSCRIBE.
-        filters_size: Bytes that all filters take in a record, see ``control.subscription_size``.
+        bounds: Counts its filters.
         appending: Packet ids of publishes that are appended and not read back (E8).
         released: (partition, offset) of the publishes that this connection has released.
         releasing: PUBRELs whose PUBCOMP waits for the log.
@@ -51,7 +51,7 @@ class KeptSession(KeptWindow):
         "_unmarked",
         "adding",
         "appending",
-        "filters_size",
+        "bounds",
         "incarnation",
         "released",
         "releasing",
@@ -91,7 +91,7 @@ class KeptSession(KeptWindow):
         self.varying = Varying()
         self.adding: dict[str, int] = {}
         self.removing: dict[str, None] = {}
-        self.filters_size = 0
+        self.bounds = FilterBounds()
         self.appending: set[int] = set()
         self.released: set[tuple[int, int]] = set()
         self.releasing = 0
@@ -115,7 +115,7 @@ class KeptSession(KeptWindow):
         """
         self.incarnation = state.incarnation
         self.subscriptions.update((name, qos) for name, qos, _ in state.subscriptions)
-        self.filters_size = sum(map(subscription_size, self.subscriptions))
+        self.bounds = FilterBounds(self.subscriptions)
         self._resume(state)
         self._parts = {number: Part(PartPhase.MARK) for number in range(self._partitions)}
         self._unmarked = self._partitions

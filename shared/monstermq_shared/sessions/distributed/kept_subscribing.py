@@ -9,7 +9,6 @@ from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from itertools import takewhile
 
-from monstermq_shared.bus.control import TEXT_SIZE_MAX, subscription_size
 from monstermq_shared.bus.facts import Marker, Subs
 from monstermq_shared.counters import Counters
 from monstermq_shared.routing import Router
@@ -148,23 +147,27 @@ class KeptSubscribing:
         codes: list[int] = []
         refused = ""
         for topic_filter, qos in filters:
-            size = subscription_size(topic_filter)
-            is_new = topic_filter not in session.subscriptions
-            problem = ""
-            if is_new and session.filters_size + size > TEXT_SIZE_MAX:
-                problem = f"the filters of this session take more than {TEXT_SIZE_MAX} bytes"
-                self._counters.subscriptions_refused += 1
-            else:
-                problem = self._subscriptions.route(session, topic_filter, qos)
+            problem = self._route(session, topic_filter, qos)
             if problem:
                 refused = refused or f"{topic_filter[:80]!r}: {problem}"
                 codes.append(SUBSCRIPTION_REFUSED)
                 continue
-            if is_new:
-                session.filters_size += size
             session.adding[topic_filter] = qos
             codes.append(qos)
         return codes, refused
+
+    def _route(self, session: KeptSession, topic_filter: str, qos: int) -> str:
+        """Route a filter; return why not, or nothing."""
+        if topic_filter in session.subscriptions:
+            return self._subscriptions.route(session, topic_filter, qos)
+        problem = session.bounds.add(topic_filter, session.subscriptions)
+        if problem:
+            self._counters.subscriptions_refused += 1
+            return problem
+        problem = self._subscriptions.route(session, topic_filter, qos)
+        if problem:
+            session.bounds.remove(topic_filter)
+        return problem
 
     def _vary(self, session: KeptSession) -> None:
         """What is routed from now on does not hold before its markers are read."""
@@ -270,10 +273,16 @@ class KeptSubscribing:
         for topic_filter in filters:
             self._router.outdate(topic_filter)
         if is_last:
-            gone = [at for at in session.varying.settle(change) if at not in session.adding]
+            # Two that follow each other may remove the same filter.
+            gone = [
+                at
+                for at in session.varying.settle(change)
+                if at in session.subscriptions and at not in session.adding
+            ]
             if len(session.varying) == CHANGES_MAX - 1:
                 session.link.resume()
-            session.filters_size -= sum(map(subscription_size, gone))
+            for topic_filter in gone:
+                session.bounds.remove(topic_filter)
             self._subscriptions.remove(session, gone)
             tell()
             self._settle(session)

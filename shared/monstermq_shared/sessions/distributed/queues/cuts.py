@@ -17,9 +17,6 @@ from monstermq_shared.stores.queue_changes import Cut
 NEVER = -1
 """The offset, epoch and incarnation of a cut that is not there."""
 
-MATCH_NODES_MAX = 1_000_000
-"""Edges refuse what is too costly (``filter_shapes``); what they took, a worker must match."""
-
 Subscriptions = tuple[Subscription, ...]
 
 _AT, _EPOCH, _INCARNATION = range(3)
@@ -155,7 +152,8 @@ class CutTable:
             levels_max=topic_levels_max,
             cache_max=route_cache_max,
             budget=Budget(),
-            match_nodes_max=MATCH_NODES_MAX,
+            # Edges refuse what is too costly (``filter_bounds``); what they took must be matched.
+            match_nodes_max=None,
             varied=self._varied,
         )
 

@@ -1,5 +1,7 @@
 """Who has subscribed to what in which partition, under one router."""
 
+import random
+
 import pytest
 
 from monstermq_shared.messages import Subscription
@@ -110,3 +112,13 @@ def test_what_a_varied_client_has_is_asked_again_after_a_change(table: CutTable)
     put(table, 1, EVERYTHING, ("t/+", 2, 0))
     put(table, 0)
     assert [targets(table, f"t/{p}") for p in range(3)] == [{}, {"c": 2}, {}]
+
+
+def test_what_any_number_of_sessions_may_have_is_matched() -> None:
+    prng = random.Random(1)
+    table = CutTable(1, lambda _: 0, topic_levels_max=250, route_cache_max=100)
+    for number in range(260):
+        filters = ["/".join(prng.choice("+a") for _ in range(200)) for _ in range(20)]
+        subscriptions = tuple((each, 1, 0) for each in filters)
+        table.put(0, f"c{number}", Cut(9, 5, 7, subscriptions, 0))
+    assert len(table.targets("/".join("a" * 200).encode())) == 260
