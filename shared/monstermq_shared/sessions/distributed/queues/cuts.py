@@ -22,14 +22,49 @@ Subscriptions = tuple[Subscription, ...]
 _AT, _EPOCH, _INCARNATION = range(3)
 
 
+class _Lists:
+    """The lists of a client whose subscriptions change, each as a dictionary, made once.
+
+    P partitions change from one list to another, one after the other. So what a list costs is paid
+    for each list that there is, and not for each partition.
+    """
+
+    def __init__(self) -> None:
+        # By identity: to hash a list costs as much as it has subscriptions.
+        self._qos: dict[int, tuple[Subscriptions, dict[str, int]]] = {}
+        self._last: tuple[Subscriptions, Subscriptions, frozenset[str]] = ((), (), frozenset())
+
+    def qos(self, subscriptions: Subscriptions) -> dict[str, int]:
+        """Return filter -> QoS."""
+        found = self._qos.get(id(subscriptions))
+        if found is None:
+            # The list stays, so that no other one has its identity.
+            found = subscriptions, {at[0]: at[1] for at in subscriptions}
+            self._qos[id(subscriptions)] = found
+        return found[1]
+
+    def differing(self, before: Subscriptions, after: Subscriptions) -> frozenset[str]:
+        """Return the filters that only one of two lists has, or has with this QoS."""
+        if before is not self._last[0] or after is not self._last[1]:
+            found = frozenset([at[0] for at in set(before) ^ set(after)])
+            self._last = before, after, found
+        return self._last[2]
+
+    def keep(self, lists: Iterable[Subscriptions]) -> None:
+        """Forget all others."""
+        kept = {id(each) for each in lists}
+        self._qos = {at: found for at, found in self._qos.items() if at in kept}
+
+
 class ClientCuts:
     """The cuts of one client.
 
     Attributes:
         client_id: Whose.
+        changing: Its lists; only while they differ, or one of them is replaced.
     """
 
-    __slots__ = ("_granted", "_lists", "_numbers", "_partitions", "client_id")
+    __slots__ = ("_lists", "_numbers", "_partitions", "changing", "client_id")
 
     def __init__(self, client_id: str, partitions: int) -> None:
         self.client_id = client_id
@@ -37,8 +72,7 @@ class ClientCuts:
         self._numbers = array("q", [NEVER]) * (3 * partitions)
         # One tuple where all partitions with a cut have the same, else partition -> tuple.
         self._lists: Subscriptions | dict[int, Subscriptions] = ()
-        # Partition -> filter -> QoS, once asked for; only while they differ.
-        self._granted: dict[int, dict[str, int]] | None = None
+        self.changing: _Lists | None = None
 
     def at(self, partition: int) -> int:
         """Return the offset of the cut: the subscriptions answer for what stands above."""
@@ -75,35 +109,27 @@ class ClientCuts:
             return ()
         return self._lists[partition] if isinstance(self._lists, dict) else self._lists
 
-    def granted(self, partition: int) -> Mapping[str, int]:
-        """Return filter -> QoS in a partition, while ``is_varied``."""
-        assert self._granted is not None
-        found = self._granted.get(partition)
-        if found is None:
-            found = {at[0]: at[1] for at in self.subscriptions(partition)}
-            self._granted[partition] = found
-        return found
+    @property
+    def lists(self) -> list[Subscriptions]:
+        """The different lists there are, each once."""
+        if isinstance(self._lists, dict):
+            return [*{id(each): each for each in self._lists.values()}.values()]
+        return [self._lists]
 
     def has_everywhere(self, subscriptions: Subscriptions) -> bool:
         """Whether these are its subscriptions wherever it has a cut, and it has one."""
         return bool(subscriptions) and self._lists == subscriptions
 
     def set_lists(self, lists: Mapping[int, Subscriptions]) -> None:
-        """Take the subscriptions of all partitions with a cut."""
+        """Take the subscriptions of all partitions with a cut; equal ones are the same object."""
         first = next(iter(lists.values()), ())
-        alike = all(each is first or each == first for each in lists.values())
+        alike = all(each is first for each in lists.values())
         self._lists = first if alike else dict(lists)
-        self._granted = None if alike else {}
 
-    def everything(self) -> dict[str, int]:
-        """Return filter -> highest QoS, over all partitions."""
-        lists = self._lists.values() if isinstance(self._lists, dict) else (self._lists,)
-        found: dict[str, int] = {}
-        for subscriptions in lists:
-            for topic_filter, qos, _ in subscriptions:
-                if found.get(topic_filter, -1) < qos:
-                    found[topic_filter] = qos
-        return found
+    def highest(self, filters: Iterable[str], lists: _Lists) -> dict[str, int]:
+        """Return filter -> highest QoS over all partitions, -1 for those that it does not have."""
+        tables = [lists.qos(each) for each in self.lists]
+        return {at: max(table.get(at, -1) for table in tables) for at in filters}
 
 
 class _VariedClients:
@@ -115,7 +141,9 @@ class _VariedClients:
 
     def granted(self, subscriber: ClientCuts, topic: str) -> int | None:
         """See ``Varied``."""
-        granted = subscriber.granted(self._partition_of(topic))
+        assert subscriber.changing is not None
+        subscriptions = subscriber.subscriptions(self._partition_of(topic))
+        granted = subscriber.changing.qos(subscriptions)
         return max((granted[at] for at in matching(topic, granted)), default=None)
 
 
@@ -190,32 +218,44 @@ class CutTable:
         return client
 
     def _change(self, client: ClientCuts, partition: int, cut: Cut | None) -> None:
-        union = client.everything()
         lists = {p: client.subscriptions(p) for p in client.partitions}
+        if not lists:
+            assert cut is not None
+            client.set_lists({partition: self._intern(cut.subscriptions)})
+            client.place(partition, cut)
+            for topic_filter, qos, _ in cut.subscriptions:
+                self.router.add(topic_filter, client, qos)
+            return
+        changing = client.changing = client.changing or _Lists()
         before = lists.pop(partition, ())
-        client.place(partition, cut)
         after: Subscriptions = ()
         if cut is not None:
-            after = lists[partition] = self._intern(cut.subscriptions)
+            known = (each for each in client.lists if each == cut.subscriptions)
+            after = lists[partition] = next(known, None) or self._intern(cut.subscriptions)
+        differing = changing.differing(before, after)
+        union = client.highest(differing, changing)
+        client.place(partition, cut)
         client.set_lists(lists)
-        self._route(client, union)
-        stale = {at[0] for at in set(before) ^ set(after)}
+        self._route(client, union, client.highest(differing, changing))
         if client.is_varied and not before:
             # Where it had no cut, routes have it by its subscriptions elsewhere.
-            stale |= union.keys()
-        for topic_filter in stale:
+            differing = differing.union(*map(changing.qos, client.lists))
+        for topic_filter in differing:
             self.router.outdate(topic_filter)
         if client.is_varied:
+            changing.keep(client.lists)
             self._varied.subscribers.add(client)
         else:
+            client.changing = None
             self._varied.subscribers.discard(client)
 
-    def _route(self, client: ClientCuts, before: Mapping[str, int]) -> None:
-        after = client.everything()
-        for topic_filter in before.keys() - after.keys():
-            self.router.remove(topic_filter, client)
+    def _route(
+        self, client: ClientCuts, before: Mapping[str, int], after: Mapping[str, int]
+    ) -> None:
         for topic_filter, qos in after.items():
-            if before.get(topic_filter) != qos:
+            if qos < 0:
+                self.router.remove(topic_filter, client)
+            elif qos != before[topic_filter]:
                 self.router.add(topic_filter, client, qos)
 
     def _intern(self, subscriptions: Subscriptions) -> Subscriptions:

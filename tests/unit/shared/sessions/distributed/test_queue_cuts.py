@@ -7,6 +7,7 @@ import pytest
 from monstermq_shared.messages import Subscription
 from monstermq_shared.sessions.distributed.queues.cuts import CutTable, changed
 from monstermq_shared.stores.queue_changes import Cut
+from monstermq_shared.topics import matches
 
 EVERYTHING: Subscription = ("#", 1, 0)
 ONE: Subscription = ("t/1", 2, 0)
@@ -122,3 +123,62 @@ def test_what_any_number_of_sessions_may_have_is_matched() -> None:
         subscriptions = tuple((each, 1, 0) for each in filters)
         table.put(0, f"c{number}", Cut(9, 5, 7, subscriptions, 0))
     assert len(table.targets("/".join("a" * 200).encode())) == 260
+
+
+def test_whatever_changes_where_each_partition_has_its_own_list(table: CutTable) -> None:
+    prng = random.Random(2)
+    filters = ["#", "+/#", "t/+", "t/0", "t/1", "t/2", "u/#"]
+    lists: dict[tuple[str, int], tuple[Subscription, ...]] = {}
+    for _ in range(3_000):
+        client_id, partition = prng.choice("ab"), prng.randrange(3)
+        chosen = prng.sample(filters, prng.randrange(3))
+        subscriptions = tuple((each, prng.randrange(3), 0) for each in chosen)
+        if prng.random() < 0.1:
+            lists.pop((client_id, partition), None)
+            if client_id in table.clients:
+                table.put(partition, client_id, None)
+        else:
+            lists[client_id, partition] = subscriptions
+            table.put(partition, client_id, Cut(9, 5, 7, subscriptions, 0))
+        for number in range(3):
+            topic = f"t/{number}"
+            expected = {
+                who: max(qos for name, qos, _ in there if matches(name, topic))
+                for (who, at), there in lists.items()
+                if at == number and any(matches(name, topic) for name, _, _ in there)
+            }
+            found = {
+                client.client_id: qos
+                for client, qos in table.targets(topic.encode())
+                if client.at(number) >= 0
+            }
+            assert found == expected
+        differ = [{there for (who, _), there in lists.items() if who == c} for c in "ab"]
+        assert table.varied == sum(len(each) > 1 for each in differ)
+
+
+class Hashed(str):
+    """A filter that counts how often it is looked up."""
+
+    __slots__ = ()
+    count = 0
+
+    def __hash__(self) -> int:
+        Hashed.count += 1
+        return super().__hash__()
+
+
+def test_one_filter_more_costs_each_partition_the_same_however_many_there_are() -> None:
+    costs = {}
+    for partitions in (4, 16):
+        table = CutTable(partitions, lambda _: 0, topic_levels_max=10, route_cache_max=100)
+        before = tuple((Hashed(f"t/{number}"), 1, 0) for number in range(300))
+        for partition in range(partitions):
+            table.put(partition, "c", Cut(9, 5, 7, before, 0))
+        Hashed.count = 0
+        for partition in range(partitions):
+            after = changed(before, None, [(Hashed("more"), 1, 0)], [])
+            table.put(partition, "c", Cut(9, 6, 7, after, 0))
+        assert not table.varied
+        costs[partitions] = Hashed.count / partitions
+    assert costs[16] <= costs[4] < 10 * 300
