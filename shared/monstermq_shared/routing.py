@@ -169,6 +169,9 @@ class Router(Generic[S]):
         self._index: TopicIndex[S] = TopicIndex(match_nodes_max)
         self._varied = varied
         self._eras = [Era() for _ in range(_SCOPES)]
+        # Scopes in whose era something was matched. The others need no new one, so that whoever
+        # changes thousands of filters at once ends each era once.
+        self._used: set[int] = set()
         self._interest = interest
         self._levels_max = levels_max
         self._cache = _RouteCache[S](cache_max)
@@ -217,7 +220,9 @@ class Router(Generic[S]):
         return route
 
     def _match(self, topic: str, interest: Interest) -> Route[S]:
-        route = Route[S](topic, interest, self._eras[_scope_of(topic)])
+        scope = _scope_of(topic)
+        self._used.add(scope)
+        route = Route[S](topic, interest, self._eras[scope])
         index = self._index
         before = index.visited
         targets = index.match(topic)
@@ -283,9 +288,11 @@ class Router(Generic[S]):
             self._cache.drop(topic_filter.encode())
             return
         everywhere = topic_filter[0] in "+#"
-        for scope in range(_SCOPES) if everywhere else (_scope_of(topic_filter),):
-            self._eras[scope].over = True
-            self._eras[scope] = Era()
+        for scope in [*self._used] if everywhere else (_scope_of(topic_filter),):
+            if scope in self._used:
+                self._used.discard(scope)
+                self._eras[scope].over = True
+                self._eras[scope] = Era()
 
 
 def _scope_of(topic: str) -> int:

@@ -187,6 +187,22 @@ def test_what_a_changed_filter_costs_does_not_grow_with_the_cached_topics(
         assert calls_made(partial(change, few)) == calls_made(partial(change, many))
 
 
+def test_thousands_of_filters_that_change_at_once_end_each_era_once() -> None:
+    routes = warmed(router(cache_max=10_000), *(f"{number}/x" for number in range(1_000)))
+
+    def outdate(count: int) -> None:
+        routes.outdate("+/x")
+        for number in range(count):
+            routes.outdate(f"+/{number}")
+
+    some, many = calls_made(partial(outdate, 10)), calls_made(partial(outdate, 1_010))
+    assert many - some < 10 * 1_000
+    # And it is ended again once something was matched since.
+    assert len(targets(routes, "1/x")) == 0
+    routes.add("+/x", "s", 1)
+    assert targets(routes, "1/x") == {"s": 1}
+
+
 def test_a_filter_with_which_a_match_could_visit_too_many_nodes_is_refused() -> None:
     budget = Budget()
     routes = router(levels_max=20, match_nodes_max=100, budget=budget)

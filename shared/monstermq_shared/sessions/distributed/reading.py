@@ -33,6 +33,9 @@ _DECODING_WORK = 5
 _LOOKS_PER_WORK = 8
 """Open ids that are looked at for one unit."""
 
+_BYTES_PER_UNIT = 16
+"""Bytes of a control record that cost a unit of work: about what its shortest filters take."""
+
 
 class MessageReading:
     """What was read and is not handled yet, and how it is.
@@ -295,7 +298,7 @@ class MessageReading:
     def _control(self, partition: int, entries: Sequence[Entry], index: int) -> int:
         """Facts of the bus."""
         entry = entries[index]
-        self._budget.left -= _DECODING_WORK
+        self._budget.left -= _DECODING_WORK + entry.size // _BYTES_PER_UNIT
         # What a marker causes begins behind it.
         self.positions[partition] = entry.offset + 1
         try:

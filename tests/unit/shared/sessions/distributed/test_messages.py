@@ -421,6 +421,20 @@ def marker(edge: Edge, epoch: int, *, text: bytes | None = None) -> ControlRecor
     return ControlRecord(CONTROL_TOPIC, payload, edge.wall_ms, 0, Kind.CONTROL)
 
 
+def test_large_markers_are_read_one_by_one(edge: Edge) -> None:
+    filters = tuple((f"+/{number:05}", 1, 0) for number in range(5_000))
+    fact = Marker(client_id="kept", epoch=7, incarnation=0, whole=filters)
+    large = ControlRecord(
+        CONTROL_TOPIC, encode_facts([fact]).encode(), edge.wall_ms, 0, Kind.CONTROL
+    )
+    write(edge, "t", *[large] * 5)
+    edge.read()
+    pieces = 1
+    while edge.engine.work():
+        pieces += 1
+    assert pieces >= 5
+
+
 def test_what_a_newer_marker_fences_reaches_nobody(edge: Edge) -> None:
     subscriber = edge.connect("s", ("t", 0))
 
