@@ -131,15 +131,24 @@ class Varied(Protocol[S]):
 
     Attributes:
         subscribers: They.
+        compared: Filters that were compared with topics so far.
     """
+
+    compared: int
 
     @property
     def subscribers(self) -> Collection[S]:
         """See above."""
         ...
 
-    def granted(self, subscriber: S, topic: str) -> int | None:
-        """Return the QoS of one of them in the partition of a topic; None: it is no target."""
+    def granted(self, subscriber: S, topic: str, anywhere: int) -> int | None:
+        """Return the QoS of one of them in the partition of a topic; None: it is no target.
+
+        Args:
+            subscriber: It.
+            topic: What is matched.
+            anywhere: The highest QoS of all its filters that match, in whatever partition.
+        """
         ...
 
 
@@ -234,15 +243,16 @@ class Router(Generic[S]):
         self._budget.left -= _MATCH_WORK + index.visited - before + len(targets) // 8
         return route
 
-    @staticmethod
-    def _grant(varied: Varied[S], topic: str, targets: dict[S, int]) -> None:
+    def _grant(self, varied: Varied[S], topic: str, targets: dict[S, int]) -> None:
         """Give those who are varied what they have in the partition of the topic."""
+        before = varied.compared
         for subscriber in [each for each in targets if each in varied.subscribers]:
-            qos = varied.granted(subscriber, topic)
+            qos = varied.granted(subscriber, topic, targets[subscriber])
             if qos is None:
                 del targets[subscriber]
             else:
                 targets[subscriber] = qos
+        self._budget.left -= varied.compared - before
 
     def _renew(self, topic: bytes, old: Route[S]) -> Route[S]:
         """Match a cached topic again; mostly that finds what it found before."""

@@ -11,7 +11,7 @@ from tests.support.calls import calls_made
 from monstermq_shared.budget import Budget
 from monstermq_shared.errors import InvalidTopic
 from monstermq_shared.filter_shapes import FilterTooCostlyError
-from monstermq_shared.routing import CACHED_TOPIC_SIZE_MAX, Interest, Router
+from monstermq_shared.routing import CACHED_TOPIC_SIZE_MAX, Interest, Router, Varied
 
 LEVELS = st.sampled_from(["a", "b", "$x"])
 TOPICS = st.lists(LEVELS, min_size=1, max_size=3).map("/".join)
@@ -28,6 +28,7 @@ def router(
     levels_max: int = 5,
     match_nodes_max: int = 1_000,
     budget: Budget | None = None,
+    varied: Varied[str] | None = None,
 ) -> Router[str]:
     return Router(
         lambda topic: Interest(topic == "stored", False, topic == "kept"),
@@ -35,6 +36,7 @@ def router(
         cache_max=cache_max,
         budget=budget or Budget(),
         match_nodes_max=match_nodes_max,
+        varied=varied,
     )
 
 
@@ -185,6 +187,33 @@ def test_what_a_changed_filter_costs_does_not_grow_with_the_cached_topics(
         lambda routes: routes.remove(topic_filter, "s"),
     ):
         assert calls_made(partial(change, few)) == calls_made(partial(change, many))
+
+
+class VariedHere:
+    """One subscriber that has something else in the partition of some topics."""
+
+    def __init__(self, granted: dict[str, int | None], cost: int) -> None:
+        self.subscribers = {"s"}
+        self.compared = 0
+        self._granted = granted
+        self._cost = cost
+
+    def granted(self, _subscriber: str, topic: str, anywhere: int) -> int | None:
+        self.compared += self._cost
+        return self._granted.get(topic, anywhere)
+
+
+def test_whoever_varies_gets_what_it_has_in_the_partition_and_that_is_charged() -> None:
+    budget = Budget()
+    varied = VariedHere({"a/1": None, "a/2": 0}, 5_000)
+    routes = router(budget=budget, varied=varied)
+    routes.add("a/#", "s", 1)
+    routes.add("a/#", "other", 1)
+    before = budget.left
+    assert targets(routes, "a/1") == {"other": 1}
+    assert before - budget.left > 5_000
+    assert targets(routes, "a/2") == {"s": 0, "other": 1}
+    assert targets(routes, "a/3") == {"s": 1, "other": 1}
 
 
 def test_thousands_of_filters_that_change_at_once_end_each_era_once() -> None:

@@ -16,7 +16,7 @@ from monstermq_shared.sessions.distributed.kept import KeptSession
 from monstermq_shared.sessions.distributed.ports import FactWriter, MessageWriter
 from monstermq_shared.sessions.distributed.read_back import ReadBack
 from monstermq_shared.sessions.distributed.session import BusSession, Refusable
-from monstermq_shared.sessions.distributed.varying import Change
+from monstermq_shared.sessions.distributed.varying import Change, comparisons, matching
 from monstermq_shared.sessions.ports import SUBSCRIPTION_REFUSED, Link
 from monstermq_shared.sessions.retained import RetainedMessages
 from monstermq_shared.sessions.subscriptions import Subscriptions
@@ -41,16 +41,25 @@ class Varied:
 
     Attributes:
         subscribers: They.
+        compared: See ``routing.Varied``.
     """
 
     def __init__(self, messages: MessageWriter) -> None:
+        self.compared = 0
         self.subscribers: set[BusSession] = set()
         self._messages = messages
 
-    def granted(self, subscriber: BusSession, topic: str) -> int | None:
+    def granted(self, subscriber: BusSession, topic: str, anywhere: int) -> int | None:
         """Return what a topic is granted in the partition it stands in."""
         assert isinstance(subscriber, KeptSession)
-        return subscriber.varying.granted(topic, self._messages.partition_of(topic))
+        varying = subscriber.varying
+        changing = varying.on_their_way(), subscriber.adding
+        self.compared += comparisons(topic, *changing)
+        if not matching(topic, *changing):
+            # What matches holds everywhere, with the QoS that it is routed with.
+            return anywhere
+        self.compared += varying.work(topic)
+        return varying.granted(topic, self._messages.partition_of(topic))
 
 
 class KeptSubscribing:

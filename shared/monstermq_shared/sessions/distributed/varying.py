@@ -93,6 +93,14 @@ class Varying:
         """Whether a change that is on its way has a filter come, or come again."""
         return any(topic_filter in later.add for later in self._concerned.get(topic_filter, ()))
 
+    def on_their_way(self) -> Collection[str]:
+        """Return the filters that may not hold everywhere; with all others nothing varies."""
+        return self._concerned.keys()
+
+    def work(self, topic: str) -> int:
+        """Return how many filters ``granted`` compares."""
+        return comparisons(topic, self._settled, self._concerned)
+
     def granted(self, topic: str, partition: int) -> int | None:
         """Return the QoS that a topic of a partition is granted now; None: it is not subscribed."""
         granted = max(
@@ -111,10 +119,19 @@ class Varying:
 
 def matching(topic: str, *filters: Collection[str]) -> list[str]:
     """Return the filters that match a topic, whatever their number; one may be there twice."""
-    shapes = 3 << topic.count("/") + 1
-    if sum(map(len, filters)) > shapes:
+    if sum(map(len, filters)) > _filters_at_most(topic):
         return [at for at in _filters_of(topic) if any(at in some for some in filters)]
     return [at for at in chain(*filters) if matches(at, topic)]
+
+
+def comparisons(topic: str, *filters: Collection[str]) -> int:
+    """Return how many filters ``matching`` looks at: units of work (``budget``)."""
+    return min(sum(map(len, filters)), _filters_at_most(topic))
+
+
+def _filters_at_most(topic: str) -> int:
+    """Return how many filters match a topic at most."""
+    return 3 << topic.count("/") + 1
 
 
 def _filters_of(topic: str) -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from monstermq_shared.budget import Budget
 from monstermq_shared.messages import Subscription
 from monstermq_shared.routing import Interest, Router
-from monstermq_shared.sessions.distributed.varying import matching
+from monstermq_shared.sessions.distributed.varying import comparisons, matching
 from monstermq_shared.stores.queue_changes import Cut
 
 NEVER = -1
@@ -27,12 +27,16 @@ class _Lists:
 
     P partitions change from one list to another, one after the other. So what a list costs is paid
     for each list that there is, and not for each partition.
+
+    Attributes:
+        concerned: Filters that may not be the same in all of them.
     """
 
     def __init__(self) -> None:
         # By identity: to hash a list costs as much as it has subscriptions.
         self._qos: dict[int, tuple[Subscriptions, dict[str, int]]] = {}
         self._last: tuple[Subscriptions, Subscriptions, frozenset[str]] = ((), (), frozenset())
+        self.concerned: set[str] = set()
 
     def qos(self, subscriptions: Subscriptions) -> dict[str, int]:
         """Return filter -> QoS."""
@@ -136,14 +140,20 @@ class _VariedClients:
     """See ``routing.Varied``."""
 
     def __init__(self, partition_of: Callable[[str], int]) -> None:
+        self.compared = 0
         self.subscribers: set[ClientCuts] = set()
         self._partition_of = partition_of
 
-    def granted(self, subscriber: ClientCuts, topic: str) -> int | None:
+    def granted(self, subscriber: ClientCuts, topic: str, anywhere: int) -> int | None:
         """See ``Varied``."""
         assert subscriber.changing is not None
+        concerned = subscriber.changing.concerned
+        self.compared += comparisons(topic, concerned)
+        if not matching(topic, concerned):
+            return anywhere
         subscriptions = subscriber.subscriptions(self._partition_of(topic))
         granted = subscriber.changing.qos(subscriptions)
+        self.compared += comparisons(topic, granted)
         return max((granted[at] for at in matching(topic, granted)), default=None)
 
 
@@ -244,6 +254,7 @@ class CutTable:
             self.router.outdate(topic_filter)
         if client.is_varied:
             changing.keep(client.lists)
+            changing.concerned |= differing
             self._varied.subscribers.add(client)
         else:
             client.changing = None

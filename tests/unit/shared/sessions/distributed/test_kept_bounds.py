@@ -17,7 +17,7 @@ from monstermq_shared.stores.queues import KeptRows
 
 @pytest.fixture
 def edge() -> Edge:
-    return Edge(Bus(), replace(KEPT, open_ids_max=1_000)).start()
+    return Edge(Bus(), replace(KEPT, open_ids_max=1_000, subscriptions_max=10_000)).start()
 
 
 def connect(edge: Edge) -> RecordingLink:
@@ -98,3 +98,25 @@ def test_what_was_released_and_is_not_read_back_is_remembered(edge: Edge) -> Non
     edge.publish(link, "t", b"y", qos=2, first_id=1)
     assert link.take() == []
     assert len(link.session.released) == len(many)
+
+
+def test_what_a_change_on_its_way_does_not_concern_is_not_compared(edge: Edge) -> None:
+    link = connect(edge)
+    for first in range(0, 2_000, 100):
+        edge.subscribe(link, 1, *((f"+/{first + number}/#", 1) for number in range(100)))
+        edge.settle()
+    router, varied = edge.engine.router, edge.engine.kept.varied
+    edge.subscribe(link, 2, ("more/#", 2))
+    edge.engine.subscribe(link.session, [("half/#", 2)])  # a part of the next one
+    deep = "/y" * 8
+    budget = edge.engine.budget
+    before = budget.left
+    assert [qos for _, qos in router.route(f"x/7{deep}".encode()).targets] == [1]
+    assert varied.compared == 2
+    assert not router.route(f"half/none{deep}".encode()).targets
+    assert [qos for _, qos in router.route(f"more/7{deep}".encode()).targets] == [1]
+    assert before - budget.left >= varied.compared > 2_000
+    edge.engine.subscribed(link.session, 3, [2])
+    edge.settle()
+    assert [qos for _, qos in router.route(f"more/7{deep}".encode()).targets] == [2]
+    assert [qos for _, qos in router.route(f"half/none{deep}".encode()).targets] == [2]

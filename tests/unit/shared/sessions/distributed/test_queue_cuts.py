@@ -1,10 +1,13 @@
 """Who has subscribed to what in which partition, under one router."""
 
 import random
+from collections.abc import Collection
 
 import pytest
 
 from monstermq_shared.messages import Subscription
+from monstermq_shared.sessions.distributed import varying
+from monstermq_shared.sessions.distributed.queues import cuts
 from monstermq_shared.sessions.distributed.queues.cuts import CutTable, changed
 from monstermq_shared.stores.queue_changes import Cut
 from monstermq_shared.topics import matches
@@ -182,3 +185,26 @@ def test_one_filter_more_costs_each_partition_the_same_however_many_there_are() 
         assert not table.varied
         costs[partitions] = Hashed.count / partitions
     assert costs[16] <= costs[4] < 10 * 300
+
+
+def test_what_a_change_does_not_concern_costs_a_varied_client_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked_at: list[int] = []
+
+    def counted(topic: str, *filters: Collection[str]) -> list[str]:
+        looked_at.append(sum(map(len, filters)))
+        return varying.matching(topic, *filters)
+
+    monkeypatch.setattr(cuts, "matching", counted)
+    table = CutTable(2, lambda topic: int(topic[-1]), topic_levels_max=50, route_cache_max=100)
+    before = tuple((f"+/{number}/#", 1, 0) for number in range(5_000))
+    for partition in range(2):
+        table.put(partition, "c", Cut(9, 5, 7, before, 0))
+    table.put(0, "c", Cut(9, 6, 7, (*before, ("more/#", 2, 0)), 0))
+    assert table.varied
+    deep = "x/7" + "/y" * 20
+    assert targets(table, f"{deep}/0") == targets(table, f"{deep}/1") == {"c": 1}
+    assert set(looked_at) == {1}
+    assert targets(table, "more/7/0") == {"c": 2}
+    assert targets(table, "more/7/1") == {"c": 1}
