@@ -27,8 +27,11 @@ from monstermq_shared.sessions.subscriptions import Subscriptions
 ROUTED_AT_ONCE = 100
 """Subscriptions that are routed in one go; more are bit by bit."""
 
-MARKED_AT_ONCE = 50
-"""Sessions whose markers are appended in one go."""
+MARKED_AT_ONCE = 1_000
+"""Subscriptions whose markers are appended in one go, to every partition."""
+
+_MARKER_COST = 20
+"""What a marker costs beside its subscriptions, in subscriptions."""
 
 _ROUTE_WORK = 10
 """Units of work (``budget``) that a subscription costs."""
@@ -110,16 +113,16 @@ class KeptBeginning:
             yield _ROUTE_WORK
         if session.link is not None:
             self._waiting.append(session)
-            self.go_on()
 
-    def go_on(self) -> None:
-        """E14: markers go to all partitions once all of them take what is appended."""
+    def go_on(self) -> bool:
+        """E14: append markers once all partitions take them; return whether more could go."""
         left = MARKED_AT_ONCE
-        while self._waiting and left and has_room(self._messages):
+        while self._waiting and left > 0 and has_room(self._messages):
             session = self._waiting.popleft()
             if session.link is not None:
                 self._mark(session)
-                left -= 1
+                left -= _MARKER_COST + len(session.subscriptions)
+        return bool(self._waiting) and has_room(self._messages)
 
     def _mark(self, session: KeptSession) -> None:
         """E3: from its marker on, each partition has the whole list."""

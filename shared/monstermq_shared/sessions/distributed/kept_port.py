@@ -13,6 +13,7 @@ from monstermq_shared.sessions.distributed.kept_subscribing import (
 )
 from monstermq_shared.sessions.distributed.ports import FactWriter, MessageWriter
 from monstermq_shared.sessions.distributed.read_back import ReadBack
+from monstermq_shared.sessions.distributed.row_waits import RowWaits
 from monstermq_shared.sessions.distributed.session import Refusable
 from monstermq_shared.stores.queues import QueueAsk, QueuePage
 
@@ -66,8 +67,7 @@ class EnginePort:
         self._markers = markers
         self._read_facts = read_facts
         self._session_of = session_of
-        # Partition -> who waits for its rows, with the marker they must reflect.
-        self._waiting: list[dict[KeptSession, int]] = [{} for _ in range(self.partitions)]
+        self._waits = RowWaits(self.partitions)
         self._asked: list[tuple[KeptSession, QueueAsk]] = []
         self._acking: dict[KeptSession, None] = {}
 
@@ -133,12 +133,12 @@ class EnginePort:
 
     def wait(self, session: KeptSession, partition: int, mark: int) -> None:
         """See ``KeptPort`` (E5)."""
-        self._waiting[partition][session] = mark
+        self._waits.add(session, partition, mark)
 
     @property
     def waits(self) -> bool:
         """Whether a session waits for rows to reflect its marker."""
-        return any(self._waiting)
+        return bool(self._waits)
 
     @property
     def waiting(self) -> dict[int, int]:
@@ -147,11 +147,8 @@ class EnginePort:
 
     def reflected(self, positions: Mapping[int, int]) -> None:
         """The rows reflect the partitions up to here."""
-        for partition, upto in positions.items():
-            waiting = self._waiting[partition]
-            for session in [each for each, mark in waiting.items() if mark < upto]:
-                del waiting[session]
-                session.reflected(partition)
+        for session, partition in self._waits.take(positions):
+            session.reflected(partition)
 
     def ask(self, session: KeptSession, ask: QueueAsk) -> None:
         """See ``KeptPort``."""
@@ -171,5 +168,4 @@ class EnginePort:
 
     def forget(self, session: KeptSession) -> None:
         """The connection has gone; only its acks are still appended."""
-        for waiting in self._waiting:
-            waiting.pop(session, None)
+        self._waits.forget(session)

@@ -162,8 +162,11 @@ class KeptServing:
         """A turn begins: what is appended from now on has this time."""
         self.port.wall_ms = self.subscribing.wall_ms = self._beginning.wall_ms = wall_ms
         self.subscribing.now_s = now_s
-        self._beginning.go_on()
         self.subscribing.go_on()
+
+    def work(self) -> bool:
+        """Let some of those begin that are known; return whether more could."""
+        return self._beginning.go_on()
 
     # -- rows --------------------------------------------------------------------------------------
 
