@@ -326,8 +326,8 @@ class Edge:
         """Land, read, work and answer until there is nothing left to do."""
         busy = True
         while busy:
-            busy = bool(self.land() + self.read())
             self.work()
+            busy = bool(self.land() + self.read())
             busy |= bool(self.answer_reads())
 
     def start(self) -> "Edge":
@@ -408,3 +408,15 @@ def topic_in(writer: SimWriter, partition: int, prefix: str = "t") -> str:
         for topic in (f"{prefix}/{number}" for number in range(10_000))
         if writer.partition_of(topic) == partition
     )
+
+
+def write(edge: Edge, topic: str, *records: Record) -> None:
+    """Let another process append records to a topic's partition."""
+    log = edge.bus.messages
+    partition = edge.messages.partition_of(topic)
+    log.write(partition, records, b"stranger", len(log.entries[partition]))
+
+
+def strange_message(topic: str, payload: bytes, qos: int = 1) -> Record:
+    """Return a message of another process."""
+    return Record(topic, payload, qos, False, "stranger", 1_000_000, 0)

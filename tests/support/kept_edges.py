@@ -126,6 +126,7 @@ class KeptEdge(Edge):
         self.read("sessions")
         self.work()
         self.answer_rows()
+        self.work()
         return link
 
     def land_markers(self, partition: int) -> None:

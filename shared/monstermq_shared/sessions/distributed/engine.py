@@ -385,8 +385,8 @@ class DistributedEngine(KeptHost, EngineCore[BusSession]):
         """Do a piece of what there is to do; return whether there is more. Once per turn."""
         self.kept.turn(self.connections.now_s, self.connections.wall_ms)
         more = bool(self.chores.waiting) and self.chores.work()
-        more |= self.kept.work()
         more |= self.connections.work()
+        more |= self.kept.work()
         reading, stalls = self.reading, self.stalls
         for partition in self.connections.stopped:
             stalls.stop(partition)

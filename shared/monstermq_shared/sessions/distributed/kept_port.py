@@ -143,7 +143,7 @@ class EnginePort:
     @property
     def waiting(self) -> dict[int, int]:
         """Partition -> how many sessions wait for its rows; those for which nobody does are out."""
-        return {number: len(each) for number, each in enumerate(self._waiting) if each}
+        return self._waits.counts()
 
     def reflected(self, positions: Mapping[int, int]) -> None:
         """The rows reflect the partitions up to here."""

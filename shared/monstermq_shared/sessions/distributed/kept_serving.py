@@ -68,8 +68,9 @@ class KeptServing:
         self.inbound = InboundIds()
         self.markers = ReadBack[MarkerRead](messages.partitions)
         self.read_facts = ReadBack[FactRead](facts.partitions)
-        self.states = KeptStates(facts.partitions, settings.facts_size_max, counters)
-        self.states.is_kept = settings.serves_kept
+        self.states = KeptStates(
+            facts.partitions, settings.facts_size_max, counters, served=settings.serves_kept
+        )
         self.varied = Varied(messages)
         self.publishing = KeptPublishing(messages, self.inbound, append, close, counters)
         self.bus_facts = BusFacts(messages.run, messages.partitions, self.inbound, self.markers)

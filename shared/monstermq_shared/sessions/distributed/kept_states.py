@@ -77,16 +77,18 @@ class KeptStates:
         size_max: Bytes of facts that are kept in all. Beyond it those of a partition are dropped,
             and its sessions are refused until their worker has caught up.
         counters: What is counted.
+        served: Kept sessions are served. Else nobody asks, and nothing is kept for them: without
+            marks of the rows it would only grow.
 
     Attributes:
         is_down: The database does not answer: nobody's rows can be read.
-        is_kept: Kept sessions are served. Else nobody asks, and nothing is kept for them: without
-            marks of the rows it would only grow.
     """
 
-    def __init__(self, partitions: int, size_max: int, counters: Counters) -> None:
+    def __init__(
+        self, partitions: int, size_max: int, counters: Counters, *, served: bool = True
+    ) -> None:
         self.is_down = False
-        self.is_kept = True
+        self._served = served
         self._size_max = size_max
         self._counters = counters
         self._kept = [_Kept() for _ in range(partitions)]
@@ -108,7 +110,7 @@ class KeptStates:
 
     def take(self, partition: int, offset: int, fact: Fact, time_ms: int) -> None:
         """Keep a fact that was read, if it says anything of a session."""
-        if not (self.is_kept and isinstance(fact, Claim | Subs | Open | Detach)):
+        if not (self._served and isinstance(fact, Claim | Subs | Open | Detach)):
             return
         if isinstance(fact, Claim) and fact.will is not None:
             fact = replace(fact, will=None)  # it concerns the worker alone

@@ -32,6 +32,10 @@ class RowWaits:
         """Whether anybody waits."""
         return any(self._marks)
 
+    def counts(self) -> dict[int, int]:
+        """Return partition -> how many wait there; those where nobody does are out."""
+        return {partition: len(marks) for partition, marks in enumerate(self._marks) if marks}
+
     def add(self, session: KeptSession, partition: int, mark: int) -> None:
         """A session waits until its rows reflect what stands at an offset, in place of before."""
         marks, heap = self._marks[partition], self._heaps[partition]

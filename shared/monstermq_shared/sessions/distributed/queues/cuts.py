@@ -240,8 +240,8 @@ class CutTable:
         before = lists.pop(partition, ())
         after: Subscriptions = ()
         if cut is not None:
-            known = (each for each in client.lists if each == cut.subscriptions)
-            after = lists[partition] = next(known, None) or self._intern(cut.subscriptions)
+            known = [each for each in client.lists if each == cut.subscriptions]
+            after = lists[partition] = known[0] if known else self._intern(cut.subscriptions)
         differing = changing.differing(before, after)
         union = client.highest(differing, changing)
         client.place(partition, cut)

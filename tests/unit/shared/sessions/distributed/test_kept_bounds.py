@@ -64,7 +64,7 @@ def test_ids_that_a_marker_closes_are_paid_for(edge: Edge) -> None:
     for count in (0, 800):
         for packet_id in range(1, count + 1):
             edge.engine.kept.inbound.open("x", packet_id, 0, packet_id, 1)
-        marker = Marker(client_id="x", epoch=5 + count, incarnation=5 + count, whole=())
+        marker = Marker(client_id="x", epoch=1_000 + count, incarnation=1_000 + count, whole=())
         edge.messages.append_facts(0, [marker], edge.wall_ms, None)
         edge.messages.land(0)
         edge.read()

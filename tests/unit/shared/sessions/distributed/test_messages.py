@@ -3,17 +3,13 @@
 from dataclasses import replace
 
 import pytest
-from tests.support.edges import Bus, Edge, topic_in, two_edges, with_hold
+from tests.support.edges import Bus, Edge, strange_message, topic_in, two_edges, with_hold, write
 from tests.support.links import Closed, Publish, Told
 
 from monstermq_shared.bus import ring
-from monstermq_shared.bus.control import encode_facts
-from monstermq_shared.bus.facts import Detach, Fact, Lease, Marker
-from monstermq_shared.bus.header import Kind
 from monstermq_shared.close_reasons import CloseReason
 from monstermq_shared.counters import DropReason
 from monstermq_shared.messages import MessageRun
-from monstermq_shared.records import CONTROL_TOPIC, ControlRecord, Record, StampedRecord
 from monstermq_shared.sessions.distributed import reading
 from monstermq_shared.sessions.ports import Answer
 
@@ -25,17 +21,6 @@ def acks(*packet_ids: int) -> list[Told]:
 @pytest.fixture
 def edge() -> Edge:
     return Edge(Bus()).start()
-
-
-def write(edge: Edge, topic: str, *records: Record) -> None:
-    """Let another process append records to a topic's partition."""
-    log = edge.bus.messages
-    partition = edge.messages.partition_of(topic)
-    log.write(partition, records, b"stranger", len(log.entries[partition]))
-
-
-def message(topic: str, payload: bytes, qos: int = 1) -> Record:
-    return Record(topic, payload, qos, False, "stranger", 1_000_000, 0)
 
 
 # -- publishing ----------------------------------------------------------------------------------
@@ -99,7 +84,7 @@ def test_messages_of_others_between_own_ones_keep_the_order_of_the_log(edge: Edg
     for number in range(3):
         edge.publish(publisher, "t", b"own %d" % number, qos=0)
         edge.land()
-        write(edge, "t", message("t", b"other %d" % number))
+        write(edge, "t", strange_message("t", b"other %d" % number))
     edge.settle()
     assert subscriber.payloads() == [
         b"own 0", b"other 0", b"own 1", b"other 1", b"own 2", b"other 2",
@@ -109,10 +94,10 @@ def test_messages_of_others_between_own_ones_keep_the_order_of_the_log(edge: Edg
 def test_what_nobody_here_wants_is_not_decoded(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
     subscriber = edge.connect("s", ("other", 0))
     monkeypatch.delattr(ring.RingEntry, "record")
-    write(edge, "t", message("t", b"x"))
+    write(edge, "t", strange_message("t", b"x"))
     edge.settle()
     edge.engine.unsubscribe(subscriber.session, ["other"])
-    write(edge, "other", message("other", b"y"))
+    write(edge, "other", strange_message("other", b"y"))
     edge.settle()
 
 
@@ -122,8 +107,8 @@ def test_neighbours_on_one_topic_from_another_edge_are_one_run(
     subscriber = edge.connect("s", ("t", 0))
     forwarded: list[MessageRun] = []
     monkeypatch.setattr(subscriber, "forward", forwarded.append)
-    write(edge, "t", *(message("t", payload) for payload in (b"a", b"b", b"c")))
-    write(edge, "t", message("t", b"d", qos=0))
+    write(edge, "t", *(strange_message("t", payload) for payload in (b"a", b"b", b"c")))
+    write(edge, "t", strange_message("t", b"d", qos=0))
     edge.settle()
     assert [run.payloads for run in forwarded] == [[b"a", b"b", b"c"], [b"d"]]
 
@@ -213,7 +198,7 @@ def test_the_brokers_own_topics_are_acknowledged_and_ignored(edge: Edge, qos: in
 
 def test_what_another_process_wrote_to_our_own_topics_reaches_nobody(edge: Edge) -> None:
     subscriber = edge.connect("s", ("$SYS/#", 0))
-    write(edge, "$SYS/x", message("$SYS/x", b"theirs"))
+    write(edge, "$SYS/x", strange_message("$SYS/x", b"theirs"))
     edge.settle()
     assert not subscriber.publishes()
     assert edge.counters.records_unreadable == 1
@@ -372,7 +357,7 @@ def test_a_slow_subscriber_holds_publishers_here_and_is_closed_at_last() -> None
 def test_a_subscriber_that_another_edge_floods_is_closed_at_once() -> None:
     edge = Edge(Bus(), replace(with_hold(pending_max=5), in_flight_max=1)).start()
     subscriber = edge.connect("s", ("t", 1))
-    write(edge, "t", *[message("t", b"x")] * 100)
+    write(edge, "t", *[strange_message("t", b"x")] * 100)
     edge.settle()
     assert subscriber.take()[-1] == Closed(CloseReason.SLOW_CONSUMER)
 
@@ -403,104 +388,10 @@ def test_a_message_to_many_goes_out_in_pieces_and_those_behind_it_wait(
 def test_reading_is_done_in_pieces(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
     subscriber = edge.connect("s", ("#", 0))
     monkeypatch.setattr(reading, "PIECE", 20)
-    write(edge, "t", *(message(f"t/{number}", b"x") for number in range(50)))
+    write(edge, "t", *(strange_message(f"t/{number}", b"x") for number in range(50)))
     edge.read()
     seen = []
     while edge.engine.work():
         seen.append(len(subscriber.publishes()))
     assert len(seen) > 5
     assert max(seen) < 10
-
-
-# -- what is not a message -----------------------------------------------------------------------
-
-
-def marker(edge: Edge, epoch: int, *, text: bytes | None = None) -> ControlRecord:
-    fact = Marker(client_id="kept", epoch=epoch, incarnation=0)
-    payload = encode_facts([fact]).encode() if text is None else text
-    return ControlRecord(CONTROL_TOPIC, payload, edge.wall_ms, 0, Kind.CONTROL)
-
-
-def test_large_markers_are_read_one_by_one(edge: Edge) -> None:
-    filters = tuple((f"+/{number:05}", 1, 0) for number in range(5_000))
-    fact = Marker(client_id="kept", epoch=7, incarnation=0, whole=filters)
-    large = ControlRecord(
-        CONTROL_TOPIC, encode_facts([fact]).encode(), edge.wall_ms, 0, Kind.CONTROL
-    )
-    write(edge, "t", *[large] * 5)
-    edge.read()
-    pieces = 1
-    while edge.engine.work():
-        pieces += 1
-    assert pieces >= 5
-
-
-def test_what_a_newer_marker_fences_reaches_nobody(edge: Edge) -> None:
-    subscriber = edge.connect("s", ("t", 0))
-
-    def stamped(payload: bytes, epoch: int) -> StampedRecord:
-        return StampedRecord(Record("t", payload, 2, False, "kept", edge.wall_ms, 0), 1, epoch)
-
-    write(edge, "t", stamped(b"a", 5), marker(edge, 7), stamped(b"late", 6), stamped(b"b", 7))
-    edge.settle()
-    assert subscriber.payloads() == [b"a", b"b"]
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        (b'{"v":2,"facts":[]}', "version 2"),
-        (b'{"v":1,"facts":[{"f":"new"}]}', "'new'"),
-        (b"no json", "not a control text"),
-    ],
-)
-def test_unknown_control_stops_its_partition_and_no_other(
-    edge: Edge, text: bytes, said: str
-) -> None:
-    subscriber, publisher = edge.connect("s", ("#", 0)), edge.connect("p")
-    topic, other = (topic_in(edge.messages, partition) for partition in (0, 1))
-    write(edge, topic, message(topic, b"before"), marker(edge, 1, text=text))
-    write(edge, topic, message(topic, b"after"))
-    write(edge, other, message(other, b"other"))
-    edge.publish(publisher, topic, b"mine")
-    edge.settle()
-    assert sorted(subscriber.payloads()) == [b"before", b"other"]
-    assert publisher.take() == acks(1), "the log has it, for those who can read on"
-    (reason,) = edge.engine.unready()
-    assert reason.startswith("bus partition 0 stopped at offset 1: ")
-    assert said in reason
-    assert edge.engine.own.size == 0
-
-
-@pytest.mark.parametrize(
-    ("fact", "kind", "said"),
-    [
-        (Lease(run=b"stranger", for_ms=1), Kind.LEASE, "a record of kind 4"),
-        (Detach(client_id="c", epoch=1, will=False), Kind.FACTS, "a record of kind 3"),
-        (Detach(client_id="c", epoch=1, will=False), Kind.CONTROL, "a fact detach"),
-    ],
-)
-def test_facts_of_the_sessions_log_stop_the_partition_as_they_stop_its_worker(
-    edge: Edge, fact: Fact, kind: Kind, said: str
-) -> None:
-    text = encode_facts([fact]).encode()
-    write(edge, "t", ControlRecord(CONTROL_TOPIC, text, edge.wall_ms, 0, kind))
-    edge.settle()
-    (reason,) = edge.engine.unready()
-    assert said in reason
-
-
-def test_acknowledgements_are_passed_over(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
-    record = ControlRecord(CONTROL_TOPIC, b"whatever it is", edge.wall_ms, 0, Kind.ACKS)
-    write(edge, "t", record)
-    monkeypatch.delattr(ring.RingEntry, "record")
-    edge.settle()
-    assert not edge.engine.unready()
-
-
-def test_topics_that_are_none_are_counted(edge: Edge) -> None:
-    subscriber = edge.connect("s", ("#", 0))
-    write(edge, "t", message("a/+", b"x"), message("t", b"y"))
-    edge.settle()
-    assert subscriber.payloads() == [b"y"]
-    assert edge.counters.records_unreadable == 1

@@ -164,10 +164,10 @@ class Hashed(str):
     """A filter that counts how often it is looked up."""
 
     __slots__ = ()
-    count = 0
+    hashes = 0
 
     def __hash__(self) -> int:
-        Hashed.count += 1
+        Hashed.hashes += 1
         return super().__hash__()
 
 
@@ -178,12 +178,12 @@ def test_one_filter_more_costs_each_partition_the_same_however_many_there_are() 
         before = tuple((Hashed(f"t/{number}"), 1, 0) for number in range(300))
         for partition in range(partitions):
             table.put(partition, "c", Cut(9, 5, 7, before, 0))
-        Hashed.count = 0
+        Hashed.hashes = 0
         for partition in range(partitions):
             after = changed(before, None, [(Hashed("more"), 1, 0)], [])
             table.put(partition, "c", Cut(9, 6, 7, after, 0))
         assert not table.varied
-        costs[partitions] = Hashed.count / partitions
+        costs[partitions] = Hashed.hashes / partitions
     assert costs[16] <= costs[4] < 10 * 300
 
 

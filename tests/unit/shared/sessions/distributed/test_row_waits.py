@@ -1,7 +1,5 @@
 """Who waits for rows is found by what the rows reflect, and costs no look while nobody is due."""
 
-from typing import cast
-
 import pytest
 
 from monstermq_shared.sessions.distributed import row_waits
@@ -11,7 +9,7 @@ from monstermq_shared.sessions.distributed.row_waits import RowWaits
 
 def sessions(number: int) -> list[KeptSession]:
     """Return some that are only told apart."""
-    return [cast("KeptSession", object.__new__(KeptSession)) for _ in range(number)]
+    return [object.__new__(KeptSession) for _ in range(number)]
 
 
 def test_those_are_due_whose_markers_the_rows_reflect() -> None:
