@@ -71,6 +71,7 @@ class DefaultBroker(BrokerProcess):
             "MONSTERMQ_TCP": str(self.tcp_port),
             "MONSTERMQ_WS": str(self.ws_port),
             "MONSTERMQ_METRICS__PORT": str(self.metrics_port),
+            "MONSTERMQ_MCP__PORT": str(self.mcp_port),
             "PYTHON": sys.executable,
         }
 

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.integration
 
 EXAMPLE = ROOT / "examples" / "config-kafka-bus.yaml"
 PATIENCE_S = 90.0
-PROCESSES = ["projector-views-postgres", "projector-sessions-postgres", "edge"]
+PROCESSES = ["projector-views-postgres", "projector-sessions-postgres", "edge", "mcp"]
 
 
 class Stack:
@@ -35,10 +35,11 @@ class Stack:
         self.folder = folder
         self.postgres = postgres
         self.database = postgres.create_database()
-        self.tcp_port, ws_port, self.metrics_port = free_ports(3)
+        self.tcp_port, ws_port, self.metrics_port, self.mcp_port = free_ports(4)
         replaced = {
             "1883": str(self.tcp_port),
             "9000": str(ws_port),
+            "Port: 3000": f"Port: {self.mcp_port}",
             "localhost:9092": kafka.address(),
             "monstermq-stream ": f"{new_topic_name()} ",
             "localhost:5432/monster": f"{LOOPBACK}:{postgres.port}/{self.database}",

@@ -87,13 +87,14 @@ class BrokerProcess(ABC):
         tcp_port: Where it serves MQTT over TCP.
         ws_port: Where it serves MQTT over WebSocket, path ``/mqtt``.
         metrics_port: Where it serves health and metrics, if it does.
+        mcp_port: Where it serves MCP, if it does.
     """
 
     start_s = START_S
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.tcp_port, self.ws_port, self.metrics_port = free_ports(3)
+        self.tcp_port, self.ws_port, self.metrics_port, self.mcp_port = free_ports(4)
         self._log_path = directory / "broker.log"
         self._process: subprocess.Popen[bytes] | None = None
 

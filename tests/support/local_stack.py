@@ -180,8 +180,9 @@ class LocalStack:
         return self.services[name].address
 
     def _prepare(self, service: Service, number: int) -> LocalService:
-        projects = service.program == "monstermq-projector"
-        health_port = self.config.projector.port if projects else self.config.metrics.port
+        config = self.config
+        others = {"monstermq-projector": config.projector.port, "monstermq-mcp": config.mcp.port}
+        health_port = others.get(service.program, config.metrics.port)
         local = LocalService(service.name, f"{self._net}{number}", health_port, self._folder)
         file = str(service.file(CONFIG))
         arguments = [file if word == CONFIG else word for word in service.command[1:]]

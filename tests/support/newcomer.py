@@ -44,6 +44,7 @@ class Newcomer(BrokerProcess):
             "MONSTERMQ_TCP": str(self.tcp_port),
             "MONSTERMQ_WS": str(self.ws_port),
             "MONSTERMQ_METRICS__PORT": str(self.metrics_port),
+            "MONSTERMQ_MCP__PORT": str(self.mcp_port),
             **self._variables,
         }
 

@@ -8,6 +8,7 @@ from functools import partial
 from importlib.metadata import version
 
 from monstermq_edge.broker import Broker
+from monstermq_edge.companion import Companions, none
 from monstermq_shared.config import LoadedConfig, check_runnable
 from monstermq_shared.errors import MonsterError
 from monstermq_shared.operation.logging import configure_logging
@@ -19,7 +20,11 @@ logger = logging.getLogger(__name__)
 
 
 def run_broker(
-    loaded: LoadedConfig, log_level: int, signals: Signals, supervised: Supervised | None = None
+    loaded: LoadedConfig,
+    log_level: int,
+    signals: Signals,
+    supervised: Supervised | None = None,
+    companions: Companions = none,
 ) -> int:
     """Run a broker until it is told to stop; return the exit status.
 
@@ -30,6 +35,7 @@ def run_broker(
         log_level: As of the ``logging`` module.
         signals: Who takes them, started.
         supervised: What a supervisor says, if one has started it.
+        companions: Makes what runs beside the broker.
     """
     name = "" if supervised is None else supervised.name
     configure_logging(log_level, loaded.config.log.format, name)
@@ -44,7 +50,9 @@ def run_broker(
     except MonsterError as exc:
         logger.critical("%s", exc)
         return exit_status(exc)
-    return run_process(loaded, partial(_run, loaded, signals, supervised), has_clients=True)
+    return run_process(
+        loaded, partial(_run, loaded, signals, supervised, companions), has_clients=True
+    )
 
 
 def _warn(warnings: Iterable[str]) -> None:
@@ -52,9 +60,19 @@ def _warn(warnings: Iterable[str]) -> None:
         logger.warning("%s", warning)
 
 
-async def _run(loaded: LoadedConfig, signals: Signals, supervised: Supervised | None) -> int:
+async def _run(
+    loaded: LoadedConfig,
+    signals: Signals,
+    supervised: Supervised | None,
+    companions: Companions,
+) -> int:
     listeners = () if supervised is None else (supervised.listener(),)
-    broker = Broker(loaded.config, version("monstermq"), operation_listeners=listeners)
+    broker = Broker(
+        loaded.config,
+        version("monstermq"),
+        operation_listeners=listeners,
+        companions=companions,
+    )
     stopping = asyncio.Event()
     soon = asyncio.get_running_loop().call_soon_threadsafe
     signals.listen(

@@ -12,6 +12,7 @@ from functools import partial
 from importlib import import_module
 
 from monstermq_edge import settings
+from monstermq_edge.companion import Companion, Companions, none
 from monstermq_edge.engines.local.host import LocalHost
 from monstermq_edge.engines.ports import Host
 from monstermq_edge.faults import Faults
@@ -59,6 +60,7 @@ class Broker:
         config: What it is to do.
         version: Its own.
         operation_listeners: Where the operation port is, if somebody else has opened it.
+        companions: Makes what runs beside it.
 
     Attributes:
         failed: Set, with an error as its result, when the process must end.
@@ -71,8 +73,11 @@ class Broker:
         version: str,
         *,
         operation_listeners: Sequence[socket.socket] = (),
+        companions: Companions = none,
     ) -> None:
         self._config = config
+        self._make_companions = companions
+        self._companions: list[Companion] = []
         self._operation_listeners = operation_listeners
         self._version = version
         self._clock = SystemClock()
@@ -157,12 +162,14 @@ class Broker:
             shared=config.edge.processes > 1,
         )
         self.status.totals.walk_all()
+        self._companions = self._make_companions(self.host, self.hub.touch)
         await self._start_operation()
         ending.push_async_callback(self._part_from_clients)
         self.host.start(self.hub.touch)
         ending.push_async_callback(self._end_background)
         self._start_background()
         await self.host.live()
+        await self._start_companions()
         ending.push_async_callback(self._listeners.close)
         await self._listeners.open()
 
@@ -238,15 +245,22 @@ class Broker:
         listeners = self._operation_listeners
         if (metrics.enabled and metrics.port) or listeners:
             registry = build_registry(self.counters, self.status.gauges(), version=self._version)
+            for companion in self._companions:
+                registry.register(companion.collector)
             self._operation = OperationServer(
                 Place(host=metrics.bind_address, port=metrics.port, listeners=listeners),
                 registry,
-                lambda: Readiness(self.readiness(), self.host.concerns()),
+                lambda: Readiness(self.readiness(), self._concerns()),
                 page=settings.page(self._config),
                 counters=self.counters,
             )
             self._ending.push_async_callback(self._operation.stop)
             await self._operation.start()
+
+    async def _start_companions(self) -> None:
+        for companion in self._companions:
+            self._ending.push_async_callback(companion.stop)
+            await companion.start()
 
     # -- while it runs ---------------------------------------------------------------------------
 
@@ -257,12 +271,17 @@ class Broker:
         if self._operation is not None and not self._operation_listeners:
             host = url_host(self._config.metrics.bind_address)
             urls.append(f"http://{host}:{self._operation.port}/")
-        return urls
+        return urls + [url for companion in self._companions for url in companion.urls()]
 
     def readiness(self) -> list[str]:
         """Return why clients should not be sent here now."""
         reasons = [] if self._unready is None else [self._unready]
         return reasons + self.host.readiness()
+
+    def _concerns(self) -> list[str]:
+        """Return what is wrong although MQTT clients may be sent here."""
+        concerns = self.host.concerns()
+        return concerns + [concern for each in self._companions for concern in each.concerns()]
 
     @property
     def reloads(self) -> bool:
@@ -337,6 +356,8 @@ class Broker:
         """Accept nobody, read nothing more, answer what was read, publish the wills, close."""
         self._unready = "the broker is stopping"
         await self._listeners.close()
+        for companion in self._companions:
+            await companion.stop()
         await self._end_background()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_S):

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from monstermq_edge.mqtt.decoder import DecoderLimits
-from monstermq_edge.network.origins import OriginPolicy, own_names
 from monstermq_edge.network.tls import TlsSettings
 from monstermq_edge.network.websocket import TOLD_PATH, USUAL_PATHS, WebSocketSettings
 from monstermq_edge.operation.page import Page
 from monstermq_shared.config import KIB, BrokerConfig, Tls
+from monstermq_shared.operation.web_origins import OriginPolicy, own_names
 
 WEBSOCKET_SLACK = 64 * KIB
 """What a WebSocket message may hold beside the largest packet."""

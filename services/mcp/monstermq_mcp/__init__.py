@@ -1,1 +1,1 @@
-"""The MCP and REST server over the stores. Not in this release."""
+"""The MCP server: how AI models, and who works with them, get at live and past data."""

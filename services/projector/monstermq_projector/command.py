@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 from monstermq_projector.app import run_part
 from monstermq_projector.groups import instance_of
-from monstermq_projector.page import PlainPage
+from monstermq_projector.page import PAGE
 from monstermq_projector.parts import Part, parts_of, program_of
 from monstermq_shared.config import LoadedConfig, StoreType, load_config
 from monstermq_shared.config.fields import ProjectorKind
@@ -128,7 +128,7 @@ def _run_by_itself(
     if len(parts) == 1:
         return run_part(loaded, parts[0], at, instance, signals)
     programs = [program_of(part, passed_on(parsed), instance) for part in parts]
-    return run_process(loaded, partial(serve, programs, at, PlainPage(), signals))
+    return run_process(loaded, partial(serve, programs, at, PAGE, signals))
 
 
 def passed_on(parsed: Namespace) -> list[str]:

@@ -14,7 +14,7 @@ from monstermq_projector.following import Following
 from monstermq_projector.groups import consumer_arguments, group_of
 from monstermq_projector.lags import StormGlass, Watchdog
 from monstermq_projector.measures import Measures, registry_of
-from monstermq_projector.page import PlainPage
+from monstermq_projector.page import PAGE
 from monstermq_projector.parts import Part
 from monstermq_projector.retention import Retention, purges_of
 from monstermq_projector.works import MakeWork, works_of
@@ -192,7 +192,7 @@ class Projector:
                 place,
                 registry_of(self._measures, self.following, self._version),
                 lambda: Readiness(self.readiness()),
-                page=PlainPage(),
+                page=PAGE,
                 counters=Counters(),
             )
             self._ending.push_async_callback(self._operation.stop)

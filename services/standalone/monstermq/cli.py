@@ -49,7 +49,8 @@ usage: monstermq [-config FILE] [-log LEVEL] [-cluster] [--check]
 
   -config FILE       the configuration; else the file GATEWAY_CONFIG names, else
                      config.yaml in the working directory, else an embedded default:
-                     TCP 1883 and WS 9000 on localhost, SQLite in data/monstermq.db
+                     TCP 1883, WS 9000 and MCP 3000 on localhost, SQLite in
+                     data/monstermq.db
   -log LEVEL         ALL, FINEST, FINER, FINE, CONFIG, INFO (default), WARNING, SEVERE,
                      OFF, or a number of java.util.logging
   -cluster           run as a node of a cluster
@@ -206,6 +207,10 @@ def summary(loaded: LoadedConfig) -> list[str]:
         for group in config.archive_groups
         if group.enabled
     ]
+    if config.mcp.runs:
+        shown = "reads need a token" if config.mcp.asks_for_token else "everybody reads"
+        address = config.mcp.bind_address or config.bind_address
+        lines.append(f"MCP on {address}: port {config.mcp.port}, {shown}")
     used = {store for _, store in stores_of(config)}
     if StoreType.SQLITE in used:
         lines.append(f"SQLite in {config.sqlite.path}")

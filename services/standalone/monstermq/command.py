@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TextIO, TypeAlias, cast
 
 from monstermq.cli import Check, Operation, Run, Show, check, parse_arguments
+from monstermq.companions import companions_of
 from monstermq.databases import BackUp, Recover, Restore, back_up, recover, restore
 from monstermq.invocations import (
     Adopt,
@@ -82,7 +83,7 @@ def _run(invocation: Run, environ: Mapping[str, str]) -> int:
     given = invocation.log_level
     level = loaded.config.log.level if given is None else given
     if not loaded.config.kafka.bus.enabled:
-        return run_broker(loaded, level, signals)
+        return run_broker(loaded, level, signals, companions=companions_of(loaded.config))
     options = [] if invocation.config is None else ["-config", str(invocation.config)]
     options += [] if invocation.log_text is None else ["-log", invocation.log_text]
     return run_stack(loaded, level, options, signals)

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 def run_stack(
     loaded: LoadedConfig, log_level: int, options: Sequence[str], signals: Signals
 ) -> int:
-    """Run edges and projectors until told to stop; return the exit status.
+    """Run edges, projectors and the MCP server until told to stop; return the exit status.
 
     Args:
         loaded: What to run.
@@ -60,4 +60,7 @@ def programs_of(loaded: LoadedConfig, options: Sequence[str]) -> list[Program]:
     parts = parts_of(config, config.projector.kinds)
     programs = [program_of(part, options, instance) for part in parts]
     cluster = ["-cluster"] if loaded.cluster else []
-    return [*programs, *edge_programs(config, [*options, *cluster])]
+    programs += edge_programs(config, [*options, *cluster])
+    if config.mcp.runs:
+        programs.append(Program(name="mcp", module="monstermq_mcp", arguments=options))
+    return programs

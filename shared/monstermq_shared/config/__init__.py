@@ -26,6 +26,7 @@ from monstermq_shared.config.kafka import (
 from monstermq_shared.config.kafka_names import CONSUMER, PRODUCER
 from monstermq_shared.config.limits import KIB, Limits
 from monstermq_shared.config.loading import LoadedConfig, embedded_default, load_config
+from monstermq_shared.config.mcp import Mcp
 from monstermq_shared.config.runnable import check_runnable, unsupported
 from monstermq_shared.config.sections import (
     ArchiveGroup,
@@ -33,7 +34,6 @@ from monstermq_shared.config.sections import (
     CrateDB,
     Edge,
     Log,
-    Mcp,
     Metrics,
     MongoDB,
     Postgres,

@@ -3,11 +3,12 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from ipaddress import ip_address
 
+from monstermq_shared.config.addresses import is_loopback
 from monstermq_shared.config.fields import Section, StoreType, yaml_name
 from monstermq_shared.config.kafka_checks import kafka_problems, kafka_warnings
 from monstermq_shared.config.limits import broken_relations
+from monstermq_shared.config.mcp import mcp_problems, mcp_warnings
 from monstermq_shared.config.postgres_urls import ConnectionSettings, parse_url
 from monstermq_shared.config.sections import BrokerConfig, enabled_groups, group_path
 from monstermq_shared.config.validation import refuse
@@ -40,6 +41,7 @@ def check_consistent(config: BrokerConfig, *, cluster: bool) -> None:
     problems += _url_problems(config)
     problems += _sharing_problems(config, cluster=cluster)
     problems += kafka_problems(config)
+    problems += mcp_problems(config.mcp, [group.name for _, group in enabled_groups(config)])
     problems += broken_relations(config.limits, config.max_message_size_kb)
     refuse(problems)
 
@@ -48,7 +50,7 @@ def warnings_of(config: BrokerConfig) -> list[str]:
     """Return what is allowed and may still surprise, one sentence each."""
     warnings = []
     certified = config.tls.require_client_cert and not (config.tcp or config.ws)
-    if not certified and not _is_loopback(config.bind_address):
+    if not certified and not is_loopback(config.bind_address):
         warnings.append(
             f"there is no authentication: whoever reaches {config.bind_address} can read and write "
             "every topic; set BindAddress: 127.0.0.1, or let a firewall decide"
@@ -69,6 +71,7 @@ def warnings_of(config: BrokerConfig) -> list[str]:
         for path, group in enabled_groups(config)
         if group.last_val_type is StoreType.NONE and group.archive_type is StoreType.NONE
     ]
+    warnings += mcp_warnings(config.mcp, config.bind_address)
     return [*warnings, *kafka_warnings(config)]
 
 
@@ -185,18 +188,9 @@ def _sharing_problems(config: BrokerConfig, *, cluster: bool) -> Iterator[str]:
             )
 
 
-def _is_loopback(address: str) -> bool:
-    if address.casefold() == "localhost":
-        return True
-    try:
-        return ip_address(address).is_loopback
-    except ValueError:  # a host name: nobody knows
-        return False
-
-
 def _plain_beside_tls(config: BrokerConfig) -> Iterator[str]:
     """Yield a warning for each port that lets others do without the TLS that is configured."""
-    if not (config.tcps or config.wss) or _is_loopback(config.bind_address):
+    if not (config.tcps or config.wss) or is_loopback(config.bind_address):
         return
     for key, port, what in (("TCP", config.tcp, "MQTT"), ("WS", config.ws, "WebSocket")):
         if port:

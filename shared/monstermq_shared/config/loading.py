@@ -112,6 +112,7 @@ def _embedded_document() -> Document:
         "RetainedStoreType": "SQLITE",
         "SQLite": {"Path": "data/monstermq.db"},
         "ArchiveGroups": [group],
+        "MCP": {"Enabled": True, "Port": 3000},
     }
     return Document(values, {})
 

@@ -60,8 +60,6 @@ def _missing_certificate(config: BrokerConfig) -> list[str]:
 def _dispensable(config: BrokerConfig) -> list[str]:
     """Return what the broker starts without."""
     missing = []
-    if config.mcp.enabled:
-        missing.append("MCP.Enabled: the MCP server is not available in this release")
     if config.sparkplug_metric_expansion.enabled:
         missing.append(
             "SparkplugMetricExpansion.Enabled: the expansion is not available in this release"

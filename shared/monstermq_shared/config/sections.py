@@ -41,6 +41,7 @@ from monstermq_shared.config.fields import (
 )
 from monstermq_shared.config.kafka import Kafka
 from monstermq_shared.config.limits import MAX_MESSAGE_SIZE_KB, Limits
+from monstermq_shared.config.mcp import Mcp
 
 ALL_INTERFACES = "0.0.0.0"  # noqa: S104 - the original's behaviour; loading warns about it
 LOCALHOST = "localhost"
@@ -134,15 +135,6 @@ class Sparkplug(Section):
 
     enabled: Flag = False
     """Publish every metric of spBv1.0 messages below spBv1.0e."""
-
-
-class Mcp(Section):
-    """Access for AI models."""
-
-    enabled: Flag = False
-    """Run the Model Context Protocol server."""
-    port: Port = 3000
-    """Its HTTP port."""
 
 
 class Tls(Section):

@@ -24,6 +24,9 @@ _INT64_MAX = 2**63 - 1
 # At debug level these write what they are given, and that would be payloads and passwords.
 _TALKATIVE = ("aiosqlite", "asyncio", "faust", "mode", "uvicorn", "websockets")
 
+# It warns of every request that is no good, and whoever reaches the port can send those.
+_COMPLAINING = "mcp"
+
 # While no server answers it says so forty times a second; who uses it tells of it once.
 _REPETITIVE = "aiokafka"
 
@@ -46,6 +49,7 @@ def configure_logging(level: int, fmt: LogFormat, process: str = "") -> None:
     root.setLevel(level)
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
+    logging.getLogger(_COMPLAINING).setLevel(max(level, logging.ERROR))
     silence_kafka_client()
 
 

@@ -15,6 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.support.operation import LABELS, OF_EDGE, OF_HOST, settable_gauges
 
 from monstermq_edge.operation.metrics import build_registry
+from monstermq_mcp.counts import Counts
+from monstermq_mcp.metrics import CountsCollector
 from monstermq_projector.measures import Measures, registry_of
 from monstermq_shared.close_reasons import CloseReason
 from monstermq_shared.counters import PACKET_TYPES, Counters, DropReason, Refusal
@@ -156,8 +158,9 @@ def test_the_document_names_every_metric_and_no_other() -> None:
     for name in LABELS:
         present[name] = {"retained": 0}
     registry = build_registry(Counters(), gauges, version="1.2.3")
-    # What a projector and a supervisor expose is in the same document.
+    # What a projector, a supervisor and the MCP server expose is in the same document.
     others = registry_of(Measures(), ProjectorFollowing(), "1.2.3")  # type: ignore[arg-type]
+    registry.register(CountsCollector(Counts()))
     exposed = {name.partition("{")[0] for name in [*samples(registry), *samples(others)]}
     exposed |= {"monstermq_process_starts_total"}
     documented = set(re.findall(r"`(monstermq_\w+)", DOCUMENT.read_text(encoding="utf-8")))

@@ -32,7 +32,14 @@ def unit() -> configparser.ConfigParser:
 
 
 def listening_ports(config: BrokerConfig) -> set[int]:
-    return {config.tcp, config.ws, config.tcps, config.wss, config.metrics.port} - {0}
+    return {
+        config.tcp,
+        config.ws,
+        config.tcps,
+        config.wss,
+        config.metrics.port,
+        config.mcp.port,
+    } - {0}
 
 
 def test_the_image_exposes_the_ports_its_configuration_opens(config: BrokerConfig) -> None:

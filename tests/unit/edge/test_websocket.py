@@ -21,13 +21,13 @@ from tests.support.websocket_client import (
     upgrade_request,
 )
 
-from monstermq_edge.network.origins import OriginPolicy
 from monstermq_edge.network.websocket import (
     HANDSHAKE_SIZE_MAX,
     WebSocketChannel,
     WebSocketFault,
     WebSocketSettings,
 )
+from monstermq_shared.operation.web_origins import OriginPolicy
 
 SETTINGS = WebSocketSettings(message_size_max=100_000)
 SELECTIVE = WebSocketSettings(

@@ -221,13 +221,11 @@ def test_a_cluster_is_refused_at_start() -> None:
         check_runnable(loaded)
 
 
-def test_the_broker_starts_without_mcp_and_sparkplug_and_says_so() -> None:
-    text = "MCP: {Enabled: true}\nSparkplugMetricExpansion: {Enabled: true}\n"
-    loaded = load(SQLITE + text)
+def test_the_broker_starts_without_sparkplug_and_says_so() -> None:
+    loaded = load(SQLITE + "SparkplugMetricExpansion: {Enabled: true}\n")
     missing = check_runnable(loaded)
     assert [message.partition(":")[0] for message in missing] == [
-        "MCP.Enabled",
-        "SparkplugMetricExpansion.Enabled",
+        "SparkplugMetricExpansion.Enabled"
     ]
     assert unsupported(loaded) == missing
 

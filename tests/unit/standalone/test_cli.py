@@ -191,10 +191,12 @@ def test_a_good_configuration_is_ok_with_a_summary_and_its_warnings() -> None:
         "  listens on 0.0.0.0: TCP 1883, WS 9000",
         "  sessions in SQLITE, retained messages in MEMORY",
         "  archive group MCP: #, last values in NONE, history in SQLITE",
+        "  MCP on 0.0.0.0: port 3000, everybody reads",
         "  SQLite in x.db",
         "warning: there is no authentication: whoever reaches 0.0.0.0 can read and write every "
         "topic; set BindAddress: 127.0.0.1, or let a firewall decide",
-        "warning: MCP.Enabled: the MCP server is not available in this release",
+        "warning: MCP.Token is not set: whoever reaches port 3000 of 0.0.0.0 can read every topic "
+        "and its history; set MCP.Token, or MCP.BindAddress: localhost",
     ]
 
 

@@ -23,7 +23,7 @@ from websockets.protocol import Event, State
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
-from monstermq_edge.network.origins import OriginPolicy
+from monstermq_shared.operation.web_origins import OriginPolicy
 
 HANDSHAKE_SIZE_MAX = 16 * 1024
 """Bytes of the request with all its headers; nginx, h11 and Node.js allow 8 to 32 KiB."""

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from monstermq_edge.network import origins
-from monstermq_edge.network.origins import OriginPolicy, is_own_address, own_names
+from monstermq_shared.operation import web_origins as origins
+from monstermq_shared.operation.web_origins import OriginPolicy, is_own_address, own_names
 
 HOSTS = """\
 127.0.0.1 localhost ads.example

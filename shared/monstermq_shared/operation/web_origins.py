@@ -1,4 +1,4 @@
-"""Which web pages may open a WebSocket here.
+"""Which web pages may speak to a port of this machine.
 
 Browsers let any page connect to any address, ``localhost`` included, and say in the Origin header
 where the page comes from; that header is all that keeps the pages one visits away from the broker
@@ -37,7 +37,7 @@ class OriginPolicy:
 
     Args:
         own_names: Host names of this machine; its addresses need not be named.
-        admitted: ``WebSocket.Origins``.
+        admitted: Origins of others; ``*`` is any.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class OriginPolicy:
         return is_own_address(address)
 
     def refusal(self, origin: str) -> str:
-        """Return what a refused page's author is told: the key that opens the door, and how."""
+        """Return what a page is told that the WebSocket port refuses: the key that admits it."""
         try:
             place = str(parse_origin(origin))
         except ValueError:

@@ -1,0 +1,79 @@
+"""The ``monstermq-mcp`` command: the MCP server by itself, or standard input to a running one."""
+
+import logging
+import sys
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from functools import partial
+from importlib.metadata import version
+
+from monstermq_mcp.process import run_server
+from monstermq_shared.config import load_config
+from monstermq_shared.errors import ConfigError
+from monstermq_shared.exit_codes import ExitCode
+from monstermq_shared.operation.command_line import CommandLine, file_name, level_of
+from monstermq_shared.operation.held import release
+from monstermq_shared.operation.logging import configure_logging
+from monstermq_shared.operation.process import run_command
+from monstermq_shared.operation.signals import Signals
+from monstermq_shared.supervisor.supervised import OPTION, Supervised
+
+logger = logging.getLogger(__name__)
+
+HELP = """\
+usage: monstermq-mcp [-config FILE] [-log LEVEL]
+       monstermq-mcp -help | --version
+
+The MCP server, beside the edges and projectors of a Kafka bus. On the internal bus the
+broker runs it itself. Configuration, log levels and environment variables are those of
+monstermq, see monstermq -help; monstermq -config FILE --check checks the file.
+"""
+
+
+def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Do what the command line asks; return the exit status. Signals are held when it is called."""
+    return run_command("monstermq-mcp", partial(_execute, arguments, environ))
+
+
+def _execute(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
+    parsed = _parse(arguments)
+    if parsed.help or parsed.h or parsed.version:
+        release()
+        sys.stdout.write(f"{version('monstermq')}\n" if parsed.version else HELP)
+        return ExitCode.OK
+    return _serve(parsed, environ)
+
+
+def _parse(arguments: Sequence[str]) -> Namespace:
+    parser = CommandLine("monstermq-mcp")
+    parser.option("config", type=file_name, metavar="FILE")
+    parser.option("log", metavar="LEVEL")
+    parser.option(OPTION)
+    for name in ("help", "h", "version"):
+        parser.option(name, action="store_true")
+    return parser.parse(arguments)
+
+
+def _serve(parsed: Namespace, environ: Mapping[str, str]) -> int:
+    level = level_of(parsed.log)
+    supervised = Supervised.parse(parsed.supervised)
+    signals = Signals()
+    signals.start()
+    if supervised is not None:
+        supervised.stop_with_supervisor()
+    loaded = load_config(parsed.config, environ)
+    config = loaded.config
+    name = "" if supervised is None else supervised.name
+    configure_logging(config.log.level if level is None else level, config.log.format, name)
+    if not config.mcp.runs:
+        raise ConfigError("there is nothing to serve: set MCP.Enabled to true and give MCP.Port")
+    if not config.kafka.bus.enabled:
+        raise ConfigError(
+            "Kafka.Bus.Enabled is false: on the internal bus the broker runs the MCP server "
+            "itself; start monstermq"
+        )
+    if supervised is None:
+        logger.info("MonsterMQ MCP %s, configuration: %s", version("monstermq"), loaded.source)
+        for warning in loaded.warnings:
+            logger.warning("%s", warning)
+    return run_server(loaded, signals, supervised)

@@ -1,0 +1,175 @@
+"""The HTTP server: connections with a bound, and with deadlines where a peer does nothing."""
+
+import asyncio
+import socket
+from collections.abc import Sequence
+
+from starlette.types import ASGIApp
+from uvicorn.config import Config
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from monstermq_mcp.counts import Counts
+from monstermq_mcp.places import BACKLOG
+
+CONNECTIONS_MAX = 256
+"""For one more the longest idle is closed; if all are at work, the new one is."""
+
+HEAD_SIZE_MAX = 16 * 1024
+"""A request line and headers longer than this are answered with 400."""
+
+KEEP_ALIVE_S = 60
+"""How long a connection may be idle between requests."""
+
+HEAD_S = 75.0
+"""How long the head of a request may take, with the time before it."""
+
+STOP_S = 2.0
+"""How long ``close`` waits for answers that are being made."""
+
+
+class Listener:
+    """Serves an application on sockets that listen.
+
+    Args:
+        app: What answers.
+        sockets: Where; they belong to the listener from now on.
+        counts: Where connections are counted that made room.
+    """
+
+    def __init__(self, app: ASGIApp, sockets: Sequence[socket.socket], counts: Counts) -> None:
+        self._app = app
+        self._sockets = sockets
+        self._open = _Connections(counts)
+        self._state = ServerState()
+        self._servers: list[asyncio.Server] = []
+
+    async def open(self) -> None:
+        """Answer from now on."""
+        config = Config(
+            self._app,
+            http=H11Protocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            log_level="critical",
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            headers=[("cache-control", "no-store"), ("x-content-type-options", "nosniff")],
+            timeout_keep_alive=KEEP_ALIVE_S,
+            h11_max_incomplete_event_size=HEAD_SIZE_MAX,
+        )
+        config.load()
+        self._state.default_headers = config.encoded_headers
+
+        def accept() -> _Connection:
+            return _Connection(self._open, config, self._state)
+
+        loop = asyncio.get_running_loop()
+        self._servers = [
+            await loop.create_server(accept, sock=each, backlog=BACKLOG) for each in self._sockets
+        ]
+
+    async def close(self) -> None:
+        """Stop listening, let answers that are being made go out within a bound, end all else."""
+        for server in self._servers:
+            server.close()
+        for each in self._sockets:
+            each.close()
+        for connection in list(self._state.connections):
+            connection.shutdown()
+        if self._state.tasks:
+            await asyncio.wait(self._state.tasks, timeout=STOP_S)
+        for connection in list(self._state.connections):
+            connection.transport.abort()
+        for task in self._state.tasks:
+            task.cancel()
+        await asyncio.gather(*self._state.tasks, return_exceptions=True)
+
+
+class _Connections:
+    """The connections that are open, the longest idle first."""
+
+    def __init__(self, counts: Counts) -> None:
+        self._counts = counts
+        self._open: dict[_Connection, None] = {}
+
+    def admit(self, connection: "_Connection") -> bool:
+        """Return whether there is room for one more, which may be made."""
+        if len(self._open) >= CONNECTIONS_MAX:
+            self._counts.cut += 1
+            idle = next((each for each in self._open if each.is_idle), None)
+            if idle is None:
+                return False
+            self.discard(idle)
+            idle.transport.abort()
+        self._open[connection] = None
+        return True
+
+    def was_used(self, connection: "_Connection") -> None:
+        """An answer is complete: it is idle from now on."""
+        if connection in self._open:
+            del self._open[connection]
+            self._open[connection] = None
+
+    def discard(self, connection: "_Connection") -> None:
+        """It has ended."""
+        self._open.pop(connection, None)
+
+
+class _Connection(H11Protocol):
+    """uvicorn's, with a deadline for the head of a request."""
+
+    def __init__(self, others: _Connections, config: Config, state: ServerState) -> None:
+        super().__init__(config=config, server_state=state, app_state={})
+        self._others = others
+        self._deadline: asyncio.TimerHandle | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is being answered."""
+        # The base class begins without a cycle, although it declares one.
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is None or cycle.response_complete
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Set the deadline, if there is room."""
+        super().connection_made(transport)
+        if self._others.admit(self):
+            self._wait()
+        else:
+            transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Take the deadline back."""
+        self._others.discard(self)
+        self._forget_deadline()
+        super().connection_lost(exc)
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request, or for the rest of one that was answered early."""
+        self._others.was_used(self)
+        self._wait()
+        super().on_response_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse garbage, unless it came behind a request: that is answered once, or not at all."""
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is None:
+            super().send_400_response(msg)
+        else:
+            self.transport.abort()
+
+    def _wait(self) -> None:
+        self._forget_deadline()
+        self._deadline = self.loop.call_later(HEAD_S, self._waited)
+
+    def _waited(self) -> None:
+        if self.is_idle:
+            self.transport.abort()
+
+    def _forget_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None

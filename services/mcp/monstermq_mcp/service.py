@@ -1,0 +1,64 @@
+"""The MCP server with all that surrounds it: built, started and stopped on one event loop."""
+
+import asyncio
+import socket
+from collections.abc import Sequence
+
+from monstermq_mcp.counts import Counts
+from monstermq_mcp.http_app import build_app
+from monstermq_mcp.listener import Listener
+from monstermq_mcp.needs import Needs
+from monstermq_mcp.places import bind_address
+from monstermq_mcp.server import build_server
+from monstermq_mcp.tokens import Tokens
+from monstermq_shared.operation.web_origins import own_names
+
+
+class McpService:
+    """Serves MCP on sockets, from ``start`` to ``stop``.
+
+    Args:
+        needs: What the tools stand on.
+        tokens: What must be shown.
+        sockets: Where it listens; they belong to the service from now on.
+        counts: What is counted.
+    """
+
+    def __init__(
+        self, needs: Needs, tokens: Tokens, sockets: Sequence[socket.socket], counts: Counts
+    ) -> None:
+        self._needs = needs
+        self._tokens = tokens
+        self._sockets = sockets
+        self._counts = counts
+        self._stopping = asyncio.Event()
+        self._serving: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Answer from now on."""
+        started = asyncio.get_running_loop().create_future()
+        # The SDK's task group must be left by the task that has entered it, and ``stop`` may be
+        # called by another one.
+        self._serving = asyncio.create_task(self._serve(started), name="mcp")
+        await asyncio.wait([self._serving, started], return_when=asyncio.FIRST_COMPLETED)
+        if not started.done():
+            await self._serving
+
+    async def _serve(self, started: "asyncio.Future[None]") -> None:
+        config = self._needs.config
+        names = own_names(config.bind_address, bind_address(config)) | {*config.mcp.hosts}
+        app = build_app(build_server(self._needs), self._tokens, names, self._counts)
+        listener = Listener(app, self._sockets, self._counts)
+        async with app.router.lifespan_context(app):
+            try:
+                await listener.open()
+                started.set_result(None)
+                await self._stopping.wait()
+            finally:
+                await listener.close()
+
+    async def stop(self) -> None:
+        """Answer what is being answered, within a bound, and end."""
+        self._stopping.set()
+        if self._serving is not None:
+            await self._serving
