@@ -9,6 +9,8 @@ from typing import Protocol, cast
 
 from monstermq_shared.config import BrokerConfig, StoreType
 from monstermq_shared.errors import ConfigError
+from monstermq_shared.queries.cursors import Cursors
+from monstermq_shared.queries.ports import DatabaseQueries
 from monstermq_shared.stores.needed import StoresNeeded
 from monstermq_shared.stores.ports import Database
 
@@ -27,6 +29,16 @@ class _Configured(Protocol):
 
     async def open_configured(self, config: BrokerConfig, needed: StoresNeeded) -> Database:
         """See ``open_database``."""
+        ...
+
+
+class _Queried(Protocol):
+    """A module that opens the database of one type for questions."""
+
+    def open_queries(
+        self, config: BrokerConfig, cursors: Cursors, *, timeout_s: float
+    ) -> DatabaseQueries:
+        """See ``open_queries``."""
         ...
 
 
@@ -68,3 +80,26 @@ async def open_database(
         raise ConfigError(f"stores of type {store_type} are not available in this release")
     module = cast("_Configured", import_module(package))
     return await module.open_configured(config, needed)
+
+
+def open_queries(
+    store_type: StoreType, config: BrokerConfig, cursors: Cursors, *, timeout_s: float
+) -> DatabaseQueries | None:
+    """Return the questions to the database of a store type, None if it answers none.
+
+    It is opened, for reading only, by the first question.
+
+    Args:
+        store_type: Which.
+        config: Where it is.
+        cursors: What seals where pages end.
+        timeout_s: Seconds after which a question is given up.
+
+    Raises:
+        ConfigError: Its section is wrong.
+    """
+    package = _PACKAGES.get(store_type)
+    if package is None:
+        return None
+    module = cast("_Queried", import_module(package))
+    return module.open_queries(config, cursors, timeout_s=timeout_s)

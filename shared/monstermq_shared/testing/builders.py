@@ -14,6 +14,9 @@ PARTITION = Partition("5f0e7a52-4c53-4f0c-9c5b-6d1d3c1b7a10", 0)
 RETAINED = "RetainedMessages"
 """The message store every database under test has."""
 
+LAST_VALUES = "MCPLastval"
+"""The message store beside it, of databases whose questions are tested."""
+
 ARCHIVE = "MCPArchive"
 """The archive every database under test has."""
 
@@ -89,13 +92,13 @@ async def commit_sessions(database: Database, upto: int, **changes: ClientChange
 
 
 async def commit_messages(
-    database: Database, *records: Record, partition: Partition = PARTITION
+    database: Database, *records: Record, partition: Partition = PARTITION, store: str = RETAINED
 ) -> None:
-    """Commit the records to the message store."""
+    """Commit the records to a message store."""
     changes = {record.topic: record for record in records}
     upto = max(record.offset for record in records) + 1
-    commit = Commit(upto=upto, messages={RETAINED: changes})
-    await commit_once(database, commit, RETAINED, partition=partition)
+    commit = Commit(upto=upto, messages={store: changes})
+    await commit_once(database, commit, store, partition=partition)
 
 
 async def commit_archive(

@@ -1,9 +1,11 @@
 """The SQLite database that a configuration names."""
 
 from monstermq_shared.config import BrokerConfig
+from monstermq_shared.queries.cursors import Cursors
 from monstermq_shared.stores.needed import StoresNeeded
 from monstermq_shared.stores.ports import Database
 from monstermq_shared.stores.sqlite.database import SqliteDatabase
+from monstermq_shared.stores.sqlite.queries.database import SqliteQueries
 
 
 async def open_configured(config: BrokerConfig, needed: StoresNeeded) -> Database:
@@ -14,3 +16,8 @@ async def open_configured(config: BrokerConfig, needed: StoresNeeded) -> Databas
         message_stores=needed.message_stores,
         archive_stores=needed.archive_stores,
     )
+
+
+def open_queries(config: BrokerConfig, cursors: Cursors, *, timeout_s: float) -> SqliteQueries:
+    """Return the questions to it; its first one opens it."""
+    return SqliteQueries(config.sqlite.path, cursors, timeout_s=timeout_s)

@@ -1,0 +1,1 @@
+"""Answers from a database file, over read-only connections of their own."""

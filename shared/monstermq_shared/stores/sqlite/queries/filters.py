@@ -1,0 +1,87 @@
+"""Topic filters as rows that SQL can compare topics with, without asking Python about each.
+
+A function of ours would need the interpreter lock for every topic, and wait for it while the event
+loop is busy.
+"""
+
+from collections.abc import Sequence
+
+from monstermq_shared.stores.sqlite.statements import to_json
+from monstermq_shared.stores.topic_ranges import topic_ranges
+from monstermq_shared.topics import is_wildcard
+
+_GLOB_ESCAPES = str.maketrans({"*": "[*]", "?": "[?]", "[": "[[]"})
+_AFTER_SLASH = "0"  # the character after the slash
+
+Range = tuple[str, str | None]
+"""The first topic, and the last one or one beyond all; None: no end."""
+
+
+def filter_rows(filters: Sequence[str]) -> str:
+    """Return filters as the JSON that the fragment ``filters`` of ``fragments.sql`` reads.
+
+    Of each it has: the topic it spells; or first and last topic, what the topic must look like,
+    how many slashes it has at least and at most, and which levels it must have.
+    """
+    return to_json([row for one in filters for row in _rows(one)])
+
+
+def ranges(filters: Sequence[str], *, after: str = "") -> list[Range]:
+    """Return where in the order of topics the matches of some filters are, after a topic.
+
+    The ranges are in order and do not touch each other. They may hold topics that do not match.
+    """
+    found = sorted(
+        ((low, last) for one in filters for low, last in _ranges(one)), key=lambda at: at[0]
+    )
+    merged: list[Range] = []
+    for low, last in found:
+        if last is not None and last <= after:
+            continue
+        before = merged[-1] if merged else None
+        if before is None or (before[1] is not None and before[1] < low):
+            merged.append((max(low, after), last))
+        elif before[1] is not None:
+            merged[-1] = (before[0], None if last is None else max(before[1], last))
+    return merged
+
+
+def _ranges(topic_filter: str) -> list[Range]:
+    if not is_wildcard(topic_filter):
+        return [(topic_filter, topic_filter)]
+    levels = topic_filter.split("/")
+    start = next(depth for depth, level in enumerate(levels) if level in {"+", "#"})
+    if start == 0:
+        return [(low, high) for low, high in topic_ranges(topic_filter)]
+    parent = "/".join(levels[:start])
+    below = (f"{parent}/", parent + _AFTER_SLASH)
+    return [(parent, parent), below] if levels[start] == "#" else [below]
+
+
+def _rows(topic_filter: str) -> list[Sequence[object]]:
+    if not is_wildcard(topic_filter):
+        return [(topic_filter, None, None, None, None, None, None)]
+    levels = topic_filter.split("/")
+    open_end = levels[-1] == "#"
+    wanted = levels[:-1] if open_end else levels
+    slashes = len(wanted) - 1
+    like = needed = None
+    most = None if open_end else slashes
+    if "+" in wanted:
+        # With as many slashes as the filter has, no asterisk can stand for one.
+        like = "/".join("*" if level == "+" else level.translate(_GLOB_ESCAPES) for level in wanted)
+        if open_end:
+            like += "*"
+            first = wanted.index("+")  # what is before it, the range has
+            needed = [
+                (f"$[{at}]", level)
+                for at, level in enumerate(wanted)
+                if level != "+" and at > first
+            ] or None
+    rows: list[Sequence[object]] = []
+    for low, last in _ranges(topic_filter):
+        if low == last:
+            rows.append((low, None, None, None, None, None, None))
+        else:
+            rows.append((None, low, last, like, slashes, most, needed))
+    return rows

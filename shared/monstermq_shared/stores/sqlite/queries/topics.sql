@@ -1,0 +1,122 @@
+-- values --
+-- Where the matches of the filters are, range by range, in order of topic.
+WITH {filters},
+ranges(low, last) AS MATERIALIZED (SELECT value ->> 0, value ->> 1 FROM json_each(:ranges)),
+found AS (
+    SELECT {message}, position AS place
+    FROM ranges CROSS JOIN "{table}"
+    WHERE topic >= ranges.low AND topic <= coalesce(ranges.last, x'')
+    AND topic > :after AND {matching}
+    LIMIT :rows
+)
+{page};
+
+-- description --
+-- What describes a topic, in the row of its config: the first of the two members that is a text.
+    CASE
+        WHEN json_type(payload_json, '$.Description') = 'text'
+            THEN json_extract(payload_json, '$.Description')
+        WHEN json_type(payload_json, '$.description') = 'text'
+            THEN json_extract(payload_json, '$.description')
+    END
+
+-- described --
+-- Found topics, one row with everything as JSON, each with its config if there is one.
+SELECT json_group_array(json_array(
+    found.topic, substr(config.description, 1, :text_max), substr(config.payload, 1, :text_max)
+))
+FROM found LEFT JOIN (
+    SELECT topic, payload, {description} AS description FROM "{retained}"
+) AS config ON config.topic = found.topic || '/<config>'
+
+-- names --
+-- Where case matters, what every match begins with is a range of the order.
+WITH found(topic) AS (
+    SELECT topic FROM "{table}"
+    WHERE topic > :after AND topic >= :low AND topic < coalesce(:high, x'') AND {alike}
+    UNION
+    SELECT topic FROM "{other}"
+    WHERE topic > :after AND topic >= :low AND topic < coalesce(:high, x'') AND {alike}
+    ORDER BY topic LIMIT :rows
+)
+{described};
+
+-- alike_ignoring_case --
+topic LIKE :pattern ESCAPE '\'
+
+-- alike --
+topic GLOB :pattern
+
+-- children --
+-- From child to child by one look into each index: of a topic to the next one, of topics below a
+-- child to what follows all of them. A child that is a topic and has others below it comes twice.
+WITH RECURSIVE node(topic, number) AS (
+    SELECT {first_from_low}, 1
+    UNION ALL
+    SELECT {first_from_next}, number + 1 FROM node WHERE topic IS NOT NULL AND number < :visited_max
+)
+SELECT json_group_array(topic), count(*) = :visited_max FROM node WHERE topic IS NOT NULL;
+
+-- first_from_low --
+(
+    SELECT min(topic) FROM (
+        SELECT min(topic) AS topic FROM "{table}"
+        WHERE topic >= :low AND topic < coalesce(:high, x'')
+        UNION ALL
+        SELECT min(topic) FROM "{other}" WHERE topic >= :low AND topic < coalesce(:high, x'')
+    )
+)
+
+-- first_from_next --
+(
+    SELECT min(topic) FROM (
+        SELECT min(topic) AS topic FROM "{table}"
+        WHERE topic >= {next} AND topic < coalesce(:high, x'')
+        UNION ALL
+        SELECT min(topic) FROM "{other}" WHERE topic >= {next} AND topic < coalesce(:high, x'')
+    )
+)
+
+-- next --
+CASE instr(substr(node.topic, :skipped + 1), '/')
+    WHEN 0 THEN node.topic || char(1)
+    ELSE substr(node.topic, 1, :skipped + instr(substr(node.topic, :skipped + 1), '/') - 1) || '0'
+END
+
+-- nodes --
+-- What there is of some children: a value, topics below.
+SELECT json_group_array(json_array(
+    value,
+    EXISTS (SELECT 1 FROM "{table}" WHERE topic = :prefix || value)
+        OR EXISTS (SELECT 1 FROM "{other}" WHERE topic = :prefix || value),
+    EXISTS (
+        SELECT 1 FROM "{table}"
+        WHERE topic >= :prefix || value || '/' AND topic < :prefix || value || '0'
+    ) OR EXISTS (
+        SELECT 1 FROM "{other}"
+        WHERE topic >= :prefix || value || '/' AND topic < :prefix || value || '0'
+    )
+))
+FROM json_each(:names);
+
+-- undescribed --
+-- The same where nothing retained is kept here.
+SELECT json_group_array(json_array(found.topic, NULL, NULL)) FROM found
+
+-- descriptions --
+-- In order of the topics that have the configs.
+WITH found(topic) AS (
+    SELECT substr(topic, 1, length(topic) - length('/<config>'))
+    FROM (SELECT topic, {description} AS description FROM "{retained}")
+    WHERE topic > :after AND topic GLOB '?*/<config>' AND (:pattern IS NULL OR {alike})
+    AND description IS NOT NULL
+    AND NOT EXISTS (SELECT 1 FROM json_each(:words) WHERE NOT {containing})
+    ORDER BY topic LIMIT :rows
+)
+{described};
+
+-- containing_ignoring_case --
+description LIKE value ESCAPE '\'
+
+-- containing --
+description GLOB value
