@@ -247,10 +247,18 @@ class MemoryDatabase(MemoryQueues):
         self._holders.update((key, (tenure.version, tenure.token)) for key in keys)
         return CommitResult(trimmed, grown)
 
-    async def kept_rows(self, partition: Partition, client_ids: Sequence[str]) -> KeptRows:
-        """Return rows of clients of one partition of the sessions log."""
-        mark = self.marks(partition).get(SESSIONS_MARK, Mark(0, 0))
-        return KeptRows(mark, self.sessions.kept(partition, client_ids))
+    async def kept_rows(
+        self, generation: str, asked: Mapping[int, Sequence[str]]
+    ) -> dict[int, KeptRows]:
+        """Return rows of clients of partitions of the sessions log."""
+        places = {number: Partition(generation, number) for number in asked}
+        return {
+            number: KeptRows(
+                self.marks(place).get(SESSIONS_MARK, Mark(0, 0)),
+                self.sessions.kept(place, asked[number]),
+            )
+            for number, place in places.items()
+        }
 
     async def size(self) -> int:
         """Return the bytes of all records, without sessions and without overhead."""

@@ -189,8 +189,10 @@ class KeepsQueues(Protocol):
         """
         ...
 
-    async def kept_rows(self, partition: Partition, client_ids: Sequence[str]) -> KeptRows:
-        """Return rows of clients of one partition of the sessions log (E2)."""
+    async def kept_rows(
+        self, generation: str, asked: Mapping[int, Sequence[str]]
+    ) -> Mapping[int, KeptRows]:
+        """Return rows of clients of partitions of the sessions log, as of one moment (E2)."""
         ...
 
     async def old_cuts(

@@ -1,7 +1,7 @@
 # ruff: noqa: D102 - the names of the tests say what holds
 """What a database with queues must tell edges, the worker of sessions, and the sweeper."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import pytest
@@ -21,6 +21,7 @@ from monstermq_shared.stores.queues import (
     QUEUES_MARK,
     SESSIONS_MARK,
     KeptRow,
+    KeptRows,
     OldestAsk,
     QueueTotal,
     StoredQueue,
@@ -50,6 +51,12 @@ from monstermq_shared.testing.queues_contract import (
     waiting_all,
     write,
 )
+
+
+async def kept(database: QueuesDatabase, client_ids: Sequence[str]) -> KeptRows:
+    """Return rows of clients of the sessions log."""
+    log, number = SESSIONS_LOG
+    return (await database.kept_rows(log, {number: client_ids}))[number]
 
 
 class OwnedQueuesDatabase(QueuesDatabase, OwnedByLog, Protocol):
@@ -94,7 +101,7 @@ class QueueEdgeContract:
         }
         await self._commit(database, 30, changed)
         asked = ["away", "unclaimed", "nobody", "c"]
-        found = await database.kept_rows(SESSIONS_LOG, asked)
+        found = await kept(database, asked)
         assert found.mark.reflected == 30
         assert found.rows == {
             "c": KeptRow(
@@ -102,10 +109,13 @@ class QueueEdgeContract:
             ),
             "away": KeptRow(2, 1, 0, False, {}, {}, ((3, 9), (0, 2**60))),
         }
-        assert await database.kept_rows(SESSIONS_LOG, []) == (found.mark, {})
-        elsewhere = SESSIONS_LOG._replace(number=5)
-        assert await database.kept_rows(elsewhere, ["c"]) == (Mark(0, 0), {})
-        assert (await database.kept_rows(Partition("never seen", 0), ["c"])).rows == {}
+        log, at = SESSIONS_LOG
+        assert await database.kept_rows(log, {5: ["c"], at: ["away"], 6: []}) == {
+            5: (Mark(0, 0), {}),
+            at: (found.mark, {"away": found.rows["away"]}),
+            6: (Mark(0, 0), {}),
+        }
+        assert await database.kept_rows("never seen", {0: ["c"]}) == {0: (Mark(0, 0), {})}
 
     async def test_filters_of_a_session_may_be_any_text(self, database: QueuesDatabase) -> None:
         row = make_session("c")
@@ -113,7 +123,7 @@ class QueueEdgeContract:
         texts = [*AWKWARD_TEXTS, *LONG_TEXTS, "/", "//", "+/#", "a//b"]
         change = ClientChanges(session=row, subscriptions=dict.fromkeys(texts, 2))
         await self._commit(database, 2, {"c": change})
-        found = (await database.kept_rows(SESSIONS_LOG, ["c"])).rows["c"]
+        found = (await kept(database, ["c"])).rows["c"]
         assert found.subscriptions == dict.fromkeys(texts, (2, 0))
 
     async def test_a_session_is_cleared_and_its_queues_stay(self, database: QueuesDatabase) -> None:
@@ -130,12 +140,12 @@ class QueueEdgeContract:
             cleared=True, session=row, subscriptions={"b": 2}, opened={2: (None, None)}
         )
         await self._commit(database, 3, {"c": after})
-        found = (await database.kept_rows(SESSIONS_LOG, ["c"])).rows["c"]
+        found = (await kept(database, ["c"])).rows["c"]
         assert (found.epoch, found.subscriptions) == (2, {"b": (2, 0)})
         assert found.in_flight == {2: (None, None)}
         assert await waiting(database, "c") == [1]
         await self._commit(database, 4, {"c": ClientChanges(cleared=True)})
-        assert (await database.kept_rows(SESSIONS_LOG, ["c"])).rows == {}
+        assert (await kept(database, ["c"])).rows == {}
 
     async def test_the_worker_of_a_sessions_log_loads_what_it_has_written(
         self, database: QueuesDatabase

@@ -5,7 +5,12 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 
 import pytest
 
-from monstermq_edge.engines.kafka.kept_reads import ASKS_MAX, ROWS_MAX, KeptReads
+from monstermq_edge.engines.kafka.kept_reads import (
+    ASKS_MAX,
+    CLIENTS_MAX,
+    ROWS_MAX,
+    KeptReads,
+)
 from monstermq_shared.errors import StoreUnavailable
 from monstermq_shared.positions import Mark
 from monstermq_shared.stores.outages import Outage
@@ -64,6 +69,7 @@ class Database:
         self.is_there.set()
         self.fails = False
         self.queues_upto = 7
+        self.asked: list[dict[int, Sequence[str]]] = []
 
     async def _ask(self) -> None:
         if self.fails:
@@ -83,10 +89,11 @@ class Database:
         await self._ask()
         return [NOTHING for _ in asks]
 
-    async def kept_rows(self, partition: int, client_ids: Sequence[str]) -> KeptRows:
-        assert client_ids
+    async def kept_rows(self, asked: Mapping[int, Sequence[str]]) -> Mapping[int, KeptRows]:
+        assert all(asked.values())
         await self._ask()
-        return KeptRows(Mark(0, partition), {})
+        self.asked.append({**asked})
+        return {partition: KeptRows(Mark(0, partition), {}) for partition in asked}
 
 
 class Scene:
@@ -145,10 +152,20 @@ async def test_a_statement_reads_a_bounded_number_of_rows(scene: Scene) -> None:
     assert [len(asks) for asks in scene.engine.pages] == [2, 1]
 
 
-async def test_rows_are_read_by_partition_as_the_engine_asks_for_them(scene: Scene) -> None:
+async def test_rows_of_all_partitions_are_read_together_and_brought_one_by_one(
+    scene: Scene,
+) -> None:
     scene.engine.reads = {3: ["a", "b"], 5: ["c"]}
     await scene.until(2, scene.engine.rows)
+    assert scene.database.asked == [{3: ["a", "b"], 5: ["c"]}]
     assert scene.engine.rows == [(3, ["a", "b"]), (5, ["c"])]
+
+
+async def test_rows_of_many_clients_are_read_by_several_statements(scene: Scene) -> None:
+    many = [f"c{number}" for number in range(CLIENTS_MAX)]
+    scene.engine.reads = {3: many, 5: ["c"]}
+    await scene.until(2, scene.engine.rows)
+    assert scene.database.asked == [{3: many}, {5: ["c"]}]
 
 
 async def test_marks_are_read_at_once_and_again_and_again_while_somebody_waits(

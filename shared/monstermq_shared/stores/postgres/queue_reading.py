@@ -159,20 +159,21 @@ def _read_page(rows: Sequence[asyncpg.Record]) -> QueuePage:
     return QueuePage(queued, cut, is_last=found == len(queued))
 
 
-def read_kept(rows: Sequence[asyncpg.Record]) -> KeptRows:
-    """Return what the statement of that name has found.
+def read_kept(rows: Sequence[asyncpg.Record]) -> dict[int, KeptRows]:
+    """Return partition -> what the statement of that name has found.
 
     Raises:
         StoreDamaged: Somebody else has written a row that makes no sense.
     """
-    reflected, restart = rows[0]["reflected"], rows[0]["restart"]
-    mark = Mark(0, 0) if reflected is None else Mark(reflected, restart)
     with _understood("sessions"):
-        return KeptRows(mark, {row["client_id"]: _read_kept_row(row) for row in _sessions(rows)})
+        return {number: _of_partition(group) for number, group in groupby(rows, itemgetter(0))}
 
 
-def _sessions(rows: Sequence[asyncpg.Record]) -> Iterator[asyncpg.Record]:
-    return (row for row in rows if row["client_id"] is not None)
+def _of_partition(rows: Iterator[asyncpg.Record]) -> KeptRows:
+    first = next(rows)
+    mark = Mark(0, 0) if first["reflected"] is None else Mark(first["reflected"], first["restart"])
+    found = (row for row in rows if row["client_id"] is not None)
+    return KeptRows(mark, {row["client_id"]: _read_kept_row(row) for row in found})
 
 
 def _read_kept_row(row: asyncpg.Record) -> KeptRow:

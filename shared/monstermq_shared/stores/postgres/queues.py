@@ -18,7 +18,7 @@ from monstermq_shared.stores.postgres.queue_reading import (
 )
 from monstermq_shared.stores.postgres.queue_tables import QUERIES
 from monstermq_shared.stores.postgres.readers import Readers
-from monstermq_shared.stores.postgres.rows import Place, digest
+from monstermq_shared.stores.postgres.rows import Place, arrays, digest
 from monstermq_shared.stores.postgres.tenures import Tenures
 from monstermq_shared.stores.queue_changes import QueueChanges, QueueCount, QueueGrowth
 from monstermq_shared.stores.queues import (
@@ -39,6 +39,10 @@ _SWEPT_ROWS = 2_000
 
 _SWEPT_ALL_ROWS = 100_000
 """Messages that one call looks at of those where nobody knows whether anything has gone."""
+
+
+_NO_GENERATION = -1
+"""What no generation is numbered."""
 
 
 class PostgresQueues:
@@ -242,14 +246,22 @@ class PostgresQueues:
             )
         return await read_pages(rows, len(asks))
 
-    async def kept_rows(self, partition: Partition, client_ids: Sequence[str]) -> KeptRows:
-        """Return rows of clients of one partition of the sessions log."""
-        # The last is nobody, so that there is a row with the mark.
-        keys = [*map(digest, client_ids), b""]
+    async def kept_rows(
+        self, generation: str, asked: Mapping[int, Sequence[str]]
+    ) -> dict[int, KeptRows]:
+        """Return rows of clients of partitions of the sessions log, as of one moment."""
+        # The first of each partition is nobody, so that there is a row with the mark.
+        keys = [
+            (key, number)
+            for number, client_ids in asked.items()
+            for key in (b"", *map(digest, client_ids))
+        ]
         async with self._readers.connection() as connection:
-            place = await self._tenures.find_place(connection, partition)
-            place = place or Place(-1, partition.number)
-            return read_kept(await connection.fetch(QUERIES["kept"], keys, *place, SESSIONS_MARK))
+            place = await self._tenures.find_place(connection, Partition(generation, 0))
+            number = _NO_GENERATION if place is None else place.generation
+            return read_kept(
+                await connection.fetch(QUERIES["kept"], *arrays(keys), number, SESSIONS_MARK)
+            )
 
     @asynccontextmanager
     async def _moment(self) -> AsyncIterator[Connection]:

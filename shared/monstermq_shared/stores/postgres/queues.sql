@@ -195,10 +195,10 @@ LEFT JOIN LATERAL (
 ORDER BY ask.number, page.place;
 
 -- kept --
--- Sessions of a partition of the sessions log, with how far its worker has come; the first column is
--- that, and there is a row for each client asked for.
+-- Sessions of partitions of the sessions log, with how far its worker has come in each; there is a row
+-- for each client asked for, those of a partition together.
 SELECT
-    mark.reflected, mark.restart, session.client_id, session.epoch, session.incarnation,
+    client.partition, mark.reflected, mark.restart, session.client_id, session.epoch, session.incarnation,
     session.expiry_s, session.connected, session.sent,
     (
         SELECT json_agg(json_build_array(array_to_string(topic, '/'), qos, options))
@@ -208,16 +208,18 @@ SELECT
         SELECT json_agg(json_build_array(packet_id, partition, position))
         FROM inflight WHERE client_digest = session.client_digest AND state IS NULL
     ) AS opened
-FROM unnest($1::bytea[]) AS client (digest)
+FROM unnest($1::bytea[], $2::integer[]) WITH ORDINALITY AS client (digest, partition, number)
 LEFT JOIN LATERAL (
     SELECT reflected, restart FROM watermarks
-    WHERE projection = $4 AND generation = $2 AND partition = $3 AND reflected IS NOT NULL OFFSET 0
+    WHERE projection = $4 AND generation = $3 AND partition = client.partition
+    AND reflected IS NOT NULL OFFSET 0
 ) AS mark ON true
 LEFT JOIN LATERAL (
     SELECT * FROM sessions
-    WHERE client_digest = client.digest AND generation = $2 AND partition = $3
+    WHERE client_digest = client.digest AND generation = $3 AND partition = client.partition
     AND epoch IS NOT NULL OFFSET 0
-) AS session ON true;
+) AS session ON true
+ORDER BY client.number;
 
 -- old_cuts --
 SELECT ended.number, cut.partition

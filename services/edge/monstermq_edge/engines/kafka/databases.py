@@ -8,7 +8,6 @@ from monstermq_shared.config import BrokerConfig, StoreType
 from monstermq_shared.config.kafka import SESSIONS_SUFFIX
 from monstermq_shared.errors import ConfigError, MonsterError, StartupError, StoreUnavailable
 from monstermq_shared.exit_codes import ExitCode
-from monstermq_shared.positions import Partition
 from monstermq_shared.stores.needed import StoresNeeded
 from monstermq_shared.stores.outages import Outage
 from monstermq_shared.stores.ports import Database, ReflectedPage, ReflectedReader
@@ -82,10 +81,10 @@ class EdgeDatabases:
         database = self._opened[self._of_sessions]
         return await database.queue_pages(self._generation, asks, size_max=size_max)
 
-    async def kept_rows(self, partition: int, client_ids: Sequence[str]) -> KeptRows:
-        """Return rows of clients of one partition of the sessions log, as of one moment (E2)."""
-        place = Partition(self._generation + SESSIONS_SUFFIX, partition)
-        return await self._opened[self._of_sessions].kept_rows(place, client_ids)
+    async def kept_rows(self, asked: Mapping[int, Sequence[str]]) -> Mapping[int, KeptRows]:
+        """Return rows of clients of partitions of the sessions log, as of one moment (E2)."""
+        database = self._opened[self._of_sessions]
+        return await database.kept_rows(self._generation + SESSIONS_SUFFIX, asked)
 
     async def _marks(self, store_type: StoreType, projection: str, suffix: str) -> dict[int, int]:
         positions = await self._opened[store_type].positions(self._generation + suffix)

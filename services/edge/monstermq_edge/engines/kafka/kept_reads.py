@@ -25,11 +25,14 @@ MARKS_S = 1.0
 LATE_S = 2.0
 """Without an answer for so long a database counts as down: who comes is refused meanwhile."""
 
-ASKS_MAX = 64
-"""Pages that one statement reads."""
+ASKS_MAX = 200
+"""Pages that one statement reads; most are empty where many clients come back at once."""
 
-ROWS_MAX = 1_000
-"""Rows that one statement reads at most, over all its pages: about ten milliseconds."""
+ROWS_MAX = 5_000
+"""Rows that one statement reads at most, over all its pages: some 30 ms, in pieces."""
+
+CLIENTS_MAX = 500
+"""With so many clients no partition more is asked for in one statement."""
 
 QUEUES_UNFOLLOWED = (
     "kept sessions wait for what they are owed. Start monstermq-projector with VIEWS among its "
@@ -43,6 +46,9 @@ SESSIONS_UNFOLLOWED = (
 
 PAGE_SIZE_MAX = 256 * 1024
 """Bytes of one page; it has a row if there is one."""
+
+PAGES_SIZE_MAX = 16 * 1024 * 1024
+"""Bytes of all pages of one statement, but for those that one row of each exceeds."""
 
 
 class KeptEngine(Protocol):
@@ -107,7 +113,7 @@ class KeptDatabase(Protocol):
         """See above."""
         ...
 
-    async def kept_rows(self, partition: int, client_ids: Sequence[str]) -> KeptRows:
+    async def kept_rows(self, asked: Mapping[int, Sequence[str]]) -> Mapping[int, KeptRows]:
         """See above."""
         ...
 
@@ -221,7 +227,8 @@ class KeptReads:
             if not asks:
                 self._asked.clear()
                 continue
-            read = partial(self._database.queue_pages, asks, size_max=PAGE_SIZE_MAX)
+            size_max = min(PAGE_SIZE_MAX, PAGES_SIZE_MAX // len(asks))
+            read = partial(self._database.queue_pages, asks, size_max=size_max)
             self._engine.queue_pages(asks, await self._ask("queue pages", read))
             self._touch()
             # What was brought goes out, and a page more may have been asked for.
@@ -236,21 +243,31 @@ class KeptReads:
         return asks
 
     async def _read_rows(self) -> None:
-        """Read rows of sessions, of many clients of one partition together (E2)."""
+        """Read rows of sessions, of many clients of all partitions together (E2)."""
         while True:
             await self._claimed.wait()
-            if not self._clients:
+            asked = self._next_clients()
+            if not asked:
                 self._claimed.clear()
                 continue
-            partition, client_ids = self._clients.popleft()
             outages = self._outages
-            read = partial(self._database.kept_rows, partition, client_ids)
-            rows = await self._ask("session rows", read)
+            found = await self._ask("session rows", partial(self._database.kept_rows, asked))
             # Who asked before an outage has been told; others may wait for that partition by now.
             if outages == self._outages:
-                self._engine.kept_rows(partition, client_ids, rows)
+                for partition, client_ids in asked.items():
+                    self._engine.kept_rows(partition, client_ids, found[partition])
                 self._touch()
             await asyncio.sleep(0)
+
+    def _next_clients(self) -> dict[int, list[str]]:
+        """Return those of some partitions, each once: the engine waits for one answer of each."""
+        asked: dict[int, list[str]] = {}
+        count = 0
+        while self._clients and count < CLIENTS_MAX:
+            partition, client_ids = self._clients.popleft()
+            asked[partition] = client_ids
+            count += len(client_ids)
+        return asked
 
     # -- the database that does not answer -------------------------------------------------------
 
