@@ -54,8 +54,8 @@ async def test_rows_of_the_sessions_log_are_there(postgres_schema: str) -> None:
     row = make_session("here", will=Will(topic="w", payload=b"gone", qos=1, retain=True))
     row.clean, row.epoch, row.run, row.expiry_s = True, 4, RUN, 0
     assert found.row == row
-    log, number = SESSIONS
-    kept = (await database.kept_rows(log, {number: ["here"]}))[number]
+    generation, number = SESSIONS
+    kept = (await database.kept_rows(generation, {number: ["here"]}))[number]
     assert kept.mark == Mark(9, 9)
     assert (kept.rows["here"].epoch, kept.rows["here"].sent) == (4, None)
     await database.close()
@@ -80,8 +80,8 @@ async def test_queues_begin_beside_what_is_there(postgres_schema: str) -> None:
     tenure = await database.begin(SESSIONS, [SESSIONS_MARK])
     opened = ClientChanges(opened={1: (3, 9), 2: (None, None)})
     await database.commit(tenure, Commit(upto=10, sessions={"here": opened}))
-    log, number = SESSIONS
-    rows = (await database.kept_rows(log, {number: ["here"]}))[number].rows
+    generation, number = SESSIONS
+    rows = (await database.kept_rows(generation, {number: ["here"]}))[number].rows
     assert rows["here"].in_flight == {1: (3, 9), 2: (None, None)}
     await database.close()
 
