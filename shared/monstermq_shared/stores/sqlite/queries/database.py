@@ -5,6 +5,7 @@ from monstermq_shared.queries.cursors import Cursors
 from monstermq_shared.stores.sql import table_name
 from monstermq_shared.stores.sqlite.queries.archive import SqliteArchiveQueries
 from monstermq_shared.stores.sqlite.queries.connections import Connections
+from monstermq_shared.stores.sqlite.queries.statement import SqliteStatements
 from monstermq_shared.stores.sqlite.queries.topics import MessageTables, SqliteTopicQueries
 
 
@@ -22,6 +23,7 @@ class SqliteQueries:
     def __init__(self, path: str, cursors: Cursors, *, timeout_s: float) -> None:
         self._cursors = cursors
         self._connections = Connections(path, timeout_s=timeout_s)
+        self._statements = SqliteStatements(path, timeout_s=timeout_s)
 
     def archive(self, store: str) -> SqliteArchiveQueries:
         """Return the questions to an archive, by its logical name."""
@@ -35,6 +37,12 @@ class SqliteQueries:
         )
         return SqliteTopicQueries(tables, self._connections, self._cursors)
 
+    @property
+    def sql(self) -> SqliteStatements:
+        """The questions in SQL."""
+        return self._statements
+
     async def close(self) -> None:
         """End all questions, and close what was opened. A second call does nothing."""
         await self._connections.close()
+        await self._statements.close()
