@@ -31,16 +31,20 @@ class Unsteady(MemoryDatabase):
 
     Attributes:
         refused: Payload of a record that an archive does not take.
+        takes: Unset while commits are under way and do not end.
     """
 
     def __init__(self, prng: Random | None = None) -> None:
         super().__init__()
         self.prng = prng
         self.refused: bytes | None = None
+        self.takes = asyncio.Event()
+        self.takes.set()
         self.conflicts = 0
         self.commits: list[Commit] = []
 
     async def commit(self, tenure: Tenure, commit: Commit) -> CommitResult:
+        await self.takes.wait()
         if self.conflicts:
             self.conflicts -= 1
             raise StoreConflict("another began")

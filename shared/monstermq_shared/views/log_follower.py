@@ -219,6 +219,8 @@ class LogFollower(Generic[B]):
             await self._work.commit(batch)
             self._under_way.pop(0)
             self._batches.task_done()
+            if not self._under_way and self._inbox.empty():
+                self._inbox.put_nowait(())  # what was folded meanwhile goes now
             if self._work.all_stopped:
                 raise _Stopped("; ".join(self._work.stopped))
 
@@ -262,15 +264,17 @@ class LogFollower(Generic[B]):
                 await self._batches.join()
                 where = f"position {self.partition.number}:{fold.next_offset}"
                 raise _Stopped(f"{self._desk.name} is stopped at {where}: {exc}") from exc
-            # Rows do not wait for more than what is there; marks alone are not worth a commit.
-            if self._inbox.empty() and (fold.holds_rows or loop.time() - flushed_s >= MARKS_S):
+            # Rows do not wait for more than what is there, nor behind others that could have gone
+            # with them; marks alone are not worth a commit.
+            is_free = self._inbox.empty() and not self._under_way
+            if is_free and (fold.holds_rows or loop.time() - flushed_s >= MARKS_S):
                 flushed_s = loop.time()
                 if fold.oldest_ms >= 0 or fold.holds_rows:
                     await self._emit(fold.flush())
 
     async def _next(self, fold: Fold[B], flushed_s: float) -> Sequence[Entry]:
-        """Return what is delivered next; nothing if the marks should be committed meanwhile."""
-        if fold.oldest_ms < 0 and not fold.waits:
+        """Return what is delivered next; nothing if something could be committed meanwhile."""
+        if self._under_way or (fold.oldest_ms < 0 and not fold.waits):
             return await self._inbox.get()
         try:
             async with asyncio.timeout_at(flushed_s + MARKS_S):

@@ -97,6 +97,21 @@ async def test_rows_of_one_delivery_are_committed_together_and_marks_follow() ->
     ]
 
 
+async def test_what_comes_during_a_commit_is_committed_together_behind_it() -> None:
+    stage = Stage()
+    await stage.begun()
+    async with stage.following() as follower:
+        await stage.loaded(follower)
+        stage.database.takes.clear()
+        for delivered in range(1, 6):
+            fill(stage.log, 1)
+            await until(lambda count=delivered: follower.delivered == count)
+            await turns(10)
+        stage.database.takes.set()
+        await stage.caught_up()
+    assert [commit.upto for commit in stage.database.commits] == [1, 5]
+
+
 async def test_a_database_that_is_away_is_told_and_nothing_is_missing() -> None:
     stage = Stage(Random(1))
     fill(stage.log, 1)
