@@ -105,8 +105,8 @@ async def test_what_comes_during_a_commit_is_committed_together_behind_it() -> N
         stage.database.takes.clear()
         for delivered in range(1, 6):
             fill(stage.log, 1)
-            await until(lambda count=delivered: follower.delivered == count)
-            await turns(10)
+            await turns(30)
+            assert follower.delivered == delivered
         stage.database.takes.set()
         await stage.caught_up()
     assert [commit.upto for commit in stage.database.commits] == [1, 5]
