@@ -122,6 +122,10 @@ class TopicTree(Generic[V]):
         go_on = topics[-1] + _SUCCESSOR if len(topics) == SCAN_STEPS else None
         return [(topic, values[topic]) for topic in topics], go_on
 
+    def between(self, low: str, high: str | None, limit: int) -> list[str]:
+        """Return the first topics from ``low`` on, below ``high`` if there is one."""
+        return self._topics.slice(low, high, limit)
+
 
 class _Pattern:
     """A filter with wildcards, prepared for a search through sorted topics.

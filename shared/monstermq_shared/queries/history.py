@@ -11,6 +11,7 @@ from monstermq_shared.queries.bounds import (
 )
 from monstermq_shared.queries.filters import checked_filters
 from monstermq_shared.queries.pages import Page
+from monstermq_shared.records import Record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +82,21 @@ class Message:
     client_id: str
     message_id: str
 
+    @classmethod
+    def of(cls, record: Record, *, payload_limit: int) -> "Message":
+        """Return the message of a record, with so many bytes of its payload at most."""
+        return cls(
+            topic=record.topic,
+            time_ms=record.timestamp_ms,
+            payload=record.payload[:payload_limit],
+            payload_size=len(record.payload),
+            is_text=is_text(record.payload),
+            qos=record.qos,
+            retained=record.retained,
+            client_id=record.client_id,
+            message_id=record.id,
+        )
+
     @property
     def complete(self) -> bool:
         """Whether ``payload`` is the whole payload."""
@@ -90,6 +106,14 @@ class Message:
     def text(self) -> str | None:
         """The payload, or its beginning, as text; None if it is binary."""
         return self.payload.decode(errors="ignore") if self.is_text else None
+
+
+def is_text(payload: bytes) -> bool:
+    """Tell whether a payload can be shown as text: UTF-8 without NUL."""
+    try:
+        return "\0" not in payload.decode()
+    except UnicodeDecodeError:
+        return False
 
 
 HistoryPage = Page[Message]

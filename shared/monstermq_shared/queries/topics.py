@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+import orjson
+
 from monstermq_shared.errors import QueryRefused
 from monstermq_shared.queries.bounds import (
     PAYLOAD_START_DEFAULT,
@@ -234,6 +236,19 @@ ChildrenPage = Page[TopicChild]
 def config_topic(topic: str) -> str:
     """Return the topic under which another one is described."""
     return f"{topic}/{CONFIG_LEVEL}"
+
+
+def description_in(document: bytes) -> str | None:
+    """Return the description that a config has, None if it has none or is no JSON."""
+    try:
+        members = orjson.loads(document)
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(members, dict):
+        return None
+    return next(
+        (text for key in DESCRIPTION_KEYS if isinstance(text := members.get(key), str)), None
+    )
 
 
 def missing_topics(asked: Sequence[str], found: Sequence[TopicValue]) -> list[str]:

@@ -64,6 +64,11 @@ class MemoryMessageStore:
             elif stored is None or stored.offset < record.offset:
                 put(topic, record)
 
+    @property
+    def records(self) -> TopicTree[Record]:
+        """What it holds, for reading on the thread that changes it."""
+        return self._records
+
     async def get(self, topic: str) -> Record | None:
         """Return the topic's record, or None if there is none."""
         return self._records.get(topic)

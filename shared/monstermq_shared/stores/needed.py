@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from monstermq_shared.config import ArchiveGroup
 
+RETAINED = "RetainedMessages"
+"""The retained store's logical name; tables are called after it in lower case."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoresNeeded:

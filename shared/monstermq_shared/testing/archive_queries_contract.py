@@ -16,7 +16,6 @@ from monstermq_shared.queries.aggregates import (
 from monstermq_shared.queries.fields import FieldPath
 from monstermq_shared.queries.history import HistoryPage, HistoryQuery, Message
 from monstermq_shared.queries.ports import ArchiveQueries, DatabaseQueries
-from monstermq_shared.records import Record
 from monstermq_shared.stores.ports import Database
 from monstermq_shared.testing.builders import (
     ARCHIVE,
@@ -66,7 +65,7 @@ class ArchiveQueriesContract:
         record = make_record(7, payload=payload, qos=2, retained=False)
         await commit_archive(database, record)
         (found,) = await self.messages(archive, filters=("plant/1",), payload_limit=10)
-        assert found == _message(record, payload_limit=10)
+        assert found == Message.of(record, payload_limit=10)
 
     @pytest.mark.parametrize("topic", AWKWARD_TEXTS)
     async def test_topic_and_publisher_come_back_whatever_they_are(
@@ -89,7 +88,10 @@ class ArchiveQueriesContract:
         found = await self.messages(
             archive, filters=(topic_filter,), newest_first=newest_first, limit=1000
         )
-        assert found == [_message(at) for at in (expected[::-1] if newest_first else expected)]
+        assert found == [
+            Message.of(at, payload_limit=2048)
+            for at in (expected[::-1] if newest_first else expected)
+        ]
 
     async def test_several_topics_and_filters_are_one_answer(
         self, database: Database, archive: ArchiveQueries
@@ -98,7 +100,7 @@ class ArchiveQueriesContract:
         await commit_archive(database, *records)
         filters = ("a/#", "a/b", "b/b", "missing", "+/b")
         expected = [
-            _message(record)
+            Message.of(record, payload_limit=2048)
             for record in records[::-1]
             if any(matches(topic_filter, record.topic) for topic_filter in filters)
         ]
@@ -150,7 +152,7 @@ class ArchiveQueriesContract:
             assert (cursor is None) != page.more
             if cursor is None:
                 break
-        assert found == [_message(record) for record in expected]
+        assert found == [Message.of(record, payload_limit=2048) for record in expected]
 
     async def test_a_page_can_be_left_after_any_of_its_rows(
         self, database: Database, archive: ArchiveQueries
@@ -160,7 +162,7 @@ class ArchiveQueriesContract:
         query = {"filters": ("#",), "newest_first": False}
         page = await archive.history(HistoryQuery(**query, limit=8))  # type: ignore[arg-type]
         rest = await self.messages(archive, **query, cursor=page.cursor_after(3))
-        assert rest == [_message(record) for record in records[3:]]
+        assert rest == [Message.of(record, payload_limit=2048) for record in records[3:]]
 
     async def test_what_comes_meanwhile_moves_nothing(
         self, database: Database, archive: ArchiveQueries
@@ -170,7 +172,7 @@ class ArchiveQueriesContract:
         page = await archive.history(HistoryQuery(filters=("#",), limit=4))
         await commit_archive(database, *records[8:])
         rest = await self.messages(archive, filters=("#",), cursor=page.cursor_after(4))
-        assert rest == [_message(record) for record in records[3::-1]]
+        assert rest == [Message.of(record, payload_limit=2048) for record in records[3::-1]]
 
     async def test_equal_positions_of_several_partitions_are_all_there(
         self, database: Database, archive: ArchiveQueries
@@ -203,7 +205,7 @@ class ArchiveQueriesContract:
             archive, filters=("#",), cursor=page.cursor_after(len(page.rows)), limit=100
         )
         assert rest
-        assert rest[0] == _message(records[79 - len(page.rows)])
+        assert rest[0] == Message.of(records[79 - len(page.rows)], payload_limit=2048)
 
     async def test_more_topics_than_are_looked_up_one_by_one(
         self, database: Database, archive: ArchiveQueries
@@ -212,7 +214,7 @@ class ArchiveQueriesContract:
         records += [make_record(3000 + i, "many/0000/y") for i in range(10)]
         await commit_archive(database, *records)
         found = await self.messages(archive, filters=("many/+/x",), limit=1000)
-        assert found == [_message(record) for record in records[2999:1999:-1]]
+        assert found == [Message.of(record, payload_limit=2048) for record in records[2999:1999:-1]]
 
     @pytest.mark.parametrize("cursor", ["", "x", "AAAA" * 20, "é"])
     async def test_a_cursor_that_was_made_up_is_refused(
@@ -470,24 +472,3 @@ def _aggregate(**changed: object) -> AggregateQuery:
         "bucket_ms": HOUR_MS,
     }
     return AggregateQuery(**{**values, **changed})  # type: ignore[arg-type]
-
-
-def _message(record: Record, *, payload_limit: int = 2048) -> Message:
-    return Message(
-        topic=record.topic,
-        time_ms=record.timestamp_ms,
-        payload=record.payload[:payload_limit],
-        payload_size=len(record.payload),
-        is_text=_is_text(record.payload),
-        qos=record.qos,
-        retained=record.retained,
-        client_id=record.client_id,
-        message_id=record.id,
-    )
-
-
-def _is_text(payload: bytes) -> bool:
-    try:
-        return "\0" not in payload.decode()
-    except UnicodeDecodeError:
-        return False

@@ -11,11 +11,8 @@ from monstermq_shared.projections.ports import Projection
 from monstermq_shared.projections.retained import RetainedProjection
 from monstermq_shared.projections.selection import GroupSelection
 from monstermq_shared.stores.changes import ArchiveChanges, MessageChanges
-from monstermq_shared.stores.needed import StoresNeeded, archive_name, last_value_name
+from monstermq_shared.stores.needed import RETAINED, StoresNeeded, archive_name, last_value_name
 from monstermq_shared.stores.queues import QUEUES_MARK, SESSIONS_MARK
-
-RETAINED = "RetainedMessages"
-"""The retained store's logical name; tables are called after it in lower case."""
 
 RETAINED_VIEW = "retained"
 """The name of the retained view's mark."""

@@ -29,7 +29,7 @@ from monstermq_shared.clock import SystemClock
 from monstermq_shared.config import load_config
 from monstermq_shared.counters import Counters
 from monstermq_shared.errors import StartupError, StoreError, StoreUnavailable
-from monstermq_shared.views.catalogue import RETAINED
+from monstermq_shared.stores.needed import RETAINED
 
 DEADLINE_S = 20.0
 

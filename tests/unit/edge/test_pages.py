@@ -15,7 +15,7 @@ from monstermq_shared.close_reasons import CloseReason
 from monstermq_shared.errors import StoreUnavailable
 from monstermq_shared.records import Record
 from monstermq_shared.sessions.local.session import Session
-from monstermq_shared.views.catalogue import RETAINED
+from monstermq_shared.stores.needed import RETAINED
 
 FAILING = ["POSTGRES: retained reads fail: restarting"]
 

@@ -8,12 +8,12 @@ from monstermq_shared.config import BrokerConfig, StoreType
 from monstermq_shared.config.kafka import SESSIONS_SUFFIX
 from monstermq_shared.errors import ConfigError, MonsterError, StartupError, StoreUnavailable
 from monstermq_shared.exit_codes import ExitCode
-from monstermq_shared.stores.needed import StoresNeeded
+from monstermq_shared.stores.needed import RETAINED, StoresNeeded
 from monstermq_shared.stores.outages import Outage
 from monstermq_shared.stores.ports import Database, ReflectedPage, ReflectedReader
 from monstermq_shared.stores.queues import KeptRows, QueueAsk, QueuePage
 from monstermq_shared.stores.registry import open_database
-from monstermq_shared.views.catalogue import QUEUES, RETAINED, RETAINED_VIEW, SESSIONS
+from monstermq_shared.views.catalogue import QUEUES, RETAINED_VIEW, SESSIONS
 
 
 class EdgeDatabases:
