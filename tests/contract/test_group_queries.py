@@ -1,7 +1,8 @@
 """Questions to the groups of a configuration: which database answers, and what none answers."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -25,11 +26,13 @@ from monstermq_shared.testing.builders import (
     make_record,
 )
 
+T = TypeVar("T")
+
 
 class Here:
     """Memory of this very thread."""
 
-    async def call(self, ask):
+    async def call(self, ask: Callable[[], T]) -> T:
         return ask()
 
 

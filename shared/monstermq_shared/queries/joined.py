@@ -6,7 +6,7 @@ from dataclasses import replace
 from monstermq_shared.queries.bounds import FILTERS_MAX, PAYLOAD_START_MAX, ROWS_MAX
 from monstermq_shared.queries.cursors import Cursors
 from monstermq_shared.queries.nearest import nearest_topics
-from monstermq_shared.queries.pages import page_of
+from monstermq_shared.queries.pages import Page, page_of
 from monstermq_shared.queries.ports import TopicQueries
 from monstermq_shared.queries.topics import (
     ChildrenPage,
@@ -82,14 +82,12 @@ class JoinedTopics:
             found.append(located)
             if len(found) > query.limit:
                 break
-        page = page_of(
-            found[: query.limit],
+        shown = found[: query.limit]
+        return Page(
+            rows=await self._described([topic for topic, *_ in shown]),
             more=len(found) > query.limit,
-            cursors=self._cursors,
-            question=query.question,
-            place=lambda located: [*located[1:]],
+            cursor_of=lambda index: self._cursors.seal(query.question, shown[index][1:]),
         )
-        return replace(page, rows=await self._described([topic for topic, *_ in page.rows]))
 
     async def find_by_description(self, query: DescriptionSearch) -> FoundPage:
         """Return the topics whose description matches."""
