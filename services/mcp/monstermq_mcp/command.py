@@ -1,13 +1,18 @@
 """The ``monstermq-mcp`` command: the MCP server by itself, or standard input to a running one."""
 
+import asyncio
 import logging
 import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from importlib.metadata import version
 
+from monstermq_mcp.forwarding import forward_standard_input
+from monstermq_mcp.places import url_of
 from monstermq_mcp.process import run_server
+from monstermq_mcp.tokens import Tokens
 from monstermq_shared.config import load_config
 from monstermq_shared.errors import ConfigError
 from monstermq_shared.exit_codes import ExitCode
@@ -22,10 +27,17 @@ logger = logging.getLogger(__name__)
 
 HELP = """\
 usage: monstermq-mcp [-config FILE] [-log LEVEL]
+       monstermq-mcp --stdio [--url URL] [-config FILE]
        monstermq-mcp -help | --version
 
 The MCP server, beside the edges and projectors of a Kafka bus. On the internal bus the
-broker runs it itself. Configuration, log levels and environment variables are those of
+broker runs it itself.
+
+  --stdio            forward standard input and output to the server that runs, for
+                     clients that start their servers themselves; opens no database
+  --url URL          where it runs; else as the configuration says
+
+Configuration, log levels and environment variables are those of
 monstermq, see monstermq -help; monstermq -config FILE --check checks the file.
 """
 
@@ -41,6 +53,10 @@ def _execute(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
         release()
         sys.stdout.write(f"{version('monstermq')}\n" if parsed.version else HELP)
         return ExitCode.OK
+    if parsed.stdio:
+        return _forward(parsed, environ)
+    if parsed.url is not None:
+        raise ConfigError("--url is for --stdio")
     return _serve(parsed, environ)
 
 
@@ -48,10 +64,26 @@ def _parse(arguments: Sequence[str]) -> Namespace:
     parser = CommandLine("monstermq-mcp")
     parser.option("config", type=file_name, metavar="FILE")
     parser.option("log", metavar="LEVEL")
+    parser.option("url", metavar="URL")
     parser.option(OPTION)
-    for name in ("help", "h", "version"):
+    for name in ("stdio", "help", "h", "version"):
         parser.option(name, action="store_true")
     return parser.parse(arguments)
+
+
+def _forward(parsed: Namespace, environ: Mapping[str, str]) -> int:
+    release()
+    config = load_config(parsed.config, environ).config
+    if parsed.url is None and not config.mcp.runs:
+        raise ConfigError(
+            "there is no server to forward to: set MCP.Enabled to true, or give --url"
+        )
+    configure_logging(logging.WARNING, config.log.format, "")
+    tokens = Tokens.from_config(config.mcp)
+    forwarding = forward_standard_input(parsed.url or url_of(config), tokens.write or tokens.read)
+    with suppress(KeyboardInterrupt):
+        asyncio.run(forwarding)
+    return ExitCode.OK
 
 
 def _serve(parsed: Namespace, environ: Mapping[str, str]) -> int:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 from monstermq_shared.config import BrokerConfig
+from monstermq_shared.queries.ports import LiveFeed, LogQueries, Publisher
+from monstermq_shared.stores.memory_topics import MemoryQueries
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -12,7 +14,15 @@ class Needs:
     Attributes:
         config: The configuration.
         version: Of the product.
+        live: What is published now; None: nobody tells.
+        log: What the log has; None: the archive is asked instead.
+        publisher: Publishes; None: that is switched off.
+        memory: What is in the memory of a broker in this process; None: there is none.
     """
 
     config: BrokerConfig
     version: str
+    live: LiveFeed | None = None
+    log: LogQueries | None = None
+    publisher: Publisher | None = None
+    memory: MemoryQueries | None = None

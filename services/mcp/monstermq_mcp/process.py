@@ -7,19 +7,26 @@ from functools import partial
 from importlib.metadata import version
 
 from monstermq_mcp.counts import Counts
+from monstermq_mcp.kafka.door import BusDoor
+from monstermq_mcp.kafka.feed import KafkaFeed
+from monstermq_mcp.kafka.log_queries import KafkaLogQueries
+from monstermq_mcp.kafka.publishing import KafkaPublisher
 from monstermq_mcp.metrics import CountsCollector
 from monstermq_mcp.needs import Needs
 from monstermq_mcp.places import open_sockets, url_of
 from monstermq_mcp.service import McpService
 from monstermq_mcp.tokens import Tokens
+from monstermq_shared.bus.publishing import PublisherLimits
 from monstermq_shared.config import LoadedConfig
 from monstermq_shared.counters import Counters
 from monstermq_shared.errors import MonsterError
+from monstermq_shared.kafka.settings import KafkaSettings
 from monstermq_shared.operation.health import OperationServer, Place, Readiness
 from monstermq_shared.operation.metrics import registry_with
 from monstermq_shared.operation.plain_page import PlainPage
 from monstermq_shared.operation.process import run_process, run_service
 from monstermq_shared.operation.signals import Signals
+from monstermq_shared.queries.cursors import Cursors
 from monstermq_shared.supervisor.supervised import Supervised
 
 logger = logging.getLogger(__name__)
@@ -90,10 +97,23 @@ class McpProcess:
         tokens = Tokens.from_config(self._config.mcp)
         await self._start_operation()
         sockets = open_sockets(self._config)
-        needs = Needs(config=self._config, version=version("monstermq"))
+        needs = self._needs()
         service = McpService(needs, tokens, sockets, self._counts)
         self._ending.push_async_callback(service.stop)
         await service.start()
+
+    def _needs(self) -> Needs:
+        config = self._config
+        door = BusDoor(KafkaSettings.from_config(config))
+        self._ending.push_async_callback(door.close)
+        publisher = KafkaPublisher(door, PublisherLimits.from_config(config))
+        return Needs(
+            config=config,
+            version=version("monstermq"),
+            live=KafkaFeed(door),
+            log=KafkaLogQueries(door, Cursors()),
+            publisher=publisher if config.mcp.allow_publish else None,
+        )
 
     async def _start_operation(self) -> None:
         if self._supervised is None:  # then the server's own /health has to do

@@ -1,0 +1,1 @@
+"""What the MCP server asks of a bus on Kafka: the log, live messages, publishing."""

@@ -1,0 +1,103 @@
+"""Live messages of a bus on Kafka: one reader of all partitions, as long as somebody watches."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+
+from monstermq_mcp.kafka.door import BusDoor
+from monstermq_mcp.kafka.matching import Wanted, message_in
+from monstermq_shared.bus.kafka.log import KafkaLog
+from monstermq_shared.bus.ports import RecordBatch
+from monstermq_shared.bus.watching import MessageWatch, Published
+from monstermq_shared.errors import BusError, BusGap, BusUnavailable
+from monstermq_shared.queries.filters import checked_filters
+
+logger = logging.getLogger(__name__)
+
+WATCHES_MAX = 32
+"""Watches at a time."""
+
+
+class KafkaFeed:
+    """See ``queries.ports.LiveFeed``.
+
+    Args:
+        door: Opens the bus.
+    """
+
+    def __init__(self, door: BusDoor) -> None:
+        self._door = door
+        self._watches: dict[MessageWatch, Wanted] = {}
+        self._beginning = asyncio.Lock()
+        self._reading: asyncio.Task[None] | None = None
+
+    @asynccontextmanager
+    async def watch(
+        self, filters: Sequence[str], *, payload_limit: int
+    ) -> AsyncIterator[MessageWatch]:
+        """See ``LiveFeed.watch``."""
+        wanted = Wanted(checked_filters(filters))
+        if len(self._watches) >= WATCHES_MAX:
+            raise BusUnavailable(f"{WATCHES_MAX} watches run already; try again in a minute")
+        watch = MessageWatch(payload_limit)
+        self._watches[watch] = wanted
+        try:
+            await self._begin()
+            yield watch
+        finally:
+            del self._watches[watch]
+            if not self._watches:
+                await self._end()
+
+    async def _begin(self) -> None:
+        """See that somebody reads, from now on at the latest."""
+        async with self._beginning:
+            if self._reading is None or self._reading.done():
+                log = (await self._door.bus()).messages
+                positions = dict(await log.end_positions())
+                self._reading = asyncio.create_task(self._read(log, positions), name="live")
+
+    async def _end(self) -> None:
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            reading.cancel()
+            with suppress(asyncio.CancelledError):
+                await reading
+
+    async def _read(self, log: KafkaLog, positions: dict[int, int]) -> None:
+        """Hand messages out until nobody watches, or the bus ends."""
+        ended = False
+        while not ended:
+            reader = log.read(positions)
+            try:
+                async for batch in reader:
+                    self._hand_out(batch)
+                ended = True
+            except BusGap as gap:
+                positions = {**reader.positions, gap.partition: gap.found}
+                for watch in self._watches:
+                    watch.dropped += gap.lost or 0
+            except BusError as exc:
+                logger.warning("live messages end: %s", exc)
+                ended = True
+            finally:
+                await reader.aclose()
+
+    def _hand_out(self, batch: RecordBatch) -> None:
+        for entry in batch.entries:
+            targets = [watch for watch, it in self._watches.items() if it.takes(entry.topic)]
+            record = message_in(entry) if targets else None
+            if record is None:
+                continue
+            message = Published(
+                entry.topic,
+                record.payload,
+                record.timestamp_ms,
+                record.qos,
+                record.retained,
+                record.client_id,
+                record.id,
+            )
+            for watch in targets:
+                watch.put(message)

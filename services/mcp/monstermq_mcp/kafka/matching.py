@@ -1,0 +1,44 @@
+"""Which topics are wanted, remembered by their bytes as they stand in the log."""
+
+from collections.abc import Sequence
+
+from monstermq_shared.bus.header import Kind
+from monstermq_shared.bus.ports import Entry
+from monstermq_shared.errors import InvalidRecord, UnknownFact
+from monstermq_shared.records import Record
+from monstermq_shared.topics import matches
+
+REMEMBERED_MAX = 10_000
+"""Topics whose match is remembered."""
+
+
+class Wanted:
+    """Picks the messages that some filters match.
+
+    Args:
+        filters: Topics and filters, valid.
+    """
+
+    def __init__(self, filters: Sequence[str]) -> None:
+        self._filters = filters
+        self._known: dict[bytes, bool] = {}
+
+    def takes(self, topic: bytes) -> bool:
+        """Whether one of them matches."""
+        known = self._known.get(topic)
+        if known is None:
+            if len(self._known) >= REMEMBERED_MAX:
+                self._known.clear()
+            name = topic.decode(errors="replace")
+            known = self._known[topic] = any(matches(each, name) for each in self._filters)
+        return known
+
+
+def message_in(entry: Entry) -> Record | None:
+    """Return the message that stands there, None if it is none or cannot be read."""
+    if entry.kind != Kind.MESSAGE:
+        return None
+    try:
+        return entry.record()
+    except (InvalidRecord, UnknownFact):  # the projectors count those
+        return None

@@ -1,0 +1,189 @@
+"""The MCP server in real processes: beside a broker, refused, and behind standard input."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from mcp.client import Client
+from mcp.client.stdio import StdioServerParameters
+from tests.support.broker import LOOPBACK, RunningBroker, free_ports
+from tests.support.mcp_serving import INITIALIZE, READER, WRITER
+
+from monstermq_shared.exit_codes import ExitCode
+
+pytestmark = pytest.mark.integration
+
+BOUND_S = 60.0
+
+
+class Served(RunningBroker):
+    """A broker with an MCP server."""
+
+    @property
+    def url(self) -> str:
+        return f"http://{LOOPBACK}:{self.mcp_port}/mcp"
+
+    def serve(self, **mcp: Any) -> None:
+        self.start(json.dumps({"MCP": {"Enabled": True, "Port": self.mcp_port, **mcp}}))
+
+    def refusal(self, **mcp: Any) -> tuple[int, str]:
+        return self.run_to_end(json.dumps({"MCP": {"Enabled": True, "Port": self.mcp_port, **mcp}}))
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Served]:
+    broker = Served(tmp_path)
+    yield broker
+    broker.close()
+
+
+def forwarder(*arguments: str, cwd: Path) -> StdioServerParameters:
+    command = ["-m", "monstermq_mcp", "--stdio", *arguments]
+    return StdioServerParameters(command=sys.executable, args=command, cwd=cwd)
+
+
+async def test_a_client_finds_it_beside_the_broker_which_stops_as_before(broker: Served) -> None:
+    broker.serve()
+    async with Client(broker.url) as client:
+        assert client.server_info is not None
+        assert client.server_info.name == "monstermq"
+        await client.list_tools()
+        assert await asyncio.to_thread(broker.stop) == ExitCode.OK
+    assert "Traceback" not in broker.log_text()
+
+
+async def test_the_brokers_metrics_count_its_requests(broker: Served) -> None:
+    broker.serve()
+    async with Client(broker.url):
+        pass
+    async with httpx2.AsyncClient() as client:
+        answer = await client.get(f"http://{LOOPBACK}:{broker.metrics_port}/metrics")
+    assert "monstermq_mcp_requests_total 0.0" not in answer.text
+    assert "monstermq_mcp_requests_total" in answer.text
+
+
+def test_a_port_that_is_taken_ends_the_start_with_the_key(broker: Served) -> None:
+    broker.mcp_port = broker.tcp_port + 1
+    other = Served(broker.directory / "other")
+    other.directory.mkdir()
+    other.serve()
+    broker.mcp_port = other.mcp_port
+    try:
+        status, said = broker.refusal()
+    finally:
+        other.close()
+    assert status == ExitCode.PORT_IN_USE
+    assert f"MCP.Port: port {other.mcp_port} on {LOOPBACK} is used by another process" in said
+    assert "MONSTERMQ_MCP__PORT=" in said
+
+
+def test_a_token_file_that_is_not_there_ends_the_start(broker: Served) -> None:
+    status, said = broker.refusal(TokenFile="none")
+    assert status == ExitCode.CONFIG
+    assert "MCP.TokenFile: none cannot be read" in said
+
+
+# monstermq-mcp
+
+
+def run_mcp(folder: Path, *arguments: str, given: bytes = b"") -> tuple[int, str]:
+    completed = subprocess.run(
+        [sys.executable, "-m", "monstermq_mcp", *arguments],
+        cwd=folder,
+        input=given,
+        capture_output=True,
+        timeout=BOUND_S,
+        check=False,
+    )
+    return completed.returncode, (completed.stdout + completed.stderr).decode()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ([], "on the internal bus the broker runs the MCP server itself"),
+        (["--url", "http://localhost"], "--url is for --stdio"),
+        (["--stdi"], "did you mean --stdio"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(tmp_path: Path, arguments: list[str], problem: str) -> None:
+    status, said = run_mcp(tmp_path, *arguments)
+    assert (status, problem in said) == (ExitCode.CONFIG, True), said
+
+
+def test_without_a_server_there_is_nothing_to_forward_to(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("SessionStoreType: SQLITE\n")
+    status, said = run_mcp(tmp_path, "--stdio")
+    assert status == ExitCode.CONFIG
+    assert "set MCP.Enabled to true, or give --url" in said
+
+
+@pytest.mark.parametrize("mode", ["legacy", "auto"])
+async def test_a_client_that_starts_its_servers_is_forwarded(broker: Served, mode: str) -> None:
+    broker.serve(Token=READER, WriteToken=WRITER, AllowPublish=True)
+    where = forwarder("-config", "config.yaml", cwd=broker.directory)
+    async with asyncio.timeout(BOUND_S), Client(where, mode=mode) as client:
+        assert client.server_info is not None
+        assert client.server_info.name == "monstermq"
+        assert isinstance((await client.list_tools()).tools, list)
+
+
+def test_lines_are_answered_before_the_end_also_from_a_file(broker: Served) -> None:
+    broker.serve()
+    lines = [
+        json.dumps(INITIALIZE),
+        '{"jsonrpc": "2.0", "method": "notifications/initialized"}',
+        "",
+        "this is no JSON",
+        "[]",
+        '{"jsonrpc": "2.0", "id": "two", "method": "tools/list"}',
+        '{"jsonrpc": "2.0", "id": 3, "method": "no/such"}',
+    ]
+    given = broker.directory / "lines"
+    given.write_text("\n".join(lines))
+    with given.open("rb") as file:
+        done = subprocess.run(
+            [sys.executable, "-m", "monstermq_mcp", "--stdio", "--url", broker.url],
+            cwd=broker.directory,
+            stdin=file,
+            capture_output=True,
+            timeout=BOUND_S,
+            check=True,
+        )
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    by_id = {answer["id"]: answer for answer in answers if answer["id"] is not None}
+    assert by_id[1]["result"]["serverInfo"]["name"] == "monstermq"
+    assert "tools" in by_id["two"]["result"]
+    assert by_id[3]["error"]["code"] == -32601
+    assert [answer["error"]["code"] for answer in answers if answer["id"] is None] == [-32700] * 2
+    assert done.stderr == b""
+
+
+@pytest.mark.parametrize("token", ["", "a-wrong-token-0123456789"])
+def test_what_the_server_refuses_is_told_to_who_asked(broker: Served, token: str) -> None:
+    broker.serve(Token=READER)
+    (broker.directory / "client.yaml").write_text(
+        "SessionStoreType: SQLITE\nMCP: {" + (f"Token: {token}" if token else "") + "}\n"
+    )
+    given = json.dumps(INITIALIZE).encode()
+    arguments = ("--stdio", "--url", broker.url, "-config", "client.yaml")
+    status, said = run_mcp(broker.directory, *arguments, given=given)
+    assert status == ExitCode.OK
+    answer = json.loads(said)
+    assert answer["id"] == 1
+    assert "token" in answer["error"]["message"]
+
+
+def test_a_server_that_does_not_run_is_named(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    url = f"http://{LOOPBACK}:{port}/mcp"
+    _, said = run_mcp(tmp_path, "--stdio", "--url", url, given=json.dumps(INITIALIZE).encode())
+    answer = json.loads(said)
+    assert answer["id"] == 1
+    assert f"no MCP server answers at {url}: start monstermq" in answer["error"]["message"]
