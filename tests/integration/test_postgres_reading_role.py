@@ -47,7 +47,7 @@ async def test_the_role_is_made_before_the_first_start_which_gives_it_its_rights
     assert f"the role {site.reader} was made" in await site.init()
     await (await site.open()).close()
     assert site.readable() == READABLE
-    assert "is as it should be; it may read mcplastval, mcparchive" in await site.init()
+    assert "is as it should be; it may read mcparchive, mcplastval" in await site.init()
 
 
 async def test_it_is_made_while_a_broker_runs(site: ReadingSite) -> None:

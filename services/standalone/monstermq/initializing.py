@@ -55,7 +55,7 @@ async def _initialize(config: BrokerConfig, output: TextIO) -> ExitCode:
             if reader is None:
                 output.write(f"{where}: {_NO_ROLE}")
             else:
-                told = await _Role(connection, reader, readable_tables(config), where).make()
+                told = await _Role(connection, reader, [*readable_tables(config)], where).make()
                 output.write(f"{where}: {told}\n")
             output.write(f"{where}: {await _index(connection, config)}\n")
         finally:

@@ -1,11 +1,15 @@
 """The PostgreSQL database that a configuration names."""
 
 from monstermq_shared.config import BrokerConfig, StoreType
-from monstermq_shared.config.checks import postgres_connection
+from monstermq_shared.config.checks import postgres_connection, reading_connection
 from monstermq_shared.config.sections import enabled_groups
+from monstermq_shared.queries.cursors import Cursors
+from monstermq_shared.queries.ports import DatabaseQueries
+from monstermq_shared.queries.sql import TableKind
 from monstermq_shared.stores.needed import StoresNeeded, archive_name, last_value_name
 from monstermq_shared.stores.ports import Database
 from monstermq_shared.stores.postgres.database import PostgresDatabase
+from monstermq_shared.stores.postgres.queries.database import PostgresQueries
 from monstermq_shared.stores.postgres.reading_role import RETAINED_TABLE
 from monstermq_shared.stores.sql import table_name
 
@@ -20,22 +24,33 @@ async def open_configured(config: BrokerConfig, needed: StoresNeeded) -> Databas
         exclusive=not config.kafka.bus.enabled,
     )
     if config.postgres.read_user is not None:
-        await database.let_read(config.postgres.read_user, readable_tables(config))
+        await database.let_read(config.postgres.read_user, [*readable_tables(config)])
     return database
 
 
-def readable_tables(config: BrokerConfig) -> list[str]:
-    """Return the tables that SQL of others may read: archives and last values of the groups.
+def open_queries(config: BrokerConfig, cursors: Cursors, *, timeout_s: float) -> DatabaseQueries:
+    """Return the questions to it; see ``DatabaseQueries``."""
+    return PostgresQueries(
+        postgres_connection(config),
+        reader=reading_connection(config),
+        readable=readable_tables(config),
+        cursors=cursors,
+        timeout_s=timeout_s,
+    )
+
+
+def readable_tables(config: BrokerConfig) -> dict[str, TableKind]:
+    """Return the tables that SQL of others may read, and what each keeps.
 
     Raises:
         ConfigError: A group's name cannot be that of a table.
     """
-    tables = []
+    tables = {}
     for _, group in enabled_groups(config):
-        if group.last_val_type is StoreType.POSTGRES:
-            tables.append(table_name(last_value_name(group)))
         if group.archive_type is StoreType.POSTGRES:
-            tables.append(table_name(archive_name(group)))
+            tables[table_name(archive_name(group))] = TableKind.ARCHIVE
+        if group.last_val_type is StoreType.POSTGRES:
+            tables[table_name(last_value_name(group))] = TableKind.LAST_VALUES
     return tables
 
 

@@ -34,12 +34,22 @@ class Readers:
     Args:
         connect: Makes one.
         where: The database, as messages name it.
+        size: How many there are at most.
+        settings: What each of them is told first.
     """
 
-    def __init__(self, connect: Callable[[], Awaitable[Connection]], where: str) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[Connection]],
+        where: str,
+        *,
+        size: int = CONNECTIONS_MAX,
+        settings: str = SETTINGS,
+    ) -> None:
         self._connect = connect
         self._where = where
-        self._free = asyncio.Semaphore(CONNECTIONS_MAX)
+        self._settings = settings
+        self._free = asyncio.Semaphore(size)
         self._idle: list[Connection] = []
         self._lent: set[Connection] = set()
         self._closed = False
@@ -128,7 +138,7 @@ class Readers:
         if self._closed:
             raise StoreUnavailable(f"PostgreSQL at {self._where}: it has been closed")
         connection = await self._connect()
-        await connection.execute(SETTINGS)
+        await connection.execute(self._settings)
         return connection
 
     def _give_back(self, connection: Connection) -> None:

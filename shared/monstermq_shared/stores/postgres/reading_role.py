@@ -14,9 +14,10 @@ import asyncpg
 
 from monstermq_shared.config.postgres_urls import ConnectionSettings, describe
 from monstermq_shared.errors import StoreUnavailable
+from monstermq_shared.stores.needed import RETAINED
 from monstermq_shared.stores.postgres import opening, session_tables
 from monstermq_shared.stores.postgres.connection import Connection, connect
-from monstermq_shared.stores.sql import load_queries
+from monstermq_shared.stores.sql import load_queries, table_name
 
 _QUERIES = load_queries(__package__, "reading_role.sql")
 
@@ -147,7 +148,7 @@ def known_tables(tables: Iterable[str]) -> list[str]:
     return [*opening.RESERVED, *session_tables.TABLES, RETAINED_TABLE, *tables]
 
 
-RETAINED_TABLE = "retainedmessages"
+RETAINED_TABLE = table_name(RETAINED)
 """Not for SQL of others: it has what is retained on all topics, whatever group they are in."""
 
 

@@ -1,0 +1,1 @@
+"""Questions to PostgreSQL, on connections of their own that change nothing."""
