@@ -4,10 +4,13 @@ import asyncio
 import socket
 from collections.abc import Sequence
 
+from starlette.applications import Starlette
+
 from monstermq_mcp.counts import Counts
 from monstermq_mcp.http_app import build_app
 from monstermq_mcp.listener import Listener
 from monstermq_mcp.needs import Needs
+from monstermq_mcp.opening import opened
 from monstermq_mcp.places import bind_address
 from monstermq_mcp.server import build_server
 from monstermq_mcp.tokens import Tokens
@@ -47,7 +50,11 @@ class McpService:
     async def _serve(self, started: "asyncio.Future[None]") -> None:
         config = self._needs.config
         names = own_names(config.bind_address, bind_address(config)) | {*config.mcp.hosts}
-        app = build_app(build_server(self._needs), self._tokens, names, self._counts)
+        async with opened(self._needs) as sources:
+            app = build_app(build_server(sources), self._tokens, names, self._counts)
+            await self._listen(app, started)
+
+    async def _listen(self, app: Starlette, started: "asyncio.Future[None]") -> None:
         listener = Listener(app, self._sockets, self._counts)
         async with app.router.lifespan_context(app):
             try:

@@ -1,0 +1,60 @@
+"""The log where the bus keeps nothing once it is stored: an archive stands for it."""
+
+import re
+
+from monstermq_shared.errors import QueryRefused
+from monstermq_shared.queries.history import HistoryPage, HistoryQuery
+from monstermq_shared.queries.live import LogPage, LogQuery, LogSource
+from monstermq_shared.queries.ports import ArchiveQueries
+
+# A place: the earliest time, then a cursor of the archive, or nothing: its beginning.
+_PLACE = re.compile(r"(\d{1,15})-(.*)", re.ASCII | re.DOTALL)
+
+
+class ArchivedLog:
+    """``LogQueries`` over the history of an archive group.
+
+    Args:
+        archive: Of the group.
+    """
+
+    def __init__(self, archive: ArchiveQueries) -> None:
+        self._archive = archive
+
+    async def read(self, query: LogQuery) -> LogPage:
+        """Return messages from a place on; at once, also if there are none."""
+        start_ms, cursor = await self._place(query)
+        page = await self._page(query, start_ms, cursor)
+        cursors = [f"{start_ms}-{page.cursor_of(index)}" for index in range(len(page.rows))]
+        return LogPage(
+            messages=page.rows,
+            source=LogSource.ARCHIVE,
+            next_cursor=cursors[-1] if cursors else f"{start_ms}-{cursor or ''}",
+            cursors=cursors,
+            more=page.more,
+        )
+
+    async def _place(self, query: LogQuery) -> tuple[int, str | None]:
+        if query.cursor is not None:
+            found = _PLACE.fullmatch(query.cursor)
+            if found is None:
+                raise QueryRefused("this is no position of the log; begin with a time instead")
+            return int(found[1]), found[2] or None
+        if query.start_ms is not None:
+            return query.start_ms, None
+        newest = await self._archive.history(
+            HistoryQuery(filters=query.filters, limit=query.limit, payload_limit=0)
+        )
+        return (newest.rows[-1].time_ms if newest.rows else 0), None
+
+    async def _page(self, query: LogQuery, start_ms: int, cursor: str | None) -> HistoryPage:
+        return await self._archive.history(
+            HistoryQuery(
+                filters=query.filters,
+                start_ms=start_ms,
+                newest_first=False,
+                limit=query.limit,
+                cursor=cursor,
+                payload_limit=query.payload_limit,
+            )
+        )

@@ -1,0 +1,145 @@
+"""The SDK's server, with a bound for calls, and with sentences where the SDK has none."""
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
+from mcp.server.mcpserver.prompts import Prompt
+from mcp.server.mcpserver.tools import Tool
+from mcp.shared.exceptions import MCPError
+from mcp.types import (
+    INVALID_PARAMS,
+    CallToolResult,
+    GetPromptResult,
+    InputRequiredResult,
+)
+from mcp.types import Tool as ListedTool
+from pydantic import ValidationError
+
+from monstermq_mcp.faults import protocol_error, refusal, repairable, unknown
+from monstermq_shared.errors import MonsterError
+from monstermq_shared.operation.limited_log import LimitedLog
+
+CALLS_MAX = 64
+"""Calls of tools that are answered at a time; one more is told to come back."""
+
+_logger = logging.getLogger(__name__)
+_limited = LimitedLog(_logger)
+
+
+class BrokerServer(MCPServer[None]):
+    """The server, given its tools.
+
+    Args:
+        version: Of this release.
+        instructions: What a model reads before it uses the tools.
+        tools: They are.
+        additions: Name of a tool -> what its description ends with, asked for whenever the tools
+            are listed.
+    """
+
+    def __init__(
+        self,
+        *,
+        version: str,
+        instructions: str,
+        tools: Sequence[Tool],
+        additions: Mapping[str, Callable[[], Awaitable[str]]],
+    ) -> None:
+        super().__init__(
+            "monstermq",
+            title="MonsterMQ",
+            version=version,
+            instructions=instructions,
+            tools=list(tools),
+            # It is for a process that has set up no logging; ours always has.
+            log_level="CRITICAL",
+        )
+        self._parameters = {tool.name: list(tool.parameters["properties"]) for tool in tools}
+        self._prompts: dict[str, Prompt] = {}
+        self._additions = additions
+        self._calls = 0
+
+    @property
+    def tools_count(self) -> int:
+        """How many tools it has."""
+        return len(self._parameters)
+
+    async def list_tools(self) -> list[ListedTool]:
+        """Return the tools as clients see them."""
+        tools = await super().list_tools()
+        for tool in tools:
+            if tool.name in self._additions:
+                addition = await self._additions[tool.name]()
+                tool.description = f"{tool.description}\n{addition}".rstrip()
+        return tools
+
+    async def call_tool(
+        self, name: str, arguments: dict[str, Any], context: Context[None, Any] | None = None
+    ) -> CallToolResult | InputRequiredResult:
+        """Call a tool.
+
+        Raises:
+            ToolError: The caller can repair it; the message says how.
+            MCPError: He cannot, or there is no such tool.
+        """
+        if name not in self._parameters:
+            raise MCPError(INVALID_PARAMS, f"there is no tool {unknown(name, self._parameters)}")
+        if self._calls >= CALLS_MAX:
+            raise ToolError(f"{CALLS_MAX} calls are being answered already; try again in a second")
+        self._calls += 1
+        try:
+            return await super().call_tool(name, arguments, context)
+        except ToolError as error:
+            raise self._failure(name, error) from error.__cause__
+        finally:
+            self._calls -= 1
+
+    def _failure(self, name: str, error: ToolError) -> ToolError | MCPError:
+        cause = error.__cause__
+        if repairable(cause):
+            return ToolError(str(cause))
+        if isinstance(error, UnexpectedToolError):
+            self._log(name, cause)
+            return protocol_error(cause)
+        if isinstance(cause, ValidationError):
+            return ToolError(refusal(cause, self._parameters[name]))
+        return ToolError(str(cause or error))
+
+    def _log(self, name: str, cause: BaseException | None) -> None:
+        known = isinstance(cause, MonsterError)
+        limits = _limited.admit(name, time.monotonic())
+        if limits is not None:
+            trace = None if known else cause
+            _logger.error("the tool %s failed: %s", name, cause, exc_info=trace, extra=limits)
+
+    def add_prompt(self, prompt: Prompt) -> None:
+        """Add a prompt."""
+        self._prompts[prompt.name] = prompt
+        super().add_prompt(prompt)
+
+    async def get_prompt(
+        self,
+        name: str,
+        arguments: dict[str, Any] | None = None,
+        context: Context[None, Any] | None = None,
+    ) -> GetPromptResult | InputRequiredResult:
+        """Return a prompt, given its arguments.
+
+        Raises:
+            MCPError: There is no such prompt, its arguments are others, or it cannot be made now.
+        """
+        if name not in self._prompts:
+            raise MCPError(INVALID_PARAMS, f"there is no prompt {unknown(name, self._prompts)}")
+        known = [argument.name for argument in self._prompts[name].arguments or ()]
+        given = arguments or {}
+        for argument in given:
+            if argument not in known:
+                raise MCPError(INVALID_PARAMS, f"there is no argument {unknown(argument, known)}")
+        for argument in known:
+            if argument not in given:
+                raise MCPError(INVALID_PARAMS, f"the argument {argument} is missing")
+        return await super().get_prompt(name, given, context)

@@ -1,0 +1,1 @@
+"""The tools: few and wide, each with what it takes, what it answers, and when to use it."""

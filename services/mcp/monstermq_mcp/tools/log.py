@@ -1,0 +1,149 @@
+"""``read-log``: messages in the order in which they came, from a place on."""
+
+from typing import Annotated
+
+from mcp.server.mcpserver.tools import Tool
+from mcp.types import CallToolResult
+from pydantic import Field
+
+from monstermq_mcp.archived_log import ArchivedLog
+from monstermq_mcp.groups import Groups
+from monstermq_mcp.rendering.bounds import PAYLOAD_MAX, ROWS_SIZE_MAX, fit
+from monstermq_mcp.rendering.tables import DATA_NOTE, paragraphs, table
+from monstermq_mcp.tools.answers import (
+    Answer,
+    Moment,
+    Payload,
+    TopicName,
+    counted,
+    moment,
+    payload_members,
+    topic_name,
+)
+from monstermq_mcp.tools.arguments import (
+    CURSOR_MAX,
+    Arguments,
+    GroupName,
+    StartTime,
+    Topics,
+    as_list,
+    time_ms,
+)
+from monstermq_mcp.tools.making import READS, About, make_tool, result
+from monstermq_shared.queries.history import Message
+from monstermq_shared.queries.live import LogPage, LogQuery
+from monstermq_shared.queries.ports import LogQueries
+
+MESSAGES_MAX = 200
+"""Messages of a call."""
+
+ABOUT = About(
+    "read-log",
+    "Read the log",
+    "Returns messages in the order in which they came, the oldest first, from a time or a position"
+    " on, and always the position to go on from: so one call after the other follows what happens"
+    " without a gap. Use it to see what happened in which order across topics, or to catch up"
+    " since the last look. Without startTime and position it returns the newest messages. With the"
+    " internal bus it reads the archive group, and says so; on Kafka it reads the bus, which has"
+    " everything. Narrow by exact filters. For numbers over time use"
+    " query-message-archive-aggregated.",
+    READS,
+)
+
+
+class LogArguments(Arguments):
+    """From where on, and of which topics."""
+
+    topics: Topics
+    start_time: StartTime = None
+    position: Annotated[
+        str | None,
+        Field(
+            max_length=CURSOR_MAX,
+            description="The nextPosition of a result before; it wins over startTime.",
+        ),
+    ] = None
+    limit: Annotated[
+        int,
+        Field(ge=1, le=MESSAGES_MAX, description=f"Messages to return, up to {MESSAGES_MAX}."),
+    ] = 100
+    archive_group: GroupName = None
+
+
+class LogMessage(Payload):
+    """A message of the log."""
+
+    time: Moment
+    topic: TopicName
+    qos: int
+    retained: Annotated[bool, Field(description="Whether it was published with the retain flag.")]
+    client_id: Annotated[str, Field(description="Who published it.")]
+
+
+class LogRead(Answer):
+    """Messages of the log."""
+
+    source: Annotated[str, Field(description="What was read.")]
+    returned: Annotated[int, Field(description="How many messages are here.")]
+    truncated: Annotated[bool, Field(description="Whether others follow already.")]
+    next_position: Annotated[
+        str | None, Field(description="Where to go on, now or later: pass it as position.")
+    ] = None
+    hint: str | None = None
+    rows: list[LogMessage]
+
+
+def log_tool(groups: Groups, log: LogQueries | None) -> Tool:
+    """Return the tool; without a log it reads the archive."""
+
+    async def answer(arguments: LogArguments) -> CallToolResult:
+        source = "the bus"
+        queries = log
+        if queries is None:
+            group, archive = groups.archive(arguments.archive_group)
+            queries = ArchivedLog(archive)
+            source = f"archive group {group}"
+        query = LogQuery(
+            filters=as_list(arguments.topics),
+            start_ms=time_ms(arguments.start_time),
+            limit=arguments.limit,
+            cursor=arguments.position,
+            payload_limit=PAYLOAD_MAX,
+        )
+        return _read(await queries.read(query), source)
+
+    return make_tool(ABOUT, answer, LogArguments, LogRead)
+
+
+def _read(page: LogPage, name: str) -> CallToolResult:
+    rows, cells = fit(page.messages, _shown, _cells, ROWS_SIZE_MAX)
+    whole = len(rows) == len(page.messages)
+    position = page.next_cursor if whole else page.cursors[len(rows) - 1]
+    answer = LogRead(
+        source=f"{page.source.value} ({name})",
+        returned=len(rows),
+        truncated=page.more or not whole,
+        next_position=position if len(position) <= CURSOR_MAX else None,
+        hint=None if rows else "Nothing yet; call again later with this position.",
+        rows=rows,
+    )
+    heading = f"{counted(answer.returned, 'message')}, read from {answer.source}. {DATA_NOTE}"
+    listed = table(["time", "topic", "payload", "client"], cells)
+    follow = "More follow already" if answer.truncated else "Go on later"
+    end = f"{follow}: position `{answer.next_position}`." if answer.next_position else None
+    return result(answer, paragraphs(heading, listed, answer.hint, end))
+
+
+def _shown(message: Message) -> LogMessage:
+    return LogMessage(
+        time=moment(message.time_ms),
+        topic=topic_name(message.topic),
+        qos=message.qos,
+        retained=message.retained,
+        client_id=topic_name(message.client_id),
+        **payload_members(message),
+    )
+
+
+def _cells(row: LogMessage) -> tuple[str, str, str, str]:
+    return row.time, row.topic, row.cell, row.client_id

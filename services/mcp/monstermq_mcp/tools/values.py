@@ -1,0 +1,180 @@
+"""``get-topic-value``: current values."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from mcp.server.mcpserver.tools import Tool
+from mcp.types import CallToolResult
+from pydantic import Field
+
+from monstermq_mcp.groups import Groups
+from monstermq_mcp.rendering.bounds import PAYLOAD_MAX, ROWS_SIZE_MAX, fit
+from monstermq_mcp.rendering.tables import DATA_NOTE, paragraphs, table
+from monstermq_mcp.rendering.text import clipped
+from monstermq_mcp.tools.answers import (
+    Answer,
+    GroupNamed,
+    Moment,
+    Page,
+    Payload,
+    TopicName,
+    counted,
+    moment,
+    more_text,
+    payload_members,
+    topic_name,
+)
+from monstermq_mcp.tools.arguments import Paged, Topics, as_list
+from monstermq_mcp.tools.making import READS, About, fit_page, make_tool, result
+from monstermq_shared.queries.filters import exact_topics
+from monstermq_shared.queries.ports import TopicQueries
+from monstermq_shared.queries.topics import (
+    TopicValue,
+    ValueSource,
+    ValuesPage,
+    ValuesQuery,
+    missing_topics,
+)
+
+_GUESSED_MAX = 10
+_NEAREST_MAX = 3
+_NAME_MAX = 200
+
+MISSING_SIZE_MAX = 12_000
+"""Bytes of a result that tell what is missing, in JSON, and in Markdown."""
+
+ABOUT = About(
+    "get-topic-value",
+    "Current values",
+    "Returns the current values of topics: the retained message, or the last one. Use it to see"
+    " how things are now; for what was before, use query-message-archive-aggregated or"
+    " query-message-archive. Filters are taken too: rooms/+/temperature asks all rooms at once."
+    " Narrow by more exact filters. Topics that have no value are listed with those whose names"
+    " are nearest.",
+    READS,
+)
+
+
+class ValuesArguments(Paged):
+    """Which topics."""
+
+    topics: Topics
+
+
+class Value(Payload):
+    """The current value of a topic."""
+
+    topic: TopicName
+    time: Moment
+    retained: Annotated[
+        bool, Field(description="Whether it is the topic's retained message, else its last one.")
+    ]
+
+
+class Missing(Answer):
+    """A topic that was asked for and has no value."""
+
+    topic: TopicName
+    nearest: Annotated[
+        tuple[TopicName, ...], Field(description="Topics with a value whose names are like it.")
+    ] = ()
+
+
+class Values(Page):
+    """Current values."""
+
+    archive_group: GroupNamed
+    values: list[Value]
+    missing: Annotated[
+        tuple[Missing, ...], Field(description="Topics that were asked for and have no value.")
+    ] = ()
+    missing_count: Annotated[
+        int | None, Field(description="How many they are; not all need to be listed.")
+    ] = None
+
+
+def values_tool(groups: Groups) -> Tool:
+    """Return the tool."""
+
+    async def answer(arguments: ValuesArguments) -> CallToolResult:
+        return await values(groups, arguments)
+
+    return make_tool(ABOUT, answer, ValuesArguments, Values)
+
+
+async def values(groups: Groups, arguments: ValuesArguments) -> CallToolResult:
+    """Return current values.
+
+    Raises:
+        QueryError: They cannot be told; the message says why.
+        StoreError: The database failed.
+    """
+    group, topics = groups.topics(arguments.archive_group)
+    query = ValuesQuery(
+        filters=as_list(arguments.topics),
+        limit=arguments.limit,
+        cursor=arguments.cursor,
+        payload_limit=PAYLOAD_MAX,
+    )
+    page = await topics.values(query)
+    names = await _missing(topics, query, page)
+    missing, missing_cells = fit(
+        await _guessed(topics, names),
+        lambda one: one,
+        lambda one: (one.topic, ", ".join(one.nearest)),
+        size_max=MISSING_SIZE_MAX,
+    )
+    room = ROWS_SIZE_MAX - (MISSING_SIZE_MAX if missing else 0)
+    fitted = fit_page(page, _shown, lambda one: (one.topic, one.cell, one.time), size_max=room)
+    answer = Values(
+        archive_group=group,
+        **fitted.place,
+        hint=_hint(query, len(fitted.rows), truncated=fitted.truncated),
+        values=fitted.rows,
+        missing=tuple(missing),
+        missing_count=len(names) or None,
+    )
+    heading = f"{counted(answer.returned, 'current value')} of archive group {group}. {DATA_NOTE}"
+    listed = table(["topic", "value", "time"], fitted.cells)
+    without = table(["topic without a value", "nearest"], missing_cells)
+    lacking = f"{len(names)} of the topics asked for without a value." if names else None
+    return result(answer, paragraphs(heading, listed, lacking, without, more_text(answer)))
+
+
+def _shown(value: TopicValue) -> Value:
+    return Value(
+        topic=topic_name(value.message.topic),
+        time=moment(value.message.time_ms),
+        retained=value.source is ValueSource.RETAINED,
+        **payload_members(value.message),
+    )
+
+
+async def _missing(topics: TopicQueries, query: ValuesQuery, page: ValuesPage) -> list[str]:
+    """Return the topics without a value; the first page tells it, for all of them."""
+    asked = exact_topics(query.filters)
+    if query.cursor is not None or not asked:
+        return []
+    found = page.rows
+    if page.more:
+        exact = ValuesQuery(filters=tuple(asked), limit=len(asked), payload_limit=0)
+        found = (await topics.values(exact)).rows
+    return missing_topics(asked, found)
+
+
+async def _guessed(topics: TopicQueries, names: Sequence[str]) -> list[Missing]:
+    """Return topics without a value, the first of them with those that may be meant."""
+    missing = []
+    for index, name in enumerate(names):
+        similar = await topics.similar(name, limit=_NEAREST_MAX) if index < _GUESSED_MAX else ()
+        nearest = tuple(clipped(near, _NAME_MAX) for near in similar)
+        missing.append(Missing(topic=clipped(name, _NAME_MAX), nearest=nearest))
+    return missing
+
+
+def _hint(query: ValuesQuery, returned: int, *, truncated: bool) -> str | None:
+    if truncated:
+        return "A narrower filter has fewer values."
+    if returned or query.cursor is not None:
+        return None
+    return "No topic of these has a value; find-topics-by-name finds topics by a part of the name."

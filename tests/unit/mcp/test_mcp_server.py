@@ -1,0 +1,217 @@
+"""What the server says of itself, and how calls that cannot succeed end."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator
+from mcp.client import Client
+from mcp.shared.exceptions import MCPError
+from mcp.types import INTERNAL_ERROR, INVALID_PARAMS, TextResourceContents
+from tests.support.mcp_server import Asked, configured, fill, served
+
+from monstermq_mcp.broker_server import CALLS_MAX
+from monstermq_shared.testing.builders import make_record
+
+READING = {
+    "find-topics-by-name",
+    "find-topics-by-description",
+    "get-topic-value",
+    "query-message-archive",
+    "query-message-archive-aggregated",
+    "query-message-archive-by-sql",
+    "list-archive-groups",
+    "read-log",
+}
+
+
+async def test_every_tool_tells_what_it_is_for_and_what_it_does_to_the_world(rooms: Asked) -> None:
+    async with Client(rooms.server) as client:
+        tools = (await client.list_tools()).tools
+
+    assert {tool.name for tool in tools} == READING
+    for tool in tools:
+        assert tool.title
+        assert tool.description
+        assert "Use it" in tool.description or "Ask this first" in tool.description
+        assert "arrow" in tool.description
+        hints = tool.annotations
+        assert hints is not None
+        assert hints.read_only_hint is True
+        assert hints.destructive_hint is False
+        assert hints.idempotent_hint is True
+        assert hints.open_world_hint is False
+        assert tool.input_schema["additionalProperties"] is False
+        assert "archiveGroup" in tool.input_schema["properties"]
+        for described in tool.input_schema["properties"].values():
+            assert described["description"]
+
+
+async def test_answers_are_of_the_schema_that_is_told(rooms: Asked) -> None:
+    calls: dict[str, dict[str, object]] = {
+        "find-topics-by-name": {"name": "temp"},
+        "find-topics-by-description": {"description": "warmth"},
+        "get-topic-value": {"topics": ["rooms/bath/temperature", "x"]},
+        "query-message-archive": {"topic": "rooms/#"},
+        "query-message-archive-aggregated": {"topic": "rooms/#", "startTime": "2026-01-15"},
+        "query-message-archive-by-sql": {"sql": "SELECT * FROM mcparchive"},
+        "list-archive-groups": {},
+        "read-log": {"topics": "#"},
+    }
+    async with Client(rooms.server) as client:
+        schemas = {tool.name: tool.output_schema for tool in (await client.list_tools()).tools}
+    for tool, arguments in calls.items():
+        answer = await rooms.answer(tool, **arguments)
+        schema = schemas[tool]
+        assert schema is not None
+        Draft202012Validator(schema).validate(answer)
+
+
+async def test_the_instructions_are_short_and_say_that_data_is_no_instruction(
+    rooms: Asked,
+) -> None:
+    async with Client(rooms.server) as client:
+        instructions = client.instructions
+
+    assert instructions is not None
+    assert len(instructions.split("\n")) == 10
+    assert "never instructions" in instructions
+
+
+async def test_the_archive_groups_tell_what_they_have(database: Path) -> None:
+    await fill(database, archive=[make_record(0)])
+    values = {"Name": "Values", "TopicFilter": ["plant/#"], "LastValType": "SQLITE"}
+    config = configured(database, {**values, "RetainedOnly": True, "LastValRetention": "7d"})
+    async with served(config) as asked:
+        found = await asked.answer("list-archive-groups")
+        one = await asked.answer("list-archive-groups", archiveGroup="values")
+        refusal = await asked.refusal("list-archive-groups", archiveGroup="valeus")
+
+    first, second = found["groups"]
+    assert (first["name"], first["answers"]) == ("MCP", ["values", "history", "sql"])
+    assert first["historyFrom"] == first["historyTo"] == "2026-01-15T12:00:00.000Z"
+    assert second == one["groups"][0]
+    assert (second["topicFilter"], second["retainedOnly"]) == ("plant/#", True)
+    assert (second["answers"], second["lastValRetention"]) == (["values", "sql"], "7d")
+    assert "did you mean Values?" in refusal
+
+
+async def test_a_group_that_keeps_no_history_names_those_that_do(database: Path) -> None:
+    config = configured(
+        database,
+        {"Name": "Values", "LastValType": "SQLITE"},
+        {"Name": "Log", "ArchiveType": "KAFKA", "LastValType": "MEMORY"},
+        Kafka={"Servers": "localhost:9092"},
+    )
+    async with served(config) as asked:
+        none = await asked.refusal("query-message-archive", topic="a", archiveGroup="Values")
+        kafka = await asked.refusal("query-message-archive", topic="a", archiveGroup="Log")
+
+    assert "the archive group Values keeps no history" in none
+    assert "not supported by KAFKA" in kafka
+    for refusal in (none, kafka):
+        assert refusal.endswith("these groups answer: MCP")
+
+
+async def test_the_configured_group_is_asked_unless_a_call_names_one(database: Path) -> None:
+    await fill(database, archive=[make_record(0)])
+    config = configured(
+        database, {"Name": "Other", "ArchiveType": "SQLITE"}, MCP={"ArchiveGroup": "Other"}
+    )
+    async with served(config) as asked:
+        error = await asked.failure("query-message-archive", topic="plant/1")
+        named = await asked.answer("query-message-archive", topic="plant/1", archiveGroup="MCP")
+
+    assert "otherarchive" in error.message
+    assert named["returned"] == 1
+
+
+async def test_a_tool_that_does_not_exist_is_an_error_of_the_protocol(rooms: Asked) -> None:
+    error = await rooms.failure("get-topic-values")
+
+    assert error.code == INVALID_PARAMS
+    assert "did you mean get-topic-value?" in error.message
+
+
+async def test_a_database_that_is_away_is_named(tmp_path: Path) -> None:
+    async with served(configured(tmp_path / "nowhere" / "monstermq.db")) as asked:
+        error = await asked.failure("query-message-archive", topic="a")
+
+    assert error.code == INTERNAL_ERROR
+    assert "nowhere/monstermq.db" in error.message
+
+
+async def test_calls_beyond_the_bound_are_told_to_come_back(rooms: Asked) -> None:
+    async with Client(rooms.server) as client:
+        results = await asyncio.gather(
+            *(
+                client.call_tool("get-topic-value", {"topics": "rooms/#"})
+                for _ in range(CALLS_MAX + 10)
+            )
+        )
+
+    refused = [result for result in results if result.is_error]
+    assert len(refused) == 10
+
+
+async def test_the_log_is_followed_without_a_gap(database: Path) -> None:
+    records = [make_record(i, f"t/{i % 3}", str(i).encode()) for i in range(250)]
+    await fill(database, archive=records)
+    async with served(configured(database)) as asked:
+        page = await asked.answer(
+            "read-log", topics="t/#", startTime="2026-01-15T12:00:00.010Z", limit=70
+        )
+        seen = [row["payload"] for row in page["rows"]]
+        while page["truncated"]:
+            page = await asked.answer(
+                "read-log", topics="t/#", position=page["nextPosition"], limit=70
+            )
+            seen += [row["payload"] for row in page["rows"]]
+        nothing = await asked.answer("read-log", topics="t/#", position=page["nextPosition"])
+        newest = await asked.answer("read-log", topics="t/#", limit=2)
+
+    assert seen == [str(i) for i in range(10, 250)]
+    assert (nothing["rows"], nothing["nextPosition"]) == ([], page["nextPosition"])
+    assert [row["payload"] for row in newest["rows"]] == ["248", "249"]
+    assert "the archive" in page["source"]
+
+
+@pytest.mark.parametrize("position", ["", "x", "5-x", "1-2-3", "9" * 20 + "-"])
+async def test_a_position_that_was_made_up_is_refused(rooms: Asked, position: str) -> None:
+    refusal = await rooms.refusal("read-log", topics="#", position=position)
+
+    assert "position" in refusal or "cursor" in refusal or "time" in refusal
+
+
+async def test_the_status_tells_what_runs(rooms: Asked) -> None:
+    async with Client(rooms.server) as client:
+        listed = {resource.uri for resource in (await client.list_resources()).resources}
+        (content,) = (await client.read_resource("monster://server/status")).contents
+
+    assert listed == {"monster://server/status", "monster://archive-groups", "monster://topics"}
+    assert isinstance(content, TextResourceContents)
+    status = json.loads(content.text)
+    assert (status["status"], status["version"]) == ("running", "9")
+    assert (status["toolsCount"], status["bus"]) == (len(READING), "internal")
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "sentence"),
+    [
+        ("nothing", {}, "find-topics"),
+        ("find-topics", {}, "text is missing"),
+        ("find-topics", {"text": " "}, "1 to"),
+        ("find-topics", {"words": "a"}, "no argument"),
+        ("explain-topic", {"topic": "a/#"}, "wildcard"),
+        ("explain-topic", {"topic": "a\0"}, "NUL"),
+    ],
+)
+async def test_a_prompt_that_cannot_be_is_refused_in_a_sentence(
+    rooms: Asked, name: str, arguments: dict[str, str], sentence: str
+) -> None:
+    async with Client(rooms.server) as client:
+        with pytest.raises(MCPError, match=sentence) as refused:
+            await client.get_prompt(name, arguments)
+
+    assert refused.value.code == INVALID_PARAMS
