@@ -22,11 +22,11 @@ from contextlib import suppress
 from pathlib import Path
 
 ROOMS = {
-    "kitchen": (21.0, 2.5, "the kitchen, ground floor, south side"),
-    "living-room": (21.5, 1.0, "the living room, ground floor, with the fireplace"),
-    "bedroom": (18.0, 0.8, "the bedroom, first floor, north side"),
-    "bathroom": (22.5, 1.5, "the bathroom, first floor"),
-    "cellar": (14.0, 0.2, "the cellar, where the wine is"),
+    "kitchen": (21.0, 2.5, "kitchen, ground floor, south side"),
+    "living-room": (21.5, 1.0, "living room, ground floor"),
+    "bedroom": (18.0, 0.8, "bedroom, first floor, north side"),
+    "bathroom": (22.5, 1.5, "bathroom, first floor"),
+    "cellar": (14.0, 0.2, "cellar"),
 }
 """Degrees in the mean, how much the day changes them, and where it is."""
 
@@ -37,7 +37,7 @@ BETWEEN_S = 60
 
 def topic_of(room: str) -> str:
     """Return where a room's values are published."""
-    return f"home/{room}/climate"
+    return f"rooms/{room}/climate"
 
 
 def climate(room: str, at_s: float) -> bytes:
@@ -54,8 +54,11 @@ def climate(room: str, at_s: float) -> bytes:
 def descriptions() -> Iterator[tuple[str, bytes]]:
     """Yield (topic, payload) of what is retained of each room."""
     for room, (_, _, place) in ROOMS.items():
-        text = f"Temperature in degrees Celsius and relative humidity in percent of {place}"
-        yield f"{topic_of(room)}/<config>", json.dumps({"Description": text, "Unit": "°C"}).encode()
+        text = f"Room climate: temperature in °C, relative humidity in %; {place}"
+        yield (
+            f"{topic_of(room)}/<config>",
+            json.dumps({"Description": text}, ensure_ascii=False).encode(),
+        )
 
 
 def publish_now(host: str, port: int) -> None:
