@@ -112,6 +112,7 @@ class _Question:
             "first": self._end(AggregateFunction.FIRST, name, "ASC"),
             "last": self._end(AggregateFunction.LAST, name, "DESC"),
             "told": _RAW["told"],
+            **{name.value: self._function(name) for name in _FUNCTIONS},
             "numbers": _RAW["numbers"],
             "source": _RAW[source],
             "number": _RAW["number"],
@@ -119,6 +120,10 @@ class _Question:
             "table": self._table,
         }
         return fill_in({name: _RAW[name]}, values)[name]
+
+    def _function(self, function: AggregateFunction) -> str:
+        asked = function in self._functions
+        return f"{function}(number) AS {function}" if asked else f"NULL::numeric AS {function}"
 
     def _end(self, function: AggregateFunction, name: str, order: str) -> str:
         if function not in self._functions:
@@ -130,6 +135,12 @@ class _Question:
         return fill_in({"end": end}, {"in_order": in_order, "order": order})["end"]
 
 
+_FUNCTIONS = (
+    AggregateFunction.AVG,
+    AggregateFunction.MIN,
+    AggregateFunction.MAX,
+    AggregateFunction.SUM,
+)
 _TIME_ORDER = ("time", "generation", "partition", "position")
 
 

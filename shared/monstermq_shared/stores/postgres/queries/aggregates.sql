@@ -19,9 +19,8 @@ WHERE time >= low AND time < high AND (topic = ANY($1::text[]) OR topic ~ $6)
 (SELECT {number} AS number FROM (SELECT {field} AS field FROM {source} OFFSET 0) AS one) AS each
 
 -- told --
-SELECT
-    count(*) AS messages, count(number) AS numbers, avg(number) AS avg, min(number) AS min,
-    max(number) AS max, sum(number) AS sum
+-- What is not asked for is NULL, because every function costs a tenth of the time.
+SELECT count(*) AS messages, count(number) AS numbers, {avg}, {min}, {max}, {sum}
 
 -- end --
 -- The first number or the last, which an index finds.

@@ -37,8 +37,10 @@ def _directed(**direction: str) -> Mapping[str, str]:
     return fill_in(_RAW, {**parts, **FRAGMENTS, **order, **direction})
 
 
-_NEWEST_FIRST = _directed(**{"from": ">=", "upto": "<=", "beyond": "<", "order": "DESC"})
-_OLDEST_FIRST = _directed(**{"from": "<=", "upto": ">=", "beyond": ">", "order": "ASC"})
+NEWEST_FIRST = _directed(**{"from": ">=", "upto": "<=", "beyond": "<", "order": "DESC"})
+"""Statements on ``{table}``; those that do not depend on the order are in both."""
+
+OLDEST_FIRST = _directed(**{"from": "<=", "upto": ">=", "beyond": ">", "order": "ASC"})
 
 
 class PostgresArchiveQueries:
@@ -53,8 +55,8 @@ class PostgresArchiveQueries:
     store_type = StoreType.POSTGRES.value
 
     def __init__(self, table: str, asking: Asking, cursors: Cursors) -> None:
-        self._newest_first = fill_in(_NEWEST_FIRST, {"table": table})
-        self._oldest_first = fill_in(_OLDEST_FIRST, {"table": table})
+        self._newest_first = fill_in(NEWEST_FIRST, {"table": table})
+        self._oldest_first = fill_in(OLDEST_FIRST, {"table": table})
         self._aggregates = Aggregates(table, self._oldest_first, cursors)
         self._asking = asking
         self._cursors = cursors

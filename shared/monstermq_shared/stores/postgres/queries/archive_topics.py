@@ -9,7 +9,7 @@ from monstermq_shared.stores.postgres.queries.filters import Filters
 TOPICS_MAX = 500
 """Topics that are looked up one by one; of filters with more, messages are read by time."""
 
-VISITED_MAX = 2_000
+VISITED_MAX = 1_000
 """Topics that are looked at to find those: some ten microseconds each."""
 
 _INDEXED = 250

@@ -24,7 +24,11 @@ SERVERS_SHARE = 0.9
 
 _READ_ONLY = "SET default_transaction_read_only = on;"
 
-IN_ORDER = readers.SETTINGS + _READ_ONLY
+# Where the planner expects few rows it would rather read a whole stretch, and sort it, than take
+# the first rows of an index and sort those that have the first 250 characters in common.
+_NO_SORT = "SET enable_sort = off;"
+
+IN_ORDER = readers.SETTINGS + _NO_SORT + _READ_ONLY
 """For what is read in the order of an index, page by page."""
 
 SEARCHING = f"""

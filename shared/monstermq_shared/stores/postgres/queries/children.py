@@ -13,7 +13,11 @@ _END = "\U0010ffff"  # hardly any topic begins with it
 
 
 class Children:
-    """Answers from one or two tables."""
+    """Answers from one or two tables.
+
+    Attributes:
+        hops: The statement that goes from child to child.
+    """
 
     def __init__(self, tables: MessageTables) -> None:
         hop_on = RAW["hop_on"]
@@ -25,7 +29,7 @@ class Children:
             "has_value": tables.each("is_there", " OR "),
             "has_children": tables.each("is_above", " OR "),
         }
-        self._hops = fill_in(RAW, hops)["hops"]
+        self.hops = fill_in(RAW, hops)["hops"]
         self._children = fill_in(RAW, kinds)["children"]
 
     async def find(self, fetch: Fetch, query: ChildrenQuery, after: str | None) -> list[TopicChild]:
@@ -55,7 +59,7 @@ class Children:
         hops_max = wanted * _HOPS_PER_CHILD + _HOPS_MORE
         found: set[str] = set()
         while low is not None and len(found) < wanted:
-            rows = await fetch(self._hops, base, high, low, hops_max)
+            rows = await fetch(self.hops, base, high, low, hops_max)
             topics = [row["topic"] for row in rows]
             names = {topic[len(base) :].partition("/")[0] for topic in topics}
             found |= {name for name in names if after is None or name > after}
