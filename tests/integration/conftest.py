@@ -10,6 +10,7 @@ from tests.support.broker import RunningBroker
 from tests.support.chance import drawn_random
 from tests.support.kafka import KafkaServer
 from tests.support.kafka_stack import KafkaStack
+from tests.support.kafka_tools import new_topic_name
 from tests.support.load import Cast
 from tests.support.postgres import PostgresServer
 
@@ -35,11 +36,17 @@ def broker(tmp_path: Path) -> Iterator[RunningBroker]:
 
 
 @pytest.fixture
-async def cast(broker: RunningBroker) -> AsyncIterator[Cast]:
+async def cast() -> AsyncIterator[Cast]:
     """Clients whose connections are dropped in the end."""
     cast = Cast()
     yield cast
     await cast.close()
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest) -> str:
+    """Begin the topics and the client ids of one test, where others use the same broker."""
+    return str(request.node.name).replace(" ", "-").replace("[", "-").strip("]")
 
 
 @pytest.fixture
@@ -50,6 +57,28 @@ def hasty_postgres() -> Iterator[PostgresServer]:
         yield server.start()
     finally:
         server.close()
+
+
+@pytest.fixture(scope="module")
+def shared_stack(
+    tmp_path_factory: pytest.TempPathFactory,
+    kafka_server: KafkaServer,
+    postgres_server: PostgresServer,
+) -> Iterator[KafkaStack]:
+    """Two edges and the projectors, for all tests of a module that take ``stack``."""
+    folder = tmp_path_factory.mktemp("stack")
+    stack = KafkaStack(folder, kafka_server.address(), new_topic_name(), postgres_server)
+    yield stack
+    stack.close()
+
+
+@pytest.fixture
+def stack(shared_stack: KafkaStack) -> KafkaStack:
+    """Two edges and the projectors, all running; a test may stop and kill them.
+
+    Others have used them before: clients and topics begin with ``name``.
+    """
+    return shared_stack.start()
 
 
 @pytest.fixture

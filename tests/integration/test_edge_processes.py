@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -36,14 +36,6 @@ def stack(
     )
     yield stack
     stack.close()
-
-
-@pytest.fixture
-async def cast() -> AsyncIterator[Cast]:
-    """Clients whose connections are dropped in the end."""
-    cast = Cast()
-    yield cast
-    await cast.close()
 
 
 async def at_each(cast: Cast, edge: EdgeProcess, name: str) -> list[Peer]:

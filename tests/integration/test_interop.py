@@ -101,12 +101,6 @@ async def neighbour(ours: BrokerProcess, friends: Cast) -> Peer:
     return peer
 
 
-@pytest.fixture
-def name(request: pytest.FixtureRequest) -> str:
-    """Begin the topics and the client ids of one test."""
-    return str(request.node.name).replace(" ", "-").replace("[", "-").strip("]")
-
-
 async def test_messages_of_every_qos_go_both_ways(teller: Teller, friend: Peer, name: str) -> None:
     await teller.connect(name)
     assert await teller.subscribe(f"{name}/to", 2) == 2

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from aiokafka.errors import NodeNotReadyError
 from tests.support.broker import LOOPBACK, free_ports
-from tests.support.kafka import PASSWORD, USER, KafkaServer, Security
+from tests.support.kafka import KafkaServer
+from tests.support.kafka_security import PASSWORD, USER, Security
 from tests.support.kafka_tools import create_topic
 
 from monstermq_shared.config import Kafka, KafkaSecurity

@@ -12,7 +12,8 @@ import yaml
 from aiokafka import ConsumerRecord
 from tests.integration.observing import until_ready
 from tests.support.broker import RunningBroker
-from tests.support.kafka import PASSWORD, USER, KafkaServer, Security
+from tests.support.kafka import KafkaServer
+from tests.support.kafka_security import PASSWORD, USER, Security
 from tests.support.kafka_tools import VERSIONS, create_topic, read_topic
 from tests.support.load import Cast
 from tests.support.machine import program

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from tests.support.broker import LOOPBACK, free_ports
 from tests.support.certificates import CertificateAuthority
-from tests.support.kafka import PASSWORD, USER, KafkaServer, Security
+from tests.support.kafka import KafkaServer
 from tests.support.kafka_bus import RECORD_SIZE_MAX, bus_settings, opened
+from tests.support.kafka_security import PASSWORD, USER, Security
 from tests.support.kafka_tools import create_topic, new_topic_name
 
 from monstermq_shared.bus.kafka.bus import open_kafka_bus

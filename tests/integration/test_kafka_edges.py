@@ -30,29 +30,20 @@ pytestmark = pytest.mark.integration
 BOUND_S = 60.0
 
 
-def will(payload: bytes) -> ConnectOptions:
+def will(name: str, payload: bytes) -> ConnectOptions:
     """Return what a client with a will says."""
-    return ConnectOptions(will=Will(topic="will", payload=payload, qos=1))
+    return ConnectOptions(will=Will(topic=f"{name}/will", payload=payload, qos=1))
 
 
 @pytest.fixture
-def stack(
+def own_stack(
     tmp_path: Path, kafka_server: KafkaServer, kafka_topic: str, postgres_server: PostgresServer
 ) -> Iterator[KafkaStack]:
-    """Two edges and the projectors, started."""
-    stack = KafkaStack(tmp_path, kafka_server.address(), kafka_topic, postgres_server)
-    try:
-        yield stack.start()
-    finally:
-        stack.close()
-
-
-@pytest.fixture
-async def cast() -> AsyncIterator[Cast]:
-    """Clients whose connections are dropped in the end."""
-    cast = Cast()
-    yield cast
-    await cast.close()
+    """One edge and the projectors, not yet started, for one test alone."""
+    servers = kafka_server.address()
+    stack = KafkaStack(tmp_path, servers, kafka_topic, postgres_server, edges=1)
+    yield stack
+    stack.close()
 
 
 @pytest.fixture
@@ -74,54 +65,47 @@ async def connected(
 
 
 async def test_what_an_edge_took_before_the_first_projector_has_rows(
-    tmp_path: Path,
-    kafka_server: KafkaServer,
-    kafka_topic: str,
-    postgres_server: PostgresServer,
-    cast: Cast,
+    own_stack: KafkaStack, cast: Cast
 ) -> None:
     """P1: whoever starts first makes the first marks, of all views."""
-    stack = KafkaStack(tmp_path, kafka_server.address(), kafka_topic, postgres_server, edges=1)
-    edge = stack.edges[0]
-    rows = "SELECT payload FROM {} WHERE topic = 't'"
-    try:
-        edge.start()
-        peer = await connected(cast, edge, "early")
-        await peer.publish("t", b"early", 1)
-        await asyncio.to_thread(stack.start)
-        async with asyncio.timeout(BOUND_S):
-            for table in ("mcparchive", "mcplastval"):
-                query = rows.format(table)
-                while await asyncio.to_thread(told, stack, query) != "early":  # noqa: ASYNC110
-                    await asyncio.sleep(TICK_S)
-    finally:
-        stack.close()
+    edge = own_stack.edges[0]
+    await asyncio.to_thread(edge.start)
+    peer = await connected(cast, edge, "early")
+    await peer.publish("t", b"early", 1)
+    await asyncio.to_thread(own_stack.start)
+    for table in ("mcparchive", "mcplastval"):
+        await until_told(own_stack, f"SELECT payload FROM {table} WHERE topic = 't'", "early")
 
 
 async def test_what_another_log_retained_is_served_once_the_database_is_given_away(
-    stack: KafkaStack, cast: Cast
+    own_stack: KafkaStack, cast: Cast
 ) -> None:
     """Its offsets are of that log: they do not say that it is new in this one."""
+    stack = own_stack
+    await asyncio.to_thread(stack.start)
     publisher = await connected(cast, stack.edges[0], "publisher")
     for number in range(3):
         await publisher.publish(f"t/{number}", b"kept", 1, retain=True)
-    async with asyncio.timeout(BOUND_S):
-        query = "SELECT count(*) FROM retainedmessages"
-        while await asyncio.to_thread(told, stack, query) != "3":  # noqa: ASYNC110
-            await asyncio.sleep(TICK_S)
-    for process in stack.processes:
-        await asyncio.to_thread(process.stop)
+    await until_told(stack, "SELECT count(*) FROM retainedmessages", "3")
+    await asyncio.gather(*(asyncio.to_thread(process.stop) for process in stack.processes))
     stack.settings["Kafka"]["Bus"]["Topic"] = f"{stack.topic}-next"
     stack.write()
     adopt = [sys.executable, "-m", "monstermq", "db", "adopt", "-config", str(stack.config_path)]
     await asyncio.to_thread(subprocess.run, adopt, check=True)
     await asyncio.to_thread(stack.start)
     for topic_filter in ("t/#", "t/1"):
-        subscriber = await connected(cast, stack.edges[1], "subscriber")
+        subscriber = await connected(cast, stack.edges[0], "subscriber")
         await subscriber.subscribe((topic_filter, 0))
         count = 3 if topic_filter == "t/#" else 1
         found = [await subscriber.take() for _ in range(count)]
         assert all(message.retain and message.payload == b"kept" for message in found)
+
+
+async def until_told(stack: KafkaStack, query: str, answer: str) -> None:
+    """Return once the database says this, without the space around it."""
+    async with asyncio.timeout(BOUND_S):
+        while await asyncio.to_thread(told, stack, query) != answer:  # noqa: ASYNC110
+            await asyncio.sleep(TICK_S)
 
 
 def told(stack: KafkaStack, query: str) -> str:
@@ -130,35 +114,37 @@ def told(stack: KafkaStack, query: str) -> str:
 
 
 async def test_the_newest_connect_has_the_client_wherever_it_is(
-    stack: KafkaStack, cast: Cast
+    stack: KafkaStack, cast: Cast, name: str
 ) -> None:
     here, there = stack.edges
-    watcher = await connected(cast, here, "watcher")
-    await watcher.subscribe(("#", 1))
-    old = await connected(cast, here, "c", will(b"gone"))
+    before = await metric(here, "monstermq_disconnects_total", reason="taken_over")
+    watcher = await connected(cast, here, f"{name}/watcher")
+    await watcher.subscribe((f"{name}/#", 1))
+    old = await connected(cast, here, name, will(name, b"gone"))
     for edge in (there, here, there):
-        new = await connected(cast, edge, "c", will(b"gone"))
+        new = await connected(cast, edge, name, will(name, b"gone"))
         await old.closed()
         assert (await watcher.take()).payload == b"gone"
-        await new.publish("t", b"served", 1)
-        assert await watcher.take() == Publish("t", b"served", 1, packet_id=2)
+        await new.publish(f"{name}/t", b"served", 1)
+        assert await watcher.take() == Publish(f"{name}/t", b"served", 1, packet_id=2)
         old = new
-    assert await metric(here, "monstermq_disconnects_total", reason="taken_over") == 2
+    assert await metric(here, "monstermq_disconnects_total", reason="taken_over") == before + 2
 
 
 async def test_an_edge_that_stops_hands_over_and_the_last_one_publishes_wills(
-    stack: KafkaStack, cast: Cast, bus: KafkaBus
+    stack: KafkaStack, cast: Cast, bus: KafkaBus, name: str
 ) -> None:
     here, there = stack.edges
-    handed_over = await connected(cast, here, "a", will(b"handed over"))
+    handed_over = await connected(cast, here, name, will(name, b"handed over"))
     assert here.stop() == 0
     await handed_over.closed()
-    await connected(cast, there, "a", will(b"last"))
+    await connected(cast, there, name, will(name, b"last"))
     await until_alone(there)
     assert there.stop() == 0
+    topic = f"{name}/will".encode()
     wills = []
     async for batch in bus.messages.read(dict.fromkeys(range(bus.messages.partitions), 0)):
-        wills += [e.record().payload for e in batch.entries if e.topic == b"will"]
+        wills += [e.record().payload for e in batch.entries if e.topic == topic]
         if b"last" in wills:
             break
     assert wills == [b"last"]
@@ -172,18 +158,19 @@ async def until_alone(edge: EdgeProcess) -> None:
 
 
 async def test_an_operator_ends_a_connection_by_a_fact(
-    stack: KafkaStack, cast: Cast, bus: KafkaBus
+    stack: KafkaStack, cast: Cast, bus: KafkaBus, name: str
 ) -> None:
     edge = stack.edges[0]
-    peer = await connected(cast, edge, "c")
-    partition = bus.sessions.partition_of("c")
-    fact = Detach(client_id="c", epoch=await epoch_of(bus, "c"), will=False, reason="kick")
+    before = await metric(edge, "monstermq_disconnects_total", reason="detached")
+    peer = await connected(cast, edge, name)
+    partition = bus.sessions.partition_of(name)
+    fact = Detach(client_id=name, epoch=await epoch_of(bus, name), will=False, reason="kick")
     text = encode_facts([fact]).encode()
     record = ControlRecord(SESSION_TOPIC, text, int(time.time() * 1000), 0, Kind.FACTS)
     await bus.sessions.append(partition, [record], Stamp(b"operator", 0))
     await peer.closed()
-    assert await metric(edge, "monstermq_disconnects_total", reason="detached") == 1
-    await connected(cast, edge, "c")
+    assert await metric(edge, "monstermq_disconnects_total", reason="detached") == before + 1
+    await connected(cast, edge, name)
 
 
 async def epoch_of(bus: KafkaBus, client_id: str) -> int:

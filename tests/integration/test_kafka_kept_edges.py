@@ -6,7 +6,7 @@ Real Kafka, real PostgreSQL, two edges, two projectors.
 import asyncio
 import itertools
 import random
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import paho.mqtt.client as paho
@@ -36,26 +36,6 @@ KEPT = ConnectOptions(clean=False)
 QUEUED = 300
 
 
-@pytest.fixture
-def stack(
-    tmp_path: Path, kafka_server: KafkaServer, kafka_topic: str, postgres_server: PostgresServer
-) -> Iterator[KafkaStack]:
-    """Two edges and the projectors, started."""
-    stack = KafkaStack(tmp_path, kafka_server.address(), kafka_topic, postgres_server)
-    try:
-        yield stack.start()
-    finally:
-        stack.close()
-
-
-@pytest.fixture
-async def cast() -> AsyncIterator[Cast]:
-    """Clients whose connections are dropped in the end."""
-    cast = Cast()
-    yield cast
-    await cast.close()
-
-
 async def kept(cast: Cast, edge: EdgeProcess, client_id: str, *, present: bool) -> Peer:
     """Connect a kept client; say whether it must have a session already."""
     peer = await cast.peer(edge.tcp_port)
@@ -75,10 +55,10 @@ async def kept_in_the_end(cast: Cast, edge: EdgeProcess, client_id: str) -> Peer
             peer.drop()
 
 
-async def publisher(cast: Cast, edge: EdgeProcess) -> Peer:
+async def publisher(cast: Cast, edge: EdgeProcess, name: str) -> Peer:
     """Connect a clean client that publishes."""
     peer = await cast.peer(edge.tcp_port)
-    assert await peer.connect(f"publisher {edge.tcp_port}") == Connack()
+    assert await peer.connect(f"{name}/publisher") == Connack()
     return peer
 
 
@@ -107,112 +87,112 @@ async def nothing_more(peer: Peer) -> None:
 
 @pytest.mark.parametrize("qos", [1, 2])
 async def test_what_comes_while_a_client_is_away_waits_for_it_at_the_other_edge(
-    stack: KafkaStack, cast: Cast, qos: int
+    stack: KafkaStack, cast: Cast, name: str, qos: int
 ) -> None:
     here, there = stack.edges
-    peer = await kept(cast, here, "c", present=False)
-    assert await peer.subscribe(("t/#", qos)) == (qos,)
-    source = await publisher(cast, here)
-    await source.publish("t/0", b"live", qos)
+    peer = await kept(cast, here, name, present=False)
+    assert await peer.subscribe((f"{name}/#", qos)) == (qos,)
+    source = await publisher(cast, here, name)
+    await source.publish(f"{name}/0", b"live", qos)
     assert await take(peer, 1) == [b"live"]
     await peer.disconnect()
     sent: dict[str, list[bytes]] = {}
     for number in range(QUEUED):
-        topic = f"t/{number % 7}"
+        topic = f"{name}/{number % 7}"
         payload = f"{number}".encode()
         sent.setdefault(topic, []).append(payload)
         await source.publish(topic, payload, qos)
-    peer = await kept(cast, there, "c", present=True)
+    peer = await kept(cast, there, name, present=True)
     found: dict[str, list[bytes]] = {}
     for _ in range(QUEUED):
         message = await peer.take()
         assert (message.qos, message.dup, message.retain) == (qos, False, False)
         found.setdefault(message.topic, []).append(message.payload)
     assert found == sent  # all of them, once, in order per topic
-    await source.publish("t/x", b"live again", qos)
+    await source.publish(f"{name}/x", b"live again", qos)
     assert await take(peer, 1) == [b"live again"]
     await peer.disconnect()
-    peer = await kept(cast, here, "c", present=True)
+    peer = await kept(cast, here, name, present=True)
     await nothing_more(peer)
 
 
 async def test_a_takeover_at_the_other_edge_misses_and_repeats_nothing(
-    stack: KafkaStack, cast: Cast
+    stack: KafkaStack, cast: Cast, name: str
 ) -> None:
     edges = itertools.cycle(stack.edges)
-    peer = await kept(cast, next(edges), "c", present=False)
-    await peer.subscribe(("t", 2))
-    source = await publisher(cast, stack.edges[0])
+    peer = await kept(cast, next(edges), name, present=False)
+    await peer.subscribe((name, 2))
+    source = await publisher(cast, stack.edges[0], name)
     got: list[bytes] = []
     for round_number in range(6):
         old = peer
-        peer = await kept(cast, next(edges), "c", present=True)
+        peer = await kept(cast, next(edges), name, present=True)
         await old.closed()
         payloads = [f"{round_number} {number}".encode() for number in range(20)]
         for payload in payloads:
-            await source.publish("t", payload, 2)
+            await source.publish(name, payload, 2)
         got += await take(peer, len(payloads))
     assert got == [f"{a} {b}".encode() for a in range(6) for b in range(20)]
     await nothing_more(peer)
 
 
 async def test_a_clean_session_ends_the_kept_one_at_every_edge(
-    stack: KafkaStack, cast: Cast
+    stack: KafkaStack, cast: Cast, name: str
 ) -> None:
     here, there = stack.edges
-    peer = await kept(cast, here, "c", present=False)
-    await peer.subscribe(("t", 1))
+    peer = await kept(cast, here, name, present=False)
+    await peer.subscribe((name, 1))
     await peer.disconnect()
-    source = await publisher(cast, here)
-    await source.publish("t", b"waits", 1)
+    source = await publisher(cast, here, name)
+    await source.publish(name, b"waits", 1)
     clean = await cast.peer(there.tcp_port)
-    assert await clean.connect("c") == Connack()
+    assert await clean.connect(name) == Connack()
     await clean.disconnect()
-    peer = await kept(cast, here, "c", present=False)
-    await source.publish("t", b"for nobody", 1)
+    peer = await kept(cast, here, name, present=False)
+    await source.publish(name, b"for nobody", 1)
     await nothing_more(peer)
 
 
 async def test_a_message_under_way_at_qos_2_is_ended_at_the_other_edge(
-    stack: KafkaStack, cast: Cast
+    stack: KafkaStack, cast: Cast, name: str
 ) -> None:
     """E9: what had PUBREC is never sent again, what had not comes with DUP under its old id."""
     here, there = stack.edges
-    peer = await kept(cast, here, "c", present=False)
-    await peer.subscribe(("t", 2))
-    source = await publisher(cast, here)
+    peer = await kept(cast, here, name, present=False)
+    await peer.subscribe((name, 2))
+    source = await publisher(cast, here, name)
     for payload in (b"received", b"not answered"):
-        await source.publish("t", payload, 2)
+        await source.publish(name, payload, 2)
     received, unanswered = [await peer.receive() for _ in range(2)]
     await peer.send(Pubrec(received.packet_id).encode())
     await peer.expect(Pubrel(received.packet_id))
     peer.drop()
-    peer = await kept(cast, there, "c", present=True)
+    peer = await kept(cast, there, name, present=True)
     packets = [await peer.read_packet() for _ in range(2)]
     assert Pubrel(received.packet_id) in packets
     (again,) = [packet for packet in packets if isinstance(packet, Publish)]
-    assert again == Publish("t", b"not answered", 2, dup=True)
+    assert again == Publish(name, b"not answered", 2, dup=True)
     assert again.packet_id == unanswered.packet_id
     await peer.answer(again)
 
 
 async def test_what_a_client_repeats_at_the_other_edge_enters_once(
-    stack: KafkaStack, cast: Cast
+    stack: KafkaStack, cast: Cast, name: str
 ) -> None:
     """E8: the id is open in the log, whichever edge asks."""
     here, there = stack.edges
-    subscriber = await kept(cast, there, "subscriber", present=False)
-    await subscriber.subscribe(("t", 2))
-    peer = await kept(cast, here, "c", present=False)
-    await peer.send(encode_publish("t", b"once", qos=2, packet_id=7))
+    subscriber = await kept(cast, there, f"{name}/subscriber", present=False)
+    await subscriber.subscribe((name, 2))
+    peer = await kept(cast, here, name, present=False)
+    await peer.send(encode_publish(name, b"once", qos=2, packet_id=7))
     await peer.expect(Pubrec(7))
     peer.drop()
     for edge in (there, here):
-        peer = await kept(cast, edge, "c", present=True)
-        await peer.send(encode_publish("t", b"once", qos=2, packet_id=7, dup=True))
+        peer = await kept(cast, edge, name, present=True)
+        await peer.send(encode_publish(name, b"once", qos=2, packet_id=7, dup=True))
         await peer.expect(Pubrec(7))
         peer.drop()
-    peer = await kept(cast, there, "c", present=True)
+    peer = await kept(cast, there, name, present=True)
     await peer.send(Pubrel(7).encode())
     assert await take(subscriber, 1) == [b"once"]
     await nothing_more(subscriber)
@@ -224,6 +204,7 @@ async def test_while_the_database_is_down_only_kept_clients_are_refused(
     kafka_topic: str,
     own_postgres: PostgresServer,
     cast: Cast,
+    name: str,
 ) -> None:
     """E2: running ones go on; what was queued is there once it is back."""
     stack = KafkaStack(tmp_path, kafka_server.address(), kafka_topic, own_postgres)
@@ -231,12 +212,12 @@ async def test_while_the_database_is_down_only_kept_clients_are_refused(
     try:
         await asyncio.to_thread(stack.start)
         away = await kept(cast, here, "away", present=False)
-        await away.subscribe(("t", 1))
+        await away.subscribe((name, 1))
         await away.disconnect()
         running = await kept(cast, here, "running", present=False)
-        await running.subscribe(("t", 2))
+        await running.subscribe((name, 2))
         await asyncio.to_thread(own_postgres.kill)
-        source = await publisher(cast, there)
+        source = await publisher(cast, there, name)
         await until_ready(here, 503, BOUND_S)
         async with asyncio.timeout(BOUND_S):
             while True:
@@ -246,7 +227,7 @@ async def test_while_the_database_is_down_only_kept_clients_are_refused(
                 if answer.code == 3:
                     break
         for number in range(10):
-            await source.publish("t", f"{number}".encode(), 2)
+            await source.publish(name, f"{number}".encode(), 2)
         expected = [f"{number}".encode() for number in range(10)]
         assert await take(running, 10) == expected
         await asyncio.to_thread(own_postgres.start)
@@ -260,24 +241,24 @@ async def test_while_the_database_is_down_only_kept_clients_are_refused(
 
 
 async def test_the_clients_of_a_killed_edge_find_all_at_the_other_one(
-    stack: KafkaStack, cast: Cast
+    stack: KafkaStack, cast: Cast, name: str
 ) -> None:
     here, there = stack.edges
-    names = [f"client{number}" for number in range(10)]
-    peers = [await kept(cast, here, name, present=False) for name in names]
+    names = [f"{name}/{number}" for number in range(10)]
+    peers = [await kept(cast, here, client_id, present=False) for client_id in names]
     for peer in peers:
-        await peer.subscribe(("t", 2))
-    source = await publisher(cast, there)
+        await peer.subscribe((name, 2))
+    source = await publisher(cast, there, name)
     payloads = [f"{number}".encode() for number in range(50)]
     for payload in payloads[:20]:
-        await source.publish("t", payload, 2)
+        await source.publish(name, payload, 2)
     for peer in peers:
         assert await take(peer, 20) == payloads[:20]
     await asyncio.to_thread(here.kill)
     for payload in payloads[20:]:
-        await source.publish("t", payload, 2)
-    for name in names:
-        peer = await kept(cast, there, name, present=True)
+        await source.publish(name, payload, 2)
+    for client_id in names:
+        peer = await kept(cast, there, client_id, present=True)
         assert await take(peer, 30) == payloads[20:]
         await nothing_more(peer)
 

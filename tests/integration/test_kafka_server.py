@@ -17,14 +17,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import ClusterAuthorizationFailedError, KafkaError
 from tests.support.broker import free_ports
 from tests.support.certificates import CertificateAuthority
-from tests.support.kafka import (
-    MECHANISMS,
-    PASSWORD,
-    USER,
-    KafkaCluster,
-    KafkaServer,
-    Security,
-)
+from tests.support.kafka import KafkaCluster, KafkaServer
+from tests.support.kafka_security import MECHANISMS, PASSWORD, USER, Security
 from tests.support.kafka_tools import VERSIONS, create_topic
 from tests.support.repository import ROOT
 from tests.support.try_kafka import TOPIC

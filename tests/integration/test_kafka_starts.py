@@ -13,7 +13,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from tests.integration.kafka_scenes import KafkaScene
 from tests.integration.observing import until_metric
 from tests.support.broker import LOOPBACK, RunningBroker, free_ports
-from tests.support.kafka import PASSWORD, USER, KafkaServer, Security
+from tests.support.kafka import KafkaServer
+from tests.support.kafka_security import PASSWORD, USER, Security
 from tests.support.kafka_stack import KafkaStack, StackProcess
 from tests.support.postgres import PostgresServer
 

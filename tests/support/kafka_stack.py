@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import yaml
 from tests.support.broker import LOOPBACK, BrokerProcess
+from tests.support.machine import freeze
 from tests.support.postgres import PostgresServer
 
 PARTITIONS = 4
@@ -67,7 +68,7 @@ class StackProcess(BrokerProcess):
 
     def freeze(self) -> None:
         """Stop it where it is (SIGSTOP): connections stay, and nobody answers."""
-        self.send_signal(signal.SIGSTOP)
+        freeze(self.pid)
         self.is_frozen = True
 
     def thaw(self) -> None:

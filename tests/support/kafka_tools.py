@@ -43,6 +43,12 @@ def jars(version: str = VERSION) -> Path:
     return folder
 
 
+def classes_file(version: str) -> Path:
+    """Return where to keep the classes of a version as this machine's Java has them in memory."""
+    built_s = int(Path(program("java")).stat().st_mtime)
+    return jars(version).with_name(f"{version}-java-{built_s}.jsa")
+
+
 def new_topic_name() -> str:
     """Return a topic's name that no other test has."""
     return f"monster{next(_numbers)}"

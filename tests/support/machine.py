@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -38,6 +39,12 @@ def program(name: str) -> str:
     path = shutil.which(name, path=f"{folders}{os.pathsep}{SYSTEM_FOLDER}")
     assert path is not None, f"{name} is missing: run scripts/install-test-tools as root"
     return path
+
+
+def freeze(pid: int) -> None:
+    """Stop a child process where it is (SIGSTOP); return once all its threads stand still."""
+    os.kill(pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
 
 @contextmanager
