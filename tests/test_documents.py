@@ -22,7 +22,7 @@ ELSEWHERE = re.compile(r"[a-z]+:")
 FILE = re.compile(r"`([\w./-]+\.(?:py|sql|json|md|toml|txt|service|svg))`")
 TABLE = re.compile(r"<!-- bench:begin -->\n(.*?)<!-- bench:end -->", re.DOTALL)
 PLAN = re.compile(r"\b[A-Z]\.\d+(?![\w.])|\bdesign[.]md\b")
-RULE = re.compile(r"\b[REPSVK]\d{1,2}\b")
+RULE = re.compile(r"\b[REPSVK][1-9]\d?\b")
 EXPLAINED = re.compile(r"^\*\*([REPSVK]\d{1,2})\b", re.MULTILINE)
 CITATION = re.compile(r"ARCHITECTURE(?:\.md)?`{0,2} (\d+)(?:\.(\d+))?")
 
