@@ -30,7 +30,6 @@ from monstermq_shared.queries.filters import exact_topics
 from monstermq_shared.queries.ports import TopicQueries
 from monstermq_shared.queries.topics import (
     TopicValue,
-    ValueSource,
     ValuesPage,
     ValuesQuery,
     missing_topics,
@@ -66,9 +65,7 @@ class Value(Payload):
 
     topic: TopicName
     time: Moment
-    retained: Annotated[
-        bool, Field(description="Whether it is the topic's retained message, else its last one.")
-    ]
+    retained: Annotated[bool, Field(description="Whether it was published with the retain flag.")]
 
 
 class Missing(Answer):
@@ -145,7 +142,7 @@ def _shown(value: TopicValue) -> Value:
     return Value(
         topic=topic_name(value.message.topic),
         time=moment(value.message.time_ms),
-        retained=value.source is ValueSource.RETAINED,
+        retained=value.message.retained,
         **payload_members(value.message),
     )
 

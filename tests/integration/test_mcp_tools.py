@@ -1,0 +1,254 @@
+"""The MCP tools of a broker, over HTTP, while MQTT clients publish to it."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from mcp.client import Client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.exceptions import MCPError
+from mcp.types import INVALID_REQUEST
+from tests.support.broker import LOOPBACK, RunningBroker
+from tests.support.mcp_serving import READER, WRITER
+from tests.support.mqtt_peer import Peer, Publish
+from tests.support.postgres import PostgresServer
+
+from monstermq_shared.exit_codes import ExitCode
+
+pytestmark = pytest.mark.integration
+
+BOUND_S = 60.0
+SQLITE = {"LastValType": "SQLITE", "ArchiveType": "SQLITE"}
+POSTGRES = {"LastValType": "POSTGRES", "ArchiveType": "POSTGRES"}
+
+AVERAGES = {
+    "SQLITE": """
+        SELECT topic, AVG(payload) AS avg_value
+        FROM mcparchive
+        WHERE topic LIKE 'sensors/%'
+        AND time > strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '-1 hour')
+        GROUP BY topic ORDER BY topic
+    """,
+    "POSTGRES": """
+        SELECT topic, AVG(payload::float) as avg_value
+        FROM mcparchive
+        WHERE topic LIKE 'sensors/%'
+        AND time > NOW() - INTERVAL '1 hour'
+        GROUP BY topic ORDER BY topic
+    """,
+}
+"""The README's statement, in the SQL of each."""
+
+
+class Served(RunningBroker):
+    """A broker with an MCP server."""
+
+    @property
+    def url(self) -> str:
+        return f"http://{LOOPBACK}:{self.mcp_port}/mcp"
+
+    def serve(self, group: dict[str, str], *, mcp: Any = None, **keys: Any) -> None:
+        """Start it with one archive group, and wait until the MCP server answers."""
+        self.start(
+            json.dumps(
+                {
+                    "MCP": {"Enabled": True, "Port": self.mcp_port, **(mcp or {})},
+                    "ArchiveGroups": [{"Name": "MCP", **group}],
+                    **keys,
+                }
+            )
+        )
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Served]:
+    broker = Served(tmp_path)
+    yield broker
+    broker.close()
+
+
+@asynccontextmanager
+async def client_of(broker: Served, token: str | None = None) -> AsyncIterator[Client]:
+    """A client that shows a token."""
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    async with (
+        asyncio.timeout(BOUND_S),
+        httpx2.AsyncClient(headers=headers) as http,
+        Client(streamable_http_client(broker.url, http_client=http)) as client,
+    ):
+        yield client
+
+
+async def answer(client: Client, tool: str, **arguments: object) -> dict[str, Any]:
+    found = await client.call_tool(tool, arguments)
+    assert not found.is_error, found.content
+    assert found.structured_content is not None
+    content: dict[str, Any] = found.structured_content
+    return content
+
+
+async def publish(broker: Served, *messages: tuple[str, str]) -> None:
+    """Publish at QoS 1: once this returns, what the session store's database has is committed."""
+    peer = await Peer.open(broker.tcp_port)
+    await peer.connect("sensor")
+    for topic, payload in messages:
+        await peer.publish(topic, payload.encode(), qos=1)
+    await peer.disconnect()
+
+
+def make_reader(folder: Path) -> None:
+    """Let the role of the configuration read, as an operator does."""
+    command = [sys.executable, "-m", "monstermq", "db", "init", "-config", "config.yaml"]
+    made = subprocess.run(command, cwd=folder, capture_output=True, timeout=BOUND_S, check=False)
+    assert made.returncode == ExitCode.OK, made.stderr.decode()
+
+
+async def read_me(broker: Served, database: str) -> None:
+    """Make the README's three calls, and look at what comes back."""
+    await publish(broker, *[("sensors/temperature", f"2{n}") for n in range(5)])
+    await publish(broker, ("sensors/humidity", "40"), ("sensors/humidity", "50"))
+    async with client_of(broker) as client:
+        async with asyncio.timeout(BOUND_S):
+            while True:
+                current = await answer(client, "get-topic-value", topics=["sensors/#"])
+                if [value["payload"] for value in current["values"]] == ["50", "24"]:
+                    break
+        history = await answer(
+            client,
+            "query-message-archive",
+            topic="sensors/temperature",
+            startTime="2024-01-01T00:00:00Z",
+            limit=1000,
+        )
+        results = await answer(client, "query-message-archive-by-sql", sql=AVERAGES[database])
+
+    assert [value["topic"] for value in current["values"]] == [
+        "sensors/humidity",
+        "sensors/temperature",
+    ]
+    assert [row["payload"] for row in history["rows"]] == ["24", "23", "22", "21", "20"]
+    assert history["truncated"] is False
+    assert results["rows"] == [["sensors/humidity", 45], ["sensors/temperature", 22]]
+
+
+async def test_the_readmes_calls_on_sqlite(broker: Served) -> None:
+    broker.serve(SQLITE)
+    await read_me(broker, "SQLITE")
+
+
+async def test_the_readmes_calls_on_postgresql(
+    broker: Served, postgres_server: PostgresServer
+) -> None:
+    database = postgres_server.create_database()
+    reader = f"reader_of_{database}"
+    section = {"Url": postgres_server.url(database), "ReadUser": reader, "ReadPass": "reads"}
+    broker.serve(
+        POSTGRES, SessionStoreType="POSTGRES", RetainedStoreType="POSTGRES", Postgres=section
+    )
+    postgres_server.psql(f"CREATE ROLE {reader} LOGIN PASSWORD 'reads'")
+    await asyncio.to_thread(make_reader, broker.directory)
+    await read_me(broker, "POSTGRES")
+
+
+async def test_sql_on_postgresql_needs_a_role_that_only_reads(
+    broker: Served, postgres_server: PostgresServer
+) -> None:
+    section = {"Url": postgres_server.url(postgres_server.create_database())}
+    broker.serve(
+        POSTGRES, SessionStoreType="POSTGRES", RetainedStoreType="POSTGRES", Postgres=section
+    )
+    async with client_of(broker) as client:
+        refused = await client.call_tool("query-message-archive-by-sql", {"sql": "SELECT 1"})
+
+    assert refused.is_error
+    assert "Postgres.ReadUser" in str(refused.content)
+
+
+async def test_values_in_memory_are_found_and_read(broker: Served) -> None:
+    broker.serve({"LastValType": "MEMORY"}, RetainedStoreType="MEMORY")
+    await publish(broker, ("sensors/temperature", "21"), ("sensors/humidity", "40"))
+    async with client_of(broker) as client:
+        values = await answer(client, "get-topic-value", topics=["sensors/+"])
+        found = await answer(client, "find-topics-by-name", name="humid")
+        refused = await client.call_tool("query-message-archive", {"topic": "sensors/humidity"})
+
+    assert [value["payload"] for value in values["values"]] == ["40", "21"]
+    assert [topic["topic"] for topic in found["topics"]] == ["sensors/humidity"]
+    assert refused.is_error
+    assert "ArchiveType" in str(refused.content)
+
+
+async def test_what_is_published_while_somebody_watches_is_seen(broker: Served) -> None:
+    broker.serve(SQLITE)
+    async with client_of(broker) as client:
+        watching = asyncio.create_task(
+            answer(client, "watch-topics", topics=["live/#"], seconds=60, limit=3)
+        )
+        number = 0
+        while not watching.done():
+            await publish(broker, (f"live/{number}", str(number)), ("other", "x"))
+            number += 1
+        seen = await watching
+
+    first = int(seen["rows"][0]["payload"])
+    assert [row["topic"] for row in seen["rows"]] == [f"live/{first + i}" for i in range(3)]
+    assert seen["returned"] == 3
+
+
+async def test_a_watch_ends_when_its_time_is_over(broker: Served) -> None:
+    broker.serve(SQLITE)
+    async with client_of(broker) as client:
+        seen = await answer(client, "watch-topics", topics="nothing/#", seconds=0.2)
+        refused = await client.call_tool("watch-topics", {"topics": "a/#/b", "seconds": 1})
+
+    assert (seen["rows"], seen["truncated"]) == ([], False)
+    assert "No message came" in seen["hint"]
+    assert refused.is_error
+
+
+async def test_a_value_is_set_by_whoever_has_the_token(broker: Served) -> None:
+    broker.serve(SQLITE, mcp={"AllowPublish": True, "Token": READER, "WriteToken": WRITER})
+    peer = await Peer.open(broker.tcp_port)
+    await peer.connect("machine")
+    await peer.subscribe(("machine/speed", 0))
+    async with client_of(broker, WRITER) as client:
+        tools = {tool.name: tool for tool in (await client.list_tools()).tools}
+        done = await answer(
+            client, "set-topic-value", topic="machine/speed", value="12.5", retain=True
+        )
+        delivered = await peer.receive()
+        value = await answer(client, "get-topic-value", topics="machine/speed")
+        refused = await client.call_tool("set-topic-value", {"topic": "machine/#", "value": ""})
+    async with client_of(broker, READER) as client:
+        with pytest.raises(MCPError, match="WriteToken") as denied:
+            await client.call_tool("set-topic-value", {"topic": "machine/speed", "value": "99"})
+        still = await answer(client, "get-topic-value", topics="machine/speed")
+    peer.drop()
+
+    hints = tools["set-topic-value"].annotations
+    assert hints is not None
+    assert (hints.read_only_hint, hints.destructive_hint) == (False, True)
+    assert (hints.idempotent_hint, hints.open_world_hint) == (False, True)
+    assert done == {"topic": "machine/speed", "payloadSize": 4, "retain": True, "qos": 1}
+    assert isinstance(delivered, Publish)
+    assert delivered.payload == b"12.5"
+    assert (value["values"][0]["payload"], value["values"][0]["retained"]) == ("12.5", True)
+    assert refused.is_error
+    assert denied.value.code == INVALID_REQUEST
+    assert still["values"][0]["payload"] == "12.5"
+
+
+async def test_without_allow_publish_there_is_no_tool_that_publishes(broker: Served) -> None:
+    broker.serve(SQLITE)
+    async with client_of(broker) as client:
+        tools = {tool.name for tool in (await client.list_tools()).tools}
+
+    assert len(tools) == 9
+    assert "set-topic-value" not in tools
