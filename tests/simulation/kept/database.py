@@ -325,11 +325,12 @@ class SimDatabase:
     def __init__(self, messages: int, sessions: int) -> None:
         self.queues = [QueueTable() for _ in range(messages)]
         self.sessions = [SessionTable() for _ in range(sessions)]
-        self._history: list[list[QueueTable]] = []
+        self._history: list[tuple[list[QueueTable], list[SessionTable]]] = []
 
     def committed(self) -> None:
         """Remember what there is now: a standby may have come just so far."""
-        self._history.append([table.copied() for table in self.queues])
+        queues = [table.copied() for table in self.queues]
+        self._history.append((queues, [table.copied() for table in self.sessions]))
         del self._history[:-HISTORY_MAX]
 
     @property
@@ -339,8 +340,11 @@ class SimDatabase:
 
     def fail_over(self, commits: int) -> None:
         """Go on from a standby that lacks so many of the newest commits, less one."""
-        for table, before in zip(self.queues, self._history[-commits], strict=True):
+        queues, sessions = self._history[-commits]
+        for table, before in zip(self.queues, queues, strict=True):
             vars(table).update(vars(before.copied()))
+        for rows, older in zip(self.sessions, sessions, strict=True):
+            vars(rows).update(vars(older.copied()))
         del self._history[len(self._history) - commits + 1 :]
 
     def reflected(self) -> Mapping[int, int]:

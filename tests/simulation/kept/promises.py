@@ -3,8 +3,8 @@
 a: what was acknowledged is not lost. b: what has QoS 2 arrives once. c: the order of a topic and
 publisher is kept. d: nothing comes from before its subscription. e: when all is quiet the tables
 hold nothing of what is over, and edges, rows and sessions log agree about subscriptions. f: nobody
-waits for ever (``world``). g: nobody takes cut after cut and gets nothing (``edges``). s: session
-present is exact (``clients``). w: a will is published once, and only if it is due.
+waits for ever (``steps``). g: nobody takes cut after cut and gets nothing (``edges``). s: session
+present is exact (``clients``). u: what is sent again has DUP (E9). w: a will is published once, and only if it is due.
 """
 
 from collections import Counter
@@ -38,6 +38,7 @@ class Promises:
             yield from self._from_before(client_id, devices, log)
             if len(devices) == 1:
                 yield from self._twice(client_id, log)
+                yield from self._unmarked(client_id, log)
                 yield from self._out_of_order(client_id, log)
             yield from self._subscriptions(client_id)
         for partition in range(len(self._world.messages.partitions)):
@@ -115,6 +116,14 @@ class Promises:
                 once = any(each.qos == 2 for each in found)
                 if once and len({each.generation for each in found}) == 1:
                     yield f"b: {client_id} got {found}"
+
+    @staticmethod
+    def _unmarked(client_id: str, log: Sequence[Delivery]) -> Iterator[str]:
+        received: set[tuple[bytes, int]] = set()
+        for each in log:
+            if (each.payload, each.generation) in received and not each.dup:
+                yield f"u: {client_id} got {each} again"
+            received.add((each.payload, each.generation))
 
     def _out_of_order(self, client_id: str, log: Sequence[Delivery]) -> Iterator[str]:
         seen: set[bytes] = set()

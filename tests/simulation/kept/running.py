@@ -3,14 +3,18 @@
 import gc
 import multiprocessing
 import os
+import sys
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from itertools import islice
+from pathlib import Path
 
 import pytest
 from tests.simulation.kept.breaks import BREAKS
 from tests.simulation.kept.steps import simulate
+
+ROOT = str(Path(__file__).parents[3])
 
 CHUNK = 25
 """Seeds that a process takes at once."""
@@ -21,6 +25,9 @@ Failure = tuple[int, str]
 
 def processes() -> ProcessPoolExecutor:
     """Return as many processes as there are cores. They are started anew, and share nothing."""
+    if ROOT not in sys.path:
+        # They find modules where this process does; pytest may have found these otherwise.
+        sys.path.append(ROOT)
     return ProcessPoolExecutor(
         os.cpu_count() or 1, multiprocessing.get_context("spawn"), initializer=gc.disable
     )

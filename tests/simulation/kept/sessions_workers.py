@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.simulation.kept.bus_workers import LOG
 from tests.simulation.kept.database import Holder, SessionTable
-from tests.simulation.kept.edges import EXPIRY_S, LEASE_S
+from tests.simulation.kept.edge_writing import EXPIRY_S, LEASE_S
 from tests.simulation.kept.logs import Pending, Queue, SimWriter, partition_of
 
 from monstermq_projector.sessions_fold import SessionsBatch, SessionsFold

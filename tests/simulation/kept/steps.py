@@ -43,7 +43,8 @@ def steps_of(world: World) -> list[Step]:
     found = [*_log_steps(world), *_worker_steps(world), *_client_steps(world)]
     for place in range(EDGES):
         found += _edge_steps(world, place)
-    if world.configuration.sessions_worker:
+    # Where it does nothing of itself it may be there all the same, and write rows.
+    if world.configuration.sessions_worker or world.chance.random() < 0.5:
         found += _sessions_steps(world)
     found += _fault_steps(world)
     return [step for step in found if step.weight]
@@ -110,15 +111,10 @@ def _of_worker(world: World, number: int, place: int, name: str) -> bool:
 
 def _sessions_steps(world: World) -> list[Step]:
     found = [Step(2, "sessions worker starts", partial(world.start_sessions_worker, 0))]
-    rates = {
-        "land": 4.0,
-        "read": 3.0,
-        "commit": 0.5,
-        "detach_lost": 0.3,
-        "expire": world.configuration.expiry_rate,
-        "sweep": 0.5,
-        "limit": 1.0,
-    }
+    rates = {"land": 4.0, "read": 3.0, "commit": 0.5}
+    if world.configuration.sessions_worker:
+        expiry_rate = world.configuration.expiry_rate
+        rates |= {"detach_lost": 0.3, "expire": expiry_rate, "sweep": 0.5, "limit": 1.0}
     for place in range(2):
         for name, weight in rates.items():
             act = partial(_of_sessions_worker, world, place, name)

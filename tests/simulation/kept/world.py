@@ -12,34 +12,24 @@ from tests.simulation.kept.clients import Client, Connection, Disconnect
 from tests.simulation.kept.configurations import Configuration
 from tests.simulation.kept.database import SimDatabase
 from tests.simulation.kept.edges import START_MS, SimEdge
-from tests.simulation.kept.ledger import Ledger
-from tests.simulation.kept.logs import Log, Queue, partition_of
-from tests.simulation.kept.oracle import Oracle
+from tests.simulation.kept.landing import SESSIONS_PARTITIONS, Landing
+from tests.simulation.kept.logs import partition_of
 from tests.simulation.kept.sessions_workers import SessionsWorker
 
-from monstermq_shared.bus.facts import Release
 from monstermq_shared.messages import Will
 from monstermq_shared.sessions.distributed.queues.cuts import CutTable
 
-SESSIONS_PARTITIONS = 2
 TOPICS = "t/{}"
 DEAD_QUEUES = 8
 """For each of so many queues of dead writers, a weight is on its landing."""
 
-LATE_RELEASES = 0.12
-"""How often the release of a dead edge lands, where that is to be late."""
-
 EDGES = 2
 
 
-class World:
+class World(Landing):
     """Everything, and the dice.
 
     Attributes:
-        ledger: What was written down.
-        oracle: What the logs say.
-        messages: The bus.
-        sessions: The sessions log.
         database: All tables.
         edges: By their place; None while there is none.
         workers: By partition of the bus.
@@ -48,32 +38,22 @@ class World:
         publishers: The ids of those that publish.
         first: By partition of the bus, what workers can read of it at most.
         gaps: (partition, upto) of what retention took (P7).
-        is_over: Nothing happens any more but what has to.
         is_aging: Window entries grow older than T.
-        land_rate: Of the appends of the fastest edge.
         late_ms: Time that has passed beside that of steps.
     """
 
     def __init__(self, configuration: Configuration, seed: int) -> None:
-        self.configuration = configuration
-        self.chance = random.Random(seed)
-        count = configuration.partitions or self.chance.choice((1, 2, 3))
-        self.ledger = Ledger()
+        super().__init__(configuration, random.Random(seed))
+        count = len(self.messages.partitions)
         self.late_ms = 0
-        self.oracle = Oracle(self.ledger, count, SESSIONS_PARTITIONS)
-        self.messages = Log("messages", count)
-        self.sessions = Log("sessions", SESSIONS_PARTITIONS)
         self.database = SimDatabase(count, SESSIONS_PARTITIONS)
         self.topics = [TOPICS.format(number) for number in range(configuration.topics)]
         self.first = [0] * count
         self.gaps: list[tuple[int, int]] = []
-        self.is_over = False
         self.is_aging = True
         self.faults_left = configuration.faults
         self.messages_left = configuration.messages
-        self.land_rate = 3 if configuration.lagging else configuration.land_rate
         self._runs = 0
-        self._dead: list[Queue] = []
         self.connections: list[Connection] = []
         self._build_clients()
         self._cuts = self._new_cuts()
@@ -107,76 +87,10 @@ class World:
         """Yield the edges there are."""
         return (edge for edge in self.edges if edge is not None)
 
-    # -- what lands --------------------------------------------------------------------------------
-
-    def land(self, queue: Queue) -> None:
-        """Let the first append of a queue come to stand in the log, and its writer know."""
-        pending = queue.pending.popleft()
-        copies = [pending]
-        if self.configuration.doubled and not self.is_over and self.chance.random() < 0.08:
-            # Its writer did not hear of it, and has made it again.
-            self.ledger.note("doubled")
-            if self.chance.random() < 0.5:
-                copies.append(pending)
-            else:
-                again = Queue(queue.log, queue.partition, queue.run, None)
-                again.pending.append(pending)
-                self._dead.append(again)
-        for copied in copies:
-            entries = queue.log.write(queue.partition, copied, queue.run, self.ledger.step)
-            if queue.log is self.messages:
-                self.oracle.messages_landed(queue.partition, entries)
-            else:
-                self.oracle.sessions_landed(queue.partition, entries)
-        if queue.writer is not None:
-            queue.writer.landed.append(pending)
-
     def land_edge(self, place: int, log: str, partition: int) -> bool:
+        """Let the next append of the edge at a place land."""
         edge = self.edges[place]
-        if edge is None:
-            return False
-        queue = (edge.messages if log == "messages" else edge.facts).queues[partition]
-        if not queue.pending:
-            return False
-        using, chance = self.configuration, self.chance
-        if not self.is_over and edge.land_rate < self.land_rate * chance.random():
-            return False
-        if not self.is_over and using.refused and chance.random() < using.refused:
-            # R1: nothing else of the partition is with the producer, and the same is made again.
-            self.ledger.note("refused")
-            return True
-        if not self.is_over and using.too_old and chance.random() < using.too_old:
-            edge.refused(queue.pending.popleft().tickets)
-            return True
-        self.land(queue)
-        return True
-
-    def land_dead(self, index: int) -> bool:
-        if index >= len(self._dead):
-            return False
-        queue = self._dead[index]
-        first = queue.pending[0].facts
-        is_late = self.configuration.late_releases and not self.is_over
-        is_release = bool(first) and isinstance(first[0], Release)
-        if is_late and is_release and self.chance.random() > LATE_RELEASES:
-            return False
-        self.land(queue)
-        if not queue.pending:
-            del self._dead[index]
-        return True
-
-    def lose_dead(self, index: int) -> bool:
-        if index >= len(self._dead) or self.configuration.late_releases:
-            return False
-        del self._dead[index]
-        return True
-
-    def bury(self, queues: list[Queue]) -> None:
-        """A writer is dead; what it had on its way may land yet."""
-        for queue in queues:
-            if queue.pending:
-                queue.writer = None
-                self._dead.append(queue)
+        return edge is not None and self.land_of(edge, log, partition)
 
     # -- processes ---------------------------------------------------------------------------------
 
