@@ -4,7 +4,8 @@ a: what was acknowledged is not lost. b: what has QoS 2 arrives once. c: the ord
 publisher is kept. d: nothing comes from before its subscription. e: when all is quiet the tables
 hold nothing of what is over, and edges, rows and sessions log agree about subscriptions. f: nobody
 waits for ever (``steps``). g: nobody takes cut after cut and gets nothing (``edges``). s: session
-present is exact (``clients``). u: what is sent again has DUP (E9). w: a will is published once, and only if it is due.
+present is exact (``clients``). u: what is sent again has DUP (E9). w: a will is published once, and
+only if it is due.
 """
 
 from collections import Counter
