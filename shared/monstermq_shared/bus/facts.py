@@ -66,7 +66,8 @@ class Detach:
         epoch: Of the connection.
         will: Whether its will is due.
         in_flight: Packet ids of QoS 2 deliveries that are not finished; None if not known.
-        sent: (partition, offset) of QoS 1 deliveries not acknowledged; None if not known.
+        sent: (partition, offset) of QoS 1 deliveries whose ack the log does not have; None if not
+            known.
         reason: For people.
     """
 

@@ -215,7 +215,7 @@ BREAKS = {
     "flush": Break("wstress", 100, _flush),
     "N": Break("wstress", 100, _n),
     "token": Break("unknown", 1_500, _token),
-    "snap": Break("failover", 1_000, _snap),
+    "snap": Break("failover", 300, _snap),
     "slots": Break("reuse", 1_000, _slots),
     "sweep": Break("nokeep", 100, _sweep),
     "gap": Break("gap", 200, _gap),

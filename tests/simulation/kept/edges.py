@@ -70,6 +70,7 @@ class SimEdge:
         self._budget = Budget()
         self._late_s = 0.0
         self._is_dirty = True
+        self._asks: list[QueueAsk] = []
         self._asked: list[tuple[list[QueueAsk], list[QueuePage]]] = []
         self._rows: list[tuple[int, list[str], KeptRows]] = []
         self._logs = {"messages": logs[0].partitions, "sessions": logs[1].partitions}
@@ -205,15 +206,16 @@ class SimEdge:
         }
         self.engine.sessions_reflected(sessions)
         self._is_dirty = True
-        asks = self.engine.take_asks()
+        # Another statement than that of the watermarks: a standby may take over in between.
+        asks, self._asks = self._asks, self.engine.take_asks()
         if asks:
             pages = [self._database.queues[ask.partition].page(ask) for ask in asks]
-            self._asked.append((list(asks), pages))
+            self._asked.append((asks, pages))
         reads = self.engine.take_row_reads()
         for partition, client_ids in reads.items():
             rows = self._database.sessions[partition].kept_rows(client_ids)
             self._rows.append((partition, client_ids, rows))
-        return bool(asks or reads)
+        return bool(asks or self._asks or reads)
 
     def answer(self) -> bool:
         """Bring what was read of the database."""

@@ -1,10 +1,24 @@
 """What a kept session's client has acknowledged, until the log has it (E9)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 Acks = dict[int, tuple[list[int], list[int]]]
 """Partition -> offsets that the client has acknowledged, and packet ids that PUBREL is due for once
 the log has them."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Acking:
+    """An ack fact that is on its way to the log.
+
+    Attributes:
+        partition: Of the log of messages.
+        offsets: What it acknowledges there.
+    """
+
+    partition: int
+    offsets: Sequence[int]
 
 
 def acks_by_partition(

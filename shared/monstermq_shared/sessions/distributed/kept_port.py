@@ -6,6 +6,7 @@ from functools import partial
 from monstermq_shared.bus.control import in_records
 from monstermq_shared.bus.facts import Ack, Marker
 from monstermq_shared.sessions.distributed.kept import KeptSession
+from monstermq_shared.sessions.distributed.kept_acks import Acking
 from monstermq_shared.sessions.distributed.kept_line import Opening
 from monstermq_shared.sessions.distributed.kept_subscribing import (
     FactRead,
@@ -24,13 +25,15 @@ ASKS_MAX = 256
 class _AckTicket:
     """Of acks: PUBREL may follow once the log has them (E9)."""
 
-    def __init__(self, session: KeptSession, packet_ids: Sequence[int]) -> None:
+    def __init__(self, session: KeptSession, acks: Acking, packet_ids: Sequence[int]) -> None:
         self._session = session
+        self._acks = acks
         self._packet_ids = packet_ids
+        session.acking(acks)
 
     def appended(self) -> None:
         """See ``Ticket``."""
-        self._session.acked(self._packet_ids)
+        self._session.acked(self._packet_ids, self._acks)
 
     def refused(self) -> None:
         """See ``Ticket``."""
@@ -126,7 +129,7 @@ class EnginePort:
         # Appends take effect in order, so the last part stands for all.
         for part, ids in (*((part, ()) for part in before), (last, packet_ids)):
             fact = Ack(client_id=session.client_id, offsets=tuple(part))
-            ticket = _AckTicket(session, ids)
+            ticket = _AckTicket(session, Acking(partition, part), ids)
             self._messages.append_facts(partition, [fact], self.wall_ms, ticket)
 
     # -- what is read ------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from itertools import repeat
 from typing import Any
 
 from monstermq_shared.messages import MessageRun
-from monstermq_shared.sessions.distributed.kept_acks import Acks, acks_by_partition
+from monstermq_shared.sessions.distributed.kept_acks import Acking, Acks, acks_by_partition
 from monstermq_shared.sessions.distributed.kept_line import ExactlyOnce, Opening
 from monstermq_shared.sessions.distributed.resumption import Resumption
 from monstermq_shared.sessions.distributed.session import BusSession
@@ -33,6 +33,7 @@ class KeptWindow(BusSession):
 
     __slots__ = (
         "_acked",
+        "_acking",
         "_exactly_once",
         "_has_begun",
         "_partitions",
@@ -66,6 +67,8 @@ class KeptWindow(BusSession):
         self._exactly_once: ExactlyOnce | None = None
         # Positions that were acknowledged at QoS 1 and are not appended.
         self._acked: list[int] = []
+        # What is on its way to the log; made once it is needed.
+        self._acking: set[Acking] | None = None
 
     def _open(self, opening: Opening) -> None:
         """See to it that the log knows of packet ids; ``opened`` follows."""
@@ -268,8 +271,16 @@ class KeptWindow(BusSession):
             receipts, self._exactly_once.receipts = self._exactly_once.receipts, []
         return acks_by_partition(acked, receipts, self._partitions)
 
-    def acked(self, packet_ids: Sequence[int]) -> None:
-        """The log has the acks of these: PUBREL (E9)."""
+    def acking(self, acks: Acking) -> None:
+        """Acks are on their way to the log."""
+        if self._acking is None:
+            self._acking = set()
+        self._acking.add(acks)
+
+    def acked(self, packet_ids: Sequence[int], acks: Acking | None = None) -> None:
+        """The log has acks: PUBREL for the packet ids (E9)."""
+        if self._acking is not None and acks is not None:
+            self._acking.discard(acks)
         if self._exactly_once is not None:
             acking = self._exactly_once.acking
             known = [packet_id for packet_id in packet_ids if packet_id in acking]
@@ -301,7 +312,8 @@ class KeptWindow(BusSession):
 
         Returns:
             Packet ids of QoS 2 deliveries that are not finished, and positions of QoS 1 deliveries
-            that the client may have and has not acknowledged; None for what is not all known.
+            that the client may have and whose acks are not in the log: their rows may be sent
+            again. None for what is not all known, or is too much to say.
         """
         if not self._has_begun:
             return None, None
@@ -311,10 +323,20 @@ class KeptWindow(BusSession):
         if before is None:
             return tuple(exactly_once), None
         sent = before.union(
-            at
-            for packet_id, at in self.in_flight.items()
-            if packet_id not in exactly_once and at != NO_POSITION
+            self._acked,
+            (
+                at
+                for packet_id, at in self.in_flight.items()
+                if packet_id not in exactly_once and at != NO_POSITION
+            ),
+            (
+                offset * partitions + acks.partition
+                for acks in self._acking or ()
+                for offset in acks.offsets
+            ),
         )
+        if len(sent) > PACKET_ID_MAX:  # a partition takes nothing
+            return tuple(exactly_once), None
         positions = tuple((at % partitions, at // partitions) for at in sorted(sent))
         return tuple(exactly_once), positions
 

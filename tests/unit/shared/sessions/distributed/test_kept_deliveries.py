@@ -6,7 +6,9 @@ from tests.support.links import Publish, Told
 
 from monstermq_shared.bus.facts import Open
 from monstermq_shared.messages import MessageRun
+from monstermq_shared.sessions.distributed.kept_acks import Acking
 from monstermq_shared.sessions.ports import Answer
+from monstermq_shared.sessions.window import PACKET_ID_MAX
 
 
 def retained(qos: int, payload: bytes = b"kept") -> MessageRun:
@@ -39,6 +41,26 @@ def test_acks_are_parted_once_a_turn(stage: KeptStage) -> None:
     stage.session.offer(live(0, 103), 1)
     stage.acknowledge([4])
     assert stage.turns == 2
+
+
+def test_what_the_log_does_not_know_to_be_acknowledged_is_told_at_the_end(
+    stage: KeptStage,
+) -> None:
+    """Its row may be sent again, which takes DUP [MQTT-3.3.1-1]."""
+    stage.session.offer(live(0, 101, b"a", b"b"), 1)
+    stage.acknowledge([1])
+    assert stage.session.unfinished() == ((), ((0, 101), (0, 102)))
+    assert stage.session.take_acks() == {0: ([101], [])}
+    acks = Acking(0, (101,))
+    stage.session.acking(acks)
+    assert stage.session.unfinished() == ((), ((0, 101), (0, 102)))
+    stage.session.acked((), acks)
+    assert stage.session.unfinished() == ((), ((0, 102),))
+
+
+def test_more_than_fits_is_not_told_at_the_end(stage: KeptStage) -> None:
+    stage.session.acking(Acking(1, range(PACKET_ID_MAX + 1)))
+    assert stage.session.unfinished() == ((), None)
 
 
 def test_an_ack_of_what_is_not_in_flight_says_nothing(stage: KeptStage) -> None:
@@ -366,6 +388,7 @@ def test_the_end_names_what_an_end_before_named_and_no_row_was_read_of() -> None
     stage.session.reflected(0)
     stage.page(0, row(7), row(9))
     stage.acknowledge([1])
+    stage.append_acks()
     # 8 was acknowledged meanwhile, and partition 1 has not been read at all.
     assert stage.session.unfinished() == ((9,), ((1, 3), (0, 9)))
 
