@@ -62,13 +62,9 @@ COMMITTED = {
 }
 """Statements of commits, with what they are executed with."""
 
-FIRST, LAST = sorted(map(digest, NAMES))[ASKED], sorted(map(digest, NAMES))[2 * ASKED]
 MANY = [*map(digest, NAMES[:ASKED])]
 
 READ = {
-    "load_cuts": (1, 0, FIRST, ASKED),
-    "load_open_ids": (1, 0, FIRST, LAST),
-    "load_counts": (1, 0, FIRST, LAST),
     "pages": (MANY, [0] * ASKED, [0] * ASKED, [2**62] * ASKED, [1] * ASKED, 1, 2**20),
     "old_cuts": (MANY, [9] * ASKED, 1, QUEUES_MARK),
     "oldest_rows": (MANY, [0] * ASKED, [1] * ASKED, 1),
@@ -136,6 +132,24 @@ async def test_what_is_read_is_found_by_a_key(
     reading: Connection, name: str, parameters: tuple[object, ...]
 ) -> None:
     check(await executed(reading, QUERIES[name], *parameters))
+
+
+async def test_all_cuts_of_a_partition_are_read_block_by_block(reading: Connection) -> None:
+    async with reading.transaction():
+        await reading.execute(QUERIES["by_block"])
+        (scan, index) = await executed(reading, QUERIES["load_cuts"], 1, 0)
+    assert scan["Node Type"] == "Bitmap Heap Scan"
+    assert rows_of(scan, "Rows Removed by Index Recheck") == CLIENTS
+    assert rows_of(index) <= CLIENTS + ASKED  # with what was there before counts were put
+    assert blocks_of(scan) < CLIENTS / 5
+
+
+async def test_all_that_waits_is_counted_in_the_order_of_its_key(reading: Connection) -> None:
+    async with reading.transaction():
+        await reading.execute(QUERIES["in_order"])
+        found = await executed(reading, QUERIES["load_counts"], 1, 0)
+    assert "Sort" not in {node["Node Type"] for node in found}
+    assert max(map(rows_of, found)) <= 2 * QUEUED  # those of another partition are passed over
 
 
 async def test_the_newest_markers_are_found_by_their_time(reading: Connection) -> None:

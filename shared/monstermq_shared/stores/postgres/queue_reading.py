@@ -18,18 +18,15 @@ from monstermq_shared.records import Record
 from monstermq_shared.stores.changes import QueuedMessage, StoredLogState
 from monstermq_shared.stores.postgres.connection import Connection
 from monstermq_shared.stores.postgres.queue_tables import QUERIES
-from monstermq_shared.stores.postgres.rows import Place
+from monstermq_shared.stores.postgres.rows import Place, digest, parts
 from monstermq_shared.stores.queue_changes import NOTHING_WAITS, Cut, OpenId, QueueCount
 from monstermq_shared.stores.queues import KeptRow, KeptRows, QueuePage, StoredQueue
 
-_PAGE_CUTS = 1_000
 _ROWS_IN_ONE_GO = 1_000
-_REMEMBERED_MAX = 8 * _PAGE_CUTS
+_REMEMBERED_MAX = 8 * _ROWS_IN_ONE_GO
 """Lists of subscriptions that were read last. A worker loads all partitions side by side, and a
 session mostly has the same list in each."""
 _REMEMBERED_SIZE_MAX = 1_024
-_BELOW_ALL = b""
-_ABOVE_ALL = b"\xff" * 17
 
 
 class PostgresQueueSnapshot:
@@ -55,47 +52,45 @@ class PostgresQueueSnapshot:
         Raises:
             StoreDamaged: Somebody else has written a row that makes no sense.
         """
-        after = _BELOW_ALL
-        while after != _ABOVE_ALL:
-            rows = await self._connection.fetch(
-                QUERIES["load_cuts"], *self._place, after, _PAGE_CUTS
-            )
-            upto = rows[-1]["client_digest"] if len(rows) == _PAGE_CUTS else _ABOVE_ALL
+        # The worker keeps these of all clients anyway.
+        open_ids = await self._open_ids()
+        waiting = await self._waiting()
+        await self._connection.execute(QUERIES["by_block"])
+        cursor = await self._connection.cursor(QUERIES["load_cuts"], *self._place)
+        while rows := await cursor.fetch(_ROWS_IN_ONE_GO):
             with _understood("cuts"):
-                page = await self._page(rows, (after, upto))
+                page = [
+                    StoredQueue(
+                        client_id,
+                        Cut(epoch, at, incarnation, _subscriptions(subscriptions), marked_ms),
+                        open_ids.pop(client_id, {}),
+                        waiting.pop(key, NOTHING_WAITS),
+                    )
+                    for key, client_id, epoch, at, incarnation, subscriptions, marked_ms in rows
+                ]
             yield page
-            after = upto
+        for some in parts(open_ids.items(), _ROWS_IN_ONE_GO):
+            yield [
+                StoredQueue(client_id, None, opened, waiting.get(digest(client_id), NOTHING_WAITS))
+                for client_id, opened in some
+            ]
 
-    async def _page(
-        self, rows: Sequence[asyncpg.Record], bounds: tuple[bytes, bytes]
-    ) -> list[StoredQueue]:
-        """Return clients with what belongs to them, between two digests."""
-        names: dict[bytes, str] = {}
-        open_ids: dict[bytes, dict[int, OpenId]] = {}
-        cursor = await self._connection.cursor(QUERIES["load_open_ids"], *self._place, *bounds)
-        while some := await cursor.fetch(_ROWS_IN_ONE_GO):
-            for key, client_id, packet_id, since, epoch in some:
-                names[key] = client_id
-                open_ids.setdefault(key, {})[packet_id] = OpenId(since, epoch)
-        waiting = {
-            key: QueueCount(messages, size, -1 if oldest_ms is None else oldest_ms)
-            for key, messages, size, oldest_ms in await self._connection.fetch(
-                QUERIES["load_counts"], *self._place, *bounds
-            )
-        }
-        found = [
-            StoredQueue(
-                client_id,
-                Cut(epoch, at, incarnation, _subscriptions(subscriptions), marked_ms),
-                open_ids.pop(key, {}),
-                waiting.pop(key, NOTHING_WAITS),
-            )
-            for key, client_id, epoch, at, incarnation, subscriptions, marked_ms in rows
-        ]
-        found += [
-            StoredQueue(names[key], None, opened, waiting.get(key, NOTHING_WAITS))
-            for key, opened in open_ids.items()
-        ]
+    async def _open_ids(self) -> dict[str, dict[int, OpenId]]:
+        """Return client -> what it has open."""
+        found: dict[str, dict[int, OpenId]] = {}
+        all_open = await read_open_ids(self._connection, self._place)
+        for (client_id, packet_id), opened in all_open.items():
+            found.setdefault(client_id, {})[packet_id] = opened
+        return found
+
+    async def _waiting(self) -> dict[bytes, QueueCount]:
+        """Return digest of a client -> what waits for it; those for whom nothing does are out."""
+        found: dict[bytes, QueueCount] = {}
+        await self._connection.execute(QUERIES["in_order"])
+        cursor = await self._connection.cursor(QUERIES["load_counts"], *self._place)
+        while rows := await cursor.fetch(_ROWS_IN_ONE_GO):
+            for key, messages, size, oldest_ms in rows:
+                found[key] = QueueCount(messages, size, -1 if oldest_ms is None else oldest_ms)
         return found
 
 
