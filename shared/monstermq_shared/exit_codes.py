@@ -33,6 +33,8 @@ class ExitCode(IntEnum):
     BUS_MISMATCH = 12
     """Kafka's topics, limits or clock are not, or no more, what the configuration says. Nothing was
     changed."""
+    INTERRUPTED = 130
+    """A tool was stopped by a signal before it was done."""
 
 
 FOR_A_PERSON = frozenset(
