@@ -11,13 +11,15 @@ from pathlib import Path
 import pytest
 from tests.support.broker import LOOPBACK, free_ports
 from tests.support.kafka import KafkaServer
+from tests.support.operator_tools import begin_tool
 from tests.support.postgres_database import open_database
 from tests.support.postgres_version_1 import make_version_1
 
 from monstermq.adopting import adopt
 from monstermq.cli import parse_arguments
-from monstermq.invocations import Adopt, ListQuarantine, ShowQuarantine, Status
+from monstermq.invocations import Adopt, ListQuarantine, MendQuarantine, ShowQuarantine, Status
 from monstermq.quarantine import list_quarantine, show_quarantine
+from monstermq.quarantine_mending import mend_quarantine
 from monstermq.status import status
 from monstermq_shared.bus.facts import Lease
 from monstermq_shared.bus.kafka.bus import KafkaBus, open_kafka_bus
@@ -35,6 +37,7 @@ from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.kafka.settings import KafkaSettings
 from monstermq_shared.operation.process import exit_status
 from monstermq_shared.positions import Partition
+from monstermq_shared.records import Record, encode_record
 from monstermq_shared.stores.changes import ClientChanges, Commit, Quarantined
 from monstermq_shared.stores.ports import Log
 from monstermq_shared.stores.queue_changes import QueueChanges
@@ -70,6 +73,8 @@ def run(*arguments: str) -> list[str]:
             code = list_quarantine(invocation, {}, output)
         case ShowQuarantine() as invocation:
             code = show_quarantine(invocation, {}, output)
+        case MendQuarantine() as invocation:
+            code = mend_quarantine(invocation, {}, output)
         case _:
             pytest.fail("not an operator's command")
     assert code == ExitCode.OK
@@ -171,6 +176,18 @@ async def test_status_tells_how_far_everything_is(site: Site) -> None:
     assert (kept["sessions"], kept["connected"]) == (1, 1)
     assert (kept["queues"], kept["queuedMessages"]) == (2, 4)
     assert kept["queuedBytes"] > 4 * 10
+
+
+async def test_status_is_watched_until_it_is_stopped(site: Site, tmp_path: Path) -> None:
+    await (await open_database(site.url, exclusive=False)).close()
+    command = ("status", "--watch", "--json", "-config", str(site.path))
+    with begin_tool(*command, errors=tmp_path / "errors") as process:
+        assert process.stdout is not None
+        for _ in range(2):
+            found = json.loads(await asyncio.to_thread(process.stdout.readline))
+            assert found["generation"] == site.bus.generation
+        process.terminate()
+        assert await asyncio.to_thread(process.wait, 30) == ExitCode.OK
 
 
 async def test_status_can_be_read(site: Site) -> None:
@@ -403,6 +420,63 @@ async def test_a_position_without_anything_is_told(site: Site) -> None:
     with pytest.raises(StartupError, match="nothing is in quarantine of position 1:18") as refused:
         await in_thread(site, "quarantine", "show", "1:18")
     assert exit_code(refused.value) == ExitCode.FAILURE
+
+
+async def test_what_is_discarded_is_gone(site: Site) -> None:
+    await quarantine(site)
+    assert await in_thread(site, "quarantine", "discard", "1:17") == ["1 discarded"]
+    assert len(await in_thread(site, "quarantine", "list")) == 3
+    with pytest.raises(StartupError, match="nothing is in quarantine of position 1:17"):
+        await in_thread(site, "quarantine", "discard", "1:17")
+    assert await in_thread(site, "quarantine", "discard", "all") == ["2 discarded"]
+    (count,) = await in_thread(site, "quarantine", "list")
+    assert count.startswith("0 in quarantine")
+
+
+async def test_what_is_a_message_after_all_is_appended_once(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await quarantine(site)
+    database = await open_database(site.url, exclusive=False)
+    message = encode_record(Record("late/a", b"\xff", 2, True, "c", NOON_MS, 0))
+    place = Partition(site.bus.generation, 0)
+    found = [
+        Quarantined(offset=3, time_ms=NOON_MS, reason="no header", key=b"late/a", value=message),
+        Quarantined(offset=4, time_ms=0, reason="r", key=b"", value=message, size=10**9),
+        Quarantined(
+            offset=5, time_ms=0, reason="r", key=b"", value=message.replace(b"late/a", b"$SYS/a")
+        ),
+    ]
+    await commit_once(database, Commit(upto=6, quarantined=found), "b", partition=place)
+    reader = site.bus.messages.read(dict(await site.bus.messages.end_positions()))
+    assert await in_thread(site, "quarantine", "retry", "0:3") == [
+        "1 appended to the log, 0 still in quarantine"
+    ]
+    # Stopped before it was taken out, it is appended again: a reader does not see that.
+    await commit_once(database, Commit(upto=7, quarantined=found[:1]), "c", partition=place)
+    await in_thread(site, "quarantine", "retry", "0:3")
+    last = a_record("late/a", b"last")
+    await site.bus.messages.append(
+        site.bus.messages.partition_of("late/a"), [last], Stamp(site.bus.run, 0)
+    )
+    seen: list[Record] = []
+    async with asyncio.timeout(30):
+        async for batch in reader:
+            seen += [at.record() for at in batch.entries if at.topic == b"late/a"]
+            if seen and seen[-1].payload == b"last":
+                break
+    await reader.aclose()
+    (again, _) = seen
+    assert (again.payload, again.qos, again.retained, again.client_id) == (b"\xff", 2, True, "c")
+    assert again.timestamp_ms > NOON_MS
+    with pytest.raises(AssertionError):  # exit code 1: something is left
+        await in_thread(site, "quarantine", "retry", "all")
+    told = capsys.readouterr().err
+    assert "0:4 stays: only its beginning was kept" in told
+    assert "0:5 stays: topics that begin with $ are the broker's own" in told
+    assert "1:17 stays: not a bus record" in told
+    assert len(await in_thread(site, "quarantine", "list")) == 6
+    await database.close()
 
 
 @pytest.mark.parametrize("text", ["", "1", "1:x", "1:-2", "a b/1:2", "1:2:3", "\u0661:2"])

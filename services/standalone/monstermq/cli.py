@@ -8,15 +8,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TextIO
 
+from monstermq.cli_tools import TOOLS_HELP, parse_replay, parse_tail
 from monstermq.databases import BackUp, Recover, Restore
 from monstermq.invocations import (
     LISTED_MAX,
     Adopt,
     Initialize,
     ListQuarantine,
+    MendQuarantine,
+    Replay,
     ShowQuarantine,
     SkipGap,
     Status,
+    Tail,
 )
 from monstermq_edge.network.tls import build_ssl_context, certificate_warnings
 from monstermq_edge.settings import tls_settings
@@ -34,7 +38,8 @@ from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.kafka.settings import KafkaSettings
 from monstermq_shared.operation.command_line import CommandLine, file_name, level_of
 
-HELP = """\
+HELP = (
+    """\
 usage: monstermq [-config FILE] [-log LEVEL] [-cluster] [--check]
        monstermq db backup FILE [--force] [-config FILE]
        monstermq db restore BACKUP [-config FILE]
@@ -42,9 +47,12 @@ usage: monstermq [-config FILE] [-log LEVEL] [-cluster] [--check]
        monstermq db init [-config FILE]
        monstermq db adopt [-config FILE]
        monstermq db skip-gap [-config FILE]
-       monstermq status [--json] [-config FILE]
+       monstermq status [--json] [--watch] [-config FILE]
        monstermq quarantine list [--limit N] [-config FILE]
        monstermq quarantine show POSITION [-config FILE]
+       monstermq quarantine retry|discard POSITION|all [-config FILE]
+       monstermq tail [FILTER] [--from T] [--to T] [--json] [-config FILE]
+       monstermq replay FILTER --from T [--to T] [-config FILE], or replay FILE
        monstermq -help | --version
 
   -config FILE       the configuration; else the file GATEWAY_CONFIG names, else
@@ -77,14 +85,23 @@ usage: monstermq [-config FILE] [-log LEVEL] [-cluster] [--check]
                      deleted facts before a projector had read them; tells which
 
   status             on a Kafka bus: partitions and their ends, how far each table is and
-                     how old what it lacks, the edges that are alive and their clients
+                     how old what it lacks, the edges that are alive and their clients; with
+                     --watch again and again, until Ctrl-C
   quarantine list    what stands in the log and is no record, the newest first
   quarantine show POSITION
                      what is kept of one, such as 3:17 or sessions/3:17
+  quarantine retry POSITION
+                     append it as a message of now if it is the JSON of one, and take it out
+  quarantine discard POSITION
+                     forget it
 
+"""
+    + TOOLS_HELP
+    + """
 Every option may be written with one dash or two. Environment variables MONSTERMQ_<KEY>
 override the configuration, two underscores before a section's key: MONSTERMQ_SQLITE__PATH.
 """
+)
 
 
 _LIMIT_MAX = 100_000
@@ -131,6 +148,9 @@ Operation = (
     | Status
     | ListQuarantine
     | ShowQuarantine
+    | MendQuarantine
+    | Tail
+    | Replay
 )
 
 Invocation = Run | Check | Operation | Show
@@ -243,11 +263,14 @@ def _parse_status(arguments: Sequence[str]) -> Status:
     parser = CommandLine("monstermq")
     parser.option("config", type=file_name, metavar="FILE")
     parser.option("json", action="store_true")
+    parser.option("watch", action="store_true")
     parsed = parser.parse(arguments)
-    return Status(config=parsed.config, as_json=parsed.json)
+    return Status(config=parsed.config, as_json=parsed.json, watch=parsed.watch)
 
 
-def _parse_quarantine(arguments: Sequence[str]) -> ListQuarantine | ShowQuarantine:
+def _parse_quarantine(
+    arguments: Sequence[str],
+) -> ListQuarantine | ShowQuarantine | MendQuarantine:
     command = arguments[0] if arguments else None
     parser = CommandLine("monstermq")
     parser.option("config", type=file_name, metavar="FILE")
@@ -259,9 +282,15 @@ def _parse_quarantine(arguments: Sequence[str]) -> ListQuarantine | ShowQuaranti
         parser.add_argument("position", metavar="POSITION")
         parsed = parser.parse(arguments[1:])
         return ShowQuarantine(config=parsed.config, position=parsed.position)
+    if command in {"retry", "discard"}:
+        parser.add_argument("position", metavar="POSITION or all")
+        parsed = parser.parse(arguments[1:])
+        position = None if parsed.position == "all" else parsed.position
+        return MendQuarantine(config=parsed.config, position=position, retry=command == "retry")
     raise ConfigError(
         "the commands for what is no record are: monstermq quarantine list, "
-        "monstermq quarantine show POSITION"
+        "monstermq quarantine show POSITION, monstermq quarantine retry POSITION, "
+        "monstermq quarantine discard POSITION"
     )
 
 
@@ -306,5 +335,7 @@ _COMMANDS: Mapping[str, Callable[[Sequence[str]], Operation]] = {
     "db": _parse_database_command,
     "status": _parse_status,
     "quarantine": _parse_quarantine,
+    "tail": parse_tail,
+    "replay": parse_replay,
 }
 """By the first word of the command line."""

@@ -13,9 +13,12 @@ from monstermq.invocations import (
     Adopt,
     Initialize,
     ListQuarantine,
+    MendQuarantine,
+    Replay,
     ShowQuarantine,
     SkipGap,
     Status,
+    Tail,
 )
 from monstermq.stack import run_stack
 from monstermq_edge.app import run_broker
@@ -34,6 +37,9 @@ _OPERATIONS: Mapping[type[Operation], tuple[str, str]] = {
     Status: ("monstermq.status", "status"),
     ListQuarantine: ("monstermq.quarantine", "list_quarantine"),
     ShowQuarantine: ("monstermq.quarantine", "show_quarantine"),
+    MendQuarantine: ("monstermq.quarantine_mending", "mend_quarantine"),
+    Tail: ("monstermq.tailing", "tail"),
+    Replay: ("monstermq.replaying", "replay"),
 }
 """Where each command is, which is loaded when it is asked for: the driver of Kafka takes long."""
 

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from monstermq.moments import Begin
+from monstermq.shapes import Shape
+
 LISTED_MAX = 100
 """Entries that are listed unless more are asked for."""
 
@@ -30,10 +33,11 @@ class SkipGap:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """Show how far everything is; ``as_json`` for programs."""
+    """Show how far everything is; ``as_json`` for programs, ``watch`` again and again."""
 
     config: Path | None
     as_json: bool = False
+    watch: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,3 +54,88 @@ class ShowQuarantine:
 
     config: Path | None
     position: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MendQuarantine:
+    """Take out of quarantine what stands at one position, or all.
+
+    Attributes:
+        config: The configuration.
+        position: As ``list`` writes it; None: everything.
+        retry: Append it as a message if it can be read now; else forget it.
+    """
+
+    config: Path | None
+    position: str | None
+    retry: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tail:
+    """Show records.
+
+    Attributes:
+        config: The configuration.
+        topic_filter: Which.
+        begin: The first one; None: those to come.
+        until_ms: Where to end, exclusive, milliseconds since 1970-01-01 UTC; None: never.
+        control: Control facts, too.
+        shape: How payloads are shown.
+        archive: The archive group with the past; None: the log.
+        limit: After so many it ends; None: never.
+        qos: By MQTT: what to subscribe with.
+        as_json: As JSON lines.
+    """
+
+    config: Path | None
+    topic_filter: str = "#"
+    begin: Begin | None = None
+    until_ms: int | None = None
+    control: bool = False
+    shape: Shape = Shape.AUTO
+    archive: str | None = None
+    limit: int | None = None
+    qos: int = 0
+    as_json: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """Send past messages again.
+
+    Attributes:
+        config: The configuration.
+        what: A filter; without ``begin`` the name of a file.
+        begin: The first message.
+        until_ms: Where to end, exclusive, milliseconds since 1970-01-01 UTC; None: what is there.
+        archive: The archive group with the past; None: the log.
+        into: The broker; None: that of the configuration.
+        topic_prefix: Stands before every topic.
+        speed: How many times faster than it happened; None: as fast as possible.
+        dry_run: Only show what would be sent.
+        qos: None: as recorded.
+        retain: The same.
+        archive_again: Archives are to keep it.
+        with_replays: Also what was itself sent by a replay.
+        skip: So many are left out, from the first.
+        patience_s: For how long a broker that has gone is tried again.
+        as_json: As JSON lines.
+    """
+
+    config: Path | None
+    what: str
+    begin: Begin | None = None
+    until_ms: int | None = None
+    archive: str | None = None
+    into: str | None = None
+    topic_prefix: str = ""
+    speed: float | None = 1.0
+    dry_run: bool = False
+    qos: int | None = None
+    retain: bool | None = None
+    archive_again: bool = False
+    with_replays: bool = False
+    skip: int = 0
+    patience_s: float = 60.0
+    as_json: bool = False

@@ -15,6 +15,7 @@ from monstermq_shared.operation.logging import escape
 from monstermq_shared.positions import Partition
 from monstermq_shared.records import format_timestamp
 from monstermq_shared.stores.ports import QuarantineEntry
+from monstermq_shared.stores.postgres.database import PostgresDatabase
 
 _POSITION = re.compile(r"(?:(?P<log>\S+)/)?(?P<partition>\d{1,9}):(?P<offset>\d{1,18})", re.ASCII)
 _SESSIONS = "sessions"
@@ -40,7 +41,7 @@ async def _list(config: BrokerConfig, limit: int, output: TextIO) -> ExitCode:
         entries = await database.quarantined(limit=limit)
         kept, dropped = await database.quarantine_counts()
     output.writelines(
-        f"{_position(at, owner)}  {format_timestamp(at.record.time_ms)}  {at.record.size} bytes  "
+        f"{position_of(at, owner)}  {format_timestamp(at.record.time_ms)}  {at.record.size} bytes  "
         f"{escape(at.record.reason)}\n"
         for at in entries
     )
@@ -58,35 +59,55 @@ def show_quarantine(
         ConfigError: The configuration is wrong, or what was given is no position.
         StartupError, StoreError: The database cannot be used, or has nothing of that position.
     """
-    match = _POSITION.fullmatch(invocation.position)
-    if match is None:
-        raise ConfigError(
-            f"{invocation.position[:80]!r} is not a position; write it as monstermq quarantine "
-            "list does, such as 3:17 or sessions/3:17"
-        )
+    match = matched(invocation.position)
     config = load_config(invocation.config, environ).config
     return asyncio.run(_show(config, match, output))
 
 
+def matched(position: str) -> "re.Match[str]":
+    """Return the parts of a position as ``list`` writes it.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    match = _POSITION.fullmatch(position)
+    if match is None:
+        raise ConfigError(
+            f"{position[:80]!r} is not a position; write it as monstermq quarantine "
+            "list does, such as 3:17 or sessions/3:17"
+        )
+    return match
+
+
 async def _show(config: BrokerConfig, match: "re.Match[str]", output: TextIO) -> ExitCode:
     async with reached_database(config) as database:
-        log = match["log"]
-        owner = await database.owner() or ""
-        generation = {None: owner, _SESSIONS: owner + SESSIONS_SUFFIX}.get(log, log)
-        partition = Partition(generation, int(match["partition"]))
-        entry = await database.quarantined_at(partition, int(match["offset"]))
-        where = f"PostgreSQL at {database.where}"
-    if entry is None:
-        raise StartupError(
-            f"{where}: nothing is in quarantine of position {match[0]}; see monstermq quarantine "
-            "list",
-            exit_code=ExitCode.FAILURE,
-        )
+        entry = await entry_at(database, match)
     output.writelines(f"{line}\n" for line in _described(entry))
     return ExitCode.OK
 
 
-def _position(entry: QuarantineEntry, owner: str | None) -> str:
+async def entry_at(database: PostgresDatabase, match: "re.Match[str]") -> QuarantineEntry:
+    """Return what is in quarantine of a position.
+
+    Raises:
+        StartupError: Nothing is.
+    """
+    log = match["log"]
+    owner = await database.owner() or ""
+    generation = {None: owner, _SESSIONS: owner + SESSIONS_SUFFIX}.get(log, log)
+    partition = Partition(generation, int(match["partition"]))
+    entry = await database.quarantined_at(partition, int(match["offset"]))
+    if entry is None:
+        raise StartupError(
+            f"PostgreSQL at {database.where}: nothing is in quarantine of position {match[0]}; see "
+            "monstermq quarantine list",
+            exit_code=ExitCode.FAILURE,
+        )
+    return entry
+
+
+def position_of(entry: QuarantineEntry, owner: str | None) -> str:
+    """Return where it stands, as people write it."""
     generation, partition = entry.partition
     text = f"{partition}:{entry.record.offset}"
     if generation == owner:

@@ -10,6 +10,7 @@ import orjson
 from monstermq.invocations import Status
 from monstermq.reaching import reached_bus, reached_database
 from monstermq.status_report import EdgeStatus, Found, ProjectionStatus, as_json, lines
+from monstermq.terminal import Terminal, run_tool
 from monstermq_shared.bus.control import decode_facts
 from monstermq_shared.bus.facts import Fact, Lease
 from monstermq_shared.bus.header import KIND_SHIFT, Kind
@@ -18,7 +19,14 @@ from monstermq_shared.bus.kafka.log import KafkaLog
 from monstermq_shared.bus.ports import Entry
 from monstermq_shared.config import BrokerConfig, load_config
 from monstermq_shared.config.kafka import SESSIONS_SUFFIX
-from monstermq_shared.errors import BusGap, BusUnavailable, InvalidRecord, StartupError, UnknownFact
+from monstermq_shared.errors import (
+    BusGap,
+    BusUnavailable,
+    InvalidRecord,
+    StartupError,
+    StoreUnavailable,
+    UnknownFact,
+)
 from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.stores.postgres.database import PostgresDatabase
 
@@ -35,6 +43,9 @@ LEASES_BACK = 3
 OLD_S = 10.0
 """A projection with nothing older to read than this has a projector, or nobody misses one yet."""
 
+WATCH_S = 2.0
+"""Between two looks of ``--watch``."""
+
 AGAIN_S = 2.0
 """After so long one that has older records is looked at again: whether it goes on."""
 
@@ -47,12 +58,29 @@ def status(invocation: Status, environ: Mapping[str, str], output: TextIO) -> Ex
         StartupError, StoreError: Kafka or PostgreSQL cannot be reached.
     """
     config = load_config(invocation.config, environ).config
+    if invocation.watch:
+        terminal = Terminal(output, as_json=invocation.as_json)
+        return run_tool(_watch(config, terminal), when_stopped=ExitCode.OK)
     found = asyncio.run(_look(config))
     if invocation.as_json:
         output.write(orjson.dumps(as_json(found), option=orjson.OPT_INDENT_2).decode() + "\n")
     else:
         output.writelines(f"{line}\n" for line in lines(found))
     return ExitCode.OK
+
+
+async def _watch(config: BrokerConfig, terminal: Terminal) -> ExitCode:
+    """Show it until it is stopped; who is away for a while is waited for."""
+    async with reached_bus(config) as bus, reached_database(config) as database:
+        with terminal.screen() as screen:
+            while True:
+                try:
+                    found = await _find(config, bus, database)
+                except (BusUnavailable, StoreUnavailable) as exc:
+                    terminal.note(f"{exc}; it is asked again")
+                else:
+                    screen("\n".join(lines(found)), as_json(found))
+                await asyncio.sleep(WATCH_S)
 
 
 async def _look(config: BrokerConfig) -> Found:

@@ -9,7 +9,7 @@ import errno
 import os
 import signal
 import sys
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
@@ -17,6 +17,7 @@ import orjson
 import uvloop
 from rich import box
 from rich.console import Console
+from rich.live import Live
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -99,13 +100,43 @@ class Terminal:
         Console(file=self.output, width=wide).print(table)
 
     @contextmanager
-    def progress(self, what: str, total: int | None, unit: str = "records") -> Iterator[Steps]:
+    def screen(self) -> Iterator[Callable[[str, Mapping[str, Any]], None]]:
+        """Show results that replace each other while the block lasts.
+
+        A terminal has the last one on it; into a file, and with JSON, they follow each other.
+        """
+        console = Console(file=self.output, soft_wrap=True)
+        if self.as_json or not console.is_terminal:
+
+            def show(text: str, members: Mapping[str, Any]) -> None:
+                self.tell(text, members)
+                self.output.flush()
+
+            yield show
+            return
+        with Live(console=console, screen=True, auto_refresh=False) as live:
+
+            def replace(text: str, _members: Mapping[str, Any]) -> None:
+                live.update(Text(text), refresh=True)
+
+            yield replace
+
+    @contextmanager
+    def progress(
+        self,
+        what: str,
+        total: int | None,
+        unit: str = "records",
+        *,
+        beside_results: bool = False,
+    ) -> Iterator[Steps]:
         """Show how far some work is while the block lasts; not where there is no terminal.
 
         Args:
             what: What is done, such as ``reads the log``.
             total: How many steps there are; None: nobody knows.
             unit: What a step is, in the plural.
+            beside_results: Results are written meanwhile: no bar if they are on the terminal, too.
         """
         bar = Progress(
             TextColumn("{task.description}"),
@@ -114,7 +145,7 @@ class Terminal:
             _Rate(unit),
             TimeRemainingColumn(compact=True),
             console=self._errors,
-            disable=not self._errors.is_terminal,
+            disable=not self._errors.is_terminal or (beside_results and self.output.isatty()),
             transient=True,
         )
         with bar:
@@ -154,17 +185,24 @@ def run_tool(
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(_stoppable(work, when_stopped))
     except BrokenPipeError:
-        # Python would try to flush it once more, at its end.
-        with suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_output()
         return ExitCode.OK
     except OSError as exc:
+        _give_up_output()
         if exc.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}:
             raise
         raise StartupError(
             f"what was found cannot be written: {exc.strerror}; the output ends where it was full",
             exit_code=ExitCode.FAILURE,
         ) from exc
+
+
+def _give_up_output() -> None:
+    """See that Python does not fail once more at its end, by what it could not write."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 async def _stoppable(work: Coroutine[Any, Any, ExitCode], when_stopped: ExitCode) -> ExitCode:

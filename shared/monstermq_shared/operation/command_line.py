@@ -10,7 +10,13 @@ from monstermq_shared.config import parse_log_level
 from monstermq_shared.config.fields import check_file_name
 from monstermq_shared.errors import ConfigError
 
-_FIRST_WORDS = {"db": "db backup FILE", "status": "status", "quarantine": "quarantine list"}
+_FIRST_WORDS = {
+    "db": "db backup FILE",
+    "status": "status",
+    "quarantine": "quarantine list",
+    "tail": "tail FILTER",
+    "replay": "replay FILTER --from T",
+}
 
 
 class CommandLine(argparse.ArgumentParser):

@@ -15,6 +15,9 @@ FILTERS_MAX = 100
 PAYLOAD_START_MAX = 64 * 1024
 """Bytes of each payload that a question can ask for."""
 
+PAYLOAD_WHOLE = 2**31 - 1
+"""In place of such a number: payloads as they are. A page still ends by its bytes."""
+
 PAYLOAD_START_DEFAULT = 2048
 """Bytes of each payload, where the asker does not say."""
 
@@ -54,9 +57,9 @@ def check_payload_start(size: int) -> None:
     """Refuse a number of payload bytes that is none.
 
     Raises:
-        QueryRefused: It is negative or above ``PAYLOAD_START_MAX``.
+        QueryRefused: It is negative, or above ``PAYLOAD_START_MAX`` and not ``PAYLOAD_WHOLE``.
     """
-    if not 0 <= size <= PAYLOAD_START_MAX:
+    if size != PAYLOAD_WHOLE and not 0 <= size <= PAYLOAD_START_MAX:
         raise QueryRefused(
             f"the payloads' size limit is {size}; give a number of bytes from 0 to "
             f"{PAYLOAD_START_MAX}"

@@ -13,6 +13,7 @@ from monstermq_shared.queries.aggregates import (
     AggregateQuery,
     Bucket,
 )
+from monstermq_shared.queries.bounds import PAYLOAD_WHOLE
 from monstermq_shared.queries.fields import FieldPath
 from monstermq_shared.queries.history import HistoryPage, HistoryQuery, Message
 from monstermq_shared.queries.ports import ArchiveQueries, DatabaseQueries
@@ -66,6 +67,9 @@ class ArchiveQueriesContract:
         await commit_archive(database, record)
         (found,) = await self.messages(archive, filters=("plant/1",), payload_limit=10)
         assert found == Message.of(record, payload_limit=10)
+        (found,) = await self.messages(archive, filters=("plant/1",), payload_limit=PAYLOAD_WHOLE)
+        assert found.complete
+        assert found.payload == payload
 
     @pytest.mark.parametrize("topic", AWKWARD_TEXTS)
     async def test_topic_and_publisher_come_back_whatever_they_are(

@@ -13,6 +13,7 @@ from monstermq_shared.projections.last_value import LastValueProjection
 from monstermq_shared.projections.retained import RetainedProjection
 from monstermq_shared.projections.selection import GroupSelection
 from monstermq_shared.records import Record
+from monstermq_shared.replays import ARCHIVED_AGAIN, REPLAYED, is_replayed
 from monstermq_shared.topics import matches
 
 
@@ -62,6 +63,16 @@ def test_an_archive_keeps_every_record_in_order() -> None:
     records = [record(1, "a"), record(2, "a", b""), record(3, "b"), record(4, "a")]
     projection = ArchiveProjection("g", GroupSelection(["a", "c/#"]))
     assert projection.fold(records) == [*records[:2], records[3]]
+
+
+def test_an_archive_keeps_a_replay_only_if_that_was_asked_for() -> None:
+    records = [record(n, "a") for n in range(3)]
+    records[1].client_id = f"{REPLAYED}0123"
+    records[2].client_id = f"{ARCHIVED_AGAIN}0123"
+    selection = GroupSelection(["#"])
+    assert ArchiveProjection("g", selection).fold(records) == [records[0], records[2]]
+    assert LastValueProjection("g", selection).fold(records) == {"a": records[2]}
+    assert [is_replayed(record.client_id) for record in records] == [False, True, True]
 
 
 @pytest.mark.parametrize("kind", [LastValueProjection, ArchiveProjection])

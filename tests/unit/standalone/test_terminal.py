@@ -6,6 +6,8 @@ import io
 import json
 import subprocess
 import sys
+from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -85,14 +87,16 @@ async def work():
     finally:
         terminal.note("undone")
 
-sys.exit(run_tool(work()))
+from monstermq_shared.operation.process import run_command
+
+sys.exit(run_command("tool", lambda: run_tool(work())))
 """
 
 
-def begun() -> "subprocess.Popen[str]":
+def begun(output: int | IO[str] = subprocess.PIPE) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, "-c", STOPPED],
-        stdout=subprocess.PIPE,
+        stdout=output,
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -106,6 +110,16 @@ def test_a_stop_undoes_what_has_to_be() -> None:
         process.terminate()
         assert process.wait(30) == ExitCode.INTERRUPTED
         assert process.stderr.read() == "undone\n"
+
+
+def test_a_full_disk_is_told_once() -> None:
+    with Path("/dev/full").open("w") as full, begun(full) as process:
+        assert process.stderr is not None
+        assert process.wait(30) == ExitCode.FAILURE
+        undone, *rest = process.stderr.read().splitlines()
+        assert undone == "undone"
+        assert "what was found cannot be written: No space left on device" in rest[0]
+        assert len(rest) == 1
 
 
 def test_nobody_who_reads_is_no_failure() -> None:

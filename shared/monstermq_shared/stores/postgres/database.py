@@ -277,6 +277,11 @@ class PostgresDatabase(PostgresQueues):
         """Return one with its value, None if nothing is kept of that position."""
         return await quarantine.read_at(self._readers, partition, offset)
 
+    async def discard_quarantined(self, partition: Partition, offset: int) -> bool:
+        """Forget one; return whether it was there."""
+        async with self._writers[0].transaction() as connection:
+            return await quarantine.discard(connection, partition, offset)
+
     async def quarantine_counts(self) -> tuple[int, int]:
         """Return how many are kept, and how many were dropped to make room."""
         return await quarantine.read_counts(self._readers)

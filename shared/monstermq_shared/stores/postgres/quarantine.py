@@ -56,6 +56,11 @@ async def read_at(readers: Readers, partition: Partition, offset: int) -> Quaran
     return _entry(rows[0]) if rows else None
 
 
+async def discard(connection: Connection, partition: Partition, offset: int) -> bool:
+    """Forget one, in a transaction that is open; return whether it was there."""
+    return bool(await connection.fetch(_QUERIES["discard"], *partition, offset))
+
+
 async def read_counts(readers: Readers) -> tuple[int, int]:
     """Return how many are kept, and how many were dropped to make room."""
     ((kept, dropped),) = await readers.fetch(_QUERIES["counts"])

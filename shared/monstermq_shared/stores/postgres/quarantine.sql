@@ -66,6 +66,12 @@ SELECT
 FROM quarantine JOIN generations ON number = quarantine.generation
 WHERE generations.generation = $1 AND partition = $2 AND position = $3;
 
+-- discard --
+DELETE FROM quarantine USING generations
+WHERE number = quarantine.generation
+AND generations.generation = $1 AND partition = $2 AND position = $3
+RETURNING position;
+
 -- counts --
 SELECT
     (SELECT count(*) FROM quarantine),

@@ -1,0 +1,227 @@
+"""Where past messages come from: the log on Kafka, an archive group, a file of JSON lines."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Protocol
+
+from monstermq.log_scan import LogScan, Picker, Stretch
+from monstermq.record_lines import readable, records_in
+from monstermq_shared.bus.kafka.log import KafkaLog
+from monstermq_shared.config import BrokerConfig
+from monstermq_shared.config.sections import enabled_groups
+from monstermq_shared.errors import BusGap, ConfigError, StartupError
+from monstermq_shared.exit_codes import ExitCode
+from monstermq_shared.queries.bounds import PAYLOAD_WHOLE, ROWS_MAX
+from monstermq_shared.queries.cursors import Cursors
+from monstermq_shared.queries.history import HistoryQuery
+from monstermq_shared.queries.ports import ArchiveQueries
+from monstermq_shared.records import Record, format_timestamp
+from monstermq_shared.stores.group_queries import GroupQueries
+
+PAGE_S = 60.0
+"""How long a database may take for a page."""
+
+FILE_RECORDS = 500
+"""Lines that are read from a file at a time."""
+
+Advance = Callable[[int], None]
+"""Told how many records of ``Source.total`` were looked at."""
+
+
+class Source(Protocol):
+    """Past messages, which can be gone through more than once, and are the same each time.
+
+    Attributes:
+        named: What it is, for people.
+        total: How many records there are to look at; None: nobody knows.
+    """
+
+    named: str
+    total: int | None
+
+    def records(self, advance: Advance) -> AsyncIterator[Sequence[Record]]:
+        """Yield the messages in order, some at a time.
+
+        Raises:
+            StartupError: Some are not there any more, or cannot be read.
+        """
+        ...
+
+
+class LogSource:
+    """A stretch of the log on Kafka.
+
+    Args:
+        log: The log.
+        stretch: See there.
+        filters: Topics and filters.
+    """
+
+    def __init__(self, log: KafkaLog, stretch: Stretch, filters: Sequence[str]) -> None:
+        self.named = f"the Kafka topic {log.topic}"
+        self.total: int | None = stretch.count
+        self._log = log
+        self._stretch = stretch
+        self._filters = filters
+
+    async def records(self, advance: Advance) -> AsyncIterator[Sequence[Record]]:
+        """See ``Source.records``."""
+        picker = Picker(self._filters, self._log.lateness_ms, control=False)
+        scan = LogScan(self._log, self._stretch, picker, _refuse_gap)
+        async for standing in scan.past(advance):
+            records = [readable(at) for at in standing]
+            yield [record for record in records if record is not None]
+
+
+def _refuse_gap(gap: BusGap) -> None:
+    raise StartupError(
+        f"{gap}: Kafka.Bus.RetentionHours has passed over them; to send what is left, begin "
+        f"with --from {gap.partition}:{gap.found}",
+        exit_code=ExitCode.FAILURE,
+    )
+
+
+class ArchiveSource:
+    """The history of an archive group.
+
+    Args:
+        name: The group's.
+        archive: Answers for it.
+        filters: Topics and filters.
+        since_ms: The earliest time, inclusive.
+        until_ms: The latest, exclusive.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        archive: ArchiveQueries,
+        filters: Sequence[str],
+        since_ms: int,
+        until_ms: int,
+    ) -> None:
+        self.named = f"the archive group {name}"
+        self.total: int | None = None
+        self._archive = archive
+        self._filters = tuple(filters)
+        self._since_ms = since_ms
+        self._until_ms = until_ms
+
+    async def records(self, advance: Advance) -> AsyncIterator[Sequence[Record]]:
+        """See ``Source.records``."""
+        cursor: str | None = None
+        while True:
+            page = await self._archive.history(
+                HistoryQuery(
+                    filters=self._filters,
+                    start_ms=self._since_ms,
+                    end_ms=self._until_ms - 1,
+                    newest_first=False,
+                    limit=ROWS_MAX,
+                    cursor=cursor,
+                    payload_limit=PAYLOAD_WHOLE,
+                )
+            )
+            advance(len(page.rows))
+            yield [
+                Record(
+                    at.topic,
+                    at.payload,
+                    at.qos,
+                    at.retained,
+                    at.client_id,
+                    at.time_ms,
+                    0,
+                    at.message_id,
+                )
+                for at in page.rows
+            ]
+            cursor = page.cursor_after(len(page.rows))
+            if cursor is None:
+                return
+
+
+@asynccontextmanager
+async def archive_source(
+    config: BrokerConfig, name: str, filters: Sequence[str], since_ms: int, until_ms: int
+) -> AsyncIterator[ArchiveSource]:
+    """Open the history of an archive group for as long as the block lasts.
+
+    Args:
+        config: The configuration.
+        name: The group's.
+        filters: See ``ArchiveSource``, as for the others.
+        since_ms: The same.
+        until_ms: The same.
+
+    Raises:
+        ConfigError: There is no such group, or the times are the wrong way round.
+        QueryError: It keeps nothing that can be asked for.
+        StoreError: The database cannot be used.
+    """
+    groups = {group.name: group for _, group in enabled_groups(config)}
+    if name not in groups:
+        raise ConfigError(
+            f"there is no archive group {name!r}; the configuration has "
+            f"{', '.join(groups) or 'none'}"
+        )
+    check_order(since_ms, until_ms)
+    queries = GroupQueries(config, Cursors(), timeout_s=PAGE_S)
+    try:
+        archive = queries.archive(groups[name])
+        yield ArchiveSource(name, archive, filters, since_ms, until_ms)
+    finally:
+        await queries.close()
+
+
+def check_order(since_ms: int, until_ms: int | None) -> None:
+    """Refuse a stretch of time that ends where it begins, or before.
+
+    Raises:
+        ConfigError: So it is.
+    """
+    if until_ms is not None and until_ms <= since_ms:
+        raise ConfigError(
+            f"--to ({format_timestamp(until_ms)}) is not later than --from "
+            f"({format_timestamp(since_ms)})"
+        )
+
+
+class FileSource:
+    """A file of what ``tail --json`` wrote.
+
+    Args:
+        path: The file.
+
+    Raises:
+        StartupError: It cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.named = str(path)
+        self.total: int | None = None
+        self._path = path
+        try:
+            path.open("rb").close()
+        except OSError as exc:
+            raise StartupError(
+                f"{path}: {exc.strerror}; to replay from the log, say from when: --from -10m",
+                exit_code=ExitCode.FAILURE,
+            ) from exc
+
+    async def records(self, advance: Advance) -> AsyncIterator[Sequence[Record]]:
+        """See ``Source.records``."""
+        with self._path.open("rb") as file:
+            some: list[Record] = []
+            for record in records_in(file, self.named):
+                some.append(record)
+                if len(some) >= FILE_RECORDS:
+                    advance(len(some))
+                    yield some
+                    some = []
+                    # Whoever sends needs the loop, too.
+                    await asyncio.sleep(0)
+            advance(len(some))
+            yield some

@@ -1,0 +1,256 @@
+"""``monstermq tail``: shows records as they come, and those that have come."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from secrets import token_hex
+from typing import TextIO
+
+from monstermq.invocations import Tail
+from monstermq.log_scan import LogScan, Picker, Standing, stretch_of
+from monstermq.moments import LogPosition
+from monstermq.mqtt_link import Address, LinkLost, LinkRefused, MqttLink, Received
+from monstermq.reaching import reached_bus
+from monstermq.record_lines import json_line, readable, standing_line, text_line
+from monstermq.replaying import address_of_broker, check_filter
+from monstermq.sources import archive_source, check_order
+from monstermq.terminal import Terminal, run_tool
+from monstermq_shared.clock import SystemClock
+from monstermq_shared.config import BrokerConfig, load_config
+from monstermq_shared.errors import BusGap, ConfigError, InvalidRecord, StartupError, UnknownFact
+from monstermq_shared.exit_codes import ExitCode
+from monstermq_shared.records import Record
+from monstermq_shared.retries import pause
+
+WAITING_MAX = 100_000
+"""Messages that have come by MQTT and wait to be written; a terminal that is slower loses some."""
+
+
+def tail(invocation: Tail, environ: Mapping[str, str], output: TextIO) -> ExitCode:
+    """Show records until it is stopped, or until the end that was asked for.
+
+    Raises:
+        ConfigError: The configuration or what was asked for is wrong.
+        StartupError: Kafka or the broker cannot be reached.
+        StoreError, QueryError: The archive cannot be asked.
+    """
+    config = load_config(invocation.config, environ).config
+    check_filter(invocation.topic_filter)
+    begin = invocation.begin
+    if begin is None and invocation.until_ms is not None:
+        raise ConfigError("--to ends what --from begins: say --from, too")
+    if begin is not None and not isinstance(begin, LogPosition):
+        check_order(begin.time_ms, invocation.until_ms)
+    shown = _Shown(invocation, Terminal(output, as_json=invocation.as_json))
+    if invocation.archive is not None:
+        work = _tail_archive(invocation, config, invocation.archive, shown)
+    elif config.kafka.bus.enabled:
+        work = _tail_log(invocation, config, shown)
+    else:
+        if begin is not None or invocation.control:
+            raise ConfigError(
+                "the internal bus keeps no past and shows no control facts (Kafka.Bus.Enabled is "
+                "false): for the past name an archive group with --archive NAME"
+            )
+        work = _tail_broker(invocation, address_of_broker(config), shown)
+    return run_tool(work, when_stopped=ExitCode.OK)
+
+
+class _Enough(Exception):
+    """As many were shown as were asked for."""
+
+
+class _Shown:
+    """Writes records.
+
+    Args:
+        invocation: How.
+        terminal: Where.
+    """
+
+    def __init__(self, invocation: Tail, terminal: Terminal) -> None:
+        self.terminal = terminal
+        self._shape = invocation.shape
+        self._left = invocation.limit
+
+    def standing(self, found: Sequence[Standing]) -> None:
+        """Write what stands in the log.
+
+        Raises:
+            _Enough: See there.
+        """
+        self._write(self._json_lines(found) if self.terminal.as_json else self._lines(found))
+
+    def records(self, records: Sequence[Record]) -> None:
+        """Write messages whose place in a log is not known.
+
+        Raises:
+            _Enough: See there.
+        """
+        if self.terminal.as_json:
+            self._write([json_line(record).decode() for record in records])
+        else:
+            self._write([text_line(record, "", self._shape) for record in records])
+
+    def _json_lines(self, found: Sequence[Standing]) -> list[str]:
+        lines = []
+        for at in found:
+            try:
+                lines.append(standing_line(at))
+            except (InvalidRecord, UnknownFact) as exc:
+                self._tell_bad(at, exc)
+        return b"\n".join(lines).decode().split("\n") if lines else []
+
+    def _lines(self, found: Sequence[Standing]) -> list[str]:
+        lines = []
+        for at in found:
+            record = readable(at)
+            if record is not None:
+                lines.append(text_line(record, at.position, self._shape))
+        return lines
+
+    def _tell_bad(self, at: Standing, exc: Exception) -> None:
+        self.terminal.note(f"position {at.position}: {exc}")
+
+    def _write(self, lines: Sequence[str]) -> None:
+        if not lines:
+            return
+        if self._left is not None:
+            lines = lines[: self._left]
+            self._left -= len(lines)
+        self.terminal.output.write("\n".join(lines) + "\n")
+        if self._left == 0:
+            self.terminal.output.flush()
+            raise _Enough
+
+
+async def _tail_log(invocation: Tail, config: BrokerConfig, shown: _Shown) -> ExitCode:
+    terminal = shown.terminal
+    async with reached_bus(config) as bus:
+        log = bus.messages
+        stretch = await stretch_of(log, invocation.begin, invocation.until_ms)
+        filters = (invocation.topic_filter,)
+        picker = Picker(filters, log.lateness_ms, control=invocation.control)
+
+        def tell_gap(gap: BusGap) -> None:
+            terminal.note(f"{gap}: Kafka.Bus.RetentionHours has passed over them")
+
+        scan = LogScan(log, stretch, picker, tell_gap)
+        try:
+            with terminal.progress("reads the log", stretch.count, beside_results=True) as steps:
+                async for found in scan.past(steps.advance):
+                    shown.standing(found)
+            terminal.output.flush()
+            if invocation.until_ms is None:
+                async for found in scan.live():
+                    shown.standing(found)
+                    terminal.output.flush()
+        except _Enough:
+            pass
+        finally:
+            if picker.counts.foreign:
+                terminal.note(
+                    f"{picker.counts.foreign} records are none of MonsterMQ's, or of a later "
+                    "release: see monstermq quarantine list"
+                )
+    return ExitCode.OK
+
+
+async def _tail_archive(
+    invocation: Tail, config: BrokerConfig, name: str, shown: _Shown
+) -> ExitCode:
+    begin = invocation.begin
+    if isinstance(begin, LogPosition):
+        raise ConfigError("an archive group has no positions: give --from a time")
+    if invocation.control:
+        raise ConfigError("an archive group has no control facts: leave --control out")
+    since_ms = 0 if begin is None else begin.time_ms
+    until_ms = invocation.until_ms or SystemClock().wall_ms() + 1
+    filters = (invocation.topic_filter,)
+    async with archive_source(config, name, filters, since_ms, until_ms) as source:
+        shown.terminal.note(f"from {source.named}; what comes now is shown without --archive")
+        try:
+            with shown.terminal.progress(
+                f"reads {source.named}", None, beside_results=True
+            ) as steps:
+                async for records in source.records(steps.advance):
+                    shown.records(records)
+        except _Enough:
+            pass
+    shown.terminal.output.flush()
+    return ExitCode.OK
+
+
+async def _tail_broker(invocation: Tail, address: Address, shown: _Shown) -> ExitCode:
+    waiting: deque[Received] = deque()
+    came = asyncio.Event()
+    dropped = 0
+
+    def take(message: Received) -> None:
+        nonlocal dropped
+        if message.retain:  # it was retained before, and is not what happens now
+            return
+        if len(waiting) >= WAITING_MAX:
+            dropped += 1
+            return
+        waiting.append(message)
+        came.set()
+
+    shown.terminal.note(
+        f"live from {address.text}, by MQTT: who published is not told, and the time is this "
+        "machine's; the past is in archive groups (--archive NAME)"
+    )
+    following = asyncio.create_task(_follow(invocation, address, shown.terminal, take))
+    try:
+        while True:
+            waited = asyncio.create_task(came.wait())
+            await asyncio.wait({waited, following}, return_when=asyncio.FIRST_COMPLETED)
+            waited.cancel()
+            if following.done():
+                following.result()
+            came.clear()
+            now_ms = SystemClock().wall_ms()
+            records = [_record(message, now_ms) for message in waiting]
+            waiting.clear()
+            shown.records(records)
+            shown.terminal.output.flush()
+    except _Enough:
+        return ExitCode.OK
+    finally:
+        following.cancel()
+        if dropped:
+            shown.terminal.note(f"{dropped} messages came faster than they could be written")
+
+
+async def _follow(
+    invocation: Tail, address: Address, terminal: Terminal, take: Callable[[Received], None]
+) -> None:
+    """Stay subscribed, over all breaks but the first failure.
+
+    Raises:
+        StartupError: The broker is not there at the start, or does not want us.
+    """
+    connected_once = False
+    failures = 0
+    while True:
+        link = MqttLink(address, f"monstermq-tail-{token_hex(6)}", take)
+        try:
+            await link.connect()
+            await link.subscribe([invocation.topic_filter], invocation.qos)
+            connected_once, failures = True, 0
+            await link.ended()
+            terminal.note(f"{address.text} has closed the connection; it is tried again")
+        except LinkRefused as exc:
+            raise StartupError(str(exc), exit_code=ExitCode.FAILURE) from exc
+        except LinkLost as exc:
+            if not connected_once:
+                raise StartupError(str(exc), exit_code=ExitCode.FAILURE) from exc
+        finally:
+            link.close()
+        await pause(failures)
+        failures += 1
+
+
+def _record(message: Received, now_ms: int) -> Record:
+    topic = message.topic.decode(errors="replace")
+    return Record(topic, message.payload, message.qos, message.retain, "", now_ms, 0)

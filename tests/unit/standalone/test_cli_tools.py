@@ -1,0 +1,65 @@
+"""What ``tail`` and ``replay`` are asked for."""
+
+import pytest
+
+from monstermq.cli import parse_arguments
+from monstermq.invocations import Replay, Tail
+from monstermq.moments import LogPosition, Moment
+from monstermq.shapes import Shape
+from monstermq_shared.clock import SystemClock
+
+
+def tail(*arguments: str) -> Tail:
+    invocation = parse_arguments(["tail", *arguments])
+    assert isinstance(invocation, Tail)
+    return invocation
+
+
+def test_tail_shows_everything_that_comes() -> None:
+    assert tail() == Tail(config=None)
+
+
+@pytest.mark.parametrize("joint", [" ", "="])
+@pytest.mark.parametrize("dash", ["-", "--"])
+def test_a_time_ago_is_no_option(dash: str, joint: str) -> None:
+    before_ms = SystemClock().wall_ms()
+    invocation = tail("a/#", *f"{dash}from{joint}-10m {dash}to{joint}-1m".split(" "))
+    assert isinstance(invocation.begin, Moment)
+    assert invocation.until_ms is not None
+    assert invocation.until_ms - invocation.begin.time_ms in range(540_000 - 1000, 540_000 + 1000)
+    assert invocation.begin.time_ms >= before_ms - 600_000
+
+
+def test_where_to_begin_is_a_time_a_position_or_the_beginning() -> None:
+    assert tail("--from", "2026-01-15T10:30:00.5Z").begin == Moment(1768473000500)
+    assert tail("--from", "3:17").begin == LogPosition(3, 17)
+    assert tail("--from", "beginning").begin == Moment(0)
+
+
+def test_how_it_is_shown() -> None:
+    invocation = tail("--payload", "hex", "--control", "-limit", "7", "--json", "-archive", "A")
+    assert invocation == Tail(
+        config=None, shape=Shape.HEX, control=True, limit=7, as_json=True, archive="A"
+    )
+
+
+def test_replay_takes_all_that_it_offers() -> None:
+    arguments = "replay f --as-fast-as-possible --into mqtt://h --topic-prefix p/ --dry-run --qos 1"
+    arguments += " --retain no --archive-again --with-replays --skip 5 --patience 0.5 --json"
+    assert parse_arguments(arguments.split()) == Replay(
+        config=None,
+        what="f",
+        speed=None,
+        into="mqtt://h",
+        topic_prefix="p/",
+        dry_run=True,
+        qos=1,
+        retain=False,
+        archive_again=True,
+        with_replays=True,
+        skip=5,
+        patience_s=0.5,
+        as_json=True,
+    )
+    begun = parse_arguments(["replay", "#", "--from", "1:2", "--speed", "10"])
+    assert begun == Replay(config=None, what="#", begin=LogPosition(1, 2), speed=10.0)

@@ -1,0 +1,75 @@
+"""Lines that ``tail`` writes and ``replay`` reads again."""
+
+import io
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monstermq.mqtt_link import address_of
+from monstermq.record_lines import json_line, records_in, shown, text_line
+from monstermq.shapes import Shape
+from monstermq_shared.errors import ConfigError, StartupError
+from monstermq_shared.records import ControlRecord, Record
+
+TIME_MS = 1768473000123
+
+
+@given(payload=st.binary(max_size=200), topic=st.text(min_size=1, max_size=20))
+def test_what_is_written_is_read_again(payload: bytes, topic: str) -> None:
+    record = Record(topic, payload, 2, True, "c", TIME_MS, 1)
+    file = io.BytesIO(json_line(record) + b"\n\n" + json_line(record))
+    assert list(records_in(file, "f")) == [record, _at(record, 3)]
+
+
+def _at(record: Record, line: int) -> Record:
+    return Record(record.topic, record.payload, 2, True, "c", TIME_MS, line)
+
+
+@given(payload=st.binary(max_size=200), topic=st.text(min_size=1, max_size=20))
+@pytest.mark.parametrize("shape", Shape)
+def test_a_record_is_one_harmless_line(shape: Shape, payload: bytes, topic: str) -> None:
+    line = text_line(Record(topic, payload, 0, False, "c", TIME_MS, 1), "1:2", shape)
+    assert line.isprintable()
+
+
+def test_control_records_are_passed_over() -> None:
+    control = ControlRecord("$SYS/bus/control", b"{}", TIME_MS, 0)
+    assert list(records_in(io.BytesIO(json_line(control)), "f")) == []
+
+
+@pytest.mark.parametrize("line", [b"x", b"[]", b"{}", b"\xff", b'{"topic":"a"}'])
+def test_a_line_that_is_no_record_is_named(line: bytes, tmp_path: Path) -> None:
+    with pytest.raises(StartupError, match="f, line 2: not a bus record"):
+        list(records_in(io.BytesIO(b"\n" + line), "f"))
+
+
+def test_shapes() -> None:
+    assert shown(b"\xc3\xa4", Shape.AUTO) == "\u00e4"
+    assert shown(b"\xff", Shape.AUTO) == "ff"
+    assert shown(b"\xff", Shape.TEXT) == "\ufffd"
+    assert shown(b"\xff\x00", Shape.HEX) == "ff00"
+    assert shown(b"\xff", Shape.BASE64) == "/w=="
+    assert shown(b'{ "a" : 1 }', Shape.JSON) == '{"a":1}'
+    assert shown(b"no JSON", Shape.JSON) == "no JSON"
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "port", "tls"),
+    [
+        ("mqtt://h", "h", 1883, False),
+        ("mqtts://h", "h", 8883, True),
+        ("mqtt://u:p%40@[::1]:99/", "::1", 99, False),
+    ],
+)
+def test_addresses(url: str, host: str, port: int, tls: bool) -> None:
+    address = address_of(url)
+    assert (address.host, address.port, address.tls) == (host, port, tls)
+    assert "p@" not in address.text
+
+
+@pytest.mark.parametrize("url", ["", "h", "http://h", "mqtt://", "mqtt://h:x", "mqtt://h/path"])
+def test_what_is_no_address_is_refused(url: str) -> None:
+    with pytest.raises(ConfigError, match="mqtt://host:1883"):
+        address_of(url)
