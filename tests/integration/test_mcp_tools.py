@@ -205,7 +205,9 @@ async def test_what_is_published_while_somebody_watches_is_seen(broker: Served) 
 async def test_a_watch_ends_when_its_time_is_over(broker: Served) -> None:
     broker.serve(SQLITE)
     async with client_of(broker) as client:
-        seen = await answer(client, "watch-topics", topics="nothing/#", seconds=0.2)
+        seen = await answer(
+            client, "watch-topics", topics="nothing/#", seconds=0.2, archiveGroup="MCP"
+        )
         refused = await client.call_tool("watch-topics", {"topics": "a/#/b", "seconds": 1})
 
     assert (seen["rows"], seen["truncated"]) == ([], False)
@@ -221,12 +223,13 @@ async def test_a_value_is_set_by_whoever_has_the_token(broker: Served) -> None:
     async with client_of(broker, WRITER) as client:
         tools = {tool.name: tool for tool in (await client.list_tools()).tools}
         done = await answer(
-            client, "set-topic-value", topic="machine/speed", value="12.5", retain=True
+            client, "set-topic-value", topic="machine/speed", value=12.5, retain=True
         )
         delivered = await peer.receive()
         value = await answer(client, "get-topic-value", topics="machine/speed")
         refused = await client.call_tool("set-topic-value", {"topic": "machine/#", "value": ""})
     async with client_of(broker, READER) as client:
+        shown = {tool.name for tool in (await client.list_tools()).tools}
         with pytest.raises(MCPError, match="WriteToken") as denied:
             await client.call_tool("set-topic-value", {"topic": "machine/speed", "value": "99"})
         still = await answer(client, "get-topic-value", topics="machine/speed")
@@ -242,6 +245,7 @@ async def test_a_value_is_set_by_whoever_has_the_token(broker: Served) -> None:
     assert (value["values"][0]["payload"], value["values"][0]["retained"]) == ("12.5", True)
     assert refused.is_error
     assert denied.value.code == INVALID_REQUEST
+    assert "set-topic-value" not in shown
     assert still["values"][0]["payload"] == "12.5"
 
 

@@ -1,14 +1,19 @@
 """The log where the bus keeps nothing once it is stored: an archive stands for it."""
 
 import re
+from dataclasses import replace
 
 from monstermq_shared.errors import QueryRefused
-from monstermq_shared.queries.history import HistoryPage, HistoryQuery
+from monstermq_shared.queries.history import HistoryPage, HistoryQuery, Message
 from monstermq_shared.queries.live import LogPage, LogQuery, LogSource
 from monstermq_shared.queries.ports import ArchiveQueries
 
 # A place: the earliest time, then a cursor of the archive, or nothing: its beginning.
 _PLACE = re.compile(r"(\d{1,15})-(.*)", re.ASCII | re.DOTALL)
+
+
+_PAGES_MAX = 100
+"""Pages of one millisecond that are gone through to find a message in it."""
 
 
 class ArchivedLog:
@@ -45,7 +50,25 @@ class ArchivedLog:
         newest = await self._archive.history(
             HistoryQuery(filters=query.filters, limit=query.limit, payload_limit=0)
         )
-        return (newest.rows[-1].time_ms if newest.rows else 0), None
+        if not newest.rows:
+            return 0, None
+        oldest = newest.rows[-1]
+        return oldest.time_ms, await self._before(query, oldest)
+
+    async def _before(self, query: LogQuery, message: Message) -> str | None:
+        """Return the cursor of the place before a message, None if it is the first of its time."""
+        cursor = None
+        for _ in range(_PAGES_MAX):
+            page = await self._page(replace(query, payload_limit=0), message.time_ms, cursor)
+            ids = [row.message_id for row in page.rows]
+            if message.message_id in ids:
+                index = ids.index(message.message_id)
+                return page.cursor_of(index - 1) if index else cursor
+            following = page.cursor_after(len(page.rows))
+            if following is None:
+                break
+            cursor = following
+        return cursor
 
     async def _page(self, query: LogQuery, start_ms: int, cursor: str | None) -> HistoryPage:
         return await self._archive.history(

@@ -1,5 +1,6 @@
 """The SDK's server, with a bound for calls, and with sentences where the SDK has none."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -26,6 +27,9 @@ from monstermq_shared.operation.limited_log import LimitedLog
 CALLS_MAX = 64
 """Calls of tools that are answered at a time; one more is told to come back."""
 
+CALL_S_MAX = 30.0
+"""Seconds of a call, however many questions to databases it takes."""
+
 _logger = logging.getLogger(__name__)
 _limited = LimitedLog(_logger)
 
@@ -39,6 +43,8 @@ class BrokerServer(MCPServer[None]):
         tools: They are.
         additions: Name of a tool -> what its description ends with, asked for whenever the tools
             are listed.
+        offered: Tells whether the present caller is shown a tool, by its name.
+        patience_s: Name of a tool -> seconds that a call may take; of others ``CALL_S_MAX``.
     """
 
     def __init__(
@@ -48,6 +54,8 @@ class BrokerServer(MCPServer[None]):
         instructions: str,
         tools: Sequence[Tool],
         additions: Mapping[str, Callable[[], Awaitable[str]]],
+        offered: Callable[[str], bool],
+        patience_s: Mapping[str, float],
     ) -> None:
         super().__init__(
             "monstermq",
@@ -61,6 +69,8 @@ class BrokerServer(MCPServer[None]):
         self._parameters = {tool.name: list(tool.parameters["properties"]) for tool in tools}
         self._prompts: dict[str, Prompt] = {}
         self._additions = additions
+        self._offered = offered
+        self._patience_s = patience_s
         self._calls = 0
 
     @property
@@ -69,8 +79,8 @@ class BrokerServer(MCPServer[None]):
         return len(self._parameters)
 
     async def list_tools(self) -> list[ListedTool]:
-        """Return the tools as clients see them."""
-        tools = await super().list_tools()
+        """Return the tools as the present caller sees them."""
+        tools = [tool for tool in await super().list_tools() if self._offered(tool.name)]
         for tool in tools:
             if tool.name in self._additions:
                 addition = await self._additions[tool.name]()
@@ -91,10 +101,17 @@ class BrokerServer(MCPServer[None]):
         if self._calls >= CALLS_MAX:
             raise ToolError(f"{CALLS_MAX} calls are being answered already; try again in a second")
         self._calls += 1
+        patience_s = self._patience_s.get(name, CALL_S_MAX)
         try:
-            return await super().call_tool(name, arguments, context)
+            async with asyncio.timeout(patience_s):
+                return await super().call_tool(name, arguments, context)
         except ToolError as error:
             raise self._failure(name, error) from error.__cause__
+        except TimeoutError as exc:
+            raise ToolError(
+                f"{name} was given up after {patience_s:g} seconds; ask for less: fewer topics, a"
+                " shorter time, a lower limit"
+            ) from exc
         finally:
             self._calls -= 1
 

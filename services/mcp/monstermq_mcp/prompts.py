@@ -9,6 +9,7 @@ from pydantic import Field
 from monstermq_mcp.broker_server import BrokerServer
 from monstermq_mcp.faults import as_protocol_errors
 from monstermq_mcp.groups import Groups
+from monstermq_mcp.rendering.bounds import NAME_MAX
 from monstermq_mcp.rendering.text import clipped, plain
 from monstermq_mcp.tools.aggregates import AggregateArguments, aggregates
 from monstermq_mcp.tools.history import HistoryArguments, history
@@ -91,6 +92,8 @@ async def explained(groups: Groups, clock: Clock, topic: str) -> str:
     checked_filters([topic])
     if is_wildcard(topic):
         raise QueryRefused("explain-topic takes one topic, without a wildcard")
+    if len(topic) > NAME_MAX:
+        raise QueryRefused(f"explain-topic takes a topic of at most {NAME_MAX} characters")
     return _prompt(
         f"Explain the MQTT topic {plain(topic)}: what it tells, in which unit, how often, and"
         " whether what it tells is usual. Below is what is known of it. Use the tools for more.",

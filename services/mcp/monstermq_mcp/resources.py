@@ -2,6 +2,7 @@
 
 from typing import Annotated
 
+from mcp.server.mcpserver import ResourceSecurity
 from pydantic import Field
 
 from monstermq_mcp.broker_server import BrokerServer
@@ -9,7 +10,7 @@ from monstermq_mcp.faults import as_protocol_errors
 from monstermq_mcp.groups import Groups
 from monstermq_mcp.sources import Sources
 from monstermq_mcp.tables_text import TablesText
-from monstermq_mcp.tools.answers import Answer, GroupNamed, Moment, Page, TopicName, topic_name
+from monstermq_mcp.tools.answers import Answer, ClientText, GroupNamed, Moment, Page, shown_name
 from monstermq_mcp.tools.listing import list_groups
 from monstermq_mcp.tools.making import fit_page
 from monstermq_shared.queries.topics import ChildrenQuery, TopicChild
@@ -20,6 +21,9 @@ GROUPS_URI = "monster://archive-groups"
 TOPICS_URI = "monster://topics"
 
 _JSON = "application/json"
+
+# Topics look like paths, and lead nowhere.
+_TOPICS = ResourceSecurity(reject_path_traversal=False, reject_absolute_paths=False)
 _CHILDREN_MAX = 500
 
 
@@ -32,13 +36,13 @@ class Status(Answer):
     tools_count: int
     archive_groups: tuple[str, ...]
     bus: Annotated[str, Field(description="What carries the messages.")]
-    publishing: Annotated[bool, Field(description="Whether set-topic-value is offered.")]
+    publishing: Annotated[bool, Field(description="Whether who may can publish.")]
 
 
 class Node(Answer):
     """A node of the topic tree."""
 
-    topic: TopicName
+    topic: ClientText
     has_value: bool
     has_children: bool
 
@@ -88,10 +92,10 @@ def add_resources(
             return _json(await list_groups(groups, tables, None))
 
     async def topics(
-        parent: str | None = None, cursor: str | None = None, group: str | None = None
+        parent: str | None = None, cursor: str | None = None, archiveGroup: str | None = None
     ) -> str:
         with as_protocol_errors():
-            return _json(await level(groups, parent, cursor, group))
+            return _json(await level(groups, parent, cursor, archiveGroup))
 
     async def first_level() -> str:
         return await topics()
@@ -104,11 +108,12 @@ def add_resources(
         description="The first level of the topic tree.",
     )(first_level)
     server.resource(
-        f"{TOPICS_URI}{{?parent,cursor,group}}",
+        f"{TOPICS_URI}{{?parent,cursor,archiveGroup}}",
         name="topics-below",
         title="Topic tree below a topic",
         mime_type=_JSON,
         description="One level of the topic tree, below parent; go on with cursor.",
+        security=_TOPICS,
     )(topics)
 
 
@@ -120,13 +125,11 @@ async def level(groups: Groups, parent: str | None, cursor: str | None, group: s
         StoreError: The database failed.
     """
     name, queries = groups.topics(group)
-    page = await queries.children(
-        ChildrenQuery(parent=parent or None, limit=_CHILDREN_MAX, cursor=cursor)
-    )
+    page = await queries.children(ChildrenQuery(parent=parent, limit=_CHILDREN_MAX, cursor=cursor))
     fitted = fit_page(page, _node, lambda node: (node.topic,))
     return Level(
         archive_group=name,
-        parent=parent or None,
+        parent=parent,
         **fitted.place,
         hint="Go on with the parameter cursor." if fitted.cursor else None,
         topics=fitted.rows,
@@ -135,7 +138,7 @@ async def level(groups: Groups, parent: str | None, cursor: str | None, group: s
 
 def _node(child: TopicChild) -> Node:
     return Node(
-        topic=topic_name(child.topic), has_value=child.has_value, has_children=child.has_children
+        topic=shown_name(child.topic), has_value=child.has_value, has_children=child.has_children
     )
 
 

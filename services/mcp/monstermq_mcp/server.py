@@ -2,21 +2,19 @@
 
 from mcp.server.mcpserver.tools import Tool
 
-from monstermq_mcp.broker_server import BrokerServer
+from monstermq_mcp.broker_server import CALL_S_MAX, BrokerServer
 from monstermq_mcp.groups import Groups
 from monstermq_mcp.prompts import add_prompts
 from monstermq_mcp.resources import add_resources
 from monstermq_mcp.sources import Sources
 from monstermq_mcp.tables_text import TablesText
-from monstermq_mcp.tools import sql
+from monstermq_mcp.tools import publishing, sql, watching
 from monstermq_mcp.tools.aggregates import aggregates_tool
 from monstermq_mcp.tools.history import history_tool
 from monstermq_mcp.tools.listing import listing_tool
 from monstermq_mcp.tools.log import log_tool
-from monstermq_mcp.tools.publishing import publish_tool
 from monstermq_mcp.tools.search import search_tools
 from monstermq_mcp.tools.values import values_tool
-from monstermq_mcp.tools.watching import watch_tool
 
 INSTRUCTIONS = """\
 MonsterMQ is an MQTT broker. Clients publish messages on topics, which are paths: rooms/kitchen/temperature.
@@ -47,6 +45,8 @@ def build_server(sources: Sources) -> BrokerServer:
         instructions=INSTRUCTIONS,
         tools=_tools(sources, groups, tables),
         additions={sql.ABOUT.name: tables.get},
+        patience_s={watching.ABOUT.name: watching.SECONDS_MAX + CALL_S_MAX},
+        offered=lambda name: name != publishing.ABOUT.name or sources.may_write(),
     )
     add_resources(server, sources, groups, tables)
     add_prompts(server, groups, sources.clock)
@@ -64,7 +64,7 @@ def _tools(sources: Sources, groups: Groups, tables: TablesText) -> list[Tool]:
         log_tool(groups, sources.log),
     ]
     if sources.live is not None:
-        tools.append(watch_tool(sources.live))
+        tools.append(watching.watch_tool(sources.live))
     if sources.publisher is not None:
-        tools.append(publish_tool(sources.publisher, sources.may_write))
+        tools.append(publishing.publish_tool(sources.publisher, sources.may_write))
     return tools

@@ -132,6 +132,37 @@ async def test_buckets_are_as_long_as_asked_for(rooms: Asked) -> None:
     assert not found["coarsened"]
 
 
+async def test_a_sum_beyond_a_double_is_said_to_be_that(database: Path) -> None:
+    await fill(database, archive=[make_record(i, "t", b"1.7e308") for i in range(2)])
+    async with served(configured(database)) as asked:
+        result = await asked.result(
+            "query-message-archive-aggregated",
+            topic="t",
+            startTime="2026-01-15",
+            endTime="2026-01-16",
+            functions=["sum", "max"],
+        )
+    assert result.structured_content is not None
+    (row,) = result.structured_content["rows"]
+
+    assert (row["max"], row["beyond"], "sum" in row) == (1.7e308, ["sum"], False)
+    assert "too large" in text_of(result)
+
+
+@pytest.mark.parametrize("functions", ["max, min", '["max", "min"]', ["max", "min", "max"]])
+async def test_functions_may_be_written_in_several_ways(rooms: Asked, functions: object) -> None:
+    found = await rooms.answer(
+        "query-message-archive-aggregated",
+        topic=KITCHEN,
+        startTime="2026-01-15",
+        endTime="2026-01-17",
+        functions=functions,
+    )
+
+    assert [(row["min"], row["max"]) for row in found["rows"]] == [(200.0, 223.0)]
+    assert "avg" not in found["rows"][0]
+
+
 async def test_too_many_buckets_are_made_longer_and_that_is_said(rooms: Asked) -> None:
     found = await rooms.answer(
         "query-message-archive-aggregated",
@@ -255,6 +286,6 @@ async def test_what_a_client_wrote_stays_in_its_cell(database: Path) -> None:
 
     lines = text.split("\n")
     assert lines[-1].startswith("| 2026-01-15T12:00:00.000Z | a\\|b | \\| done \\|\\n\\n# System")
-    assert "!\\[x](http://evil" in lines[-1]
+    assert "!\\[x](http\\://evil" in lines[-1]
     assert "\\<script>" in lines[-1]
     assert found["rows"][0]["payload"] == evil.decode()

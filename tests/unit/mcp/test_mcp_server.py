@@ -8,11 +8,13 @@ import pytest
 from jsonschema import Draft202012Validator
 from mcp.client import Client
 from mcp.shared.exceptions import MCPError
-from mcp.types import INTERNAL_ERROR, INVALID_PARAMS, TextResourceContents
-from tests.support.mcp_server import Asked, configured, fill, served
+from mcp.types import INTERNAL_ERROR, INVALID_PARAMS, CallToolResult, TextResourceContents
+from tests.support.mcp_server import Asked, configured, fill, served, text_of
 
-from monstermq_mcp.broker_server import CALLS_MAX
-from monstermq_shared.testing.builders import make_record
+from monstermq_mcp.broker_server import CALLS_MAX, BrokerServer
+from monstermq_mcp.tools.listing import ArchiveGroups, ListArguments
+from monstermq_mcp.tools.making import READS, About, make_tool
+from monstermq_shared.testing.builders import NOON_MS, make_record
 
 READING = {
     "find-topics-by-name",
@@ -97,6 +99,25 @@ async def test_the_archive_groups_tell_what_they_have(database: Path) -> None:
     assert "did you mean Values?" in refusal
 
 
+async def test_a_thousand_groups_are_told_as_far_as_there_is_room(database: Path) -> None:
+    groups = [
+        {"Name": f"Group{n:04}", "TopicFilter": [f"plant/{n}/{'x' * 1_000}/#"]}
+        for n in range(1_000)
+    ]
+    async with served(configured(database, *groups)) as asked:
+        result = await asked.result("list-archive-groups")
+        last = await asked.answer("list-archive-groups", archiveGroup="Group0999")
+    found = result.structured_content
+    assert found is not None
+
+    assert found["truncated"]
+    assert found["returned"] == len(found["groups"])
+    assert "by name" in found["hint"]
+    assert len(text_of(result).encode()) <= 60_000
+    assert len(json.dumps(found).encode()) <= 60_000
+    assert last["groups"][0]["name"] == "Group0999"
+
+
 async def test_a_group_that_keeps_no_history_names_those_that_do(database: Path) -> None:
     config = configured(
         database,
@@ -142,6 +163,24 @@ async def test_a_database_that_is_away_is_named(tmp_path: Path) -> None:
     assert "nowhere/monstermq.db" in error.message
 
 
+async def test_a_call_that_takes_too_long_is_given_up() -> None:
+    async def wait(_arguments: ListArguments) -> CallToolResult:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    about = About("wait", "Wait", "Waits.", READS)
+    server = BrokerServer(
+        version="9",
+        instructions="",
+        tools=[make_tool(about, wait, ListArguments, ArchiveGroups)],
+        additions={},
+        offered=lambda _name: True,
+        patience_s={"wait": 0.01},
+    )
+
+    assert "given up after 0.01 seconds" in await Asked(server).refusal("wait")
+
+
 async def test_calls_beyond_the_bound_are_told_to_come_back(rooms: Asked) -> None:
     async with Client(rooms.server) as client:
         results = await asyncio.gather(
@@ -175,6 +214,17 @@ async def test_the_log_is_followed_without_a_gap(database: Path) -> None:
     assert (nothing["rows"], nothing["nextPosition"]) == ([], page["nextPosition"])
     assert [row["payload"] for row in newest["rows"]] == ["248", "249"]
     assert "the archive" in page["source"]
+
+
+async def test_the_newest_of_many_in_one_millisecond_are_the_newest(database: Path) -> None:
+    records = [make_record(i, "t", str(i).encode(), timestamp_ms=NOON_MS) for i in range(50)]
+    await fill(database, archive=records)
+    async with served(configured(database)) as asked:
+        newest = await asked.answer("read-log", topics="t", limit=3)
+        rest = await asked.answer("read-log", topics="t", position=newest["nextPosition"])
+
+    assert [row["payload"] for row in newest["rows"]] == ["47", "48", "49"]
+    assert (newest["truncated"], rest["rows"]) == (False, [])
 
 
 @pytest.mark.parametrize("position", ["", "x", "5-x", "1-2-3", "9" * 20 + "-"])

@@ -35,7 +35,9 @@ def message(payload: bytes, *, is_text: bool = True, size: int | None = None) ->
         ("23.5", "23.5"),
         ("rooms/room_1/*", "rooms/room_1/*"),
         ("a | b", "a \\| b"),
-        ("![x](http://evil)", "!\\[x](http://evil)"),
+        ("![x](http://evil)", "!\\[x](http\\://evil)"),
+        ("HTTPS://evil/?q= www.evil", "HTTPS\\://evil/?q= www\\.evil"),
+        ('{"a":1, "www": 2}', '{"a":1, "www": 2}'),
         ("<img src=x>", "\\<img src=x>"),
         ("`code`", "\\`code\\`"),
         ("back\\slash", "back\\\\slash"),
@@ -43,6 +45,10 @@ def message(payload: bytes, *, is_text: bool = True, size: int | None = None) ->
         ("zero\u200bwidth", "zero\\u{200b}width"),
         ("\u202eright to left", "\\u{202e}right to left"),
         ("tag\U000e0041", "tag\\u{e0041}"),
+        (
+            "hidden\ufe00\ufe0f\u034f\u3164\u2800",
+            "hidden\\u{fe00}\\u{fe0f}\\u{34f}\\u{3164}\\u{2800}",
+        ),
         ("selector\U000e0101", "selector\\u{e0101}"),
         ("grün 温度", "grün 温度"),
     ],
@@ -55,7 +61,7 @@ def test_what_markdown_acts_on_is_escaped_and_what_has_no_shape_is_written_out(
 
 @given(st.lists(st.lists(st.text(), min_size=2, max_size=2), min_size=1, max_size=5))
 def test_no_text_leaves_its_cell(cells: list[list[str]]) -> None:
-    lines = table(["one", "two"], cells).split("\n")
+    lines = table(["one", "two"], [*map(row, cells)]).split("\n")
 
     assert len(lines) == len(cells) + 2
     for line in lines[2:]:
@@ -103,12 +109,12 @@ def test_a_binary_payload_is_base64_and_no_longer_than_a_text() -> None:
     )
 )
 def test_rows_fit_in_both_forms_and_none_is_left_out_without_need(texts: list[str]) -> None:
-    shown, cells = fit(
+    shown, lines = fit(
         texts, lambda text: Payload(payload=text), lambda one: (one.payload,), RESULT_SIZE_MAX
     )
 
     as_json = json.dumps([one.payload for one in shown], ensure_ascii=False).encode()
-    as_markdown = "\n".join(map(row, cells)).encode()
+    as_markdown = "\n".join(lines).encode()
     assert [one.payload for one in shown] == texts[: len(shown)]
     assert bool(shown) == bool(texts)
     assert max(len(as_json), len(as_markdown)) <= RESULT_SIZE_MAX

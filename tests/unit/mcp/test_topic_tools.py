@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 from mcp.client import Client
-from mcp.types import TextContent, TextResourceContents
+from mcp.shared.exceptions import MCPError
+from mcp.types import INVALID_PARAMS, TextContent, TextResourceContents
 from tests.support.mcp_server import Asked, configured, fill, served, text_of
 
 from monstermq_shared.testing.builders import make_record
@@ -135,6 +136,39 @@ async def test_the_topic_tree_is_read_level_by_level(database: Path) -> None:
     assert root["topics"] == [{"topic": "plant", "hasValue": True, "hasChildren": True}]
     topics = [node["topic"] for page in pages for node in page["topics"]]
     assert topics == [f"plant/line{i:04}" for i in range(1200)]
+
+
+async def test_topics_that_look_like_paths_are_topics(database: Path) -> None:
+    await fill(database, archive=[make_record(0, "/plant/../x"), make_record(1, "/plant/a b/y")])
+    async with served(configured(database)) as asked, Client(asked.server) as client:
+        root = await _read(client, "monster://topics")
+        first = await _read(client, "monster://topics?parent=")
+        found = await _read(client, "monster://topics?parent=%2Fplant")
+        below = await _read(client, "monster://topics?parent=%2Fplant%2F..&archiveGroup=mcp")
+
+    assert root["topics"] == [{"topic": "", "hasValue": False, "hasChildren": True}]
+    assert [node["topic"] for node in first["topics"]] == ["/plant"]
+    assert [node["topic"] for node in found["topics"]] == ["/plant/..", "/plant/a b"]
+    assert [node["topic"] for node in below["topics"]] == ["/plant/../x"]
+
+
+@pytest.mark.parametrize(
+    ("query", "sentence"),
+    [
+        ("parent=a%23", "wildcard"),
+        ("cursor=x", "cursor"),
+        ("archiveGroup=x", "no archive group"),
+        ("parent=a%00", "Unknown resource"),
+    ],
+)
+async def test_a_resource_that_cannot_be_is_refused_in_a_sentence(
+    rooms: Asked, query: str, sentence: str
+) -> None:
+    async with Client(rooms.server) as client:
+        with pytest.raises(MCPError, match=sentence) as refused:
+            await client.read_resource(f"monster://topics?{query}")
+
+    assert refused.value.code == INVALID_PARAMS
 
 
 async def test_prompts_come_with_the_data_to_answer_them(rooms: Asked) -> None:

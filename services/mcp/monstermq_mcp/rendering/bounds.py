@@ -14,8 +14,8 @@ from monstermq_mcp.rendering.tables import row
 PAYLOAD_MAX = 2 * 1024
 """Bytes of a payload that a result shows."""
 
-TOPIC_MAX = 1_024
-"""Characters of a topic that a result shows; MQTT allows 65,535."""
+NAME_MAX = 1_024
+"""Characters of a topic or client id that a result shows; MQTT allows 65,535."""
 
 RESULT_SIZE_MAX = 60_000
 """Bytes of a result in JSON, and of the same in Markdown."""
@@ -32,8 +32,10 @@ def fit(
     show: Callable[[_Item], _Shown],
     cells: Callable[[_Shown], Sequence[str]],
     size_max: int = ROWS_SIZE_MAX,
-) -> tuple[list[_Shown], list[Sequence[str]]]:
-    """Return as many of the first items as there is room for, at least one, in both forms.
+) -> tuple[list[_Shown], list[str]]:
+    """Return as many of the first items as there is room for, at least one if there is one.
+
+    They come in both forms: as JSON, and as lines of a table.
 
     Args:
         items: What there is.
@@ -42,15 +44,15 @@ def fit(
         size_max: Bytes that all may take together in JSON, and in Markdown.
     """
     shown: list[_Shown] = []
-    rows: list[Sequence[str]] = []
+    lines: list[str] = []
     json_size = markdown_size = 0
     for item in items:
         model = show(item)
-        texts = cells(model)
+        line = row(cells(model))
         json_size += len(model.model_dump_json(by_alias=True, exclude_none=True).encode()) + 1
-        markdown_size += len(row(texts).encode()) + 1
+        markdown_size += len(line.encode()) + 1
         if shown and max(json_size, markdown_size) > size_max:
             break
         shown.append(model)
-        rows.append(texts)
-    return shown, rows
+        lines.append(line)
+    return shown, lines

@@ -1,10 +1,11 @@
-"""Text of MQTT clients as it stands in Markdown and in JSON: cut, escaped, and nothing invisible.
+"""Text of MQTT clients as it stands in Markdown: cut, escaped, and with nothing invisible.
 
 Whoever may publish can write what a model reads. So nothing of it can end a table's cell, become a
 link, an image or HTML, or hide in characters that are not shown.
 """
 
 import base64
+import re
 
 CUT = "…"
 """Stands at the end of a text that was cut."""
@@ -14,8 +15,15 @@ CUT = "…"
 _ESCAPES = str.maketrans({character: f"\\{character}" for character in "\\|<[`"})
 _NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
-# Variation selectors count as printable, and long runs of them carry text that nobody sees.
-_SELECTORS = range(0xE0100, 0xE01F0)
+# What Python counts as printable and nobody sees (Unicode: default ignorable, and blank): a carrier
+# of hidden text.
+_UNSEEN = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
+    "\U000e0100-\U000e01ef]"
+)
+
+# GitHub's Markdown makes links of addresses that stand alone.
+_ADDRESS = re.compile(r"(?P<scheme>\b(?:https?|ftp|mailto|xmpp)):|(?P<www>\bwww)\.", re.IGNORECASE)
 
 
 def plain(text: str) -> str:
@@ -24,14 +32,18 @@ def plain(text: str) -> str:
     What Markdown would act on has a backslash before it. What has no shape (line breaks, control
     characters, zero widths, changes of direction, tags) is written out: ``\n``, ``\u{200b}``.
     """
-    escaped = text.translate(_ESCAPES)
-    if escaped.isprintable() and not any(ord(mark) in _SELECTORS for mark in escaped):
+    escaped = _ADDRESS.sub(_inert, text.translate(_ESCAPES))
+    if escaped.isprintable() and (escaped.isascii() or not _UNSEEN.search(escaped)):
         return escaped
     return "".join(map(_visible, escaped))
 
 
+def _inert(address: re.Match[str]) -> str:
+    return f"{address['scheme']}\\:" if address["scheme"] else f"{address['www']}\\."
+
+
 def _visible(character: str) -> str:
-    if character.isprintable() and ord(character) not in _SELECTORS:
+    if character.isprintable() and not _UNSEEN.match(character):
         return character
     return _NAMED.get(character) or f"\\u{{{ord(character):x}}}"
 

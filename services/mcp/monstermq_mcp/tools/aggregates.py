@@ -1,5 +1,6 @@
 """``query-message-archive-aggregated``: numbers of past messages, computed by the database."""
 
+import math
 import re
 from collections.abc import Sequence
 from datetime import timedelta
@@ -7,25 +8,26 @@ from typing import Annotated, Any
 
 from mcp.server.mcpserver.tools import Tool
 from mcp.types import CallToolResult
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from monstermq_mcp.groups import Groups
 from monstermq_mcp.rendering.tables import DATA_NOTE, paragraphs, table
+from monstermq_mcp.rendering.text import clipped
 from monstermq_mcp.tools.answers import (
     Answer,
+    ClientText,
     GroupNamed,
     Moment,
     Page,
-    TopicName,
     counted,
     moment,
     more_text,
-    topic_name,
+    shown_name,
 )
 from monstermq_mcp.tools.arguments import EndTime, Paged, StartTime, Topics, as_list, time_ms
 from monstermq_mcp.tools.making import READS, About, fit_page, make_tool, result
 from monstermq_shared.clock import Clock
-from monstermq_shared.config.durations import DURATION_PATTERN, format_duration, parse_duration
+from monstermq_shared.config.durations import format_duration, parse_duration
 from monstermq_shared.errors import QueryRefused
 from monstermq_shared.queries.aggregates import (
     AggregateFunction,
@@ -59,6 +61,11 @@ ABOUT = About(
 )
 
 
+def _several(functions: Any) -> Any:  # noqa: ANN401 - whatever a client has sent
+    """Take one name, or names with commas between them, for a list."""
+    return functions.replace(",", " ").split() if isinstance(functions, str) else functions
+
+
 class AggregateArguments(Paged):
     """Which numbers."""
 
@@ -68,13 +75,14 @@ class AggregateArguments(Paged):
     interval: Annotated[
         str | None,
         Field(
-            pattern=DURATION_PATTERN,
+            max_length=TEXT_SIZE_MAX,
             description="How long a bucket is: a number and s, m, h, d or w, as 15m, 1h, 1d."
             " Absent: one bucket for the whole time.",
         ),
     ] = None
     functions: Annotated[
         tuple[AggregateFunction, ...],
+        BeforeValidator(_several),
         Field(min_length=1, max_length=20, description="What to compute."),
     ] = (AggregateFunction.AVG, AggregateFunction.MIN, AggregateFunction.MAX)
     field: Annotated[
@@ -97,10 +105,14 @@ class BucketRow(Answer):
     """Numbers of one stretch of time."""
 
     start: Annotated[str, Field(description="Where the bucket begins: ISO 8601, UTC.")]
-    topic: Annotated[TopicName | None, Field(description="Absent if all count as one.")] = None
+    topic: Annotated[ClientText | None, Field(description="Absent if all count as one.")] = None
     messages: Annotated[int, Field(description="How many messages there are in it.")]
     without_number: Annotated[
         int | None, Field(description="How many of them have no number, if some have none.")
+    ] = None
+    beyond: Annotated[
+        tuple[str, ...] | None,
+        Field(description="Functions whose value is more than a number of JSON can be."),
     ] = None
     avg: float | None = None
     min: float | None = None
@@ -162,7 +174,7 @@ async def aggregates(groups: Groups, clock: Clock, arguments: AggregateArguments
         f" {answer.end_time}, in buckets of {answer.interval}. {DATA_NOTE}"
     )
     columns = ["start", *(["topic"] if query.by_topic else []), "messages", *query.functions]
-    return result(answer, paragraphs(heading, table(columns, fitted.cells), more_text(answer)))
+    return result(answer, paragraphs(heading, table(columns, fitted.lines), more_text(answer)))
 
 
 def _query(clock: Clock, arguments: AggregateArguments) -> tuple[AggregateQuery, int]:
@@ -218,7 +230,10 @@ def _interval_ms(text: str) -> int:
     try:
         return parse_duration(text) // timedelta(milliseconds=1)
     except ValueError as exc:
-        raise QueryRefused(f"the interval {exc}") from exc
+        raise QueryRefused(
+            f"{clipped(text, 40)!r} is not an interval; write a number and s, m, h, d or w, such"
+            " as 15m, 1h or 1d, or leave it out for one bucket"
+        ) from exc
 
 
 def _length(length_ms: int) -> str:
@@ -231,21 +246,34 @@ def _length(length_ms: int) -> str:
 def _shown(bucket: Bucket) -> BucketRow:
     missing = bucket.messages - bucket.numbers
     values: dict[str, Any] = {name.value: value for name, value in bucket.values.items()}
+    # A bucket with numbers has a value for everything, unless a double cannot hold it.
+    infinite = tuple(
+        name
+        for name, value in values.items()
+        if bucket.numbers and (value is None or not math.isfinite(value))
+    )
     return BucketRow(
         start=moment(bucket.start_ms),
-        topic=None if bucket.topic is None else topic_name(bucket.topic),
+        topic=None if bucket.topic is None else shown_name(bucket.topic),
         messages=bucket.messages,
         without_number=missing or None,
-        **values,
+        beyond=infinite or None,
+        **{name: value for name, value in values.items() if name not in infinite},
     )
 
 
 def _cells(row: BucketRow, query: AggregateQuery) -> Sequence[str]:
     topic = [row.topic or ""] if query.by_topic else []
     without = f" ({row.without_number} without a number)" if row.without_number else ""
-    values = [getattr(row, function.value) for function in query.functions]
-    numbers = ["" if value is None else f"{value:.10g}" for value in values]
+    numbers = [_number(row, function.value) for function in query.functions]
     return [row.start, *topic, f"{row.messages}{without}", *numbers]
+
+
+def _number(row: BucketRow, name: str) -> str:
+    if name in (row.beyond or ()):
+        return "too large"
+    value = getattr(row, name)
+    return "" if value is None else f"{value:.10g}"
 
 
 def _hint(query: AggregateQuery, returned: int, *, coarse: bool, truncated: bool) -> str | None:

@@ -63,6 +63,11 @@ GroupName = Annotated[
     ),
 ]
 
+NoGroup = Annotated[
+    str | None,
+    Field(max_length=63, description="Not needed here: messages are not asked of an archive."),
+]
+
 Cursor = Annotated[
     str | None,
     Field(

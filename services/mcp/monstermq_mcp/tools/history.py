@@ -11,16 +11,16 @@ from monstermq_mcp.groups import Groups
 from monstermq_mcp.rendering.bounds import PAYLOAD_MAX
 from monstermq_mcp.rendering.tables import DATA_NOTE, paragraphs, table
 from monstermq_mcp.tools.answers import (
+    ClientText,
     GroupNamed,
     Moment,
     Page,
     Payload,
-    TopicName,
     counted,
     moment,
     more_text,
     payload_members,
-    topic_name,
+    shown_name,
 )
 from monstermq_mcp.tools.arguments import EndTime, Paged, StartTime, Topics, as_list, time_ms
 from monstermq_mcp.tools.making import READS, About, fit_page, make_tool, result
@@ -55,7 +55,7 @@ class HistoryRow(Payload):
 
     time: Moment
     topic: Annotated[
-        TopicName | None, Field(description="Absent if one topic was asked for: that one.")
+        ClientText | None, Field(description="Absent if one topic was asked for: that one.")
     ] = None
 
 
@@ -107,13 +107,13 @@ async def history(groups: Groups, arguments: HistoryArguments) -> CallToolResult
     heading = (
         f"{counted(answer.returned, 'past message')} of archive group {group}, {order}. {DATA_NOTE}"
     )
-    return result(answer, paragraphs(heading, table(columns, fitted.cells), more_text(answer)))
+    return result(answer, paragraphs(heading, table(columns, fitted.lines), more_text(answer)))
 
 
 def _shown(message: Message, one: bool) -> HistoryRow:
     return HistoryRow(
         time=moment(message.time_ms),
-        topic=None if one else topic_name(message.topic),
+        topic=None if one else shown_name(message.topic),
         **payload_members(message),
     )
 

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from monstermq_mcp.groups import Groups
 from monstermq_mcp.rendering.bounds import ROWS_SIZE_MAX, fit
-from monstermq_mcp.rendering.tables import paragraphs, table
+from monstermq_mcp.rendering.tables import paragraphs, row, table
 from monstermq_mcp.rendering.text import clipped
 from monstermq_mcp.sources import Group
 from monstermq_mcp.tables_text import TablesText
@@ -119,7 +119,7 @@ def groups_text(listed: ArchiveGroups) -> str:
     """Return them as Markdown."""
     columns = ["name", "topics", "values in", "history in", "kept", "from", "to", "answers"]
     heading = f"{counted(listed.returned, 'archive group')}."
-    rows = table(columns, map(_cells, listed.groups))
+    rows = table(columns, [row(_cells(group)) for group in listed.groups])
     return paragraphs(heading, rows, listed.hint, listed.tables)
 
 
@@ -143,16 +143,16 @@ def _shown(group: Group, span: tuple[int | None, int | None]) -> ArchiveGroupRow
     )
 
 
-def _cells(row: ArchiveGroupRow) -> Sequence[str]:
+def _cells(group: ArchiveGroupRow) -> Sequence[str]:
     return [
-        row.name,
-        row.topic_filter + (" (retained only)" if row.retained_only else ""),
-        row.last_val_type,
-        row.archive_type,
-        row.archive_retention or "for ever",
-        row.history_from or "",
-        row.history_to or "",
-        ", ".join(row.answers),
+        group.name,
+        group.topic_filter + (" (retained only)" if group.retained_only else ""),
+        group.last_val_type,
+        group.archive_type,
+        group.archive_retention or "for ever",
+        group.history_from or "",
+        group.history_to or "",
+        ", ".join(group.answers),
     ]
 
 

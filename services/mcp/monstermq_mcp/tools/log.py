@@ -12,13 +12,14 @@ from monstermq_mcp.rendering.bounds import PAYLOAD_MAX, ROWS_SIZE_MAX, fit
 from monstermq_mcp.rendering.tables import DATA_NOTE, paragraphs, table
 from monstermq_mcp.tools.answers import (
     Answer,
+    ClientText,
     Moment,
+    Note,
     Payload,
-    TopicName,
     counted,
     moment,
     payload_members,
-    topic_name,
+    shown_name,
 )
 from monstermq_mcp.tools.arguments import (
     CURSOR_MAX,
@@ -74,7 +75,7 @@ class LogMessage(Payload):
     """A message of the log."""
 
     time: Moment
-    topic: TopicName
+    topic: ClientText
     qos: int
     retained: Annotated[bool, Field(description="Whether it was published with the retain flag.")]
     client_id: Annotated[str, Field(description="Who published it.")]
@@ -83,6 +84,7 @@ class LogMessage(Payload):
 class LogRead(Answer):
     """Messages of the log."""
 
+    note: Note = DATA_NOTE
     source: Annotated[str, Field(description="What was read.")]
     returned: Annotated[int, Field(description="How many messages are here.")]
     truncated: Annotated[bool, Field(description="Whether others follow already.")]
@@ -97,12 +99,10 @@ def log_tool(groups: Groups, log: LogQueries | None) -> Tool:
     """Return the tool; without a log it reads the archive."""
 
     async def answer(arguments: LogArguments) -> CallToolResult:
-        source = "the bus"
-        queries = log
+        where, queries = "", log
         if queries is None:
             group, archive = groups.archive(arguments.archive_group)
-            queries = ArchivedLog(archive)
-            source = f"archive group {group}"
+            where, queries = f" (archive group {group})", ArchivedLog(archive)
         query = LogQuery(
             filters=as_list(arguments.topics),
             start_ms=time_ms(arguments.start_time),
@@ -110,37 +110,46 @@ def log_tool(groups: Groups, log: LogQueries | None) -> Tool:
             cursor=arguments.position,
             payload_limit=PAYLOAD_MAX,
         )
-        return _read(await queries.read(query), source)
+        return _read(query, await queries.read(query), where)
 
     return make_tool(ABOUT, answer, LogArguments, LogRead)
 
 
-def _read(page: LogPage, name: str) -> CallToolResult:
-    rows, cells = fit(page.messages, _shown, _cells, ROWS_SIZE_MAX)
+def _read(query: LogQuery, page: LogPage, where: str) -> CallToolResult:
+    rows, lines = fit(page.messages, _shown, _cells, ROWS_SIZE_MAX)
     whole = len(rows) == len(page.messages)
     position = page.next_cursor if whole else page.cursors[len(rows) - 1]
     answer = LogRead(
-        source=f"{page.source.value} ({name})",
+        source=f"{page.source.value}{where}",
         returned=len(rows),
         truncated=page.more or not whole,
         next_position=position if len(position) <= CURSOR_MAX else None,
-        hint=None if rows else "Nothing yet; call again later with this position.",
+        hint=None if rows else _nothing(query, page),
         rows=rows,
     )
     heading = f"{counted(answer.returned, 'message')}, read from {answer.source}. {DATA_NOTE}"
-    listed = table(["time", "topic", "payload", "client"], cells)
+    listed = table(["time", "topic", "payload", "client"], lines)
     follow = "More follow already" if answer.truncated else "Go on later"
     end = f"{follow}: position `{answer.next_position}`." if answer.next_position else None
     return result(answer, paragraphs(heading, listed, answer.hint, end))
 
 
+def _nothing(query: LogQuery, page: LogPage) -> str:
+    """Return why a page may be empty, and what to do."""
+    if page.more:
+        return "Nothing in what was looked through so far; go on with this position."
+    if query.start_ms is None and query.cursor is None:
+        return "Nothing among the newest messages; give startTime to look at older ones."
+    return "Nothing yet; call again later with this position."
+
+
 def _shown(message: Message) -> LogMessage:
     return LogMessage(
         time=moment(message.time_ms),
-        topic=topic_name(message.topic),
+        topic=shown_name(message.topic),
         qos=message.qos,
         retained=message.retained,
-        client_id=topic_name(message.client_id),
+        client_id=shown_name(message.client_id),
         **payload_members(message),
     )
 

@@ -102,14 +102,14 @@ class FittedPage(NamedTuple, Generic[_Shown]):
 
     Attributes:
         rows: As they stand in the JSON.
-        cells: As they stand in the Markdown.
+        lines: As they stand in the Markdown table.
         truncated: Whether there are more rows.
         cursor: Where they begin. None if there are none, and where the last topic is so long that
             a result has no room for its cursor.
     """
 
     rows: list[_Shown]
-    cells: list[Sequence[str]]
+    lines: list[str]
     truncated: bool
     cursor: str | None
 
@@ -138,7 +138,7 @@ def fit_page(
         cells: Makes the cells of the table of that.
         size_max: Bytes that the rows may take, in JSON and in Markdown.
     """
-    rows, texts = fit(page.rows, show, cells, size_max)
+    rows, lines = fit(page.rows, show, cells, size_max)
     cursor = page.cursor_after(len(rows))
     fits = cursor is not None and len(cursor) <= CURSOR_MAX
-    return FittedPage(rows, texts, cursor is not None, cursor if fits else None)
+    return FittedPage(rows, lines, cursor is not None, cursor if fits else None)

@@ -1,17 +1,18 @@
 """``set-topic-value``: publishes a message."""
 
+import json
 import logging
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from mcp.server.mcpserver.tools import Tool
 from mcp.shared.exceptions import MCPError
 from mcp.types import INVALID_REQUEST, CallToolResult
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from monstermq_mcp.rendering.text import clipped, plain
-from monstermq_mcp.tools.answers import Answer
-from monstermq_mcp.tools.arguments import Arguments, Topic
+from monstermq_mcp.rendering.text import plain
+from monstermq_mcp.tools.answers import Answer, shown_name
+from monstermq_mcp.tools.arguments import Arguments, NoGroup, Topic
 from monstermq_mcp.tools.making import WRITES, About, make_tool, result
 from monstermq_shared.queries.live import Publication
 from monstermq_shared.queries.ports import Publisher
@@ -33,16 +34,23 @@ ABOUT = About(
 _log = logging.getLogger(__name__)
 
 
+def _text(value: Any) -> Any:  # noqa: ANN401 - whatever a client has sent
+    """Take a number, a truth or a document for its JSON, since models write it so."""
+    return json.dumps(value) if isinstance(value, bool | int | float | dict | list) else value
+
+
 class PublishArguments(Arguments):
     """What to publish."""
 
     topic: Annotated[Topic, Field(description="One topic, no filter.")]
     value: Annotated[
         str,
+        BeforeValidator(_text),
         Field(max_length=VALUE_MAX, description="The payload as text: 21.5, on, a JSON document."),
     ]
     retain: Annotated[bool, Field(description="Whether the broker keeps it as retained.")] = False
     qos: Literal[0, 1, 2] = 1
+    archive_group: NoGroup = None
 
 
 class Published(Answer):
@@ -62,7 +70,7 @@ def publish_tool(publisher: Publisher, may_write: Callable[[], bool]) -> Tool:
             raise MCPError(
                 INVALID_REQUEST, "set-topic-value needs the bearer token of MCP.WriteToken"
             )
-        payload = arguments.value.encode(errors="surrogatepass")
+        payload = arguments.value.encode()
         await publisher.publish(
             Publication(
                 topic=arguments.topic,
@@ -71,7 +79,7 @@ def publish_tool(publisher: Publisher, may_write: Callable[[], bool]) -> Tool:
                 retained=arguments.retain,
             )
         )
-        topic = clipped(arguments.topic, 1_024)
+        topic = shown_name(arguments.topic)
         _log.info("published %d bytes on %r, retain %s", len(payload), topic, arguments.retain)
         published = Published(
             topic=topic, payload_size=len(payload), retain=arguments.retain, qos=arguments.qos

@@ -15,10 +15,9 @@ from monstermq_mcp.tools.answers import (
     ClientText,
     GroupNamed,
     Page,
-    TopicName,
     counted,
     more_text,
-    topic_name,
+    shown_name,
 )
 from monstermq_mcp.tools.arguments import Paged, ShortText
 from monstermq_mcp.tools.making import READS, About, fit_page, make_tool, result
@@ -91,7 +90,7 @@ class DescriptionArguments(SearchArguments):
 class Found(Answer):
     """A topic that was found."""
 
-    topic: TopicName
+    topic: ClientText
     description: ClientText | None = None
     config: Annotated[
         ClientText | None, Field(description="The whole document at <topic>/<config>.")
@@ -181,7 +180,7 @@ def name_pattern(text: str) -> TopicPattern:
 def _found(group: str, page: FoundPage, *, with_config: bool) -> CallToolResult:
     def show(found: FoundTopic) -> Found:
         return Found(
-            topic=topic_name(found.topic),
+            topic=shown_name(found.topic),
             description=_clipped(found.description),
             config=_clipped(found.config) if with_config else None,
         )
@@ -197,7 +196,7 @@ def _found(group: str, page: FoundPage, *, with_config: bool) -> CallToolResult:
         topics=fitted.rows,
     )
     heading = f"{counted(answer.returned, 'topic')} of archive group {group}. {DATA_NOTE}"
-    listed = table(["topic", "configuration" if with_config else "description"], fitted.cells)
+    listed = table(["topic", "configuration" if with_config else "description"], fitted.lines)
     return result(answer, paragraphs(heading, listed, more_text(answer)))
 
 

@@ -1,6 +1,8 @@
 """``get-topic-value``: current values."""
 
+import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated
 
 from mcp.server.mcpserver.tools import Tool
@@ -13,19 +15,20 @@ from monstermq_mcp.rendering.tables import DATA_NOTE, paragraphs, table
 from monstermq_mcp.rendering.text import clipped
 from monstermq_mcp.tools.answers import (
     Answer,
+    ClientText,
     GroupNamed,
     Moment,
     Page,
     Payload,
-    TopicName,
     counted,
     moment,
     more_text,
     payload_members,
-    topic_name,
+    shown_name,
 )
 from monstermq_mcp.tools.arguments import Paged, Topics, as_list
 from monstermq_mcp.tools.making import READS, About, fit_page, make_tool, result
+from monstermq_shared.errors import MonsterError
 from monstermq_shared.queries.filters import exact_topics
 from monstermq_shared.queries.ports import TopicQueries
 from monstermq_shared.queries.topics import (
@@ -38,6 +41,7 @@ from monstermq_shared.queries.topics import (
 _GUESSED_MAX = 10
 _NEAREST_MAX = 3
 _NAME_MAX = 200
+_PATIENCE_S = 2.0
 
 MISSING_SIZE_MAX = 12_000
 """Bytes of a result that tell what is missing, in JSON, and in Markdown."""
@@ -63,7 +67,7 @@ class ValuesArguments(Paged):
 class Value(Payload):
     """The current value of a topic."""
 
-    topic: TopicName
+    topic: ClientText
     time: Moment
     retained: Annotated[bool, Field(description="Whether it was published with the retain flag.")]
 
@@ -71,9 +75,9 @@ class Value(Payload):
 class Missing(Answer):
     """A topic that was asked for and has no value."""
 
-    topic: TopicName
+    topic: ClientText
     nearest: Annotated[
-        tuple[TopicName, ...], Field(description="Topics with a value whose names are like it.")
+        tuple[ClientText, ...], Field(description="Topics with a value whose names are like it.")
     ] = ()
 
 
@@ -115,7 +119,7 @@ async def values(groups: Groups, arguments: ValuesArguments) -> CallToolResult:
     )
     page = await topics.values(query)
     names = await _missing(topics, query, page)
-    missing, missing_cells = fit(
+    missing, missing_lines = fit(
         await _guessed(topics, names),
         lambda one: one,
         lambda one: (one.topic, ", ".join(one.nearest)),
@@ -132,15 +136,15 @@ async def values(groups: Groups, arguments: ValuesArguments) -> CallToolResult:
         missing_count=len(names) or None,
     )
     heading = f"{counted(answer.returned, 'current value')} of archive group {group}. {DATA_NOTE}"
-    listed = table(["topic", "value", "time"], fitted.cells)
-    without = table(["topic without a value", "nearest"], missing_cells)
+    listed = table(["topic", "value", "time"], fitted.lines)
+    without = table(["topic without a value", "nearest"], missing_lines)
     lacking = f"{len(names)} of the topics asked for without a value." if names else None
     return result(answer, paragraphs(heading, listed, lacking, without, more_text(answer)))
 
 
 def _shown(value: TopicValue) -> Value:
     return Value(
-        topic=topic_name(value.message.topic),
+        topic=shown_name(value.message.topic),
         time=moment(value.message.time_ms),
         retained=value.message.retained,
         **payload_members(value.message),
@@ -161,12 +165,16 @@ async def _missing(topics: TopicQueries, query: ValuesQuery, page: ValuesPage) -
 
 async def _guessed(topics: TopicQueries, names: Sequence[str]) -> list[Missing]:
     """Return topics without a value, the first of them with those that may be meant."""
-    missing = []
-    for index, name in enumerate(names):
-        similar = await topics.similar(name, limit=_NEAREST_MAX) if index < _GUESSED_MAX else ()
-        nearest = tuple(clipped(near, _NAME_MAX) for near in similar)
-        missing.append(Missing(topic=clipped(name, _NAME_MAX), nearest=nearest))
-    return missing
+    nearest: dict[str, tuple[str, ...]] = {}
+    # A guess is a help: whoever asked gets the values also if none can be made in that time.
+    with suppress(TimeoutError, MonsterError):
+        async with asyncio.timeout(_PATIENCE_S):
+            for name in names[:_GUESSED_MAX]:
+                similar = await topics.similar(name, limit=_NEAREST_MAX)
+                nearest[name] = tuple(clipped(near, _NAME_MAX) for near in similar)
+    return [
+        Missing(topic=clipped(name, _NAME_MAX), nearest=nearest.get(name, ())) for name in names
+    ]
 
 
 def _hint(query: ValuesQuery, returned: int, *, truncated: bool) -> str | None:

@@ -11,15 +11,16 @@ from monstermq_mcp.rendering.bounds import PAYLOAD_MAX, ROWS_SIZE_MAX, fit
 from monstermq_mcp.rendering.tables import DATA_NOTE, paragraphs, table
 from monstermq_mcp.tools.answers import (
     Answer,
+    ClientText,
     Moment,
+    Note,
     Payload,
-    TopicName,
     counted,
     moment,
     payload_members,
-    topic_name,
+    shown_name,
 )
-from monstermq_mcp.tools.arguments import Arguments, Topics, as_list
+from monstermq_mcp.tools.arguments import Arguments, NoGroup, Topics, as_list
 from monstermq_mcp.tools.making import READS, About, make_tool, result
 from monstermq_shared.queries.filters import checked_filters
 from monstermq_shared.queries.history import Message
@@ -54,19 +55,21 @@ class WatchArguments(Arguments):
         int,
         Field(ge=1, le=MESSAGES_MAX, description=f"Messages to wait for, up to {MESSAGES_MAX}."),
     ] = 50
+    archive_group: NoGroup = None
 
 
 class SeenMessage(Payload):
     """A message that came."""
 
     time: Moment
-    topic: TopicName
+    topic: ClientText
     retained: Annotated[bool, Field(description="Whether it was published with the retain flag.")]
 
 
 class Watched(Answer):
     """Messages that came."""
 
+    note: Note = DATA_NOTE
     returned: Annotated[int, Field(description="How many messages are here.")]
     truncated: Annotated[bool, Field(description="Whether there were more while it watched.")]
     hint: Annotated[str | None, Field(description="How to see what is not here.")] = None
@@ -87,7 +90,7 @@ async def _watched(live: LiveFeed, arguments: WatchArguments) -> CallToolResult:
     begin = time.monotonic()
     messages, dropped = await _messages(live, arguments)
     seconds = round(time.monotonic() - begin, 1)
-    rows, cells = fit(messages, _shown, lambda row: (row.time, row.topic, row.cell), ROWS_SIZE_MAX)
+    rows, lines = fit(messages, _shown, lambda row: (row.time, row.topic, row.cell), ROWS_SIZE_MAX)
     left = len(messages) - len(rows) + dropped
     answer = Watched(
         returned=len(rows),
@@ -97,7 +100,7 @@ async def _watched(live: LiveFeed, arguments: WatchArguments) -> CallToolResult:
         rows=rows,
     )
     heading = f"{counted(answer.returned, 'message')} came in {seconds} seconds. {DATA_NOTE}"
-    listed = table(["time", "topic", "payload"], cells)
+    listed = table(["time", "topic", "payload"], lines)
     return result(answer, paragraphs(heading, listed, answer.hint))
 
 
@@ -117,7 +120,7 @@ async def _messages(live: LiveFeed, arguments: WatchArguments) -> tuple[list[Mes
 def _shown(message: Message) -> SeenMessage:
     return SeenMessage(
         time=moment(message.time_ms),
-        topic=topic_name(message.topic),
+        topic=shown_name(message.topic),
         retained=message.retained,
         **payload_members(message),
     )
