@@ -28,6 +28,8 @@ class Effort:
     history_rows: int
     """In the archive that a history is read from."""
     history_topics: int
+    query_topics: int
+    """With a value, when questions are asked."""
     codec_calls: int
     """For one figure of decoder or encoder."""
     attack_share: float
@@ -48,6 +50,7 @@ LARGE = Effort(
     stored_rows=200_000,
     history_rows=10_000_000,
     history_topics=5_000,
+    query_topics=1_000_000,
     codec_calls=2_000,
     attack_share=1,
 )
@@ -65,6 +68,7 @@ SMALL = Effort(
     stored_rows=5_000,
     history_rows=5_000,
     history_topics=3,
+    query_topics=300,
     codec_calls=20,
     attack_share=0.004,
 )

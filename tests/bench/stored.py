@@ -2,7 +2,7 @@
 
 import gc
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import TypeVar
@@ -58,7 +58,7 @@ def shuffled_topics(count: int, *, seed: int = 1) -> list[str]:
     return topics
 
 
-def parts(items: Sequence[T], size: int) -> Iterator[list[T]]:
+def parts(items: Iterable[T], size: int) -> Iterator[list[T]]:
     """Yield the items in order, so many at a time."""
     rest = iter(items)
     while part := list(islice(rest, size)):

@@ -69,6 +69,11 @@ class ReadingSite:
         assert settings is not None
         return settings
 
+    @property
+    def reader_url(self) -> str:
+        """The address of the database, with the role's credentials in it."""
+        return self.server.url(self.database, user=self.reader, password=READER_PASSWORD)
+
     async def open(self) -> PostgresDatabase:
         """Open the database as a broker does, which makes its tables."""
         needed = StoresNeeded(

@@ -13,6 +13,8 @@ import socket
 from dataclasses import dataclass
 from datetime import datetime
 
+import asyncpg
+
 from monstermq_shared.errors import StoreConflict, StoreUnavailable
 from monstermq_shared.stores.postgres.connection import Connection
 from monstermq_shared.stores.sql import load_queries
@@ -92,7 +94,10 @@ class Holder:
             if await connection.fetchval(_QUERIES["try_lock"]):
                 return
             row = await connection.fetchrow(_QUERIES["lock_owner"])
-            if row is not None:
+            if row is not None and not row["may_be_broker"]:
+                if await self._wait_in_line(connection, row["usename"]):
+                    return
+            elif row is not None:
                 silent_s = row["silent_s"]
                 if silent_s is None or (silent_before is not None and silent_s < silent_before):
                     raise await self._conflict(connection)
@@ -111,6 +116,21 @@ class Holder:
             f"PostgreSQL at {self._where}: {await self._owner(connection)} may use this database, "
             "or is dead, and the server still works on its last statement"
         )
+
+    async def _wait_in_line(self, connection: Connection, role: str) -> bool:
+        """Wait for a lock that somebody has who is no broker; tell whether we have it now.
+
+        To look at it again and again would be to leave it to whoever waits for it.
+        """
+        logger.warning(
+            "PostgreSQL at %s: the role %s has taken the broker's lock, and is no broker; waiting",
+            *(self._where, role),
+        )
+        try:
+            await connection.execute(_QUERIES["await_lock"])
+        except asyncpg.QueryCanceledError:
+            return False
+        return True
 
     async def sign(self, connection: Connection) -> None:
         """Say in the database who has it, for the messages of others."""

@@ -1,14 +1,22 @@
 -- try_lock --
 SELECT pg_try_advisory_lock(hashtextextended('monstermq ' || current_schema(), 0));
 
+-- await_lock --
+-- Behind all who wait already, and before all who come later.
+SELECT pg_advisory_lock(hashtextextended('monstermq ' || current_schema(), 0));
+
 -- unlock --
 SELECT pg_advisory_unlock(hashtextextended('monstermq ' || current_schema(), 0));
 
 -- lock_owner --
 -- The session that has the lock, and for how long it has been silent: 0 while the server works for
--- it, NULL where this role may not look into it.
+-- it, NULL where this role may not look into it. Everybody may take an advisory lock, also who runs
+-- SQL that only reads; but a broker can write.
 SELECT
-    activity.pid, backend_start,
+    activity.pid, backend_start, usename,
+    has_table_privilege(
+        usesysid, coalesce(to_regclass('monstermq_meta'), 'pg_class'::regclass)::oid, 'UPDATE'
+    ) OR to_regclass('monstermq_meta') IS NULL AS may_be_broker,
     CASE
         WHEN state = 'active' AND wait_event_type IS DISTINCT FROM 'Client' THEN 0
         ELSE extract(epoch FROM clock_timestamp() - state_change)

@@ -77,7 +77,7 @@ async def prepare_schema(
     async with connection.transaction():
         await lock_schema(connection)
         wanted = {**META_TABLES, **tables}
-        if not await connection.fetch(_OPENING["relations"], [META_TABLE]):
+        if not await _has_meta(connection):
             await _refuse_another_schema(connection, where)
             for name in ("text_function", "json_function", "meta_table", "tables_table"):
                 await connection.execute(_DATABASE[name])
@@ -97,7 +97,15 @@ async def prepare_schema(
 
 async def lock_schema(connection: Connection) -> None:
     """Keep others from preparing the schema, or rights in it, until the open transaction ends."""
-    await connection.execute(_OPENING["lock_schema"])
+    if not await _has_meta(connection):
+        await connection.execute(_OPENING["lock_schema"])
+    # Whoever had it may have made the table meanwhile.
+    if await _has_meta(connection):
+        await connection.execute(_OPENING["lock_meta"])
+
+
+async def _has_meta(connection: Connection) -> bool:
+    return bool(await connection.fetch(_OPENING["relations"], [META_TABLE]))
 
 
 async def check_version(connection: Connection, where: str) -> None:
@@ -107,7 +115,7 @@ async def check_version(connection: Connection, where: str) -> None:
         StartupError: There is none.
         StoreDamaged: It is of another version.
     """
-    if not await connection.fetch(_OPENING["relations"], [META_TABLE]):
+    if not await _has_meta(connection):
         await _refuse_another_schema(connection, where)
         raise StartupError(
             f"PostgreSQL at {where}: no broker has used this database yet",

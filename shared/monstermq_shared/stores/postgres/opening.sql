@@ -1,5 +1,10 @@
+-- lock_meta --
+-- Until the end of the transaction: several processes may start at once. Who may only read cannot
+-- take this one.
+LOCK TABLE monstermq_meta IN SHARE ROW EXCLUSIVE MODE;
+
 -- lock_schema --
--- Until the end of the transaction: several processes may start at once.
+-- The same before there is that table.
 SELECT pg_advisory_xact_lock(hashtextextended('monstermq tables of ' || current_schema(), 0));
 
 -- take_time --

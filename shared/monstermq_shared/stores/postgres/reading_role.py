@@ -17,6 +17,7 @@ from monstermq_shared.errors import StoreUnavailable
 from monstermq_shared.stores.needed import RETAINED
 from monstermq_shared.stores.postgres import opening, session_tables
 from monstermq_shared.stores.postgres.connection import Connection, connect
+from monstermq_shared.stores.postgres.errors import StoreUnfit
 from monstermq_shared.stores.sql import load_queries, table_name
 
 _QUERIES = load_queries(__package__, "reading_role.sql")
@@ -40,13 +41,16 @@ async def connect_reader(settings: ConnectionSettings, *, statement_timeout_s: f
     """
     try:
         return await connect(settings, statement_timeout_s=statement_timeout_s, durable=False)
+    except StoreUnfit as exc:
+        raise StoreUnfit(f"{exc}; a right of {settings.user} may be missing: {FIX}") from exc
     except StoreUnavailable as exc:
         if not isinstance(exc.__cause__, asyncpg.InvalidAuthorizationSpecificationError):
             raise
         raise StoreUnavailable(
             f"PostgreSQL at {describe(settings)}: the role {settings.user} (Postgres.ReadUser) "
             "cannot log in: there is none, which monstermq db init makes, or its password is not "
-            f"Postgres.ReadPass, or pg_hba.conf does not admit it ({exc.__cause__})"
+            "Postgres.ReadPass, which ALTER ROLE sets, or pg_hba.conf does not admit it "
+            f"({exc.__cause__})"
         ) from exc.__cause__
 
 

@@ -19,6 +19,7 @@ from monstermq_shared.stores.postgres.queries.filters import Filters
 from monstermq_shared.stores.postgres.queries.rows import (
     FIRST,
     LAST,
+    end_of,
     from_microseconds,
     message_of,
     microseconds,
@@ -89,7 +90,7 @@ class PostgresArchiveQueries:
     def _stretch(self, query: HistoryQuery) -> tuple[datetime, datetime, object, object, object]:
         """Return where the stretch of time ends, and where the page begins."""
         start = FIRST if query.start_ms is None else moment(query.start_ms)
-        end = LAST if query.end_ms is None else moment(query.end_ms)
+        end = LAST if query.end_ms is None else end_of(query.end_ms)
         until, begin = (start, end) if query.newest_first else (end, start)
         if query.cursor is None:
             return until, begin, None, None, None

@@ -84,5 +84,6 @@ WHERE start IS NOT NULL AND (
 );
 
 -- topics_beginning --
+-- Those above topic $3 that begin so; $4 at most.
 SELECT DISTINCT topic FROM "{table}"
-WHERE left(topic, 250) = ANY($1::text[]) AND topic ~ $2 ORDER BY topic;
+WHERE left(topic, 250) = ANY($1::text[]) AND topic ~ $2 AND topic > $3 ORDER BY topic LIMIT $4;

@@ -50,15 +50,21 @@ async def find_topics(
             continue
         names = [row["start"] for row in rows if row["is_match"] and not _is_cut(row["start"])]
         beginnings = [row["start"] for row in rows if _is_cut(row["start"])]
+        long = []
         if beginnings:
-            long = await fetch(queries["topics_beginning"], beginnings, filters.expression)
-            names += [row["topic"] for row in long]
-        found.update(names)
+            asked = (beginnings, filters.expression, after, TOPICS_MAX + 1)
+            long = [row["topic"] for row in await fetch(queries["topics_beginning"], *asked)]
+        found.update(name for name in (*names, *long) if name > after)
         visited += rows[-1]["number"]
+        if len(long) > TOPICS_MAX:
+            return _up_to(long[-1], found)
         if visited >= VISITED_MAX or len(found) > TOPICS_MAX:
-            upto = max([rows[-1]["start"], *names])
-            return Topics(sorted(name for name in found if after < name <= upto), upto)
-    return Topics(sorted(name for name in found if name > after), None)
+            return _up_to(max([rows[-1]["start"], *names, *long]), found)
+    return Topics(sorted(found), None)
+
+
+def _up_to(upto: str, found: set[str]) -> Topics:
+    return Topics(sorted(name for name in found if name <= upto), upto)
 
 
 def _is_cut(start: str) -> bool:

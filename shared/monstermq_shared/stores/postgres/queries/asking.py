@@ -10,7 +10,8 @@ import asyncpg
 from monstermq_shared.config.postgres_urls import ConnectionSettings, describe
 from monstermq_shared.errors import QueryTimedOut, StoreError, StoreUnavailable
 from monstermq_shared.stores.postgres import readers
-from monstermq_shared.stores.postgres.connection import connect
+from monstermq_shared.stores.postgres.connection import Connection, connect
+from monstermq_shared.stores.postgres.errors import forget_lost_waits
 from monstermq_shared.stores.postgres.readers import Readers
 
 CONNECTIONS_MAX = 2
@@ -45,6 +46,9 @@ Fetch: TypeAlias = Callable[..., Awaitable[list[asyncpg.Record]]]
 class Asking:
     """A few connections, made when they are needed.
 
+    Attributes:
+        timeout_s: See below.
+
     Args:
         settings: How to connect.
         timeout_s: Seconds after which a question is given up, its waiting included.
@@ -53,7 +57,7 @@ class Asking:
 
     def __init__(self, settings: ConnectionSettings, *, timeout_s: float, session: str) -> None:
         self._settings = settings
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self._where = describe(settings)
         self._readers = Readers(self._connect, self._where, size=CONNECTIONS_MAX, settings=session)
         self._asked = 0
@@ -67,16 +71,16 @@ class Asking:
             StoreUnavailable: The server cannot be reached now, or too many are waiting.
             StoreError: See ``errors.translated``.
         """
-        with in_time(self._where, self._timeout_s), self._counted():
+        with in_time(self._where, self.timeout_s), self._counted():
             connected = False
             try:
-                async with asyncio.timeout(self._timeout_s), self._readers.connection() as lent:
+                async with asyncio.timeout(self.timeout_s), self._readers.connection() as lent:
                     connected = True
                     yield lent.fetch
             except TimeoutError as exc:
                 if connected:
                     raise
-                raise unreached(self._where, self._timeout_s) from exc
+                raise unreached(self._where, self.timeout_s) from exc
 
     async def close(self) -> None:
         """Close all connections; what is being asked ends with StoreUnavailable."""
@@ -92,9 +96,10 @@ class Asking:
         finally:
             self._asked -= 1
 
-    async def _connect(self) -> "asyncpg.Connection[asyncpg.Record]":
+    async def _connect(self) -> Connection:
+        forget_lost_waits(asyncio.get_running_loop())
         return await connect(
-            self._settings, statement_timeout_s=self._timeout_s * SERVERS_SHARE, durable=False
+            self._settings, statement_timeout_s=self.timeout_s * SERVERS_SHARE, durable=False
         )
 
 

@@ -18,6 +18,11 @@ def moment(time_ms: int) -> datetime:
     return _EPOCH + timedelta(milliseconds=time_ms)
 
 
+def end_of(time_ms: int) -> datetime:
+    """Return the last moment of a millisecond: rows of others may have times between two."""
+    return moment(time_ms) + timedelta(microseconds=999)
+
+
 def microseconds(time: datetime) -> int:
     """Return a time as a number that a cursor can hold, exactly."""
     return (time - _EPOCH) // _MICROSECOND

@@ -23,7 +23,7 @@ from monstermq_shared.queries.bounds import CELL_SIZE_MAX
 from monstermq_shared.queries.sql import Cell, CutValue, SqlAnswer, SqlQuery, Table
 from monstermq_shared.stores.postgres import reading_role
 from monstermq_shared.stores.postgres.connection import Connection
-from monstermq_shared.stores.postgres.errors import translated
+from monstermq_shared.stores.postgres.errors import forget_lost_waits, translated
 from monstermq_shared.stores.postgres.queries.asking import (
     SERVERS_SHARE,
     WAITING_MAX,
@@ -53,8 +53,15 @@ _ONLY_READS = (
 _NO_NUMBERS = (
     "; where payloads are no numbers leave them out: WHERE jsonb_typeof(payload_json) = 'number'"
 )
+# What a rolled back transaction does not take back, and what runs SQL that stands in a text.
+# A name can be written in one other way, by escapes, which nobody needs who only reads.
+_DOES_MORE = re.compile(
+    r'U&"|\b(?:pg_(?:try_)?advisory_\w+|pg_logical_emit_message|pg_(?:cancel|terminate)_backend'
+    r"|(?:query|cursor)_to_xml\w*|ts_stat|ts_rewrite|dblink\w*|crosstab\w*|connectby|xpath_table)\b",
+    re.IGNORECASE,
+)
 # By the first characters of the SQLSTATE: what who asks can mend.
-_ASKERS = ("21", "22", "25", "2F", "38", "39", "42", "44", "0A", "54", "P0", "XX000")
+_ASKERS = ("21", "22", "25", "2F", "38", "39", "42", "44", "0A", "54", "P0001", "XX000")
 _READ_ONLY, _NO_RIGHT, _NOT_A_NUMBER, _TOO_MUCH_ROOM = "25006", "42501", "22P02", "53400"
 
 
@@ -87,7 +94,7 @@ class PostgresSqlQueries:
             raise busy(self._where)
         self._asked += 1
         try:
-            with in_time(self._where, self._timeout_s), translated(self._where):
+            with in_time(self._where, self._timeout_s):
                 return await self._run_in_time(query)
         finally:
             self._asked -= 1
@@ -105,9 +112,11 @@ class PostgresSqlQueries:
     async def _run_in_time(self, query: SqlQuery) -> SqlAnswer:
         connected = False
         try:
-            async with asyncio.timeout(self._timeout_s), self._free, self._connection() as lent:
-                connected = True
-                return await self._run_alone(lent, query)
+            async with asyncio.timeout(self._timeout_s), self._free:
+                with translated(self._where):
+                    async with self._connection() as lent:
+                        connected = True
+                        return await self._run_alone(lent, query)
         except TimeoutError as exc:
             if connected:
                 raise
@@ -118,6 +127,7 @@ class PostgresSqlQueries:
         """Lend a connection that nobody has used, and nobody will."""
         if self._closed:
             raise StoreUnavailable(f"PostgreSQL at {self._where}: it has been closed")
+        forget_lost_waits(asyncio.get_running_loop())
         connection = await reading_role.connect_reader(
             self._reader, statement_timeout_s=self._timeout_s * SERVERS_SHARE
         )
@@ -170,6 +180,9 @@ class PostgresSqlQueries:
 async def _answer(connection: Connection, query: SqlQuery) -> SqlAnswer:
     """Run a statement in the transaction that is open."""
     text = query.text.strip().rstrip("; \t\r\n")
+    more = _DOES_MORE.search(text)
+    if more is not None:
+        raise QueryRefused(f"the SQL names {more[0]}, which does more than read; leave it out")
     # On its own first: what is one statement there cannot end the parenthesis it stands in later.
     asked = await connection.prepare(text)
     columns = asked.get_attributes()

@@ -1,6 +1,8 @@
 """Questions about topics in PostgreSQL: their values, names, descriptions and tree."""
 
+import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 
 from monstermq_shared.config import StoreType
 from monstermq_shared.queries.cursors import Cursors
@@ -98,8 +100,11 @@ class PostgresTopicQueries:
         )
 
     async def similar(self, topic: str, *, limit: int) -> Sequence[str]:
-        """Return topics whose names are near one that nothing has."""
-        return await nearest_topics(self.children, topic, limit=limit)
+        """Return topics whose names are near one that nothing has; none if that takes too long."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._in_order.timeout_s):
+                return await nearest_topics(self.children, topic, limit=limit)
+        return []
 
     def _page(
         self, found: Sequence[FoundTopic], query: NameSearch | DescriptionSearch

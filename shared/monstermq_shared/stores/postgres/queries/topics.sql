@@ -5,7 +5,8 @@ octet_length(payload_blob) AS size, payload IS NOT NULL AS is_text, qos, retaine
 message_uuid
 
 -- columns --
-topic, time, payload_blob, payload, qos, retained, client_id, message_uuid
+topic, time, payload_blob, payload, qos, retained, client_id, message_uuid, generation, partition,
+position
 
 -- exact --
 (
@@ -37,7 +38,8 @@ SELECT {value}, rank, found FROM (
             + least(octet_length(payload_blob), {payload_limit}) AS own
         FROM (
             SELECT DISTINCT ON (topic) * FROM ({united}) AS united
-            ORDER BY topic, time DESC, rank LIMIT {rows}
+            ORDER BY topic, time DESC, generation DESC, partition DESC, position DESC, rank
+            LIMIT {rows}
         ) AS newer
     ) AS sized
 ) AS counted
