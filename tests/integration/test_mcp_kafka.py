@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from tests.support.kafka import KafkaServer
 from tests.support.kafka_bus import bus_settings, produce
 from tests.support.kafka_tools import new_topic_name
+from tests.support.mcp_server import configured, served
 
 from monstermq_mcp.kafka import door as door_module
 from monstermq_mcp.kafka import feed as feed_module
@@ -211,3 +213,25 @@ async def test_a_kafka_that_is_away_is_told_by_everything(
         async with scene.feed.watch(["a"], payload_limit=0):
             pass
     await asyncio.wait_for(scene.door.close(), SOON_S)
+
+
+async def test_the_tools_read_the_bus_watch_it_and_say_so(scene: Scene, tmp_path: Path) -> None:
+    payloads = await scene.publish_all(20)
+    config = configured(tmp_path / "monstermq.db")
+    async with served(config, log=scene.log, live=scene.feed) as asked:
+        read = await asked.answer("read-log", topics="plant/#", limit=5)
+        watching = asyncio.create_task(
+            asked.answer("watch-topics", topics="live/#", seconds=60, limit=1)
+        )
+        while not watching.done():
+            await scene.publish("live/1", b"news", SystemClock().wall_ms())
+            await asyncio.wait([watching], timeout=0.1)
+        watched = await watching
+        rest = await asked.answer("read-log", topics="plant/#", position=read["nextPosition"])
+        nothing = await asked.answer("read-log", topics="quiet")
+
+    assert (read["source"], read["truncated"]) == ("the bus", False)
+    assert [row["payload"] for row in read["rows"]] == payloads[-5:]
+    assert [row["payload"] for row in watched["rows"]] == ["news"]
+    assert rest["rows"] == []
+    assert "give startTime" in nothing["hint"]

@@ -22,7 +22,6 @@ from monstermq_mcp.tools.answers import (
     shown_name,
 )
 from monstermq_mcp.tools.arguments import (
-    CURSOR_MAX,
     Arguments,
     GroupName,
     StartTime,
@@ -37,6 +36,9 @@ from monstermq_shared.queries.ports import LogQueries
 
 MESSAGES_MAX = 200
 """Messages of a call."""
+
+POSITION_MAX = 32 * 1024
+"""Characters of a position: on Kafka it has a place for each partition of the bus."""
 
 ABOUT = About(
     "read-log",
@@ -60,7 +62,7 @@ class LogArguments(Arguments):
     position: Annotated[
         str | None,
         Field(
-            max_length=CURSOR_MAX,
+            max_length=POSITION_MAX,
             description="The nextPosition of a result before; it wins over startTime.",
         ),
     ] = None
@@ -116,14 +118,15 @@ def log_tool(groups: Groups, log: LogQueries | None) -> Tool:
 
 
 def _read(query: LogQuery, page: LogPage, where: str) -> CallToolResult:
-    rows, lines = fit(page.messages, _shown, _cells, ROWS_SIZE_MAX)
+    room = ROWS_SIZE_MAX - min(len(page.next_cursor), POSITION_MAX)
+    rows, lines = fit(page.messages, _shown, _cells, room)
     whole = len(rows) == len(page.messages)
     position = page.next_cursor if whole else page.cursors[len(rows) - 1]
     answer = LogRead(
         source=f"{page.source.value}{where}",
         returned=len(rows),
         truncated=page.more or not whole,
-        next_position=position if len(position) <= CURSOR_MAX else None,
+        next_position=position if len(position) <= POSITION_MAX else None,
         hint=None if rows else _nothing(query, page),
         rows=rows,
     )
