@@ -136,6 +136,49 @@ async def test_a_refused_record_waits_until_the_topic_takes_it(
     assert [json.loads(at.value)["payload"].encode() for at in ids.values()] == sent
 
 
+async def test_bare_payloads_go_to_the_topics_that_messages_lead_to(
+    broker: RunningBroker, cast: Cast, kafka_server: KafkaServer, kafka_topic: str
+) -> None:
+    group = {
+        "Name": kafka_topic,
+        "ArchiveType": "KAFKA",
+        "PayloadFormat": "RAW",
+        "KafkaTopic": f"{kafka_topic}.{{2}}",
+        "KafkaKey": "{clientId}:{1}",
+        "KafkaCompression": "ZSTD",
+    }
+    # What Kafka takes for the same name as another one's cannot be made.
+    await create_topic(kafka_server.address(), f"{kafka_topic}_taken")
+    kafka = {"Servers": kafka_server.address(), "Archive": {"TopicsMax": 3}}
+    broker.start(yaml.safe_dump({"Kafka": kafka, "ArchiveGroups": [group]}))
+    peer = await a_publisher(cast, broker)
+    sent = {"a/1/x": b"\xff\x00", "a/2": b"", "a/taken": b"taken", "a/3": b"one too many"}
+    for topic, payload in sent.items():
+        await peer.publish(topic, payload, 1)
+    (first,) = await archived(kafka_server, f"{kafka_topic}.1", 1)
+    (second,) = await archived(kafka_server, f"{kafka_topic}.2", 1)
+    others = await archived(kafka_server, kafka_topic, 2)
+    assert [first.value, second.value] == [sent["a/1/x"], sent["a/2"]]
+    assert [at.value for at in others] == [sent["a/taken"], sent["a/3"]]
+    assert {at.key for at in (first, second, *others)} == {b"publisher:a"}
+    headers = {name: value.decode() for name, value in first.headers}
+    assert headers.pop("mqtt.timestamp").endswith("Z")
+    assert headers.pop("monstermq-log")
+    assert headers == {
+        "mqtt.topic": "a/1/x",
+        "mqtt.clientId": "publisher",
+        "mqtt.qos": "1",
+        "mqtt.retained": "false",
+    }
+    assert "Kafka.Archive.TopicsMax" in broker.log_text()
+    kafka_server.tool(
+        "org.apache.kafka.tools.TopicCommand", "--delete", "--topic", f"{kafka_topic}.1"
+    )
+    await peer.publish("a/1", b"again", 1)
+    (again,) = await archived(kafka_server, f"{kafka_topic}.1", 1)
+    assert again.value == b"again"
+
+
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[KafkaServer]:
     """A server of the newest version whose user may do nothing until somebody says so."""

@@ -34,7 +34,7 @@ def options(server: KafkaServer, **changed: Any) -> dict[str, Any]:
 
 def entries(*values: bytes) -> list[Entry]:
     now_ms = time.time_ns() // 1_000_000
-    return [(now_ms, b"key", value) for value in values]
+    return [(now_ms, b"key", value, ()) for value in values]
 
 
 def numbered(first: int, count: int) -> list[Entry]:
@@ -68,7 +68,7 @@ async def test_batches_are_bounded_and_in_order(
     await create_topic(kafka_server.address(), kafka_topic)
     given = numbered(0, 10_000)
     assert await send_all(producer, kafka_topic, given) > 1
-    assert await values_of(kafka_server, kafka_topic) == [value for _, _, value in given]
+    assert await values_of(kafka_server, kafka_topic) == [value for _, _, value, _ in given]
 
 
 async def test_one_entry_larger_than_a_batch_is_sent_by_itself(
@@ -77,7 +77,7 @@ async def test_one_entry_larger_than_a_batch_is_sent_by_itself(
     await create_topic(kafka_server.address(), kafka_topic)
     given = entries(b"small", b"x" * 5 * SIZE_MAX, b"small")
     assert await send_all(producer, kafka_topic, given) == 3
-    assert await values_of(kafka_server, kafka_topic) == [value for _, _, value in given]
+    assert await values_of(kafka_server, kafka_topic) == [value for _, _, value, _ in given]
 
 
 async def test_after_a_refusal_the_same_goes_on_with_another_producer(

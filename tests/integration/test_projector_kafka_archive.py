@@ -29,7 +29,7 @@ class Archived:
         for record in records:
             members = json.loads(record.value)
             assert record.key == members["topic"].encode()
-            assert not record.headers
+            assert [name for name, _ in record.headers] == ["monstermq-log"]
             of_topic = found.setdefault(members["topic"], {})
             of_topic.setdefault(members["id"], members["payload"].encode())
         self.again = len(records) - sum(map(len, found.values()))

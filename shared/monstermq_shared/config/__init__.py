@@ -6,7 +6,9 @@ A service calls ``load_config`` once and passes values down; nothing below reads
 from monstermq_shared.config.durations import format_duration, parse_duration
 from monstermq_shared.config.fields import (
     LOG_LEVEL_NAMES,
+    Compression,
     LogFormat,
+    PayloadFormat,
     ProjectorKind,
     QueuePolicy,
     StoreType,
@@ -45,6 +47,7 @@ from monstermq_shared.config.sections import (
     Tls,
     WebSocket,
     enabled_groups,
+    main_topic_of,
 )
 
 __all__ = [
@@ -54,6 +57,7 @@ __all__ = [
     "PRODUCER",
     "ArchiveGroup",
     "BrokerConfig",
+    "Compression",
     "CrateDB",
     "Edge",
     "Kafka",
@@ -67,6 +71,7 @@ __all__ = [
     "Mcp",
     "Metrics",
     "MongoDB",
+    "PayloadFormat",
     "Postgres",
     "Projector",
     "ProjectorKind",
@@ -86,6 +91,7 @@ __all__ = [
     "format_duration",
     "format_log_level",
     "load_config",
+    "main_topic_of",
     "parse_duration",
     "parse_log_level",
     "parse_servers",

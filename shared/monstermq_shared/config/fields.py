@@ -104,6 +104,23 @@ class ProjectorKind(StrEnum):
     SESSIONS = "SESSIONS"
 
 
+class PayloadFormat(StrEnum):
+    """What the value of a Kafka record is."""
+
+    RECORD = "RECORD"
+    RAW = "RAW"
+
+
+class Compression(StrEnum):
+    """How batches to Kafka are compressed."""
+
+    NONE = "NONE"
+    GZIP = "GZIP"
+    SNAPPY = "SNAPPY"
+    LZ4 = "LZ4"
+    ZSTD = "ZSTD"
+
+
 class LogFormat(StrEnum):
     """How a log line is written."""
 
@@ -155,6 +172,8 @@ ArchiveStoreType = Annotated[StoreType, *choice(StoreType.NONE, StoreType.KAFKA,
 Policy = Annotated[QueuePolicy, *choice(*QueuePolicy)]
 Kind = Annotated[ProjectorKind, *choice(*ProjectorKind)]
 Format = Annotated[LogFormat, *choice(*LogFormat)]
+PayloadForm = Annotated[PayloadFormat, *choice(*PayloadFormat)]
+Compressed = Annotated[Compression, *choice(*Compression)]
 
 
 def _check_setting(value: object) -> object:

@@ -21,8 +21,8 @@ from monstermq_shared.config.limits import KIB
 SESSIONS_SUFFIX = "-sessions"
 """What follows the bus topic's name in that of the log of sessions."""
 DEFAULT_PORT = 9092
-
-_TOPIC_LENGTH_MAX = 249  # Kafka's own limit
+TOPIC_LENGTH_MAX = 249
+"""Characters of a topic; Kafka's own limit."""
 _HOST = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,253})"
 _SERVER = re.compile(rf"({_HOST}|\[[0-9A-Fa-f:.]{{2,45}}\])(?::([0-9]{{1,5}}))?")
 _OVERHEAD_KB = 1_280
@@ -93,8 +93,8 @@ def record_bytes_max(max_message_size_kb: int) -> int:
 TopicName = Annotated[
     str,
     *matching(
-        rf"^(?!__)(?!\.{{1,2}}$)[A-Za-z0-9._-]{{1,{_TOPIC_LENGTH_MAX - len(SESSIONS_SUFFIX)}}}$",
-        f"must be 1 to {_TOPIC_LENGTH_MAX - len(SESSIONS_SUFFIX)} letters, digits, '.', '_' or "
+        rf"^(?!__)(?!\.{{1,2}}$)[A-Za-z0-9._-]{{1,{TOPIC_LENGTH_MAX - len(SESSIONS_SUFFIX)}}}$",
+        f"must be 1 to {TOPIC_LENGTH_MAX - len(SESSIONS_SUFFIX)} letters, digits, '.', '_' or "
         "'-', as Kafka's topics have them, and not begin with __",
     ),
 ]
@@ -160,12 +160,15 @@ class KafkaBus(Section):
 
 
 class KafkaArchive(Section):
-    """Topics of archive groups of type KAFKA; each is named after its group."""
+    """Topics of archive groups of type KAFKA."""
 
     partitions: Partitions = 12
     """Partitions a topic is created with."""
     replication: Copies | None = None
     """Copies of each partition; absent: 3, or one for each server where there are fewer."""
+    topics_max: Annotated[int, Field(strict=True, ge=1, le=100_000)] = 1_000
+    """Topics that a process writes to for a group whose KafkaTopic has placeholders; what would
+    need another one goes to the topic of the group's name."""
 
 
 class Kafka(Section):

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 
-from monstermq_shared.config.fields import ProjectorKind, QueuePolicy, StoreType
+from monstermq_shared.config.fields import ProjectorKind, QueuePolicy, StoreType, yaml_name
 from monstermq_shared.config.kafka import (
     SESSIONS_SUFFIX,
+    TOPIC_LENGTH_MAX,
     KafkaBus,
     KafkaSecurity,
     SaslMechanism,
@@ -13,7 +14,13 @@ from monstermq_shared.config.kafka import (
 )
 from monstermq_shared.config.kafka_names import CONSUMER, PRODUCER
 from monstermq_shared.config.limits import KIB
-from monstermq_shared.config.sections import BrokerConfig, enabled_groups
+from monstermq_shared.config.sections import (
+    ArchiveGroup,
+    BrokerConfig,
+    enabled_groups,
+    main_topic_of,
+)
+from monstermq_shared.config.templates import Template
 
 _HOUR_S = 3_600
 _REQUEST_BYTES_MAX = 100 * KIB * KIB
@@ -43,6 +50,7 @@ def kafka_problems(config: BrokerConfig) -> Iterator[str]:
 def kafka_warnings(config: BrokerConfig) -> Iterator[str]:
     """Yield what is allowed and may still surprise, one sentence each."""
     bus = config.kafka.bus
+    yield from _template_warnings(config)
     if not bus.enabled:
         return
     for path, group in enabled_groups(config):
@@ -75,6 +83,17 @@ def kafka_warnings(config: BrokerConfig) -> Iterator[str]:
             "Kafka.Security: PLAIN over SASL_PLAINTEXT sends the password in clear; use SASL_SSL, "
             "or SCRAM-SHA-512"
         )
+
+
+def _template_warnings(config: BrokerConfig) -> Iterator[str]:
+    for path, group in enabled_groups(config):
+        topic = group.kafka_topic
+        if topic is not None and topic.startswith("{") and Template.parse(topic).names:
+            yield (
+                f"{path}.KafkaTopic is {topic}: clients choose by their topics to which topic of "
+                "the whole Kafka cluster is written; begin it with a name, such as "
+                f"{group.name}.{topic}"
+            )
 
 
 def _login_problems(security: KafkaSecurity) -> Iterator[str]:
@@ -163,22 +182,54 @@ def _size_problems(config: BrokerConfig) -> Iterator[str]:
             yield f"{PRODUCER.path}: max.request.size is {size}, {why}: leave it out"
 
 
+def topics_in_use(config: BrokerConfig) -> set[str]:
+    """Return the Kafka topics that the broker has by name; no message may make up one of them."""
+    groups = (group for _, group in enabled_groups(config))
+    archives = {main_topic_of(at) for at in groups if at.archive_type is StoreType.KAFKA}
+    return archives | {*_topics_of_bus(config.kafka.bus)}
+
+
+def _topics_of_bus(bus: KafkaBus) -> tuple[str, ...]:
+    return (bus.topic, bus.topic + SESSIONS_SUFFIX) if bus.enabled else ()
+
+
 def _topic_problems(config: BrokerConfig) -> Iterator[str]:
     """Yield where an archive group's topic is one of the bus, or none that Kafka would take."""
     bus = config.kafka.bus
     # Kafka takes no name that differs from another's in these two only.
-    taken = {name.replace(".", "_") for name in (bus.topic, bus.topic + SESSIONS_SUFFIX)}
+    taken = {name.replace(".", "_") for name in _topics_of_bus(bus)}
     for path, group in enabled_groups(config):
         if group.archive_type is not StoreType.KAFKA:
+            yield from _meaningless(path, group)
             continue
-        if group.name.startswith("__"):
+        topic = main_topic_of(group)
+        key = "Name" if topic == group.name else "KafkaTopic"
+        if topic.startswith("__"):
             yield (
-                f"{path}.Name {group.name} cannot be a topic, which ArchiveType KAFKA makes of "
-                "it: topics that begin with __ are Kafka's own; rename the group"
+                f"{path}.{key} {topic} cannot be a topic, which ArchiveType KAFKA makes of "
+                "it: topics that begin with __ are Kafka's own; rename the group, or write another "
+                "KafkaTopic"
             )
-        if bus.enabled and group.name.replace(".", "_") in taken:
+        elif topic in {".", ".."} or len(topic) > TOPIC_LENGTH_MAX:
             yield (
-                f"{path}.Name {group.name} is the name of a topic of the bus (Kafka.Bus.Topic "
-                f"{bus.topic}), and ArchiveType KAFKA writes to the topic of its name: rename the "
-                "group"
+                f"{path}.KafkaTopic cannot be a topic: write 1 to {TOPIC_LENGTH_MAX} characters, "
+                "and not only dots"
+            )
+        if topic.replace(".", "_") in taken:
+            yield (
+                f"{path}.{key} {topic} is the name of a topic of the bus (Kafka.Bus.Topic "
+                f"{bus.topic}), to which ArchiveType KAFKA would write: rename the group, or write "
+                "another KafkaTopic"
+            )
+
+
+_KAFKA_ONLY = ("payload_format", "kafka_topic", "kafka_key", "kafka_compression")
+
+
+def _meaningless(path: str, group: ArchiveGroup) -> Iterator[str]:
+    for name in _KAFKA_ONLY:
+        if name in group.model_fields_set:
+            yield (
+                f"{path}.{yaml_name(name)} means nothing with ArchiveType {group.archive_type}: "
+                "use ArchiveType KAFKA, or leave it out"
             )

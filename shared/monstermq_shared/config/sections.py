@@ -19,6 +19,8 @@ from monstermq_shared.config.durations import Duration
 from monstermq_shared.config.fields import (
     Address,
     ArchiveStoreType,
+    Compressed,
+    Compression,
     FileName,
     Flag,
     Format,
@@ -26,6 +28,8 @@ from monstermq_shared.config.fields import (
     LastValueStore,
     LogFormat,
     LogLevel,
+    PayloadForm,
+    PayloadFormat,
     Policy,
     Port,
     ProjectorKind,
@@ -42,6 +46,7 @@ from monstermq_shared.config.fields import (
 from monstermq_shared.config.kafka import Kafka
 from monstermq_shared.config.limits import MAX_MESSAGE_SIZE_KB, Limits
 from monstermq_shared.config.mcp import Mcp
+from monstermq_shared.config.templates import MessageTemplate, Template, TopicTemplate
 
 ALL_INTERFACES = "0.0.0.0"  # noqa: S104 - the original's behaviour; loading warns about it
 LOCALHOST = "localhost"
@@ -128,6 +133,14 @@ class ArchiveGroup(Section):
     """How long messages are kept; absent: for ever."""
     purge_interval: Duration = timedelta(minutes=10)
     """How often what is older than its retention is deleted."""
+    payload_format: PayloadForm = PayloadFormat.RECORD
+    """With ArchiveType KAFKA: RECORD is JSON, RAW the payload's bytes with `mqtt.` headers."""
+    kafka_topic: TopicTemplate | None = None
+    """The Kafka topic, as `plant.{2}`; absent: the group's name. See docs/kafka.md."""
+    kafka_key: MessageTemplate | None = None
+    """The Kafka record's key, as `{1}/{2}` or `{clientId}`; absent: the MQTT topic."""
+    kafka_compression: Compressed = Compression.NONE
+    """How batches to Kafka are compressed."""
 
 
 class Sparkplug(Section):
@@ -327,3 +340,9 @@ def enabled_groups(config: BrokerConfig) -> Iterator[tuple[str, ArchiveGroup]]:
     for index, group in enumerate(config.archive_groups):
         if group.enabled:
             yield group_path(index), group
+
+
+def main_topic_of(group: ArchiveGroup) -> str:
+    """Return the Kafka topic of an archive, or of what its template leads nowhere else."""
+    topic = group.kafka_topic
+    return group.name if topic is None or Template.parse(topic).names else topic

@@ -21,8 +21,11 @@ BATCH_OVERHEAD = 100
 CLOSE_S = 1.0
 """How long a producer has for what is on its way, and for closing its connections."""
 
-Entry = tuple[int, bytes, bytes]
-"""Time in milliseconds, key and value of a record."""
+HEADER_OVERHEAD = 10
+"""Bytes of a header in a batch beside its name and value, at most."""
+
+Entry = tuple[int, bytes | None, bytes, Sequence[tuple[str, bytes]]]
+"""Time in milliseconds, key, value and headers of a record."""
 
 
 async def close_producer(producer: AIOKafkaProducer) -> None:
@@ -176,11 +179,13 @@ class BatchProducer:
 def _fill(batch: BatchBuilder, entries: Sequence[Entry], first: int, size_max: int) -> int:
     """Put entries into a batch, the first one in any case; return the first one that is not."""
     size, upto = BATCH_OVERHEAD, first
-    for time_ms, key, value in islice(entries, first, None):
-        size += len(key) + len(value) + ENTRY_OVERHEAD
+    for time_ms, key, value, headers in islice(entries, first, None):
+        size += len(key or b"") + len(value) + ENTRY_OVERHEAD
+        for name, content in headers:
+            size += len(name) + len(content) + HEADER_OVERHEAD
         if size > size_max and upto > first:
             break
-        if batch.append(timestamp=time_ms, key=key, value=value) is None:
+        if batch.append(timestamp=time_ms, key=key, value=value, headers=headers) is None:
             break
         upto += 1
     batch.close()

@@ -4,14 +4,13 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from monstermq_shared.errors import StartupError, StoreConflict, StoreError
-from monstermq_shared.kafka.producing import BatchProducer
+from monstermq_shared.errors import StartupError, StoreConflict, StoreError, StoreUnavailable
 from monstermq_shared.positions import Partition
 from monstermq_shared.stores.changes import Commit, CommitResult, StoredLogState, Tenure
 from monstermq_shared.stores.kafka.archives import KafkaArchive
 from monstermq_shared.stores.kafka.marks import Marks
 from monstermq_shared.stores.kafka.preparing import Topics
-from monstermq_shared.stores.kafka.production import Production, TopicChanged
+from monstermq_shared.stores.kafka.production import Producers, Production, TopicChanged
 from monstermq_shared.stores.ports import (
     ArchiveStore,
     Database,
@@ -30,7 +29,7 @@ class KafkaDatabase:
     partition, and so within an MQTT topic, they stand in the order of their offsets.
 
     Args:
-        producer: Brings them there.
+        producers: Bring them there.
         archives: By logical name.
         marks: The database that keeps tenures and marks; it is not closed with this one.
         topics: The topics that they have.
@@ -38,12 +37,12 @@ class KafkaDatabase:
 
     def __init__(
         self,
-        producer: BatchProducer,
+        producers: Producers,
         archives: Mapping[str, KafkaArchive],
         marks: Database,
         topics: Topics,
     ) -> None:
-        self._producer = producer
+        self._producers = producers
         self._archives = archives
         self._marks_database = marks
         self._topics = topics
@@ -120,10 +119,13 @@ class KafkaDatabase:
     async def _produce(self, tenure: Tenure, commit: Commit) -> None:
         known, production = self._under_way.get(tenure.token, (None, None))
         if production is None or not (known is commit or known == commit):
-            production = await Production.of(commit.archives, self._archives, self._topics.where)
+            await self._make_missing(commit)
+            production = await Production.of(
+                *(commit.archives, self._archives, self._topics.where, tenure.partition.generation)
+            )
             self._under_way[tenure.token] = (commit, production)
         try:
-            await production.run(self._producer)
+            await production.run(self._producers)
         except TopicChanged:
             self._look_again = True
             if await self._look_at_topics():
@@ -145,15 +147,34 @@ class KafkaDatabase:
         except StartupError:
             # Whoever waits is told why by the failure that made us look.
             return False
-        changed = {name for name, found in facts.items() if self._archives[name].learn(found)}
-        return bool(changed)
+        changes = [archive.learn(facts) for archive in self._archives.values()]
+        return any(changes)
+
+    async def _make_missing(self, commit: Commit) -> None:
+        """Make the topics that messages lead to for the first time.
+
+        Raises:
+            StoreUnavailable: Nobody knows whether they are there.
+        """
+        for name, records in commit.archives.items():
+            archive = self._archives[name]
+            if not archive.missing(records):
+                continue
+            async with self._looking:
+                # Another partition's commit may have made them meanwhile.
+                for topic in archive.missing(records):
+                    try:
+                        archive.admit(topic.name, await self._topics.make(topic))
+                    except StartupError as exc:
+                        raise StoreUnavailable(str(exc)) from exc
 
     async def close(self) -> None:
         """Move the marks, and close the connections; nothing is under way any more."""
         for marks in self._marks.values():
             await marks.close()
         self._marks.clear()
-        await self._producer.close()
+        for producer in self._producers.values():
+            await producer.close()
 
     async def summary(self) -> DatabaseSummary:
         """Return what there is now, for the log of a start."""
@@ -168,20 +189,20 @@ class SharedKafkaDatabase(KafkaDatabase):
     What is kept with the marks is kept where they are.
 
     Args:
-        producer, archives, marks, topics: See above.
+        producers, archives, marks, topics: See above.
         log_states: The same database.
     """
 
     def __init__(
         self,
-        producer: BatchProducer,
+        producers: Producers,
         archives: Mapping[str, KafkaArchive],
         marks: Database,
         topics: Topics,
         *,
         log_states: KeepsLogState,
     ) -> None:
-        super().__init__(producer, archives, marks, topics)
+        super().__init__(producers, archives, marks, topics)
         self._log_states = log_states
 
     async def begin_marks(self, log_id: str, starts: Mapping[Partition, Mapping[str, int]]) -> None:

@@ -11,17 +11,22 @@ from aiokafka.errors import (
     UnknownTopicOrPartitionError,
 )
 
+from monstermq_shared.config import Compression
 from monstermq_shared.errors import StoreUnavailable
 from monstermq_shared.kafka.errors import CLIENT_ERRORS, meaning_of, worst_of
 from monstermq_shared.kafka.producing import BatchProducer, Entry
 from monstermq_shared.records import Record
-from monstermq_shared.stores.kafka.archives import KafkaArchive
+from monstermq_shared.stores.kafka.archives import ArchiveTopic, KafkaArchive, Sorted
 
 SORTED_AT_ONCE = 500
 """Records that are encoded in one go, about a millisecond; then others have their turn."""
 
 _TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
 _GONE = (UnknownTopicOrPartitionError, NotLeaderForPartitionError)
+
+
+Producers = Mapping[Compression, BatchProducer]
+"""One for each compression in use."""
 
 
 class TopicChanged(StoreUnavailable):
@@ -32,30 +37,38 @@ class _Lane:
     """What goes to one partition.
 
     Attributes:
+        topic: Where it is.
         entries: All of it, in order.
         first: The first one that Kafka may not have.
     """
 
-    def __init__(self, archive: KafkaArchive, partition: int, entries: Sequence[Entry]) -> None:
-        self.archive = archive
-        self.partition = partition
+    def __init__(
+        self,
+        topic: ArchiveTopic,
+        partition: int,
+        entries: Sequence[Entry],
+        compression: Compression,
+    ) -> None:
+        self.topic = topic
         self.entries = entries
         self.first = 0
+        self._partition = partition
+        self._compression = compression
 
-    async def run(self, producer: BatchProducer) -> None:
+    async def run(self, producers: Producers) -> None:
         """Send what is left, a batch at a time."""
-        archive = self.archive
+        producer = producers[self._compression]
         while self.first < len(self.entries):
             try:
                 self.first = await producer.send(
-                    archive.topic.name,
-                    self.partition,
+                    self.topic.name,
+                    self._partition,
                     self.entries,
                     first=self.first,
-                    size_max=archive.batch_size_max,
+                    size_max=self.topic.batch_size_max,
                 )
             except _TOO_LARGE:
-                archive.halve()
+                self.topic.halve()
                 raise
 
 
@@ -76,18 +89,26 @@ class Production:
         changes: Mapping[str, Sequence[Record]],
         archives: Mapping[str, KafkaArchive],
         where: str,
+        generation: str,
     ) -> Self:
-        """Sort the records of some archives by partition, as JSON."""
+        """Sort the records of some archives by partition, as they are to stand in Kafka.
+
+        Args:
+            changes: Records, by the archive's logical name; their topics are there.
+            archives: The same way.
+            where: The servers, as messages name them.
+            generation: Of the log that the records stand in.
+        """
         lanes: list[_Lane] = []
         for name, records in changes.items():
-            archive, entries = archives[name], dict[int, list[Entry]]()
+            archive, entries = archives[name], Sorted()
             for start in range(0, len(records), SORTED_AT_ONCE):
-                archive.sort(records[start : start + SORTED_AT_ONCE], entries)
+                archive.sort(records[start : start + SORTED_AT_ONCE], entries, generation)
                 await asyncio.sleep(0)
-            lanes += [_Lane(archive, partition, of) for partition, of in entries.items()]
+            lanes += [_Lane(*lane, of, archive.compression) for lane, of in entries.items()]
         return cls(lanes, where)
 
-    async def run(self, producer: BatchProducer) -> None:
+    async def run(self, producers: Producers) -> None:
         """Bring to Kafka what is not there.
 
         Raises:
@@ -96,12 +117,12 @@ class Production:
         """
         lanes = [lane for lane in self._lanes if lane.first < len(lane.entries)]
         outcomes = await asyncio.gather(
-            *(lane.run(producer) for lane in lanes), return_exceptions=True
+            *(lane.run(producers) for lane in lanes), return_exceptions=True
         )
         failures: list[tuple[str, BaseException]] = []
         for lane, outcome in zip(lanes, outcomes, strict=True):
             if isinstance(outcome, CLIENT_ERRORS):
-                failures.append((lane.archive.topic.name, outcome))
+                failures.append((lane.topic.name, outcome))
             elif outcome is not None:
                 raise outcome
         if failures:

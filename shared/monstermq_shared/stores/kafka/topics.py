@@ -24,7 +24,7 @@ class GroupTopic:
     """The topic of an archive group.
 
     Attributes:
-        name: The group's, exactly.
+        name: Kafka's.
         store: The archive's logical name.
         retention_ms: How long records are kept; None: for ever.
         record_size_max: Bytes of the largest record that may come.
