@@ -34,7 +34,7 @@ def options(server: KafkaServer, **changed: Any) -> dict[str, Any]:
 
 def entries(*values: bytes) -> list[Entry]:
     now_ms = time.time_ns() // 1_000_000
-    return [(now_ms, b"key", value, ()) for value in values]
+    return [(now_ms, b"key", value, []) for value in values]
 
 
 def numbered(first: int, count: int) -> list[Entry]:

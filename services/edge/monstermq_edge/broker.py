@@ -163,6 +163,10 @@ class Broker:
         )
         self.status.totals.walk_all()
         self._companions = self._make_companions(self.host, self.hub.touch)
+        if config.kafka.ingress:
+            # As with the host: where nobody asks for it, Kafka's client is not needed.
+            ingress = import_module("monstermq_edge.ingress.companion")
+            self._companions.append(ingress.Ingress(config, self.host.bus, self._clock))
         await self._start_operation()
         ending.push_async_callback(self._part_from_clients)
         self.host.start(self.hub.touch)

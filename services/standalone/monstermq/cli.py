@@ -208,7 +208,9 @@ def _certificate_warnings(config: BrokerConfig) -> list[str]:
 
 
 def _uses_kafka(config: BrokerConfig) -> bool:
-    return config.kafka.bus.enabled or StoreType.KAFKA in {store for _, store in stores_of(config)}
+    kafka = config.kafka
+    stores = {store for _, store in stores_of(config)}
+    return kafka.bus.enabled or bool(kafka.ingress) or StoreType.KAFKA in stores
 
 
 def summary(loaded: LoadedConfig) -> list[str]:

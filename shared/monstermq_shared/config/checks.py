@@ -217,6 +217,8 @@ def _default_connections(config: BrokerConfig) -> Iterator[str]:
         used.setdefault(store, f"{key} is {store}")
     if config.kafka.bus.enabled:
         used[StoreType.KAFKA] = "Kafka.Bus.Enabled is true"
+    elif config.kafka.ingress:
+        used.setdefault(StoreType.KAFKA, "Kafka.Ingress is set")
     for store, (section, attribute) in _CONNECTIONS.items():
         connection: Section = getattr(config, section)
         if store in used and attribute not in connection.model_fields_set:

@@ -26,6 +26,7 @@ _WORDS = {
     "ws": "WS",
     "wss": "WSS",
     "tls": "TLS",
+    "qos": "QoS",
     "mcp": "MCP",
     "sqlite": "SQLite",
     "cratedb": "CrateDB",

@@ -9,6 +9,8 @@ from pydantic import AfterValidator, Field, SecretStr, WithJsonSchema
 from monstermq_shared.config.fields import (
     FileName,
     Flag,
+    PayloadForm,
+    PayloadFormat,
     Section,
     Setting,
     Text,
@@ -17,6 +19,7 @@ from monstermq_shared.config.fields import (
 )
 from monstermq_shared.config.kafka_names import CONSUMER, PRODUCER
 from monstermq_shared.config.limits import KIB
+from monstermq_shared.config.templates import SourceTemplate
 
 SESSIONS_SUFFIX = "-sessions"
 """What follows the bus topic's name in that of the log of sessions."""
@@ -82,6 +85,11 @@ def _check_servers(text: str) -> str:
     return text
 
 
+def folded(topic: str) -> str:
+    """Return what Kafka takes for the same topic: it has no two that differ in these only."""
+    return topic.replace(".", "_")
+
+
 def record_bytes_max(max_message_size_kb: int) -> int:
     """Return how large a record can become, with key and headers.
 
@@ -96,6 +104,14 @@ TopicName = Annotated[
         rf"^(?!__)(?!\.{{1,2}}$)[A-Za-z0-9._-]{{1,{TOPIC_LENGTH_MAX - len(SESSIONS_SUFFIX)}}}$",
         f"must be 1 to {TOPIC_LENGTH_MAX - len(SESSIONS_SUFFIX)} letters, digits, '.', '_' or "
         "'-', as Kafka's topics have them, and not begin with __",
+    ),
+]
+SourceTopicName = Annotated[
+    str,
+    *matching(
+        rf"^(?!__)(?!\.{{1,2}}$)[A-Za-z0-9._-]{{1,{TOPIC_LENGTH_MAX}}}$",
+        f"must be 1 to {TOPIC_LENGTH_MAX} letters, digits, '.', '_' or '-', as Kafka's topics have "
+        "them, and not begin with __",
     ),
 ]
 Partitions = Annotated[int, Field(strict=True, ge=1, le=10_000)]
@@ -171,6 +187,27 @@ class KafkaArchive(Section):
     need another one goes to the topic of the group's name."""
 
 
+class KafkaIngress(Section):
+    """A Kafka topic whose records become MQTT messages."""
+
+    topic: SourceTopicName
+    """The Kafka topic to read."""
+    format: PayloadForm = PayloadFormat.RECORD
+    """RECORD: values are the JSON of a message; RAW: they are payloads."""
+    topic_from: SourceTemplate | None = None
+    """The MQTT topic: `key`, `header:NAME`, or text with `{key}`, `{header:NAME}`, `{topic}`,
+    `{partition}`. Absent: what the RECORD says, and the key with RAW."""
+    qos: Annotated[int, Field(strict=True, ge=0, le=2)] | None = None
+    """Their QoS; absent: what the RECORD says, or 0, and 1 with RAW."""
+    retain: Flag | None = None
+    """Their retain flag; absent: what the RECORD says, and false with RAW."""
+    group: Annotated[Text, Field(max_length=200)] | None = None
+    """The consumer group; absent: one of this broker alone."""
+    dead_letter_topic: SourceTopicName | None = None
+    """The Kafka topic for records that cannot become messages; absent: the quarantine in
+    PostgreSQL, and without one they are logged and counted."""
+
+
 class Kafka(Section):
     """The Kafka cluster, for archive groups of type KAFKA and for the bus."""
 
@@ -184,3 +221,5 @@ class Kafka(Section):
     """Kafka as the message bus."""
     archive: KafkaArchive = KafkaArchive()
     """Topics of archive groups."""
+    ingress: Annotated[tuple[KafkaIngress, ...], Field(max_length=100)] = ()
+    """Kafka topics whose records become MQTT messages."""

@@ -10,6 +10,7 @@ from monstermq_shared.config.kafka import (
     KafkaSecurity,
     SaslMechanism,
     SecurityProtocol,
+    folded,
     record_bytes_max,
 )
 from monstermq_shared.config.kafka_names import CONSUMER, PRODUCER
@@ -37,6 +38,7 @@ def kafka_problems(config: BrokerConfig) -> Iterator[str]:
     yield from _time_problems(bus)
     yield from _size_problems(config)
     yield from _topic_problems(config)
+    yield from _ingress_problems(config)
     if config.edge.processes > 1 and not bus.enabled:
         yield (
             f"Edge.Processes is {config.edge.processes}, and Kafka.Bus.Enabled is false: on the "
@@ -186,7 +188,9 @@ def topics_in_use(config: BrokerConfig) -> set[str]:
     """Return the Kafka topics that the broker has by name; no message may make up one of them."""
     groups = (group for _, group in enabled_groups(config))
     archives = {main_topic_of(at) for at in groups if at.archive_type is StoreType.KAFKA}
-    return archives | {*_topics_of_bus(config.kafka.bus)}
+    ingress = {at.topic for at in config.kafka.ingress}
+    letters = {at.dead_letter_topic for at in config.kafka.ingress if at.dead_letter_topic}
+    return archives | ingress | letters | {*_topics_of_bus(config.kafka.bus)}
 
 
 def _topics_of_bus(bus: KafkaBus) -> tuple[str, ...]:
@@ -196,8 +200,7 @@ def _topics_of_bus(bus: KafkaBus) -> tuple[str, ...]:
 def _topic_problems(config: BrokerConfig) -> Iterator[str]:
     """Yield where an archive group's topic is one of the bus, or none that Kafka would take."""
     bus = config.kafka.bus
-    # Kafka takes no name that differs from another's in these two only.
-    taken = {name.replace(".", "_") for name in _topics_of_bus(bus)}
+    taken = {folded(name) for name in _topics_of_bus(bus)}
     for path, group in enabled_groups(config):
         if group.archive_type is not StoreType.KAFKA:
             yield from _meaningless(path, group)
@@ -215,12 +218,39 @@ def _topic_problems(config: BrokerConfig) -> Iterator[str]:
                 f"{path}.KafkaTopic cannot be a topic: write 1 to {TOPIC_LENGTH_MAX} characters, "
                 "and not only dots"
             )
-        if topic.replace(".", "_") in taken:
+        if folded(topic) in taken:
             yield (
                 f"{path}.{key} {topic} is the name of a topic of the bus (Kafka.Bus.Topic "
                 f"{bus.topic}), to which ArchiveType KAFKA would write: rename the group, or write "
                 "another KafkaTopic"
             )
+
+
+def _ingress_problems(config: BrokerConfig) -> Iterator[str]:
+    """Yield where the broker would read what it writes itself, or the same twice as one group."""
+    groups = (group for _, group in enabled_groups(config))
+    written = {folded(main_topic_of(at)) for at in groups if at.archive_type is StoreType.KAFKA}
+    written |= {*map(folded, _topics_of_bus(config.kafka.bus))}
+    letters = {folded(at.dead_letter_topic or "") for at in config.kafka.ingress}
+    seen: set[tuple[str, str | None]] = set()
+    for index, ingress in enumerate(config.kafka.ingress):
+        path = f"Kafka.Ingress[{index}]"
+        if folded(ingress.topic) in written | letters:
+            yield (
+                f"{path}.Topic {ingress.topic} is a topic that this broker writes to: its messages "
+                "would come again and again; read another one"
+            )
+        if folded(ingress.dead_letter_topic or "") in written:
+            yield (
+                f"{path}.DeadLetterTopic {ingress.dead_letter_topic} is a topic of the bus or of "
+                "an archive group: write another one"
+            )
+        if (ingress.topic, ingress.group) in seen:
+            yield (
+                f"{path} has the Topic and the Group of another one, so each record would go to "
+                "one of the two: give it a Group of its own"
+            )
+        seen.add((ingress.topic, ingress.group))
 
 
 _KAFKA_ONLY = ("payload_format", "kafka_topic", "kafka_key", "kafka_compression")

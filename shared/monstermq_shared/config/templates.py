@@ -17,6 +17,7 @@ CLIENT_ID = "clientId"
 TOPIC = "topic"
 KEY = "key"
 HEADER = "header:"
+PARTITION = "partition"
 
 _PARTS = re.compile(r"\{([^{}]*)\}")
 _LEVEL = re.compile(r"[1-9][0-9]{0,3}")
@@ -110,3 +111,33 @@ MessageTemplate = Annotated[str, *_text(_check_message)]
 
 TopicTemplate = Annotated[str, *_text(_check_topic)]
 """The name of a Kafka topic made of a message."""
+
+
+def _is_of_kafka(name: str) -> bool:
+    return name in {KEY, TOPIC, PARTITION} or (len(name) > len(HEADER) and name.startswith(HEADER))
+
+
+_check_source = _checked(
+    {KEY: "{key}", HEADER: "{header:NAME}", TOPIC: "{topic}", PARTITION: "{partition}"},
+    _is_of_kafka,
+)
+
+
+def source_template(written: str) -> Template:
+    """Read what makes an MQTT topic of a Kafka record: ``key``, ``header:NAME``, or a template.
+
+    Raises:
+        ValueError: It is none of them.
+    """
+    bare = written == KEY or written.startswith(HEADER)
+    return Template.parse(f"{{{written}}}" if bare else written)
+
+
+def _check_bare_source(written: str) -> str:
+    if "{" in written or "}" in written or written.startswith(HEADER):
+        _check_source(written if "{" in written else f"{{{written}}}")
+    return written
+
+
+SourceTemplate = Annotated[str, *_text(_check_bare_source)]
+"""An MQTT topic made of a Kafka record."""

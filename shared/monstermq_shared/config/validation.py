@@ -17,6 +17,7 @@ PROBLEMS_SHOWN_MAX = 20
 _MISSING = {
     "SessionStoreType": "is missing; write SQLITE (needs no server), POSTGRES, CRATEDB or MONGODB",
     "Name": "is missing; every archive group needs one, its tables are named after it",
+    "Topic": "is missing; write the Kafka topic to read",
 }
 
 # Of values of these kinds the error shows what was written (no secret is one of them), and what

@@ -24,7 +24,7 @@ CLOSE_S = 1.0
 HEADER_OVERHEAD = 10
 """Bytes of a header in a batch beside its name and value, at most."""
 
-Entry = tuple[int, bytes | None, bytes, Sequence[tuple[str, bytes]]]
+Entry = tuple[int, bytes | None, bytes, list[tuple[str, bytes]]]
 """Time in milliseconds, key, value and headers of a record."""
 
 

@@ -15,11 +15,9 @@ from monstermq_shared.config import (
     PRODUCER,
     KafkaBus,
     LoadedConfig,
-    PayloadFormat,
     SaslMechanism,
     SecurityProtocol,
     load_config,
-    main_topic_of,
     parse_servers,
     record_bytes_max,
 )
@@ -190,60 +188,6 @@ def test_topics_that_kafka_takes_for_the_same_are_refused() -> None:
 def test_a_group_whose_topic_would_be_kafkas_own_is_refused() -> None:
     group = "ArchiveGroups: [{Name: __consumer_offsets, ArchiveType: KAFKA}]\n"
     assert "topics that begin with __ are Kafka's own" in refusal(STORES + group)
-
-
-def archived(settings: str) -> str:
-    return (
-        f"{STORES}Kafka: {{Servers: k}}\n"
-        f"ArchiveGroups: [{{Name: g, ArchiveType: KAFKA, {settings}}}]\n"
-    )
-
-
-def test_an_archive_has_the_topic_that_its_template_names() -> None:
-    loaded = load(archived("KafkaTopic: 'g.{1}', KafkaKey: '{2}/{clientId}', PayloadFormat: raw"))
-    (group,) = loaded.config.archive_groups
-    assert loaded.warnings == ()
-    assert (main_topic_of(group), group.payload_format) == ("g", PayloadFormat.RAW)
-    (group,) = load(archived("KafkaTopic: other")).config.archive_groups
-    assert main_topic_of(group) == "other"
-
-
-@pytest.mark.parametrize(
-    ("settings", "problem"),
-    [
-        ("KafkaTopic: 'g.{0}'", "KafkaTopic has {0}; there are {1}, {2}, ... for the levels"),
-        ("KafkaTopic: 'g.{name}'", "KafkaTopic has {name}; there are"),
-        ("KafkaTopic: 'g.{1'", "KafkaTopic has a brace without its other one"),
-        ("KafkaTopic: 'g}'", "KafkaTopic has a brace without its other one"),
-        ("KafkaTopic: '{1}/{2}'", "KafkaTopic has '/', which no Kafka topic has"),
-        ("KafkaTopic: ''", "KafkaTopic is empty"),
-        ("KafkaTopic: __own", "KafkaTopic __own cannot be a topic"),
-        ("KafkaTopic: '..'", "KafkaTopic cannot be a topic"),
-        (f"KafkaTopic: {'x' * 250}", "KafkaTopic cannot be a topic"),
-        ("KafkaKey: '{header:a}'", "KafkaKey has {header:a}; there are"),
-        ("PayloadFormat: JSON", "PayloadFormat cannot be 'JSON'"),
-        ("KafkaCompression: lzma", "KafkaCompression cannot be 'lzma'"),
-    ],
-)
-def test_a_template_that_means_nothing_is_refused(settings: str, problem: str) -> None:
-    message = refusal(archived(settings))
-    assert f"ArchiveGroups[0].{problem}" in message
-    assert message.count("\n") == 0
-
-
-def test_what_only_kafka_has_is_refused_elsewhere() -> None:
-    told = refusal(archived("KafkaKey: '{1}'").replace("KAFKA", "POSTGRES"))
-    assert "ArchiveGroups[0].KafkaKey means nothing with ArchiveType POSTGRES" in told
-
-
-def test_a_template_may_not_be_a_topic_of_the_bus() -> None:
-    group = "ArchiveGroups: [{Name: g, ArchiveType: KAFKA, KafkaTopic: monster-sessions}]\n"
-    assert "KafkaTopic monster-sessions is the name of a topic of the bus" in refusal(BUS + group)
-
-
-def test_a_template_that_lets_clients_choose_any_topic_is_warned_of() -> None:
-    (warning,) = load(archived("KafkaTopic: '{1}'")).warnings
-    assert "begin it with a name, such as g.{1}" in warning
 
 
 @pytest.mark.parametrize("topic", ["a/b", "..", ".", "''", "__own", "a" * 241, "ä"])

@@ -120,6 +120,7 @@ def test_the_originals_examples_are_there() -> None:
         "config-tls.yaml",
         "config-limits.yaml",
         "config-kafka.yaml",
+        "config-kafka-ingress.yaml",
         "config-kafka-bus.yaml",
         "original/config.yaml",
         "original/config-postgres.yaml",
@@ -248,6 +249,8 @@ GROUP = st.fixed_dictionaries(
         "Enabled": st.booleans(),
         "TopicFilter": st.lists(st.sampled_from(["#", "a/+", "a/#/b", ""]), max_size=2),
         "ArchiveType": st.sampled_from(["SQLITE", "KAFKA", "x"]),
+        "KafkaTopic": st.sampled_from(["a", "a.{1}", "{1}", "{x}", "{", "__a", ""]),
+        "KafkaKey": st.sampled_from(["{1}/{clientId}", "{topic}", "}", 1]),
         "LastValRetention": st.sampled_from(["7d", "7x"]),
     },
 )
@@ -255,6 +258,18 @@ KAFKA = st.fixed_dictionaries(
     {},
     optional={
         "Servers": st.sampled_from(["k", "k:9092,[::1]:1", "k:x", ","]),
+        "Ingress": st.lists(
+            st.fixed_dictionaries(
+                {},
+                optional={
+                    "Topic": st.sampled_from(["a", "b", "a-sessions", "", "/"]),
+                    "TopicFrom": st.sampled_from(["key", "header:x", "header:", "{key", "{1}"]),
+                    "Group": st.sampled_from(["a", "", 1]),
+                    "DeadLetterTopic": st.sampled_from(["a", "b"]),
+                },
+            ),
+            max_size=3,
+        ),
         "Security": st.dictionaries(
             st.sampled_from(["Protocol", "User", "Pass", "CaFile"]),
             st.sampled_from(["SSL", "SASL_SSL", "a.jks", "x"]),

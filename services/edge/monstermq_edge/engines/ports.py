@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+from monstermq_shared.bus.ports import BusPort
 from monstermq_shared.errors import MonsterError
 from monstermq_shared.messages import MessageRun
 from monstermq_shared.sessions.ports import Link, SessionPort
@@ -110,6 +111,11 @@ class Host(Protocol):
     @property
     def port(self) -> SessionPort[Any]:
         """What connections ask."""
+        ...
+
+    @property
+    def bus(self) -> BusPort:
+        """Where messages go; there is one from ``open`` on."""
         ...
 
     async def open(self) -> None:

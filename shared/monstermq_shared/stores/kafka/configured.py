@@ -8,11 +8,11 @@ from monstermq_shared.config import (
     enabled_groups,
     main_topic_of,
 )
+from monstermq_shared.config.kafka import folded
 from monstermq_shared.config.kafka_checks import topics_in_use
 from monstermq_shared.config.templates import Template
 from monstermq_shared.kafka.settings import KafkaSettings
 from monstermq_shared.stores.kafka.archives import Shape
-from monstermq_shared.stores.kafka.naming import folded
 from monstermq_shared.stores.kafka.opening import open_archives
 from monstermq_shared.stores.kafka.topics import GroupTopic
 from monstermq_shared.stores.needed import StoresNeeded, archive_name

@@ -3,16 +3,11 @@
 import re
 from collections.abc import Collection
 
-from monstermq_shared.config.kafka import TOPIC_LENGTH_MAX
+from monstermq_shared.config.kafka import TOPIC_LENGTH_MAX, folded
 from monstermq_shared.config.templates import CLIENT_ID, TOPIC, Template, message_value
 from monstermq_shared.records import Record
 
 _NOT_KAFKAS = re.compile(r"[^A-Za-z0-9._-]")
-
-
-def folded(name: str) -> str:
-    """Return what Kafka takes for the same name: it has no two that differ in these only."""
-    return name.replace(".", "_")
 
 
 class TopicNames:

@@ -11,7 +11,13 @@ from monstermq_shared.config.postgres_urls import ConnectionSettings, describe
 from monstermq_shared.errors import StartupError, StoreConflict, StoreError
 from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.positions import Partition
-from monstermq_shared.stores.changes import Commit, CommitResult, StoredLogState, Tenure
+from monstermq_shared.stores.changes import (
+    Commit,
+    CommitResult,
+    Quarantined,
+    StoredLogState,
+    Tenure,
+)
 from monstermq_shared.stores.ports import DatabaseSummary, Log, QuarantineEntry
 from monstermq_shared.stores.postgres import (
     archives,
@@ -268,6 +274,16 @@ class PostgresDatabase(PostgresQueues):
         """Return (projection, partition) -> version and token of the tenure it has now."""
         rows = await self._readers.fetch(log_states.QUERIES["versions"], generation)
         return {(name, number): (version, token) for name, number, version, token in rows}
+
+    async def put_in_quarantine(self, partition: Partition, records: Sequence[Quarantined]) -> None:
+        """Keep records of a log whose rows are not here, in one transaction; those there stay.
+
+        Raises:
+            StoreError: They are not kept.
+        """
+        async with self._writers[0].transaction() as connection:
+            place = await self._tenures.place(connection, partition)
+            await quarantine.add(connection, place, records)
 
     async def quarantined(self, *, limit: int) -> list[QuarantineEntry]:
         """Return the newest of all partitions, newest first, without their values."""

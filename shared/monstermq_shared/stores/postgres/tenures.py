@@ -51,6 +51,10 @@ class Tenures:
             self._generations[partition.generation] = number
         return Place(number, partition.number)
 
+    async def place(self, connection: Connection, partition: Partition) -> Place:
+        """Return how rows name a partition, in a transaction that is open; made if it is new."""
+        return Place(await self._number(connection, partition.generation), partition.number)
+
     async def marks(self, connection: Connection, partition: Partition) -> dict[str, Mark]:
         """Return where the projections stand that have committed in a partition."""
         place = await self.find_place(connection, partition)

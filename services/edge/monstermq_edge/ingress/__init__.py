@@ -1,0 +1,1 @@
+"""Kafka topics whose records become MQTT messages."""
