@@ -78,9 +78,9 @@ async def taken(peer: Peer, count: int) -> list[Publish]:
 
 
 async def test_records_become_messages_and_what_cannot_goes_to_the_dead_letters(
-    broker: RunningBroker, cast: Cast, each_kafka: KafkaServer, kafka_topic: str
+    broker: RunningBroker, cast: Cast, kafka_server: KafkaServer, kafka_topic: str
 ) -> None:
-    servers, bare, dead = each_kafka.address(), f"{kafka_topic}.bare", f"{kafka_topic}.dead"
+    servers, bare, dead = kafka_server.address(), f"{kafka_topic}.bare", f"{kafka_topic}.dead"
     large = {"max.message.bytes": "12000000"}
     await create_topic(servers, kafka_topic, partitions=2, settings=large)
     await create_topic(servers, bare)
@@ -88,7 +88,7 @@ async def test_records_become_messages_and_what_cannot_goes_to_the_dead_letters(
     await write(servers, kafka_topic, [Written(b'{"topic": "in/early", "payload": "0"}')])
     broker.start(
         settings_of(
-            each_kafka,
+            kafka_server,
             {"Topic": kafka_topic, "DeadLetterTopic": dead},
             {"Topic": bare, "Format": "RAW", "TopicFrom": "raw/{header:place}", "Retain": True},
         )
@@ -185,24 +185,24 @@ async def test_a_topic_that_is_not_there_and_a_kafka_that_goes_keep_nobody_waiti
 
 
 async def test_what_was_deleted_before_it_was_read_is_counted(
-    broker: RunningBroker, cast: Cast, own_kafka: KafkaServer
+    broker: RunningBroker, kafka_server: KafkaServer, kafka_topic: str
 ) -> None:
-    await create_topic(own_kafka.address(), "orders")
-    config = settings_of(own_kafka, {"Topic": "orders", "Format": "RAW"})
+    await create_topic(kafka_server.address(), kafka_topic)
+    config = settings_of(kafka_server, {"Topic": kafka_topic, "Format": "RAW"})
     broker.start(config)
-    await begun(broker, "orders")
+    await begun(broker, kafka_topic)
     broker.stop()
-    await write(own_kafka.address(), "orders", [Written(b"%d" % n, b"t") for n in range(10)])
-    where = {"topic": "orders", "partition": 0, "offset": 7}
+    await write(kafka_server.address(), kafka_topic, [Written(b"%d" % n, b"t") for n in range(10)])
+    where = {"topic": kafka_topic, "partition": 0, "offset": 7}
     request = broker.directory / "delete.json"
     request.write_text(json.dumps({"partitions": [where], "version": 1}))
-    own_kafka.tool(
+    kafka_server.tool(
         "org.apache.kafka.tools.DeleteRecordsCommand", "--offset-json-file", str(request)
     )
     broker.start(config)
     await until_metric(broker, "monstermq_ingress_messages_total", 3, BOUND_S)
-    assert await metric(broker, "monstermq_ingress_missed_total", topic="orders") == 7
-    assert "Kafka has deleted orders:0:0 to 6 before they were read" in broker.log_text()
+    assert await metric(broker, "monstermq_ingress_missed_total", topic=kafka_topic) == 7
+    assert f"Kafka has deleted {kafka_topic}:0:0 to 6 before they were read" in broker.log_text()
 
 
 async def test_on_the_kafka_bus_each_record_is_one_message_whatever_edge_dies(
