@@ -1,6 +1,7 @@
 """Two edges on a Kafka bus: who has a client, how they end, and what an operator can do."""
 
 import asyncio
+import json
 import subprocess
 import sys
 import time
@@ -13,7 +14,9 @@ from tests.support.broker import TICK_S
 from tests.support.kafka import KafkaServer
 from tests.support.kafka_stack import LEASE_S, EdgeProcess, KafkaStack
 from tests.support.load import Cast
+from tests.support.mqtt_client_frames import encode_publish
 from tests.support.mqtt_peer import Connack, ConnectOptions, Peer, Publish, Will
+from tests.support.operator_tools import run_tool
 from tests.support.postgres import PostgresServer
 
 from monstermq_shared.bus.control import decode_facts, encode_facts
@@ -22,6 +25,7 @@ from monstermq_shared.bus.header import Kind
 from monstermq_shared.bus.kafka.bus import KafkaBus, open_kafka_bus
 from monstermq_shared.bus.ports import Stamp
 from monstermq_shared.config import load_config
+from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.kafka.settings import KafkaSettings
 from monstermq_shared.records import SESSION_TOPIC, ControlRecord
 
@@ -183,3 +187,45 @@ async def epoch_of(bus: KafkaBus, client_id: str) -> int:
                     if isinstance(fact, Claim) and fact.client_id == client_id:
                         return entry.offset
     raise AssertionError("the bus has ended")
+
+
+async def test_what_edges_get_again_is_no_history(stack: KafkaStack, name: str) -> None:
+    config, port = str(stack.config_path), stack.edges[0].tcp_port
+    client = await Peer.open(port)
+    await client.connect(name)
+    watcher = await Peer.open(stack.edges[1].tcp_port)
+    await watcher.connect(f"{name}-watcher")
+    await watcher.subscribe((f"{name}/#", 1))
+
+    async def publish(payload: bytes, packet_id: int) -> None:
+        await client.send(encode_publish(f"{name}/a", payload, qos=1, packet_id=packet_id))
+        await client.read_packet()
+
+    async def shown(*arguments: str) -> list[str]:
+        _, lines = await asyncio.to_thread(
+            run_tool, "tail", f"{name}/#", *arguments, "--json", "-config", config
+        )
+        return [json.loads(line)["payload"] for line in lines]
+
+    await publish(b"first", 1)
+    code, _ = await asyncio.to_thread(
+        run_tool,
+        *("replay", f"{name}/#", "--from", "-10m", "--into", f"mqtt://127.0.0.1:{port}"),
+        *("-config", config),
+    )
+    assert code == ExitCode.OK
+    await publish(b"last", 2)
+    delivered = [await watcher.read_packet() for _ in range(3)]
+    assert [at.payload for at in delivered if isinstance(at, Publish)] == [
+        b"first",
+        b"first",
+        b"last",
+    ]
+    async with asyncio.timeout(BOUND_S):
+        # Another process has no event to wait for.
+        while (history := await shown("--archive", "MCP"))[-1:] != ["last"]:  # noqa: ASYNC110
+            await asyncio.sleep(TICK_S)
+    assert history == ["first", "last"]
+    assert await shown("--from", "-10m", "--to", "now") == ["first", "first", "last"]
+    await client.disconnect()
+    await watcher.disconnect()
