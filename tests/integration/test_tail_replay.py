@@ -34,17 +34,25 @@ from monstermq_shared.replays import REPLAYED
 pytestmark = pytest.mark.integration
 
 
-@pytest.fixture
-async def log(kafka_server: KafkaServer, kafka_topic: str, tmp_path: Path) -> AsyncIterator[Log]:
-    servers = kafka_server.address()
-    path = tmp_path / "log.yaml"
+def write_config(path: Path, servers: str, topic: str) -> None:
     path.write_text(
-        f"Kafka: {{Servers: '{servers}', Bus: {{Enabled: true, Topic: {kafka_topic}, "
+        f"Kafka: {{Servers: '{servers}', Bus: {{Enabled: true, Topic: {topic}, "
         "Partitions: 3}}\nSessionStoreType: POSTGRES\nRetainedStoreType: POSTGRES\n"
     )
+
+
+async def opened_log(path: Path, servers: str, topic: str) -> Log:
+    """Return a log whose configuration is this file; closing it is up to the caller."""
+    write_config(path, servers, topic)
     bus = await open_kafka_bus(KafkaSettings.from_config(load_config(path, {}).config))
-    yield Log(path, bus, servers, kafka_topic)
-    await bus.close()
+    return Log(path, bus, servers, topic)
+
+
+@pytest.fixture
+async def log(kafka_server: KafkaServer, kafka_topic: str, tmp_path: Path) -> AsyncIterator[Log]:
+    log = await opened_log(tmp_path / "log.yaml", kafka_server.address(), kafka_topic)
+    yield log
+    await log.bus.close()
 
 
 KEPT = """
@@ -167,6 +175,30 @@ async def test_what_comes_is_shown_as_it_comes(log: Log, tmp_path: Path) -> None
         assert json.loads(reading.result())["topic"] == "new/a"
         process.terminate()
         assert process.wait(WITHIN_S) == ExitCode.OK
+
+
+async def test_a_kafka_that_dies_is_waited_for(
+    own_kafka: KafkaServer, kafka_topic: str, tmp_path: Path
+) -> None:
+    servers = own_kafka.address()
+    log = await opened_log(tmp_path / "own.yaml", servers, kafka_topic)
+    await log.append(log.message("old/a", b"before", 0))
+    command = ("tail", "old/#", "--from", "beginning", "--json", "-config", str(log.config))
+    with begin_tool(*command, errors=tmp_path / "errors") as process:
+        assert process.stdout is not None
+        first = await asyncio.to_thread(process.stdout.readline)
+        own_kafka.kill()
+        await asyncio.to_thread(own_kafka.restart)
+        await log.append(log.message("old/a", b"behind", 1))
+        second = await asyncio.to_thread(process.stdout.readline)
+        assert [json.loads(line)["payload"] for line in (first, second)] == ["before", "behind"]
+        own_kafka.kill()
+        process.terminate()
+        assert await asyncio.to_thread(process.wait, WITHIN_S) == ExitCode.OK
+    for asked in (("tail",), ("replay", "#", "--from", "-1m")):
+        code, sentence = await log.refusal(*asked)
+        assert (code, servers in sentence) == (ExitCode.BUS_UNREACHABLE, True)
+    await log.bus.close()
 
 
 async def test_tail_goes_on_behind_what_was_deleted(

@@ -14,7 +14,7 @@ from monstermq_shared.bus.facts import Marker
 from monstermq_shared.bus.fences import Fences
 from monstermq_shared.bus.header import KIND_SHIFT, STAMPED, Kind
 from monstermq_shared.bus.kafka.log import KafkaLog
-from monstermq_shared.bus.ports import Entry, LogReader, RecordBatch
+from monstermq_shared.bus.ports import Entry, LogPort, LogReader, RecordBatch
 from monstermq_shared.errors import (
     BusGap,
     BusUnavailable,
@@ -219,7 +219,7 @@ class LogScan:
 
     def __init__(
         self,
-        log: KafkaLog,
+        log: LogPort,
         stretch: Stretch,
         picker: Picker,
         on_gap: Callable[[BusGap], None],
@@ -264,13 +264,14 @@ class LogScan:
             reader = self._log.read(positions)
             try:
                 async for batch in reader:
+                    positions[batch.partition] = batch.upto
                     found = self._picker.picked(batch, 0, None)
                     if found:
                         yield [Standing(at.time_ms, batch.partition, at.offset, at) for at in found]
                 ended = True
             except BusGap as gap:
                 self.told(gap)
-                positions = {**reader.positions, gap.partition: gap.found}
+                positions[gap.partition] = gap.found
             finally:
                 await reader.aclose()
 
