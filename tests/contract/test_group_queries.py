@@ -1,13 +1,14 @@
 """Questions to the groups of a configuration: which database answers, and what none answers."""
 
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
 
 from monstermq_shared.config import ArchiveGroup, BrokerConfig
-from monstermq_shared.errors import NotSupported
+from monstermq_shared.errors import NotSupported, QueryRefused
 from monstermq_shared.queries.cursors import Cursors
 from monstermq_shared.queries.history import HistoryQuery
 from monstermq_shared.queries.patterns import TopicPattern
@@ -42,7 +43,7 @@ async def database(tmp_path: Path) -> AsyncIterator[SqliteDatabase]:
         str(tmp_path / "x.db"),
         session_store=True,
         message_stores=[LAST_VALUES],
-        archive_stores=[ARCHIVE],
+        archive_stores=[ARCHIVE, "OtherArchive"],
     )
     yield database
     await database.close()
@@ -52,6 +53,7 @@ async def database(tmp_path: Path) -> AsyncIterator[SqliteDatabase]:
 def config(tmp_path: Path) -> BrokerConfig:
     groups = [
         {"Name": "MCP", "LastValType": "SQLITE", "ArchiveType": "SQLITE"},
+        {"Name": "Other", "LastValType": "MEMORY", "ArchiveType": "SQLITE"},
         {"Name": "Bare", "LastValType": "NONE", "ArchiveType": "NONE"},
     ]
     return BrokerConfig.model_validate(
@@ -74,7 +76,8 @@ async def queries(
     config: BrokerConfig, retained: MemoryMessageStore
 ) -> AsyncIterator[GroupQueries]:
     cursors = Cursors()
-    memory = MemoryQueries({RETAINED: retained}, Here(), cursors, timeout_s=5)
+    stores = {RETAINED: retained, "OtherLastval": MemoryMessageStore("OtherLastval")}
+    memory = MemoryQueries(stores, Here(), cursors, timeout_s=5)
     queries = GroupQueries(config, cursors, timeout_s=5, memory=memory)
     yield queries
     await queries.close()
@@ -130,9 +133,35 @@ async def test_a_group_that_keeps_nothing_says_what_to_set(
     bare = group(config, "Bare")
     with pytest.raises(NotSupported, match="ArchiveType is NONE"):
         queries.archive(bare)
-    with pytest.raises(NotSupported, match="SQL is not supported by MEMORY"):
+    with pytest.raises(NotSupported, match="keeps nothing that SQL could read"):
         queries.sql(bare)
     assert queries.topics(bare).store_type == "MEMORY"
+
+
+async def test_a_cursor_of_another_group_is_refused(
+    database: SqliteDatabase, config: BrokerConfig, queries: GroupQueries
+) -> None:
+    records = [make_record(number, f"t/{number}") for number in range(3)]
+    await commit_archive(database, *records)
+    await commit_messages(database, *records, store=LAST_VALUES)
+    mcp, other = group(config, "MCP"), group(config, "Other")
+    past = HistoryQuery(filters=("#",), limit=1)
+    cursor = (await queries.archive(mcp).history(past)).cursor_after(1)
+    again = (await queries.archive(mcp).history(replace(past, cursor=cursor))).rows
+    assert [at.topic for at in again] == ["t/1"]
+    with pytest.raises(QueryRefused, match="cursor"):
+        await queries.archive(other).history(replace(past, cursor=cursor))
+    search = NameSearch(pattern=TopicPattern.glob("*"), limit=1)
+    cursor = (await queries.topics(mcp).find_by_name(search)).cursor_after(1)
+    for topics in (queries.topics(other), queries.topics(None)):
+        with pytest.raises(QueryRefused, match="cursor"):
+            await topics.find_by_name(replace(search, cursor=cursor))
+    values = ValuesQuery(filters=("#",), limit=1)
+    cursor = (await queries.topics(mcp).values(values)).cursor_after(1)
+    found = (await queries.topics(mcp).values(replace(values, cursor=cursor))).rows
+    assert [at.message.topic for at in found] == ["t/1"]
+    with pytest.raises(QueryRefused, match="cursor"):
+        await queries.topics(other).values(replace(values, cursor=cursor))
 
 
 async def test_memory_of_another_process_is_not_asked(config: BrokerConfig) -> None:

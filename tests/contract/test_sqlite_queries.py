@@ -27,7 +27,9 @@ async def database(tmp_path: Path) -> AsyncIterator[SqliteDatabase]:
 
 @pytest.fixture
 async def queries(database: SqliteDatabase, tmp_path: Path) -> AsyncIterator[SqliteQueries]:
-    queries = SqliteQueries(str(tmp_path / "monster mq?#%20.db"), Cursors(), timeout_s=10)
+    queries = SqliteQueries(
+        str(tmp_path / "monster mq?#%20.db"), Cursors(), readable={}, timeout_s=10
+    )
     yield queries
     await queries.close()
 

@@ -35,14 +35,19 @@ class UncertainConnection(sqlite3.Connection):
         return super().execute(sql, parameters)  # type: ignore[arg-type]
 
 
-def make_uncertain(database: SqliteDatabase, path: Path) -> UncertainConnection:
+async def make_uncertain(database: SqliteDatabase, path: Path) -> UncertainConnection:
     """Give the database a writing connection that can fail, and return that."""
     connection = sqlite3.connect(
         path, isolation_level=None, check_same_thread=False, factory=UncertainConnection
     )
     connection.execute("PRAGMA user_version").fetchall()  # so that it is not the last that closes
-    database._writer._connection.close()
-    database._writer._connection = connection
+
+    def exchange(old: sqlite3.Connection) -> None:
+        old.close()
+        database._writer._connection = connection
+
+    # On its thread, which may be busy with the index of topics.
+    await database._writer.submit(exchange)
     return connection
 
 
@@ -89,7 +94,7 @@ class SqliteFaults:
     @asynccontextmanager
     async def unknown_outcome(self, *, applied: bool) -> AsyncIterator[None]:
         """Let the COMMIT fail, and whatever would tell its outcome."""
-        connection = make_uncertain(self._database, self._path)
+        connection = await make_uncertain(self._database, self._path)
         connection.applies_it = applied
         connection.fails_commit = connection.fails_reads = True
         yield

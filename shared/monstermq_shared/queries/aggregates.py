@@ -95,7 +95,8 @@ class Bucket:
         start_ms: Where it begins; milliseconds since 1970-01-01 UTC.
         messages: How many messages there are in it, at least 1: empty buckets are left out.
         numbers: How many of them have a number.
-        values: Function -> its value; None where no message has a number (``COUNT`` is 0 then).
+        values: Function -> its value; None where no message has a number (``COUNT`` is 0 then), or
+            the value is beyond what a double can hold.
     """
 
     topic: str | None

@@ -12,6 +12,9 @@ ROWS_MAX = 1000
 FILTERS_MAX = 100
 """Topics and filters of one question."""
 
+FILTER_LEVELS_MAX = 1000
+"""Levels of a topic or filter; each costs something, wherever it is compared."""
+
 PAYLOAD_START_MAX = 64 * 1024
 """Bytes of each payload that a question can ask for."""
 
@@ -23,6 +26,9 @@ PAYLOAD_START_DEFAULT = 2048
 
 PAGE_SIZE_MAX = 4 * 1024 * 1024
 """Bytes of topics and payloads after which a page ends, whatever its rows."""
+
+TEXT_SHOWN_MAX = 2048
+"""Characters of a description, and of a config, in an answer."""
 
 TEXT_SIZE_MAX = 1024
 """Characters of a name or description that is looked for."""

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 
 from monstermq_shared.errors import InvalidTopic, QueryRefused
-from monstermq_shared.queries.bounds import FILTERS_MAX
-from monstermq_shared.topics import TOPIC_SIZE_MAX, check_topic_filter, is_wildcard
+from monstermq_shared.queries.bounds import FILTER_LEVELS_MAX, FILTERS_MAX
+from monstermq_shared.topics import check_topic_filter, is_wildcard
 
 
 def checked_filters(filters: Iterable[str]) -> tuple[str, ...]:
@@ -23,7 +23,7 @@ def checked_filters(filters: Iterable[str]) -> tuple[str, ...]:
         )
     for topic_filter in distinct:
         try:
-            check_topic_filter(topic_filter, levels_max=TOPIC_SIZE_MAX)
+            check_topic_filter(topic_filter, levels_max=FILTER_LEVELS_MAX)
         except InvalidTopic as exc:
             raise QueryRefused(
                 f"{exc}; + stands for one level and # for all that follow: plant/+/temperature, "

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
-from monstermq_shared.queries.bounds import FILTERS_MAX, PAYLOAD_START_MAX, ROWS_MAX
+from monstermq_shared.queries.bounds import FILTERS_MAX, PAYLOAD_START_MAX, ROWS_MAX, TEXT_SHOWN_MAX
 from monstermq_shared.queries.cursors import Cursors
 from monstermq_shared.queries.nearest import nearest_topics
 from monstermq_shared.queries.pages import Page, page_of
@@ -23,7 +23,6 @@ from monstermq_shared.queries.topics import (
     description_in,
 )
 
-_TEXT_MAX = 2048
 _LAST_VALUES, _RETAINED = 0, 1
 """Where the names of a page are from: those with a last value come first."""
 
@@ -159,8 +158,8 @@ class JoinedTopics:
             result.append(
                 FoundTopic(
                     topic=one.topic,
-                    description=None if description is None else description[:_TEXT_MAX],
-                    config=None if config is None else config[:_TEXT_MAX],
+                    description=None if description is None else description[:TEXT_SHOWN_MAX],
+                    config=None if config is None else config[:TEXT_SHOWN_MAX],
                 )
             )
         return result

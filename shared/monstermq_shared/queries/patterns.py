@@ -91,13 +91,18 @@ class TopicPattern:
         """Return it as a pattern of SQLite's GLOB, which heeds the case of letters."""
         written = {Wildcard.ANY: "*", Wildcard.ONE: "?"}
         return "".join(
-            part.translate(_GLOB_ESCAPES) if isinstance(part, str) else written[part]
+            escaped_for_glob(part) if isinstance(part, str) else written[part]
             for part in self.parts
         )
 
 
 _LIKE_ESCAPES = str.maketrans({"\\": "\\\\", "%": "\\%", "_": "\\_"})
 _GLOB_ESCAPES = str.maketrans({"*": "[*]", "?": "[?]", "[": "[[]"})
+
+
+def escaped_for_glob(text: str) -> str:
+    """Return what SQLite's GLOB takes for this text and nothing else."""
+    return text.translate(_GLOB_ESCAPES)
 
 
 def matcher(pattern: TopicPattern, *, ignore_case: bool) -> Callable[[str], object]:

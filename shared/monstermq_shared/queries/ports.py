@@ -33,13 +33,12 @@ from monstermq_shared.queries.topics import (
 
 
 class ArchiveQueries(Protocol):
-    """Questions to the archive of one group.
+    """Questions to the archive of one group."""
 
-    Attributes:
-        store_type: What keeps it, such as ``SQLITE``.
-    """
-
-    store_type: str
+    @property
+    def store_type(self) -> str:
+        """What keeps it, such as ``SQLITE``."""
+        ...
 
     async def history(self, query: HistoryQuery) -> HistoryPage:
         """Return past messages."""
@@ -51,13 +50,12 @@ class ArchiveQueries(Protocol):
 
 
 class TopicQueries(Protocol):
-    """Questions about topics, their current values and their descriptions.
+    """Questions about topics, their current values and their descriptions."""
 
-    Attributes:
-        store_type: What answers, such as ``SQLITE`` or ``SQLITE and MEMORY``.
-    """
-
-    store_type: str
+    @property
+    def store_type(self) -> str:
+        """What answers, such as ``SQLITE`` or ``SQLITE and MEMORY``."""
+        ...
 
     async def values(self, query: ValuesQuery) -> ValuesPage:
         """Return the values of topics.

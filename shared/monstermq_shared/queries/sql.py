@@ -74,7 +74,6 @@ class TableKind(StrEnum):
 
     ARCHIVE = "every message of an archive group"
     LAST_VALUES = "the last message of every topic of an archive group"
-    RETAINED = "the retained message of every topic that has one"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

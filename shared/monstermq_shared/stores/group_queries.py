@@ -10,6 +10,7 @@ from monstermq_shared.queries.ports import (
     SqlQueries,
     TopicQueries,
 )
+from monstermq_shared.queries.scoped import ScopedArchive, ScopedTopics
 from monstermq_shared.stores.memory_topics import MemoryQueries
 from monstermq_shared.stores.needed import RETAINED, archive_name, last_value_name
 from monstermq_shared.stores.registry import open_queries
@@ -51,7 +52,8 @@ class GroupQueries:
                 f"the archive group {group.name} keeps no history: its ArchiveType is NONE; set it "
                 "to SQLITE or POSTGRES"
             )
-        return self._database(group.archive_type, "history").archive(archive_name(group))
+        archive = self._database(group.archive_type, "history").archive(archive_name(group))
+        return ScopedArchive(archive, f"the archive of {group.name}", self._cursors)
 
     def topics(self, group: ArchiveGroup | None) -> TopicQueries:
         """Return the questions about topics: of what is retained, and of a group's last values.
@@ -62,6 +64,10 @@ class GroupQueries:
         Raises:
             NotSupported: One of the two is kept where nothing can be asked.
         """
+        scope = "what is retained" if group is None else f"the topics of {group.name}"
+        return ScopedTopics(self._topics(group), scope, self._cursors)
+
+    def _topics(self, group: ArchiveGroup | None) -> TopicQueries:
         kept = self._config.retained_store_type
         last = StoreType.NONE if group is None else group.last_val_type
         name = None if group is None or last is StoreType.NONE else last_value_name(group)
@@ -80,14 +86,21 @@ class GroupQueries:
     def sql(self, group: ArchiveGroup) -> SqlQueries:
         """Return the questions in SQL to the database with the archive of a group.
 
-        Without an archive it is that of its last values, else that of what is retained.
+        Where that has no SQL, it is the one with its last values.
 
         Raises:
-            NotSupported: It has no SQL.
+            NotSupported: Neither has SQL, or the group keeps nothing.
         """
-        types = (group.archive_type, group.last_val_type, self._config.retained_store_type)
-        store_type = next(one for one in types if one is not StoreType.NONE)
-        return self._database(store_type, "SQL").sql
+        refusals = [
+            NotSupported(f"the archive group {group.name} keeps nothing that SQL could read")
+        ]
+        types = [group.archive_type, group.last_val_type]
+        for store_type in filter(lambda one: one is not StoreType.NONE, types):
+            try:
+                return self._database(store_type, "SQL").sql
+            except NotSupported as exc:
+                refusals.append(exc)
+        raise refusals[-1]
 
     async def close(self) -> None:
         """Close what was opened."""

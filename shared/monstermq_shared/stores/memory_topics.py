@@ -1,13 +1,14 @@
 """Questions about topics whose messages are in memory, asked from another thread than its own."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import asynccontextmanager
 from typing import NoReturn, Protocol, TypeVar
 
 from monstermq_shared.config import StoreType
 from monstermq_shared.errors import NotSupported, QueryTimedOut, StoreUnavailable
-from monstermq_shared.queries.bounds import PAGE_SIZE_MAX
+from monstermq_shared.queries.bounds import PAGE_SIZE_MAX, TEXT_SHOWN_MAX
 from monstermq_shared.queries.cursors import Cursors
 from monstermq_shared.queries.history import Message
 from monstermq_shared.queries.joined import JoinedTopics
@@ -33,12 +34,11 @@ from monstermq_shared.queries.topics import (
 )
 from monstermq_shared.records import Record
 from monstermq_shared.stores.memory import MemoryMessageStore
-from monstermq_shared.stores.topic_ranges import first_after
+from monstermq_shared.stores.topic_ranges import AFTER_SLASH, beginnings, first_after
 from monstermq_shared.topic_tree import TopicTree
 
 T = TypeVar("T")
 
-_TEXT_MAX = 2048  # characters of a description, and of a config
 _STEPS = 100
 """Children that are looked for in one go, each by bisection."""
 
@@ -153,7 +153,7 @@ class _Memory:
 
     Args:
         owner: Where it may be read.
-        timeout_s: Seconds after which a reading is given up.
+        timeout_s: Seconds after which a question is given up, however many readings it takes.
     """
 
     def __init__(self, owner: Owner, timeout_s: float) -> None:
@@ -161,18 +161,23 @@ class _Memory:
         self._timeout_s = timeout_s
 
     async def read(self, ask: Callable[[], T]) -> T:
-        """Return what ``ask`` returns.
+        """Return what ``ask`` returns."""
+        return await self._owner.call(ask)
+
+    @asynccontextmanager
+    async def question(self) -> AsyncIterator[None]:
+        """Give the readings of one question their time.
 
         Raises:
-            QueryTimedOut: The owner has not answered.
+            QueryTimedOut: It was over.
         """
         try:
             async with asyncio.timeout(self._timeout_s):
-                return await self._owner.call(ask)
+                yield
         except TimeoutError as exc:
             raise QueryTimedOut(
                 f"the broker, which has the MEMORY store, has not answered within "
-                f"{self._timeout_s:g} seconds; ask again later"
+                f"{self._timeout_s:g} seconds; ask for less, or again later"
             ) from exc
 
 
@@ -198,87 +203,91 @@ class MemoryTopicQueries:
 
     async def values(self, query: ValuesQuery) -> ValuesPage:
         """Return the values of topics."""
-        after = self._after(query)
-        found: dict[str, Record] = {}
-        for topic_filter in query.filters:
-            found |= await self._matches(topic_filter, after, query.limit + 1)
-        values: list[TopicValue] = []
-        size = 0
-        for topic in sorted(found)[: query.limit]:
-            message = Message.of(found[topic], payload_limit=query.payload_limit)
-            values.append(TopicValue(message=message, source=self._source))
-            size += len(topic) + len(message.client_id) + len(message.payload)
-            if size >= PAGE_SIZE_MAX:
-                break
-        return page_of(
-            values,
-            more=len(found) > len(values),
-            cursors=self._cursors,
-            question=query.question,
-            place=lambda value: [value.message.topic],
-        )
+        async with self._memory.question():
+            after = self._after(query)
+            found: dict[str, Record] = {}
+            for topic_filter in query.filters:
+                found |= await self._matches(topic_filter, after, query.limit + 1)
+            values: list[TopicValue] = []
+            size = 0
+            for topic in sorted(found)[: query.limit]:
+                message = Message.of(found[topic], payload_limit=query.payload_limit)
+                values.append(TopicValue(message=message, source=self._source))
+                size += len(topic) + len(message.client_id) + len(message.payload)
+                if size >= PAGE_SIZE_MAX:
+                    break
+            return page_of(
+                values,
+                more=len(found) > len(values),
+                cursors=self._cursors,
+                question=query.question,
+                place=lambda value: [value.message.topic],
+            )
 
     async def find_by_name(self, query: NameSearch) -> FoundPage:
         """Return the topics with a value whose names match."""
-        matches = matcher(query.pattern, ignore_case=query.ignore_case)
-        found: list[FoundTopic] = []
-        start: str | None = self._start(query)
-        while start is not None and len(found) <= query.limit:
-            items, start = await self._scan(start)
-            for topic, _ in items:
-                if matches(topic):
-                    found.append(await self._described(topic))
-                if len(found) > query.limit:
-                    break
-        return self._page(found, query)
+        async with self._memory.question():
+            matches = matcher(query.pattern, ignore_case=query.ignore_case)
+            found: list[FoundTopic] = []
+            start: str | None = self._start(query)
+            while start is not None and len(found) <= query.limit:
+                items, start = await self._scan(start)
+                for topic, _ in items:
+                    if matches(topic):
+                        found.append(await self._described(topic))
+                    if len(found) > query.limit:
+                        break
+            return self._page(found, query)
 
     async def find_by_description(self, query: DescriptionSearch) -> FoundPage:
         """Return the topics whose description matches; none unless this is what is retained."""
-        found: list[FoundTopic] = []
-        if self._source is not ValueSource.RETAINED:
+        async with self._memory.question():
+            found: list[FoundTopic] = []
+            if self._source is not ValueSource.RETAINED:
+                return self._page(found, query)
+            wanted = [
+                matcher(TopicPattern.containing(word), ignore_case=query.ignore_case)
+                for word in query.words
+            ]
+            in_namespace = matcher(
+                TopicPattern.glob("*")
+                if query.namespace is None
+                else TopicPattern.glob("*").below(query.namespace),
+                ignore_case=query.ignore_case,
+            )
+            start: str | None = self._start(query)
+            while start is not None and len(found) <= query.limit:
+                items, start = await self._scan(start)
+                for config, record in items:
+                    topic = config.removesuffix(_CONFIG_END)
+                    if topic in {"", config} or not in_namespace(topic):
+                        continue
+                    description = description_in(record.payload)
+                    if description is not None and all(at(description) for at in wanted):
+                        found.append(_found(topic, record))
             return self._page(found, query)
-        wanted = [
-            matcher(TopicPattern.containing(word), ignore_case=query.ignore_case)
-            for word in query.words
-        ]
-        in_namespace = matcher(
-            TopicPattern.glob("*")
-            if query.namespace is None
-            else TopicPattern.glob("*").below(query.namespace),
-            ignore_case=query.ignore_case,
-        )
-        start: str | None = self._start(query)
-        while start is not None and len(found) <= query.limit:
-            items, start = await self._scan(start)
-            for config, record in items:
-                topic = config.removesuffix(_CONFIG_END)
-                if topic in {"", config} or not in_namespace(topic):
-                    continue
-                description = description_in(record.payload)
-                if description is not None and all(at(description) for at in wanted):
-                    found.append(_found(topic, record))
-        return self._page(found, query)
 
     async def children(self, query: ChildrenQuery) -> ChildrenPage:
         """Return one level of the tree of the topics with a value."""
-        prefix = "" if query.parent is None else f"{query.parent}/"
-        high = None if query.parent is None else f"{query.parent}0"
-        after = None
-        if query.cursor is not None:
-            after = str(self._cursors.open(query.question, query.cursor)[0])
-        found: dict[str, TopicChild] = {}
-        start: str | None = prefix if after is None else first_after(prefix + after)
-        while start is not None and len(found) <= query.limit:
-            nodes, start = await self._memory.read(self._level(prefix, high, start))
-            found |= {node.name: node for node in nodes if after is None or node.name > after}
-        children = [found[name] for name in sorted(found)]
-        return page_of(
-            children[: query.limit],
-            more=start is not None or len(children) > query.limit,
-            cursors=self._cursors,
-            question=query.question,
-            place=lambda child: [child.name],
-        )
+        async with self._memory.question():
+            prefix = "" if query.parent is None else f"{query.parent}/"
+            high = None if query.parent is None else query.parent + AFTER_SLASH
+            after = None
+            if query.cursor is not None:
+                after = str(self._cursors.open(query.question, query.cursor)[0])
+            found: dict[str, TopicChild] = {}
+            start: str | None = prefix if after is None else first_after(prefix + after)
+            while start is not None and len(found) <= query.limit:
+                nodes, start = await self._memory.read(self._level(prefix, high, start))
+                found |= {node.name: node for node in nodes if after is None or node.name > after}
+            children = [found[name] for name in sorted(found)]
+            return page_of(
+                children[: query.limit],
+                more=start is not None or len(children) > query.limit,
+                cursors=self._cursors,
+                question=query.question,
+                place=lambda child: [child.name],
+            )
 
     async def similar(self, topic: str, *, limit: int) -> Sequence[str]:
         """Return topics with a value whose names are near that of one that has none."""
@@ -341,8 +350,8 @@ class MemoryTopicQueries:
                     return self._nodes(prefix, names), None
                 name, slash, _ = topics[0][len(prefix) :].partition("/")
                 # What begins alike may come between a topic and those below it.
-                names |= {name, *_beginnings(name)}
-                at = f"{prefix}{name}0" if slash else first_after(topics[0])
+                names |= {name, *beginnings(name)}
+                at = f"{prefix}{name}{AFTER_SLASH}" if slash else first_after(topics[0])
             return self._nodes(prefix, names), at
 
         return read
@@ -353,25 +362,22 @@ class MemoryTopicQueries:
                 name=name,
                 topic=prefix + name,
                 has_value=self._records.get(prefix + name) is not None,
-                has_children=bool(self._records.between(f"{prefix}{name}/", f"{prefix}{name}0", 1)),
+                has_children=bool(
+                    self._records.between(f"{prefix}{name}/", f"{prefix}{name}{AFTER_SLASH}", 1)
+                ),
             )
             for name in names
         ]
         return [node for node in nodes if node.has_value or node.has_children]
 
 
-def _beginnings(name: str) -> list[str]:
-    ends = [at for at, character in enumerate(name) if character < "/"]
-    return [name[:at] for at in ends[:_STEPS]]
-
-
 def _found(topic: str, config: Record | None) -> FoundTopic:
     if config is None:
         return FoundTopic(topic=topic, description=None, config=None)
-    message = Message.of(config, payload_limit=4 * _TEXT_MAX)
+    message = Message.of(config, payload_limit=4 * TEXT_SHOWN_MAX)
     description = description_in(config.payload)
     return FoundTopic(
         topic=topic,
-        description=None if description is None else description[:_TEXT_MAX],
-        config=None if message.text is None else message.text[:_TEXT_MAX],
+        description=None if description is None else description[:TEXT_SHOWN_MAX],
+        config=None if message.text is None else message.text[:TEXT_SHOWN_MAX],
     )

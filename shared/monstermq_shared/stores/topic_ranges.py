@@ -1,6 +1,9 @@
 """Where in the order of topics the matches of a filter are: what a table's index can answer."""
 
-_AFTER_SLASH = "0"  # the character after the slash
+AFTER_SLASH = "0"
+"""The character after the slash: what is below a topic ends before the topic with it."""
+
+_BEGINNINGS_MAX = 64  # of a name with more, nobody has the others
 _AFTER_DOLLAR = "%"
 
 
@@ -19,7 +22,7 @@ def topic_ranges(topic_filter: str) -> list[tuple[str, str | None]]:
     if start == 0:
         return [("", "$"), (_AFTER_DOLLAR, None)]  # [MQTT-4.7.2-1]
     parent = "/".join(levels[:start])
-    below = (f"{parent}/", parent + _AFTER_SLASH)
+    below = (f"{parent}/", parent + AFTER_SLASH)
     if levels[start] == "#":
         return [(parent, first_after(parent)), below]
     return [below]
@@ -28,3 +31,13 @@ def topic_ranges(topic_filter: str) -> list[tuple[str, str | None]]:
 def first_after(topic: str) -> str:
     """Return the smallest text above a topic. It is not a topic, because it contains NUL."""
     return topic + "\0"
+
+
+def beginnings(name: str) -> list[str]:
+    """Return names of a level that come before one, but whose topics may come after all of its own.
+
+    Of ``a-b`` it is ``a``, if there is no topic ``a`` but ``a/c``, since ``-`` comes before the
+    slash.
+    """
+    ends = [at for at, character in enumerate(name) if character < "/"]
+    return [name[:at] for at in ends[:_BEGINNINGS_MAX]]

@@ -385,6 +385,22 @@ class TopicQueriesContract:
                 break
         assert found == sorted(names)
 
+    @pytest.mark.parametrize("limit", [1, 2, 3])
+    async def test_names_that_begin_each_other_end_no_page_early(
+        self, database: Database, topics: TopicQueries, limit: int
+    ) -> None:
+        names = ["-".join("abcdefghijklmnopqrst"[:length]) for length in range(1, 21)] + ["z"]
+        await _fill(database, [f"p/{name}/x" for name in names])
+        found: list[str] = []
+        cursor: str | None = None
+        while True:
+            page = await topics.children(ChildrenQuery(parent="p", limit=limit, cursor=cursor))
+            found += [at.name for at in page.rows]
+            cursor = page.cursor_after(len(page.rows))
+            if cursor is None:
+                break
+        assert found == names
+
     async def test_similar_topics_are_a_help(
         self, database: Database, topics: TopicQueries
     ) -> None:
@@ -393,7 +409,8 @@ class TopicQueriesContract:
         found = await topics.similar("plant/lien1/Temprature", limit=5)
         assert found[0] == "plant/line1/temperature"
         assert set(found) <= set(names)
-        assert await topics.similar("nothing/like/it", limit=5) == []
+        assert await topics.similar("house/x", limit=5) == ["house/temperature"]
+        assert await topics.similar("house/x/y", limit=5) == []
 
     # -- helpers ---------------------------------------------------------------------------------
 

@@ -155,7 +155,7 @@ def test_a_tenure_that_lost_one_of_its_projections_is_over(
 @pytest.fixture
 async def failing(database: SqliteDatabase, path: Path) -> UncertainConnection:
     """Return the writing connection of the database, with a driver that can fail."""
-    return make_uncertain(database, path)
+    return await make_uncertain(database, path)
 
 
 @pytest.fixture

@@ -23,6 +23,8 @@ from monstermq_shared.stores.sqlite.opening import META_TABLES, Opened, open_dat
 from monstermq_shared.stores.sqlite.readers import FileReaders, Readers, WriterReaders
 from monstermq_shared.stores.sqlite.sessions import SqliteSessionStore
 from monstermq_shared.stores.sqlite.tenures import PartitionColumns, Tenures, transaction
+from monstermq_shared.stores.sqlite.topic_index import TABLES as INDEX_TABLES
+from monstermq_shared.stores.sqlite.topic_index import Indexing, TopicIndex, can_index
 from monstermq_shared.stores.sqlite.writer import Writer
 
 _QUERIES = load_queries(__package__, "database.sql")
@@ -66,6 +68,7 @@ class SqliteDatabase:
             name: SqliteArchiveStore(name, tables[name], self._readers, maintenance)
             for name in archive_stores
         }
+        self._indexing: Indexing | None = None
         self._committing: set[str] = set()
         self._closed = False
 
@@ -93,15 +96,20 @@ class SqliteDatabase:
             StoreDamaged: It is corrupt, or of a schema this release does not know.
         """
         tables = table_names(
-            [*message_stores, *archive_stores], reserved=[*META_TABLES, *session_tables.TABLES]
+            [*message_stores, *archive_stores],
+            reserved=[*META_TABLES, *session_tables.TABLES, *INDEX_TABLES],
         )
         schema = [*session_tables.SCHEMA] if session_store else []
         for name in message_stores:
             schema += SqliteMessageStore.schema(tables[name])
         for name in archive_stores:
             schema += SqliteArchiveStore.schema(tables[name])
+        index: TopicIndex | None = None
+        if message_stores and path != MEMORY and can_index():
+            index = TopicIndex([tables[name] for name in message_stores])
+            schema += index.schema()
         opened = await asyncio.to_thread(open_database, path, schema)
-        return cls(
+        database = cls(
             path,
             opened,
             tables,
@@ -109,6 +117,9 @@ class SqliteDatabase:
             message_stores=message_stores,
             archive_stores=archive_stores,
         )
+        if index is not None:
+            await database._begin_indexing(index)
+        return database
 
     def message_store(self, name: str) -> SqliteMessageStore:
         """Return the message store of that name; it was given to ``open``."""
@@ -159,6 +170,8 @@ class SqliteDatabase:
             )
         finally:
             self._committing.discard(tenure.token)
+            if self._indexing is not None:
+                self._indexing.note(changed=bool(commit.messages))
 
     async def log(self) -> Log | None:
         """Return the log of the last run, None before the first."""
@@ -241,6 +254,13 @@ class SqliteDatabase:
         if self._closed:
             return
         self._closed = True
+        try:
+            if self._indexing is not None:
+                await self._indexing.close()
+        finally:
+            await self._close_connections()
+
+    async def _close_connections(self) -> None:
         await self._readers.close()
         await self._writer.close()
         if self._lock is None:
@@ -249,6 +269,14 @@ class SqliteDatabase:
             self._lock.close()
         else:
             self._lock.leave()
+
+    async def _begin_indexing(self, index: TopicIndex) -> None:
+        try:
+            behind = await self._writer.submit(index.behind)
+        except BaseException:
+            await self.close()
+            raise
+        self._indexing = Indexing(index, self._writer, behind=behind)
 
     def _apply(
         self, connection: sqlite3.Connection, commit: Commit, columns: PartitionColumns

@@ -30,6 +30,7 @@ from monstermq_shared.stores.sqlite.recovery_table import (
     TableCopy,
 )
 from monstermq_shared.stores.sqlite.tables import is_table_name
+from monstermq_shared.stores.sqlite.topic_index import TABLES as INDEX_TABLES
 
 _BOOT_BITS = 40
 """A position is ``boot << 40 | counter``: each boot's positions lie close together."""
@@ -186,7 +187,7 @@ class _Recovery:
     def _stores(self, names: set[str]) -> tuple[list[str], list[str]]:
         """Return the tables of message stores and of archives among them."""
         messages, archives = [], []
-        for name in sorted(names.difference(META_TABLES, session_tables.TABLES)):
+        for name in sorted(names.difference(META_TABLES, session_tables.TABLES, INDEX_TABLES)):
             if not is_table_name(name):
                 self.left_out.append(name)
             elif name == "retainedmessages" or name.endswith("lastval"):

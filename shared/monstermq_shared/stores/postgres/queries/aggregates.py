@@ -1,5 +1,6 @@
 """Numbers of past messages in buckets of time, as PostgreSQL computes them."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -198,4 +199,6 @@ def _bucket(row: asyncpg.Record, query: AggregateQuery) -> Bucket:
 
 
 def _float(number: Decimal | None) -> float | None:
-    return None if number is None else float(number)
+    """Return what a double holds of it, None if it is beyond that."""
+    value = None if number is None else float(number)
+    return value if value is None or math.isfinite(value) else None

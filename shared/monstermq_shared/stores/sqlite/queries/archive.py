@@ -1,5 +1,6 @@
 """Questions to an archive in SQLite."""
 
+import math
 import sqlite3
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -164,7 +165,8 @@ class SqliteArchiveQueries:
         found = {topic for topic in exact if topic > after}
         wild = [one for one in filters if is_wildcard(one)]
         visited = 0
-        for low, last in ranges(wild, after=after):
+        open_ranges = ranges(wild, after=after)
+        for number, (low, last) in enumerate(open_ranges, 1):
             parameters = {
                 "filters": filter_rows(wild),
                 "low": low,
@@ -175,8 +177,12 @@ class SqliteArchiveQueries:
             names = orjson.loads(row[0])
             found.update(name for name in names if name > after)
             visited += len(names)
-            if row[1] is not None or len(found) > _TOPICS_MAX or visited >= _VISITED_MAX:
-                upto = row[1] or max(found)
+            # Beyond what was looked at there may be others, before the exact ones that are.
+            upto = row[1]
+            full = len(found) > _TOPICS_MAX or visited >= _VISITED_MAX
+            if upto is None and full and number < len(open_ranges):
+                upto = last
+            if upto is not None:
                 return _Topics(sorted(name for name in found if name <= upto), upto)
         return _Topics(sorted(found), None)
 
@@ -243,7 +249,7 @@ def _bucket(values: list[Any], functions: Sequence[AggregateFunction]) -> Bucket
         *(AggregateFunction.SUM, AggregateFunction.FIRST, AggregateFunction.LAST),
     )
     known: dict[AggregateFunction, float | int | None] = {
-        name: float(text) if numbers and text is not None else None
+        name: _finite(text) if numbers and text is not None else None
         for name, text in zip(names, (*told, first, last), strict=True)
     }
     known[AggregateFunction.COUNT] = numbers
@@ -254,3 +260,8 @@ def _bucket(values: list[Any], functions: Sequence[AggregateFunction]) -> Bucket
         numbers=numbers,
         values={name: known[name] for name in functions},
     )
+
+
+def _finite(text: str) -> float | None:
+    number = float(text)
+    return number if math.isfinite(number) else None

@@ -58,23 +58,36 @@ SELECT
 FROM each WHERE topic IS NOT NULL;
 
 -- number --
--- The number of a message, NULL if it has none; what a double cannot hold is none.
+-- The number of a message, NULL if it has none; what a double cannot hold is none. For few messages.
 CASE WHEN json_type(payload_json, :field) IN ('integer', 'real')
-    AND abs(json_extract(payload_json, :field)) <= 1.7976931348623157e308
+    AND CAST(json_extract(payload_json, :field) AS REAL)
+        BETWEEN -1.7976931348623157e308 AND 1.7976931348623157e308
     THEN CAST(json_extract(payload_json, :field) AS REAL) END
 
 -- in_bucket --
     message.time >= buckets.low AND message.time < buckets.high
 
 -- told --
--- What a bucket tells; numbers as texts of 17 digits, since JSON would have 15. The limit keeps
--- SQLite from working each number out once for every function.
+-- What a bucket tells; numbers as texts of 17 digits, since JSON would have 15. The limits keep
+-- SQLite from working each number out once for every place where it is used. Of true and false it
+-- makes 1 and 0, so only for these the document is looked at again.
 (
     SELECT json_array(
         count(*), count(number), printf('%!.17g', avg(number)), printf('%!.17g', min(number)),
         printf('%!.17g', max(number)), printf('%!.17g', total(number))
     )
-    FROM (SELECT {number} AS number FROM {source} LIMIT -1)
+    FROM (
+        SELECT CASE typeof(value)
+            WHEN 'real' THEN CASE WHEN abs(value) <= 1.7976931348623157e308 THEN value END
+            WHEN 'integer' THEN CASE
+                WHEN value NOT IN (0, 1)
+                    OR json_type(CAST(payload_blob AS TEXT), :field) = 'integer'
+                THEN CAST(value AS REAL) END
+            END AS number
+        FROM (
+            SELECT json_extract(payload_json, :field) AS value, payload_blob FROM {source} LIMIT -1
+        ) LIMIT -1
+    )
 )
 
 -- first_number --

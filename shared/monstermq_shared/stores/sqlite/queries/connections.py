@@ -1,13 +1,11 @@
 """Read-only connections: what is asked on them can change nothing, and ends in time."""
 
 import asyncio
-import os
 import queue
-import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -15,7 +13,6 @@ from urllib.parse import quote
 
 from monstermq_shared.errors import (
     NotSupported,
-    QueryRefused,
     QueryTimedOut,
     StoreError,
     StoreUnavailable,
@@ -38,9 +35,6 @@ _STEPS = 200_000
 Each look waits for the interpreter lock, which the event loop may be holding.
 """
 
-_TEMPORARY_MAX = 512 * 1024 * 1024
-"""Bytes of temporary files that one question may write, where that is bounded."""
-
 _LATE_S = 0.5
 """How long after its time a question is given up that does not look at the clock."""
 
@@ -52,8 +46,6 @@ class Connections:
         path: The database file, as the configuration has it.
         timeout_s: Seconds after which a question is given up, its waiting included.
         size: How many questions run at the same time.
-        prepare: Called with each new connection, on its thread.
-        bounded_disk: Whether a question is given up that fills the disk with temporary files.
     """
 
     def __init__(
@@ -62,14 +54,10 @@ class Connections:
         *,
         timeout_s: float,
         size: int = 2,
-        prepare: Callable[[sqlite3.Connection], None] | None = None,
-        bounded_disk: bool = False,
     ) -> None:
         self._path = path
-        self._bounded_disk = bounded_disk
         self._timeout_s = timeout_s
         self._size = size
-        self._prepare = prepare
         self._idle: queue.SimpleQueue[_Connection] = queue.SimpleQueue()
         self._threads: ThreadPoolExecutor | None = None
         self._asked = 0
@@ -94,8 +82,7 @@ class Connections:
             raise StoreUnavailable(f"{self._path}: too many questions at a time; ask again later")
         if self._threads is None:
             self._threads = ThreadPoolExecutor(self._size, thread_name_prefix="sqlite-query")
-        disk = _Disk() if self._bounded_disk else None
-        turn = _Turn(time.monotonic() + self._timeout_s, self._closed, disk)
+        turn = _Turn(time.monotonic() + self._timeout_s, self._closed)
         self._asked += 1
         future = asyncio.get_running_loop().run_in_executor(self._threads, self._work, ask, turn)
         future.add_done_callback(self._finished)
@@ -112,7 +99,7 @@ class Connections:
         self._closed.set()
         if self._threads is not None:
             threads, self._threads = self._threads, None
-            await asyncio.to_thread(threads.shutdown, cancel_futures=True)
+            await asyncio.to_thread(threads.shutdown)
         while not self._idle.empty():
             self._idle.get_nowait().close()
 
@@ -133,7 +120,7 @@ class Connections:
             except sqlite3.OperationalError as exc:
                 connection.close()
                 if exc.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
-                    raise (_too_large() if turn.filled_disk else self._timed_out()) from exc
+                    raise self._timed_out() from exc
                 raise
             except BaseException:
                 connection.close()
@@ -148,7 +135,7 @@ class Connections:
             try:
                 connection = self._idle.get_nowait()
             except queue.Empty:
-                return _Connection(Path(self._path), self._prepare)
+                return _Connection(Path(self._path))
             if connection.is_current():
                 return connection
             connection.close()
@@ -166,61 +153,26 @@ class _Turn:
     Args:
         deadline: When it is over, as ``time.monotonic`` counts.
         closed: Set when nobody is to ask any more.
-        disk: What temporary files are written to, if that is bounded.
 
     Attributes:
         given_up: Set when nobody waits for it any more.
-        filled_disk: Whether it was ended because of its temporary files.
     """
 
-    def __init__(self, deadline: float, closed: threading.Event, disk: "_Disk | None") -> None:
+    def __init__(self, deadline: float, closed: threading.Event) -> None:
         self._deadline = deadline
         self._closed = closed
-        self._disk = disk
         self.given_up = threading.Event()
-        self.filled_disk = False
 
     def is_over(self) -> bool:
         """Tell whether it must end now; SQLite asks while it works."""
-        if self._disk is not None and self._disk.is_filling():
-            self.filled_disk = True
-        over = self.given_up.is_set() or self._closed.is_set() or self.filled_disk
+        over = self.given_up.is_set() or self._closed.is_set()
         return over or time.monotonic() >= self._deadline
-
-
-class _Disk:
-    """The disk on which SQLite sorts what does not fit into memory."""
-
-    def __init__(self) -> None:
-        self._folder = next(folder for folder in _temporary_folders() if os.access(folder, os.W_OK))
-        self._free = self._free_now()
-
-    def is_filling(self) -> bool:
-        """Tell whether too much of what was free has gone since."""
-        return self._free - self._free_now() > _TEMPORARY_MAX
-
-    def _free_now(self) -> int:
-        return shutil.disk_usage(self._folder).free
-
-
-def _temporary_folders() -> Iterator[str]:
-    """Yield where SQLite may put its temporary files, in its order."""
-    named = [os.environ.get("SQLITE_TMPDIR", ""), os.environ.get("TMPDIR", "")]
-    usual = ["/var/tmp", "/usr/tmp", "/tmp", "."]  # noqa: S108 - SQLite's, not ours
-    yield from filter(os.path.isdir, [*named, *usual])
-
-
-def _too_large() -> QueryRefused:
-    return QueryRefused(
-        f"sorting the rows takes more than {_TEMPORARY_MAX >> 20} MB of temporary files; ask for "
-        "less: fewer rows, a shorter stretch of time"
-    )
 
 
 class _Connection:
     """A connection, and which file it is of: a restored backup puts another in its place."""
 
-    def __init__(self, path: Path, prepare: Callable[[sqlite3.Connection], None] | None) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
         self._file = _identity(path)
         self.handle = sqlite3.connect(
@@ -229,8 +181,6 @@ class _Connection:
         try:
             for pragma in _PRAGMAS:
                 self.handle.execute(pragma).fetchall()
-            if prepare is not None:
-                prepare(self.handle)
         except BaseException:
             self.handle.close()
             raise

@@ -1,7 +1,10 @@
 """All questions to one database file."""
 
+from collections.abc import Mapping
+
 from monstermq_shared.config import StoreType
 from monstermq_shared.queries.cursors import Cursors
+from monstermq_shared.queries.sql import TableKind
 from monstermq_shared.stores.sql import table_name
 from monstermq_shared.stores.sqlite.queries.archive import SqliteArchiveQueries
 from monstermq_shared.stores.sqlite.queries.connections import Connections
@@ -15,15 +18,18 @@ class SqliteQueries:
     Args:
         path: The database file, as the configuration has it.
         cursors: What seals where pages end.
+        readable: The tables that SQL of others may read, and what each keeps.
         timeout_s: Seconds after which a question is given up.
     """
 
     store_type = StoreType.SQLITE.value
 
-    def __init__(self, path: str, cursors: Cursors, *, timeout_s: float) -> None:
+    def __init__(
+        self, path: str, cursors: Cursors, *, readable: Mapping[str, TableKind], timeout_s: float
+    ) -> None:
         self._cursors = cursors
         self._connections = Connections(path, timeout_s=timeout_s)
-        self._statements = SqliteStatements(path, timeout_s=timeout_s)
+        self._statements = SqliteStatements(path, readable, self._connections, timeout_s=timeout_s)
 
     def archive(self, store: str) -> SqliteArchiveQueries:
         """Return the questions to an archive, by its logical name."""
@@ -44,5 +50,5 @@ class SqliteQueries:
 
     async def close(self) -> None:
         """End all questions, and close what was opened. A second call does nothing."""
-        await self._connections.close()
         await self._statements.close()
+        await self._connections.close()

@@ -6,12 +6,13 @@ loop is busy.
 
 from collections.abc import Sequence
 
+from monstermq_shared.queries.patterns import escaped_for_glob
 from monstermq_shared.stores.sqlite.statements import to_json
-from monstermq_shared.stores.topic_ranges import topic_ranges
+from monstermq_shared.stores.topic_ranges import AFTER_SLASH, topic_ranges
 from monstermq_shared.topics import is_wildcard
 
-_GLOB_ESCAPES = str.maketrans({"*": "[*]", "?": "[?]", "[": "[[]"})
-_AFTER_SLASH = "0"  # the character after the slash
+_GLOB_SIZE_MAX = 10_000
+"""Characters of a pattern; SQLite takes up to 50,000 bytes."""
 
 Range = tuple[str, str | None]
 """The first topic, and the last one or one beyond all; None: no end."""
@@ -54,7 +55,7 @@ def _ranges(topic_filter: str) -> list[Range]:
     if start == 0:
         return [(low, high) for low, high in topic_ranges(topic_filter)]
     parent = "/".join(levels[:start])
-    below = (f"{parent}/", parent + _AFTER_SLASH)
+    below = (f"{parent}/", parent + AFTER_SLASH)
     return [(parent, parent), below] if levels[start] == "#" else [below]
 
 
@@ -69,15 +70,15 @@ def _rows(topic_filter: str) -> list[Sequence[object]]:
     most = None if open_end else slashes
     if "+" in wanted:
         # With as many slashes as the filter has, no asterisk can stand for one.
-        like = "/".join("*" if level == "+" else level.translate(_GLOB_ESCAPES) for level in wanted)
-        if open_end:
-            like += "*"
+        like = "/".join("*" if level == "+" else escaped_for_glob(level) for level in wanted)
+        if open_end or len(like) > _GLOB_SIZE_MAX:
             first = wanted.index("+")  # what is before it, the range has
             needed = [
                 (f"$[{at}]", level)
                 for at, level in enumerate(wanted)
                 if level != "+" and at > first
             ] or None
+            like = f"{like}*" if len(like) <= _GLOB_SIZE_MAX else None
     rows: list[Sequence[object]] = []
     for low, last in _ranges(topic_filter):
         if low == last:

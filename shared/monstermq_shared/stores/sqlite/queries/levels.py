@@ -1,15 +1,16 @@
 """One level of the topic tree, read from the order of topics."""
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import orjson
 
 from monstermq_shared.queries.topics import TopicChild
 from monstermq_shared.stores.sqlite.statements import to_json
+from monstermq_shared.stores.topic_ranges import AFTER_SLASH, beginnings
 
-_AFTER_SLASH = "0"  # the character after the slash
-_BEGINNINGS_MAX = 64
+_NEXT = "\x01"  # what makes of a topic the smallest one above it: none has a NUL
+_VISITED = 50
 
 
 def children_of(
@@ -29,36 +30,47 @@ def children_of(
         connection: Where to ask.
     """
     prefix = "" if parent is None else f"{parent}/"
-    parameters = {
-        "low": prefix if after is None else f"{prefix}{after}\x01",
-        "high": None if parent is None else parent + _AFTER_SLASH,
-        "skipped": len(prefix),
-        # Each name comes up to two times, the last one of the page before once more.
-        "visited_max": 2 * limit + 4,
-    }
-    ((visited, stopped),) = connection.execute(statements["children"], parameters)
-    names = {topic[len(prefix) :].split("/", 1)[0] for topic in orjson.loads(visited)}
-    names |= {begin for name in names for begin in _beginnings(name)}
+    start: str | None = prefix if after is None else f"{prefix}{after}{_NEXT}"
+    children: dict[str, TopicChild] = {}
+    while start is not None and len(children) <= limit:
+        parameters = {
+            "low": start,
+            "high": None if parent is None else parent + AFTER_SLASH,
+            "skipped": len(prefix),
+            "visited_max": _VISITED + 2 * limit,
+        }
+        ((visited, stopped),) = connection.execute(statements["children"], parameters)
+        topics = orjson.loads(visited)
+        for child in _nodes(statements, prefix, topics, connection):
+            if after is None or child.name > after:
+                children[child.name] = child
+        start = _go_on(prefix, topics[-1]) if stopped else None
+    found = [children[name] for name in sorted(children)]
+    return found[:limit], start is not None or len(found) > limit
+
+
+def _nodes(
+    statements: Mapping[str, str],
+    prefix: str,
+    topics: Sequence[str],
+    connection: sqlite3.Connection,
+) -> Iterator[TopicChild]:
+    """Yield the children that some topics belong to, and those whose topics come after theirs."""
+    names = {topic[len(prefix) :].split("/", 1)[0] for topic in topics}
+    names |= {begin for name in names for begin in beginnings(name)}
     wanted = {"prefix": prefix, "names": to_json(sorted(names))}
     ((found,),) = connection.execute(statements["nodes"], wanted)
-    children = [
-        TopicChild(
-            name=name,
-            topic=prefix + name,
-            has_value=bool(has_value),
-            has_children=bool(has_children),
-        )
-        for name, has_value, has_children in orjson.loads(found)
-        if (has_value or has_children) and (after is None or name > after)
-    ]
-    return children[:limit], bool(stopped) or len(children) > limit
+    for name, has_value, has_children in orjson.loads(found):
+        if has_value or has_children:
+            yield TopicChild(
+                name=name,
+                topic=prefix + name,
+                has_value=bool(has_value),
+                has_children=bool(has_children),
+            )
 
 
-def _beginnings(name: str) -> list[str]:
-    """Return names that come before this one, but whose topics may come after all of its own.
-
-    Of ``a-b`` it is ``a``, if there is no topic ``a`` but ``a/c``, since ``-`` comes before the
-    slash.
-    """
-    ends = [at for at, character in enumerate(name) if character < "/"]
-    return [name[:at] for at in ends[:_BEGINNINGS_MAX]]
+def _go_on(prefix: str, topic: str) -> str:
+    """Return the first topic that may belong to another child than this one does."""
+    name, slash, _ = topic[len(prefix) :].partition("/")
+    return f"{prefix}{name}{AFTER_SLASH}" if slash else f"{topic}{_NEXT}"

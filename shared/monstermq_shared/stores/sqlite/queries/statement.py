@@ -1,17 +1,20 @@
-"""SQL of others: one statement that reads the tables of messages, and can do nothing else.
+"""SQL of others, each statement in a process of its own: see ``statement_child``."""
 
-Three things stand in the way of everything else, each of them enough: the connection cannot write
-(``mode=ro``), an authorizer names what a statement may read and call, and a progress handler ends
-it in time. What it takes in memory and on the disk meanwhile is bounded as well.
-"""
-
-import math
+import asyncio
+import base64
+import json
 import sqlite3
-from collections.abc import Iterator, Sequence
-from functools import partial
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 from monstermq_shared.config import StoreType
-from monstermq_shared.errors import QueryRefused
+from monstermq_shared.errors import QueryRefused, QueryTimedOut, StoreError, StoreUnavailable
 from monstermq_shared.queries.bounds import CELL_SIZE_MAX
 from monstermq_shared.queries.sql import (
     Cell,
@@ -22,50 +25,19 @@ from monstermq_shared.queries.sql import (
     Table,
     TableKind,
 )
+from monstermq_shared.stores.sqlite.queries import statement_child
 from monstermq_shared.stores.sqlite.queries.connections import Connections
-from monstermq_shared.stores.sqlite.tables import message_tables_in, tables_in
+from monstermq_shared.stores.sqlite.queries.statement_child import Request, written
+from monstermq_shared.stores.sqlite.tables import tables_in
 
-_LIMITS = {
-    sqlite3.SQLITE_LIMIT_LENGTH: 4 * 1024 * 1024,  # of one value: some hundred may be held at once
-    sqlite3.SQLITE_LIMIT_COLUMN: 100,
-    sqlite3.SQLITE_LIMIT_EXPR_DEPTH: 100,
-    sqlite3.SQLITE_LIMIT_COMPOUND_SELECT: 20,
-    sqlite3.SQLITE_LIMIT_VDBE_OP: 25_000,
-    sqlite3.SQLITE_LIMIT_FUNCTION_ARG: 32,
-    sqlite3.SQLITE_LIMIT_ATTACHED: 0,
-    sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH: 1000,
-    sqlite3.SQLITE_LIMIT_WORKER_THREADS: 0,
-}
+_PROGRAM = (sys.executable, "-I", "-S", str(Path(statement_child.__file__)))
+"""Without site packages, which it does not need, and which would take longer to load."""
 
-_SCALARS = """
-abs char coalesce concat concat_ws format glob hex ifnull iif instr length like likelihood likely
-lower ltrim max min nullif octet_length printf quote random replace round rtrim sign substr
-substring trim typeof unhex unicode unlikely upper
-date time datetime julianday unixepoch strftime timediff
-current_date current_time current_timestamp
-acos acosh asin asinh atan atan2 atanh ceil ceiling cos cosh degrees exp floor ln log log10 log2 mod
-pi pow power radians sin sinh sqrt tan tanh trunc
-json json_array json_array_length json_extract json_object json_patch json_quote json_remove
-json_replace json_set json_insert json_type json_valid json_error_position -> ->>
-"""
-_AGGREGATES = """
-avg count group_concat string_agg sum total json_group_array json_group_object
-row_number rank dense_rank percent_rank cume_dist ntile lag lead first_value last_value nth_value
-"""
-_FUNCTIONS = frozenset([*_SCALARS.split(), *_AGGREGATES.split()])
-_TABLE_FUNCTIONS = frozenset({"json_each", "json_tree"})
-_SYSTEM_TABLES = ("sqlite_", "pragma_", "dbstat")
-_KINDS = {
-    "retainedmessages": TableKind.RETAINED,
-    "lastval": TableKind.LAST_VALUES,
-    "archive": TableKind.ARCHIVE,
-}
-"""What a table keeps, by the end of its name."""
+_WAITING_MAX = 16
+"""Statements that may wait for the one that runs; more are refused."""
 
-_FORMS = (
-    "This is SQLite: write CAST(payload AS REAL), payload_json ->> '$.value', and "
-    "time > strftime('%Y-%m-%dT%H:%M', 'now', '-1 hour')"
-)
+_LATE_S = 0.25
+"""How long after its time a statement is killed that has not ended by itself."""
 
 
 class SqliteStatements:
@@ -73,165 +45,164 @@ class SqliteStatements:
 
     Args:
         path: The database file, as the configuration has it.
-        timeout_s: Seconds after which a statement is given up.
+        readable: The tables that may be read, and what each keeps.
+        connections: Where to look for the tables.
+        timeout_s: Seconds after which a statement is given up, its waiting included.
     """
 
     store_type = StoreType.SQLITE.value
 
-    def __init__(self, path: str, *, timeout_s: float) -> None:
-        self._connections = Connections(
-            path, timeout_s=timeout_s, size=1, prepare=_limit, bounded_disk=True
-        )
+    def __init__(
+        self,
+        path: str,
+        readable: Mapping[str, TableKind],
+        connections: Connections,
+        *,
+        timeout_s: float,
+    ) -> None:
+        self._path = path
+        self._readable = readable
+        self._connections = connections
+        self._timeout_s = timeout_s
+        self._thread: ThreadPoolExecutor | None = None
+        self._asked: set[_Child] = set()
+        self._closed = False
 
     async def run(self, query: SqlQuery) -> SqlAnswer:
         """Run one statement that reads the tables of ``tables``, and nothing else."""
-        return await self._connections.run(partial(_run, query))
+        deadline = time.monotonic() + self._timeout_s
+        names = await self._connections.run(self._there)
+        if self._closed:
+            raise StoreError(f"{self._path} has been closed")
+        if len(self._asked) > _WAITING_MAX:
+            raise StoreUnavailable(f"{self._path}: too many statements at a time; ask again later")
+        request: Request = {
+            "path": self._path,
+            "text": query.text,
+            "tables": names,
+            "rows_max": query.limit,
+            "size_max": query.size_max,
+            "cell_max": CELL_SIZE_MAX,
+            "within_s": 0.0,
+        }
+        found = await self._in_child(_Child(request, deadline))
+        if found is None or "late" in found:
+            raise QueryTimedOut(
+                f"the SQLite database {self._path} has not answered within {self._timeout_s:g} "
+                "seconds; ask for less: fewer rows, a shorter stretch of time"
+            )
+        if "refused" in found:
+            raise QueryRefused(found["refused"])
+        if "unavailable" in found:
+            raise StoreUnavailable(f"{self._path}: {found['unavailable']}")
+        rows = [[_cell(value) for value in row] for row in found["rows"]]
+        return SqlAnswer(columns=found["columns"], rows=rows, more=found["more"])
 
     async def tables(self) -> Sequence[Table]:
         """Return what may be read."""
-        return await self._connections.run(_describe)
+        return await self._connections.run(self._describe)
 
     async def close(self) -> None:
-        """End what is running."""
-        await self._connections.close()
+        """End what is running. A second call does nothing."""
+        self._closed = True
+        for child in self._asked:
+            child.end()
+        if self._thread is not None:
+            thread, self._thread = self._thread, None
+            await asyncio.to_thread(thread.shutdown)
+
+    def _there(self, connection: sqlite3.Connection) -> list[str]:
+        """Return which of the tables there are; a broker makes them when it starts."""
+        return sorted(self._readable.keys() & tables_in(connection))
+
+    def _describe(self, connection: sqlite3.Connection) -> list[Table]:
+        tables = []
+        for name in self._there(connection):
+            found = connection.execute("SELECT name, type FROM pragma_table_xinfo(?)", (name,))
+            columns = [Column(name=column, type=type_.split(" ")[0]) for column, type_ in found]
+            tables.append(Table(name=written(name), kind=self._readable[name], columns=columns))
+        return tables
+
+    async def _in_child(self, child: "_Child") -> dict[str, Any] | None:
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite-statement")
+        self._asked.add(child)
+        loop = asyncio.get_running_loop()
+        future = loop.run_in_executor(self._thread, child.answer)
+        future.add_done_callback(lambda _: self._asked.discard(child))
+        try:
+            return await asyncio.shield(future)
+        finally:
+            # Nobody waits for it any more, whatever has ended this.
+            child.end()
 
 
-def _limit(connection: sqlite3.Connection) -> None:
-    for limit, value in _LIMITS.items():
-        connection.setlimit(limit, value)
-    # Once they have been used they can be used under the authorizer, which lets nobody make tables.
-    connection.execute("SELECT 1 FROM json_each('[]'), json_tree('[]')").fetchall()
-    connection.text_factory = partial(str, encoding="utf-8", errors="replace")
+class _Child:
+    """A process that answers one request, or is killed.
 
-
-def _run(query: SqlQuery, connection: sqlite3.Connection) -> SqlAnswer:
-    names = _readable(connection)
-    others = {name.lower() for name in tables_in(connection)}.difference(names)
-    connection.set_authorizer(partial(_authorize, frozenset(names), frozenset(others)))
-    try:
-        cursor = connection.execute(query.text)
-        if cursor.description is None:
-            raise QueryRefused("this statement returns nothing; give one SELECT statement")
-        rows, more = _take(cursor, query)
-    except (sqlite3.Error, sqlite3.Warning, UnicodeEncodeError, MemoryError) as exc:
-        if getattr(exc, "sqlite_errorcode", None) in _OURS:
-            raise
-        raise _refusal(exc, names) from exc
-    finally:
-        connection.set_authorizer(None)
-    return SqlAnswer(columns=[name for name, *_ in cursor.description], rows=rows, more=more)
-
-
-_OURS = {
-    sqlite3.SQLITE_INTERRUPT,
-    sqlite3.SQLITE_BUSY,
-    sqlite3.SQLITE_CORRUPT,
-    sqlite3.SQLITE_NOTADB,
-    sqlite3.SQLITE_CANTOPEN,
-}
-"""What is not the fault of the statement."""
-
-
-def _authorize(
-    readable: frozenset[str],
-    others: frozenset[str],
-    action: int,
-    first: str | None,
-    second: str | None,
-    *_: str | None,
-) -> int:
-    """Say whether a statement may do what it is about to do."""
-    match action:
-        case sqlite3.SQLITE_SELECT | sqlite3.SQLITE_RECURSIVE:
-            allowed = True
-        case sqlite3.SQLITE_READ:
-            allowed = _may_read(readable, others, str(first).lower(), second)
-        case sqlite3.SQLITE_FUNCTION:
-            allowed = second is not None and second.lower() in _FUNCTIONS
-        case _:
-            allowed = False
-    return sqlite3.SQLITE_OK if allowed else sqlite3.SQLITE_DENY
-
-
-def _may_read(
-    readable: frozenset[str], others: frozenset[str], table: str, column: str | None
-) -> bool:
-    """Say whether a column may be read.
-
-    Without a column, somebody counts rows, of what may be a part of the statement: SQLite asks for
-    that by the name alone.
+    Args:
+        request: The request.
+        deadline: Until when, as ``time.monotonic`` counts.
     """
-    if table in readable or table in _TABLE_FUNCTIONS:
-        return True
-    return not column and table not in others and not table.startswith(_SYSTEM_TABLES)
+
+    def __init__(self, request: Request, deadline: float) -> None:
+        self._request = request
+        self._deadline = deadline
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._ended = False
+
+    def end(self) -> None:
+        """Kill it, or let it not begin."""
+        with self._lock:
+            self._ended = True
+            if self._process is not None:
+                self._process.kill()
+
+    def answer(self) -> dict[str, Any] | None:
+        """Start it, and return what it answers; None if it was ended, or was too late."""
+        self._request["within_s"] = self._deadline - time.monotonic()
+        if self._request["within_s"] <= 0:
+            return None
+        with self._lock:
+            if self._ended:
+                return None
+            self._process = subprocess.Popen(  # noqa: S603 - our own program
+                _PROGRAM, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            )
+        with self._process as process:
+            try:
+                written_out, _ = process.communicate(
+                    json.dumps(self._request).encode(), self._request["within_s"] + _LATE_S
+                )
+            except subprocess.TimeoutExpired:
+                process.kill()
+                return None
+            finally:
+                with self._lock:
+                    self._process = None
+        return self._read(written_out, process.returncode)
+
+    def _read(self, text: bytes, code: int) -> dict[str, Any] | None:
+        """Return what it has written; it may have met a limit of the system, and died."""
+        if code == 0:
+            found: dict[str, Any] = json.loads(text)
+            return found
+        if self._ended or time.monotonic() >= self._deadline:
+            return None
+        return {
+            "refused": "the statement takes too much memory or time; ask for less: fewer rows, a "
+            "shorter stretch of time"
+        }
 
 
-def _take(cursor: sqlite3.Cursor, query: SqlQuery) -> tuple[list[list[Cell]], bool]:
-    rows: list[list[Cell]] = []
-    size = 0
-    for row in cursor:
-        if len(rows) == query.limit or size >= query.size_max:
-            cursor.close()
-            return rows, True
-        rows.append([_cell(value) for value in row])
-        size += sum(map(_size, rows[-1]))
-    return rows, False
+_DECODED: dict[str, Callable[[str], str | bytes]] = {"bytes": base64.b64decode, "text": str}
 
 
-def _cell(value: int | float | str | bytes | None) -> Cell:
-    if isinstance(value, str | bytes) and len(value) > CELL_SIZE_MAX:
-        return CutValue(value[:CELL_SIZE_MAX], len(value))
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value
-
-
-def _size(cell: Cell) -> int:
-    if isinstance(cell, CutValue):
-        return len(cell.start)
-    return len(cell) if isinstance(cell, str | bytes) else 8
-
-
-def _refusal(exc: Exception, names: Sequence[str]) -> QueryRefused:
-    """Return a sentence about what is wrong with a statement."""
-    code = getattr(exc, "sqlite_errorcode", None)
-    tables = ", ".join(map(_written, names)) or "none"
-    if isinstance(exc, sqlite3.Warning | sqlite3.ProgrammingError):
-        return QueryRefused(f"give exactly one statement, without parameters ({exc})")
-    if code == sqlite3.SQLITE_AUTH:
-        return QueryRefused(
-            f"this statement is not allowed ({exc}): only SELECT, on these tables: {tables}, with "
-            "SQLite's usual functions"
-        )
-    if code == sqlite3.SQLITE_TOOBIG or isinstance(exc, MemoryError):
-        return QueryRefused(
-            "a value, or the statement, is too large; leave large payloads out: "
-            "length(payload_blob) < 1000000"
-        )
-    return QueryRefused(f"SQLite does not understand the statement: {exc}. {_FORMS}. {tables}")
-
-
-def _readable(connection: sqlite3.Connection) -> list[str]:
-    return [name for name in message_tables_in(connection) if _kind(name) is not None]
-
-
-def _kind(table: str) -> TableKind | None:
-    return next((kind for end, kind in _KINDS.items() if table.endswith(end)), None)
-
-
-def _describe(connection: sqlite3.Connection) -> list[Table]:
-    return [*_described(connection)]
-
-
-def _described(connection: sqlite3.Connection) -> Iterator[Table]:
-    for name in _readable(connection):
-        kind = _kind(name)
-        assert kind is not None
-        found = connection.execute("SELECT name, type FROM pragma_table_xinfo(?)", (name,))
-        columns = [Column(name=column, type=type_.split(" ")[0]) for column, type_ in found]
-        yield Table(name=_written(name), kind=kind, columns=columns)
-
-
-def _written(table: str) -> str:
-    """Return a name as it must be written in SQL."""
-    return table if table.isidentifier() else f'"{table}"'
+def _cell(value: int | float | str | dict[str, Any] | None) -> Cell:
+    """Return a value that ``statement_child`` has written."""
+    if not isinstance(value, dict):
+        return value
+    kind = "bytes" if "bytes" in value else "text"
+    start = _DECODED[kind](value[kind])
+    return start if len(start) == value["size"] else CutValue(start, value["size"])

@@ -3,22 +3,19 @@
 import sqlite3
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
-
-import orjson
+from typing import NamedTuple
 
 from monstermq_shared.config import StoreType
-from monstermq_shared.queries.bounds import PAGE_SIZE_MAX
+from monstermq_shared.queries.bounds import PAGE_SIZE_MAX, TEXT_SHOWN_MAX
 from monstermq_shared.queries.cursors import Cursors
 from monstermq_shared.queries.nearest import nearest_topics
-from monstermq_shared.queries.pages import page_of
+from monstermq_shared.queries.pages import Page, page_of
 from monstermq_shared.queries.patterns import TopicPattern
 from monstermq_shared.queries.topics import (
     ChildrenPage,
     ChildrenQuery,
     DescriptionSearch,
     FoundPage,
-    FoundTopic,
     NameSearch,
     TopicChild,
     TopicValue,
@@ -32,11 +29,11 @@ from monstermq_shared.stores.sqlite.queries.connections import Connections
 from monstermq_shared.stores.sqlite.queries.filters import filter_rows, ranges
 from monstermq_shared.stores.sqlite.queries.levels import children_of
 from monstermq_shared.stores.sqlite.queries.rows import Found, Placed, read_messages
+from monstermq_shared.stores.sqlite.queries.searching import Search, search, trigrams
 from monstermq_shared.stores.sqlite.statements import to_json
 
 _RAW = load_queries(__package__, "topics.sql")
 _FRAGMENTS = load_queries(__package__, "fragments.sql")
-_TEXT_MAX = 2048  # characters of a description, and of a config
 
 
 class MessageTables(NamedTuple):
@@ -114,32 +111,29 @@ class SqliteTopicQueries:
 
     async def find_by_name(self, query: NameSearch) -> FoundPage:
         """Return the topics with a value whose names match."""
-        statement = self._names[query.ignore_case]["names"]
         low, high = ("", None) if query.ignore_case else _range(query.pattern.prefix)
         parameters = {
-            "after": self._after(query),
             "low": low,
             "high": high,
             "pattern": _pattern(query.pattern, ignore_case=query.ignore_case),
         }
-        return await self._found(query, statement, parameters)
+        wanted = self._search(query, "names", trigrams(query.pattern.literals), parameters)
+        return await self._found(query, wanted)
 
     async def find_by_description(self, query: DescriptionSearch) -> FoundPage:
         """Return the topics whose description matches; none where nothing retained is kept."""
-        after = self._after(query)
-        if self._tables.retained is None:
-            return self._page([], query)
-        statement = self._names[query.ignore_case]["descriptions"]
         written = partial(_pattern, ignore_case=query.ignore_case)
         namespace = None
         if query.namespace is not None:
             namespace = written(TopicPattern.glob(config_topic("*")).below(query.namespace))
         parameters = {
-            "after": config_topic(after) if after else "",
             "pattern": namespace,
             "words": to_json([written(TopicPattern.containing(word)) for word in query.words]),
         }
-        return await self._found(query, statement, parameters)
+        wanted = self._search(query, "descriptions", trigrams(query.words), parameters)
+        if self._tables.retained is None:
+            wanted = wanted._replace(rows=0)
+        return await self._found(query, wanted)
 
     async def children(self, query: ChildrenQuery) -> ChildrenPage:
         """Return one level of the tree of the topics with a value."""
@@ -160,38 +154,43 @@ class SqliteTopicQueries:
         """Return topics with a value whose names are near that of one that has none."""
         return await nearest_topics(self.children, topic, limit=limit)
 
-    def _after(self, query: ValuesQuery | NameSearch | DescriptionSearch) -> str:
+    def _after(self, query: ValuesQuery) -> str:
         """Return the topic after which the page begins."""
         if query.cursor is None:
             return ""
         return str(self._cursors.open(query.question, query.cursor)[0])
 
-    async def _found(
+    def _search(
         self,
         query: NameSearch | DescriptionSearch,
-        statement: str,
+        what: str,
+        asked: str | None,
         parameters: Mapping[str, object],
-    ) -> FoundPage:
-        values = {**parameters, "rows": query.limit + 1, "text_max": _TEXT_MAX}
+    ) -> Search:
+        row_id, after = 0, ""
+        if query.cursor is not None:
+            place = self._cursors.open(query.question, query.cursor)
+            row_id, after = int(place[0]), str(place[1])
+        return Search(
+            what=what,
+            trigrams=asked,
+            parameters={**parameters, "text_max": TEXT_SHOWN_MAX},
+            row_id=row_id,
+            after=after,
+            end=config_topic("") if what == "descriptions" else "",
+            rows=query.limit + 1,
+        )
 
-        def ask(connection: sqlite3.Connection) -> list[list[Any]]:
-            ((text,),) = connection.execute(statement, values)
-            rows: list[list[Any]] = orjson.loads(text)
-            return rows
-
-        rows = [
-            FoundTopic(topic=topic, description=description, config=config)
-            for topic, description, config in await self._connections.run(ask)
-        ]
-        return self._page(rows, query)
-
-    def _page(self, rows: list[FoundTopic], query: NameSearch | DescriptionSearch) -> FoundPage:
-        return page_of(
-            rows[: query.limit],
-            more=len(rows) > query.limit,
-            cursors=self._cursors,
-            question=query.question,
-            place=lambda found: [found.topic],
+    async def _found(self, query: NameSearch | DescriptionSearch, wanted: Search) -> FoundPage:
+        statements = self._names[query.ignore_case]
+        hits = await self._connections.run(partial(search, statements, wanted))
+        shown = hits[: query.limit]
+        return Page(
+            rows=[hit.found for hit in shown],
+            more=len(hits) > query.limit,
+            cursor_of=lambda index: self._cursors.seal(
+                query.question, [shown[index].row_id, shown[index].after]
+            ),
         )
 
 
@@ -206,7 +205,10 @@ def _statements(tables: MessageTables, *, ignore_case: bool) -> Mapping[str, str
         _RAW,
         {
             "described": _RAW[described],
+            "worded": _RAW["worded"],
+            "configs": _RAW["configs"],
             "description": _RAW["description"],
+            "there": _RAW["there"],
             "alike": _RAW[f"alike{folded}"],
             "containing": _RAW[f"containing{folded}"],
             "first_from_low": _RAW["first_from_low"],
