@@ -473,8 +473,8 @@ async def test_what_is_a_message_after_all_is_appended_once(
         await in_thread(site, "quarantine", "retry", "all")
     told = capsys.readouterr().err
     assert "0:4 stays: only its beginning was kept" in told
-    assert "0:5 stays: topics that begin with $ are the broker's own" in told
-    assert "1:17 stays: not a bus record" in told
+    assert "0:5 stays: '$SYS/a' begins with $" in told
+    assert "1:17 stays: the value is no JSON" in told
     assert len(await in_thread(site, "quarantine", "list")) == 6
     await database.close()
 

@@ -91,7 +91,7 @@ usage: monstermq [-config FILE] [-log LEVEL] [-cluster] [--check]
   quarantine show POSITION
                      what is kept of one, such as 3:17 or sessions/3:17
   quarantine retry POSITION
-                     append it as a message of now if it is the JSON of one, and take it out
+                     append it as a message of now, if it is one after all, and take it out
   quarantine discard POSITION
                      forget it
 

@@ -8,22 +8,68 @@ from monstermq.invocations import MendQuarantine
 from monstermq.quarantine import entry_at, matched, position_of
 from monstermq.reaching import check_on_kafka, reached_database
 from monstermq.terminal import Terminal, run_tool
+from monstermq_edge.ingress.messages import Reading, Source
 from monstermq_shared.bus.header import RUN_SIZE
 from monstermq_shared.bus.kafka.bus import KafkaBus, open_kafka_bus
 from monstermq_shared.bus.ports import Stamp
+from monstermq_shared.bus.publishing import PublisherLimits
 from monstermq_shared.clock import SystemClock
-from monstermq_shared.config import BrokerConfig, load_config
-from monstermq_shared.errors import BusError, InvalidRecord, InvalidTopic, StartupError
+from monstermq_shared.config import BrokerConfig, KafkaIngress, load_config
+from monstermq_shared.errors import BusError, InvalidRecord, StartupError
 from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.kafka.settings import KafkaSettings
-from monstermq_shared.records import ControlRecord, Record, StampedRecord, decode_record
+from monstermq_shared.records import Record
 from monstermq_shared.stores.ports import QuarantineEntry
 from monstermq_shared.stores.postgres.database import PostgresDatabase
 from monstermq_shared.stores.quarantine import ROWS_MAX
-from monstermq_shared.topics import TOPIC_SIZE_MAX, check_topic_name
 
 ENTRIES_MAX = 100 * ROWS_MAX
 """Entries that one command takes out."""
+
+
+class _ReadAgain:
+    """Reads what is in quarantine as it would be read if it came now.
+
+    Args:
+        config: With the Kafka topics of others, each of which may have a form of its own.
+        generation: Of the log.
+    """
+
+    def __init__(self, config: BrokerConfig, generation: str) -> None:
+        limits = PublisherLimits.from_config(config)
+        bus = KafkaIngress(topic=config.kafka.bus.topic)
+        self._topics = {
+            each.topic: Reading(each, generation, limits) for each in (bus, *config.kafka.ingress)
+        }
+        self._bus = self._topics[bus.topic]
+
+    def record(self, entry: QuarantineEntry) -> Record:
+        """Return the message that it is, of now: Kafka takes nothing older.
+
+        Raises:
+            InvalidRecord: It is none.
+        """
+        found = entry.record
+        if len(found.key) + len(found.value) < found.size:
+            raise InvalidRecord("only its beginning was kept")
+        number = entry.partition.number
+        source = Source(
+            number, found.offset, found.time_ms, found.key, found.value, list(found.headers)
+        )
+        topic = entry.partition.generation.rpartition(":")[2]
+        incoming = self._topics.get(topic, self._bus).message_of(source)
+        if incoming is None:
+            raise InvalidRecord("it is a note of the broker's processes, and no client's message")
+        message = incoming.publication
+        return Record(
+            message.topic,
+            message.payload,
+            message.qos,
+            message.retained,
+            incoming.client_id,
+            SystemClock().wall_ms(),
+            0,
+        )
 
 
 def mend_quarantine(
@@ -49,7 +95,8 @@ async def _mend(invocation: MendQuarantine, config: BrokerConfig, terminal: Term
             return await _discard(invocation.position, database, terminal)
         bus = await open_kafka_bus(KafkaSettings.from_config(config))
         try:
-            return await _retry(invocation.position, database, bus, terminal)
+            reading = _ReadAgain(config, bus.generation)
+            return await _retry(invocation.position, database, bus, reading, terminal)
         finally:
             await bus.close()
 
@@ -65,13 +112,17 @@ async def _discard(
 
 
 async def _retry(
-    position: str | None, database: PostgresDatabase, bus: KafkaBus, terminal: Terminal
+    position: str | None,
+    database: PostgresDatabase,
+    bus: KafkaBus,
+    reading: _ReadAgain,
+    terminal: Terminal,
 ) -> ExitCode:
     owner, sent, kept = await database.owner(), 0, 0
     async for entry in _entries(position, database):
         try:
-            record = _read_again(entry)
-        except (InvalidRecord, InvalidTopic) as exc:
+            record = reading.record(entry)
+        except InvalidRecord as exc:
             terminal.note(f"{position_of(entry, owner)} stays: {exc}")
             kept += 1
             continue
@@ -95,32 +146,6 @@ async def _entries(
         entry = await database.quarantined_at(listed.partition, listed.record.offset)
         if entry is not None:  # another one may have taken it out
             yield entry
-
-
-def _read_again(entry: QuarantineEntry) -> Record:
-    """Return the message that it is, of now: Kafka takes nothing older.
-
-    Raises:
-        InvalidRecord, InvalidTopic: It is none.
-    """
-    quarantined = entry.record
-    if len(quarantined.key) + len(quarantined.value) < quarantined.size:
-        raise InvalidRecord("only its beginning was kept")
-    read = decode_record(quarantined.value, offset=quarantined.offset)
-    if isinstance(read, ControlRecord | StampedRecord):
-        raise InvalidRecord("it is a note of the broker's processes, and no message of a client")
-    check_topic_name(read.topic, levels_max=TOPIC_SIZE_MAX)
-    if read.topic.startswith("$"):
-        raise InvalidTopic("topics that begin with $ are the broker's own")
-    return Record(
-        read.topic,
-        read.payload,
-        read.qos,
-        read.retained,
-        read.client_id,
-        SystemClock().wall_ms(),
-        0,
-    )
 
 
 async def _append(bus: KafkaBus, entry: QuarantineEntry, record: Record) -> None:
