@@ -75,7 +75,7 @@ def test_the_index_names_every_document() -> None:
 
 COMMANDS = re.compile(r"^```(?:console|sh)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PROGRAM = re.compile(r"(?:^|[ (])\.venv/bin/([\w-]+)", re.MULTILINE)
-SCRIPT = re.compile(r"(?:^|[ (])(scripts/[\w./-]+)", re.MULTILINE)
+SCRIPT = re.compile(r"(?:^|[ (])((?:scripts|examples)/[\w./-]+)", re.MULTILINE)
 TARGET = re.compile(r"^(?:[A-Z_]+=\S+ )*make ([a-z-]+)", re.MULTILINE)
 GIVEN_FILE = re.compile(r"(?:-config|-f) ((?:examples|compose)/[\w./-]+)")
 
@@ -87,7 +87,7 @@ def test_what_the_readme_says_to_type_is_there() -> None:
     phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert phony is not None
     ours = {"monstermq", "monstermq-edge", "monstermq-projector"}
-    assert ours <= set(PROGRAM.findall(typed)) <= set(project["scripts"])
+    assert ours <= set(PROGRAM.findall(typed)) <= {"python", *project["scripts"]}
     assert {"run", "kafka", "postgres"} <= set(TARGET.findall(typed)) <= set(phony[1].split())
     files = [*SCRIPT.findall(typed), *GIVEN_FILE.findall(typed)]
     assert "examples/config-kafka-bus.yaml" in files

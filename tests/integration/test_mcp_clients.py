@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -111,6 +112,24 @@ async def test_a_client_of_standard_input_does_too(rooms: Rooms) -> None:
     arguments = ["-m", "monstermq_mcp", "--stdio", "--url", rooms.url]
     where = StdioServerParameters(command=sys.executable, args=arguments, cwd=rooms.directory)
     await ask_with(Client(where))
+
+
+@pytest.mark.parametrize("document", ["docs/mcp.md", "README.md"])
+def test_what_the_documents_show_in_python_runs_as_it_stands(rooms: Rooms, document: str) -> None:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    assert "http://localhost:3000" in code
+    code = code.replace("localhost:3000", f"{LOOPBACK}:{rooms.mcp_port}")
+    said = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=rooms.directory,
+        capture_output=True,
+        text=True,
+        timeout=BOUND_S,
+        check=True,
+    ).stdout
+    for room in ROOMS:
+        assert said.count(f"| rooms/{room}/climate |") >= 2, said
 
 
 def run_node(*arguments: str) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,8 @@ import pytest
 from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters
 from tests.support.broker import LOOPBACK, RunningBroker, free_ports
-from tests.support.mcp_serving import INITIALIZE, READER, WRITER
+from tests.support.mcp_serving import HEADERS, INITIALIZE, READER, WRITER
+from tests.support.mqtt_peer import Peer
 
 from monstermq_shared.exit_codes import ExitCode
 
@@ -58,6 +60,28 @@ async def test_a_client_finds_it_beside_the_broker_which_stops_as_before(broker:
     assert "Traceback" not in broker.log_text()
 
 
+async def test_pages_go_on_where_values_are_in_memory_and_in_a_database(broker: Served) -> None:
+    group = {"Name": "MCP", "LastValType": "MEMORY", "ArchiveType": "SQLITE"}
+    mcp = {"Enabled": True, "Port": broker.mcp_port}
+    broker.start(json.dumps({"MCP": mcp, "ArchiveGroups": [group]}))
+    peer = await Peer.open(broker.tcp_port)
+    await peer.connect("sensor")
+    for number in range(4):
+        await peer.publish(f"a/{number}", b"%d" % number, 1, retain=number % 2 == 0)
+    peer.drop()
+    found: list[str] = []
+    cursor = None
+    async with Client(broker.url) as client:
+        while cursor or not found:
+            asked = {"topics": ["a/#"], "limit": 1, **({"cursor": cursor} if cursor else {})}
+            answer = await client.call_tool("get-topic-value", asked)
+            assert not answer.is_error, answer.content
+            content: Any = answer.structured_content
+            found += [value["topic"] for value in content["values"]]
+            cursor = content.get("nextCursor")
+    assert found == [f"a/{number}" for number in range(4)]
+
+
 async def test_the_brokers_metrics_count_its_requests(broker: Served) -> None:
     broker.serve()
     async with Client(broker.url):
@@ -66,6 +90,43 @@ async def test_the_brokers_metrics_count_its_requests(broker: Served) -> None:
         answer = await client.get(f"http://{LOOPBACK}:{broker.metrics_port}/metrics")
     assert "monstermq_mcp_requests_total 0.0" not in answer.text
     assert "monstermq_mcp_requests_total" in answer.text
+    assert "monstermq_mcp_calls_total 0.0" in answer.text
+
+
+async def connected(broker: Served) -> float:
+    """Return how many clients the broker counts; a watch is one."""
+    async with httpx2.AsyncClient() as client:
+        answer = await client.get(f"http://{LOOPBACK}:{broker.metrics_port}/metrics")
+    (line,) = re.findall(r"^monstermq_clients_connected (\S+)$", answer.text, re.MULTILINE)
+    return float(line)
+
+
+@pytest.mark.parametrize("version", ["2025-06-18", "2026-07-28"])
+async def test_a_watch_whose_client_leaves_ends(broker: Served, version: str) -> None:
+    broker.serve()
+    meta = {
+        "io.modelcontextprotocol/protocolVersion": version,
+        "io.modelcontextprotocol/clientCapabilities": {},
+    }
+    name, arguments = "watch-topics", {"topics": "#", "seconds": 60}
+    params = {"name": name, "arguments": arguments, **({"_meta": meta} if version > "2026" else {})}
+    call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+    sent = {
+        **HEADERS,
+        "mcp-protocol-version": version,
+        "mcp-method": "tools/call",
+        "mcp-name": name,
+    }
+    async with httpx2.AsyncClient() as client:
+        calling = asyncio.create_task(client.post(broker.url, json=call, headers=sent, timeout=60))
+        async with asyncio.timeout(BOUND_S):
+            while await connected(broker) != 1:
+                assert not calling.done(), calling.result().text
+        calling.cancel()
+        await asyncio.gather(calling, return_exceptions=True)
+    async with asyncio.timeout(BOUND_S / 2):
+        while await connected(broker) != 0:
+            pass
 
 
 def test_a_port_that_is_taken_ends_the_start_with_the_key(broker: Served) -> None:
@@ -87,6 +148,25 @@ def test_a_token_file_that_is_not_there_ends_the_start(broker: Served) -> None:
     status, said = broker.refusal(TokenFile="none")
     assert status == ExitCode.CONFIG
     assert "MCP.TokenFile: none cannot be read" in said
+
+
+class ServedByAnEdge(Served):
+    """The command of one service, which has no MCP."""
+
+    def _prepare(self, config_yaml: str | None) -> list[str]:
+        return [
+            part.replace("monstermq", "monstermq_edge") if part == "monstermq" else part
+            for part in super()._prepare(config_yaml)
+        ]
+
+
+def test_an_edge_by_itself_says_that_it_runs_none(tmp_path: Path) -> None:
+    broker = ServedByAnEdge(tmp_path)
+    try:
+        broker.serve()
+        assert "MCP.Enabled: monstermq-edge runs no MCP server" in broker.log_text()
+    finally:
+        broker.close()
 
 
 # monstermq-mcp
@@ -163,6 +243,14 @@ def test_lines_are_answered_before_the_end_also_from_a_file(broker: Served) -> N
     assert by_id[3]["error"]["code"] == -32601
     assert [answer["error"]["code"] for answer in answers if answer["id"] is None] == [-32700] * 2
     assert done.stderr == b""
+
+
+def test_a_line_that_is_too_long_is_refused_as_a_whole(tmp_path: Path) -> None:
+    begin = b"x" * (1024 * 1024)
+    given = begin + b'{"id": 1}\n{"id": 2}'
+    _, said = run_mcp(tmp_path, "--stdio", "--url", "http://127.0.0.1:9/mcp", given=given)
+    answers = [json.loads(line) for line in said.splitlines()]
+    assert {answer["id"] for answer in answers} == {None, 2}
 
 
 @pytest.mark.parametrize("token", ["", "a-wrong-token-0123456789"])

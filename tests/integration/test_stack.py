@@ -1,5 +1,6 @@
 """``monstermq`` on the Kafka bus: one configuration, one command, every process it asks for."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from mcp.client import Client
 from tests.support.broker import LOOPBACK, TICK_S, free_ports
 from tests.support.kafka import KafkaServer
 from tests.support.kafka_tools import new_topic_name
@@ -127,6 +129,16 @@ def archived(stack: Stack) -> list[str]:
     return rows.split()
 
 
+async def ask_model_context(stack: Stack) -> None:
+    """Ask the MCP server for what the tables and the bus have."""
+    async with Client(f"http://{LOOPBACK}:{stack.mcp_port}/mcp") as client:
+        values = await client.call_tool("get-topic-value", {"topics": ["plant/#"]})
+        log = await client.call_tool("read-log", {"topics": ["plant/#"]})
+    for answer in (values, log):
+        assert not answer.is_error
+        assert "plant/1" in json.dumps(answer.structured_content)
+
+
 async def test_one_command_starts_all_in_order_keeps_it_running_and_stops_it(
     stack: Stack, cast: Cast
 ) -> None:
@@ -136,15 +148,17 @@ async def test_one_command_starts_all_in_order_keeps_it_running_and_stops_it(
     assert started == sorted(started)
     await publish(cast, stack, b"1", b"2")
     stack.until(lambda: archived(stack) == ["1", "2"])
+    await ask_model_context(stack)
     _, metrics = stack.get("/metrics")
     assert 'monstermq_clients_connected{process="edge"}' in metrics
     labels = '{process="projector-views-postgres",projection="MCPArchive"}'
     lag = f"monstermq_projection_lag_records{labels} 0.0"
     stack.until(lambda: lag in stack.get("/metrics")[1])
-    for module in ("monstermq_edge", "monstermq_projector"):
-        stack.child(module).kill()
+    modules = ("monstermq_edge", "monstermq_projector", "monstermq_mcp")
+    for child in [stack.child(module) for module in modules]:
+        child.kill()
     again = 'monstermq_process_starts_total{process="%s"} 2.0'
-    names = ("edge", "projector-views-postgres")
+    names = ("edge", "projector-views-postgres", "mcp")
     stack.until(lambda: all(again % name in stack.get("/metrics")[1] for name in names))
     stack.until(stack.is_ready)
     await publish(cast, stack, b"3")

@@ -11,6 +11,7 @@ from mcp.shared.exceptions import MCPError
 from mcp.types import CallToolResult, TextContent
 
 from monstermq_mcp.broker_server import BrokerServer
+from monstermq_mcp.counts import Counts
 from monstermq_mcp.needs import Needs
 from monstermq_mcp.opening import opened
 from monstermq_mcp.server import build_server
@@ -80,7 +81,7 @@ async def served(config: BrokerConfig, **given: Any) -> "AsyncIterator[Asked]":
         config: The configuration.
         given: What else the server needs.
     """
-    async with opened(Needs(config=config, version="9", **given)) as sources:
+    async with opened(Needs(config=config, version="9", **given), Counts()) as sources:
         yield Asked(build_server(sources))
 
 

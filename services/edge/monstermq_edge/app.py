@@ -3,13 +3,13 @@
 import asyncio
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 from importlib.metadata import version
 
 from monstermq_edge.broker import Broker
 from monstermq_edge.companion import Companions, none
-from monstermq_shared.config import LoadedConfig, check_runnable
+from monstermq_shared.config import BrokerConfig, LoadedConfig, check_runnable
 from monstermq_shared.errors import MonsterError
 from monstermq_shared.operation.logging import configure_logging
 from monstermq_shared.operation.process import exit_status, run_process, run_service
@@ -47,12 +47,19 @@ def run_broker(
         more = check_runnable(loaded)
         if tell:
             _warn(more)
+            _warn(_left_out(loaded.config, companions))
     except MonsterError as exc:
         logger.critical("%s", exc)
         return exit_status(exc)
     return run_process(
         loaded, partial(_run, loaded, signals, supervised, companions), has_clients=True
     )
+
+
+def _left_out(config: BrokerConfig, companions: Companions) -> Iterator[str]:
+    """Yield what the configuration asks for, and another command does."""
+    if config.mcp.runs and companions is none and not config.kafka.bus.enabled:
+        yield "MCP.Enabled: monstermq-edge runs no MCP server; start monstermq instead"
 
 
 def _warn(warnings: Iterable[str]) -> None:

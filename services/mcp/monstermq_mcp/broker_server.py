@@ -20,8 +20,9 @@ from mcp.types import (
 from mcp.types import Tool as ListedTool
 from pydantic import ValidationError
 
+from monstermq_mcp.counts import Counts
 from monstermq_mcp.faults import protocol_error, refusal, repairable, unknown
-from monstermq_shared.errors import MonsterError
+from monstermq_shared.errors import MonsterError, QueryTimedOut
 from monstermq_shared.operation.limited_log import LimitedLog
 
 CALLS_MAX = 64
@@ -45,6 +46,9 @@ class BrokerServer(MCPServer[None]):
             are listed.
         offered: Tells whether the present caller is shown a tool, by its name.
         patience_s: Name of a tool -> seconds that a call may take; of others ``CALL_S_MAX``.
+
+    Attributes:
+        counts: Where calls are counted.
     """
 
     def __init__(
@@ -63,6 +67,8 @@ class BrokerServer(MCPServer[None]):
             version=version,
             instructions=instructions,
             tools=list(tools),
+            # Its tools never change, and a stream that tells of nothing would hold a connection.
+            subscriptions=False,
             # It is for a process that has set up no logging; ours always has.
             log_level="CRITICAL",
         )
@@ -72,6 +78,7 @@ class BrokerServer(MCPServer[None]):
         self._offered = offered
         self._patience_s = patience_s
         self._calls = 0
+        self.counts = Counts()
 
     @property
     def tools_count(self) -> int:
@@ -99,15 +106,18 @@ class BrokerServer(MCPServer[None]):
         if name not in self._parameters:
             raise MCPError(INVALID_PARAMS, f"there is no tool {unknown(name, self._parameters)}")
         if self._calls >= CALLS_MAX:
+            self.counts.calls_refused += 1
             raise ToolError(f"{CALLS_MAX} calls are being answered already; try again in a second")
         self._calls += 1
         patience_s = self._patience_s.get(name, CALL_S_MAX)
+        self.counts.calls += 1
         try:
             async with asyncio.timeout(patience_s):
                 return await super().call_tool(name, arguments, context)
         except ToolError as error:
             raise self._failure(name, error) from error.__cause__
         except TimeoutError as exc:
+            self.counts.calls_timed_out += 1
             raise ToolError(
                 f"{name} was given up after {patience_s:g} seconds; ask for less: fewer topics, a"
                 " shorter time, a lower limit"
@@ -117,9 +127,12 @@ class BrokerServer(MCPServer[None]):
 
     def _failure(self, name: str, error: ToolError) -> ToolError | MCPError:
         cause = error.__cause__
+        if isinstance(cause, QueryTimedOut):
+            self.counts.calls_timed_out += 1
         if repairable(cause):
             return ToolError(str(cause))
         if isinstance(error, UnexpectedToolError):
+            self.counts.calls_failed += 1
             self._log(name, cause)
             return protocol_error(cause)
         if isinstance(cause, ValidationError):

@@ -113,6 +113,8 @@ class TokenShown:
 class WholeBody:
     """Reads a request to its end, within bounds of size and time, before it is looked at.
 
+    Should the client leave while it is answered, the answer is given up.
+
     Args:
         app: What is behind.
         counts: Where refusals are counted.
@@ -144,7 +146,16 @@ class WholeBody:
             problem = f"the request is larger than {BODY_SIZE_MAX} bytes"
             await refused(413, problem)(scope, receive, send)
             return
-        await self._app(scope, _replay(body, receive), send)
+        answering = asyncio.ensure_future(self._app(scope, _replay(body, receive), send))
+        leaving = asyncio.ensure_future(_left(receive))
+        try:
+            await asyncio.wait([answering, leaving], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            answering.cancel()
+            leaving.cancel()
+            await asyncio.gather(answering, leaving, return_exceptions=True)
+        if not answering.cancelled():
+            answering.result()
 
 
 class _Gone(Exception):
@@ -164,6 +175,12 @@ async def _read(receive: Receive) -> bytes | None:
             return None
         more = message.get("more_body", False)
     return bytes(body)
+
+
+async def _left(receive: Receive) -> None:
+    """Return once the client has left, or has his answer."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

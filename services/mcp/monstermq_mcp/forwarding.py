@@ -33,6 +33,7 @@ READ_S = 120.0
 
 _PARSE_ERROR, _SERVER_ERROR = -32700, -32000
 _EVENT_DATA = "data:"
+_TOO_LONG = b"\0"  # no JSON
 
 Message = dict[str, Any]
 Write = Callable[[bytes], None]
@@ -61,7 +62,9 @@ class Forwarder:
         try:
             message = orjson.loads(line)
         except ValueError:
-            self._tell(None, _PARSE_ERROR, "the line is not JSON")
+            self._tell(
+                None, _PARSE_ERROR, f"the line is not JSON, or longer than {BODY_SIZE_MAX} bytes"
+            )
             return
         if not isinstance(message, dict):
             self._tell(None, _PARSE_ERROR, "the line is not one message")
@@ -169,6 +172,10 @@ def _read_lines(lines: "asyncio.Queue[bytes]", loop: asyncio.AbstractEventLoop) 
     line = b"first"
     while line:
         line = sys.stdin.buffer.readline(BODY_SIZE_MAX)
+        if len(line) == BODY_SIZE_MAX and not line.endswith(b"\n"):
+            while (rest := sys.stdin.buffer.readline(BODY_SIZE_MAX)) and not rest.endswith(b"\n"):
+                pass
+            line = _TOO_LONG
         asyncio.run_coroutine_threadsafe(lines.put(line), loop).result()
 
 

@@ -24,6 +24,10 @@ KEEP_ALIVE_S = 60
 HEAD_S = 75.0
 """How long the head of a request may take, with the time before it."""
 
+ANSWER_S = 120.0
+"""How long an answer may take beside that; a watch takes a minute. Whoever does not read what he
+asked for must not keep his place for ever."""
+
 STOP_S = 2.0
 """How long ``close`` waits for answers that are being made."""
 
@@ -119,12 +123,13 @@ class _Connections:
 
 
 class _Connection(H11Protocol):
-    """uvicorn's, with a deadline for the head of a request."""
+    """uvicorn's, with deadlines for the head of a request and for its answer."""
 
     def __init__(self, others: _Connections, config: Config, state: ServerState) -> None:
         super().__init__(config=config, server_state=state, app_state={})
         self._others = others
         self._deadline: asyncio.TimerHandle | None = None
+        self._late: RequestResponseCycle | None = None
 
     @property
     def is_idle(self) -> bool:
@@ -166,8 +171,11 @@ class _Connection(H11Protocol):
         self._deadline = self.loop.call_later(HEAD_S, self._waited)
 
     def _waited(self) -> None:
-        if self.is_idle:
+        if self.is_idle or self._late is self.cycle:
             self.transport.abort()
+        else:
+            self._late = self.cycle
+            self._deadline = self.loop.call_later(ANSWER_S, self._waited)
 
     def _forget_deadline(self) -> None:
         if self._deadline is not None:

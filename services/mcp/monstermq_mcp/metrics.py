@@ -38,8 +38,17 @@ class CountsCollector(Collector):
         ):
             refused.add_metric([reason], count)
         yield refused
-        yield CounterMetricFamily(
-            "monstermq_mcp_connections_cut",
-            "Connections of MCP clients that made room for others.",
-            value=counts.cut,
-        )
+        for name, text, count in (
+            ("connections_cut", "Connections that made room for others.", counts.cut),
+            ("calls", "Calls of tools.", counts.calls),
+            (
+                "calls_refused",
+                "Calls beyond those that are answered at a time.",
+                counts.calls_refused,
+            ),
+            ("calls_timed_out", "Calls not answered in time.", counts.calls_timed_out),
+            ("calls_failed", "Calls that failed, whatever was asked.", counts.calls_failed),
+            ("watches_refused", "Watches that could not begin.", counts.watches_refused),
+            ("messages_dropped", "Messages without room in a watch.", counts.messages_dropped),
+        ):
+            yield CounterMetricFamily(f"monstermq_mcp_{name}", text, value=count)

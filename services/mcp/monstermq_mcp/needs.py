@@ -1,8 +1,9 @@
 """What the MCP server stands on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from monstermq_shared.config import BrokerConfig
+from monstermq_shared.queries.cursors import Cursors
 from monstermq_shared.queries.ports import LiveFeed, LogQueries, Publisher
 from monstermq_shared.stores.memory_topics import MemoryQueries
 
@@ -18,6 +19,8 @@ class Needs:
         log: What the log has; None: the archive is asked instead.
         publisher: Publishes; None: that is switched off.
         memory: What is in the memory of a broker in this process; None: there is none.
+        cursors: Seals where pages end; ``memory`` and what joins it with a database must have the
+            same.
     """
 
     config: BrokerConfig
@@ -26,3 +29,4 @@ class Needs:
     log: LogQueries | None = None
     publisher: Publisher | None = None
     memory: MemoryQueries | None = None
+    cursors: Cursors = field(default_factory=Cursors)

@@ -7,6 +7,7 @@ from typing import TypeVar
 from mcp.server.auth.middleware.auth_context import get_access_token
 
 from monstermq_mcp.access import WRITE
+from monstermq_mcp.counts import Counts
 from monstermq_mcp.needs import Needs
 from monstermq_mcp.sources import Group, Sources
 from monstermq_shared.clock import SystemClock
@@ -14,24 +15,24 @@ from monstermq_shared.config import ArchiveGroup
 from monstermq_shared.config.sections import enabled_groups
 from monstermq_shared.errors import NotSupported
 from monstermq_shared.queries.bounds import TIMEOUT_S_DEFAULT
-from monstermq_shared.queries.cursors import Cursors
 from monstermq_shared.stores.group_queries import GroupQueries
 
 _Queries = TypeVar("_Queries")
 
 
 @asynccontextmanager
-async def opened(needs: Needs) -> AsyncIterator[Sources]:
+async def opened(needs: Needs, counts: Counts) -> AsyncIterator[Sources]:
     """Open what the tools ask, for as long as the context lasts.
 
     Args:
         needs: What the process gives.
+        counts: Where calls are counted.
 
     Raises:
         ConfigError: A database's section is wrong.
     """
     config = needs.config
-    queries = GroupQueries(config, Cursors(), timeout_s=TIMEOUT_S_DEFAULT, memory=needs.memory)
+    queries = GroupQueries(config, needs.cursors, timeout_s=TIMEOUT_S_DEFAULT, memory=needs.memory)
     try:
         yield Sources(
             version=needs.version,
@@ -42,6 +43,7 @@ async def opened(needs: Needs) -> AsyncIterator[Sources]:
             log=needs.log,
             publisher=needs.publisher,
             may_write=_may_write,
+            counts=counts,
         )
     finally:
         await queries.close()

@@ -106,12 +106,14 @@ class McpProcess:
         config = self._config
         door = BusDoor(KafkaSettings.from_config(config))
         self._ending.push_async_callback(door.close)
+        cursors = Cursors()
         publisher = KafkaPublisher(door, PublisherLimits.from_config(config))
         return Needs(
             config=config,
             version=version("monstermq"),
             live=KafkaFeed(door),
-            log=KafkaLogQueries(door, Cursors()),
+            log=KafkaLogQueries(door, cursors),
+            cursors=cursors,
             publisher=publisher if config.mcp.allow_publish else None,
         )
 

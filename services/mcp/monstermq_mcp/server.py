@@ -48,6 +48,7 @@ def build_server(sources: Sources) -> BrokerServer:
         patience_s={watching.ABOUT.name: watching.SECONDS_MAX + CALL_S_MAX},
         offered=lambda name: name != publishing.ABOUT.name or sources.may_write(),
     )
+    server.counts = sources.counts
     add_resources(server, sources, groups, tables)
     add_prompts(server, groups, sources.clock)
     return server
@@ -64,7 +65,7 @@ def _tools(sources: Sources, groups: Groups, tables: TablesText) -> list[Tool]:
         log_tool(groups, sources.log),
     ]
     if sources.live is not None:
-        tools.append(watching.watch_tool(sources.live))
+        tools.append(watching.watch_tool(sources.live, sources.counts))
     if sources.publisher is not None:
         tools.append(publishing.publish_tool(sources.publisher, sources.may_write))
     return tools

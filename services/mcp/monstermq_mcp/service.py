@@ -1,6 +1,7 @@
 """The MCP server with all that surrounds it: built, started and stopped on one event loop."""
 
 import asyncio
+import logging
 import socket
 from collections.abc import Sequence
 
@@ -14,7 +15,10 @@ from monstermq_mcp.opening import opened
 from monstermq_mcp.places import bind_address
 from monstermq_mcp.server import build_server
 from monstermq_mcp.tokens import Tokens
+from monstermq_shared.config.addresses import is_loopback
 from monstermq_shared.operation.web_origins import own_names
+
+logger = logging.getLogger(__name__)
 
 
 class McpService:
@@ -50,7 +54,7 @@ class McpService:
     async def _serve(self, started: "asyncio.Future[None]") -> None:
         config = self._needs.config
         names = own_names(config.bind_address, bind_address(config)) | {*config.mcp.hosts}
-        async with opened(self._needs) as sources:
+        async with opened(self._needs, self._counts) as sources:
             app = build_app(build_server(sources), self._tokens, names, self._counts)
             await self._listen(app, started)
 
@@ -60,9 +64,18 @@ class McpService:
             try:
                 await listener.open()
                 started.set_result(None)
+                self._warn()
                 await self._stopping.wait()
             finally:
                 await listener.close()
+
+    def _warn(self) -> None:
+        """Tell that it is open to this machine; of others the configuration's warning tells."""
+        if self._tokens.read is None and is_loopback(bind_address(self._needs.config)):
+            logger.warning(
+                "MCP.Token is not set: every program of this machine can read every topic and its "
+                "history"
+            )
 
     async def stop(self) -> None:
         """Answer what is being answered, within a bound, and end."""

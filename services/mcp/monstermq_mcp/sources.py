@@ -1,8 +1,9 @@
 """What the tools stand on: everything that has to be opened, closed or configured elsewhere."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from monstermq_mcp.counts import Counts
 from monstermq_shared.clock import Clock
 from monstermq_shared.config.sections import ArchiveGroup
 from monstermq_shared.errors import NotSupported
@@ -47,6 +48,7 @@ class Sources:
         log: Questions to the bus; None: the archive stands for it.
         publisher: Publishes; None if nobody may.
         may_write: Tells whether who makes the present call may publish.
+        counts: Where calls are counted.
     """
 
     version: str
@@ -57,3 +59,4 @@ class Sources:
     log: LogQueries | None
     publisher: Publisher | None
     may_write: Callable[[], bool]
+    counts: Counts = field(default_factory=Counts)

@@ -24,6 +24,7 @@ from monstermq.invocations import (
 )
 from monstermq_edge.network.tls import build_ssl_context, certificate_warnings
 from monstermq_edge.settings import tls_settings
+from monstermq_mcp.tokens import Tokens
 from monstermq_shared.config import (
     BrokerConfig,
     LoadedConfig,
@@ -190,6 +191,7 @@ def check(invocation: Check, environ: Mapping[str, str], output: TextIO) -> Exit
             f"{loaded.source} is well-formed, but the broker would not start:\n{exc}"
         ) from exc
     warnings += _certificate_warnings(loaded.config)
+    Tokens.from_config(loaded.config.mcp)  # reads their files
     if _uses_kafka(loaded.config):
         KafkaSettings.from_config(loaded.config).client_options()  # reads its certificates
     output.write(f"OK: {loaded.source}\n")

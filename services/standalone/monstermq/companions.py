@@ -36,7 +36,7 @@ def companions_of(config: BrokerConfig) -> Companions:
 
 
 def _needs(config: BrokerConfig, host: LocalHost, touch: Callable[[], None]) -> Needs:
-    loop, clock = asyncio.get_running_loop(), SystemClock()
+    loop, clock, cursors = asyncio.get_running_loop(), SystemClock(), Cursors()
     limits = PublisherLimits.from_config(config)
     publisher = LogPublisher(host.bus.messages, os.urandom(RUN_SIZE), clock, limits)
     return Needs(
@@ -44,11 +44,12 @@ def _needs(config: BrokerConfig, host: LocalHost, touch: Callable[[], None]) -> 
         version=version("monstermq"),
         live=LiveMessages(host.engine, loop, clock, touch),
         publisher=PublisherElsewhere(publisher, loop) if config.mcp.allow_publish else None,
-        memory=_memory(config, host),
+        memory=_memory(config, host, cursors),
+        cursors=cursors,
     )
 
 
-def _memory(config: BrokerConfig, host: LocalHost) -> MemoryQueries:
+def _memory(config: BrokerConfig, host: LocalHost, cursors: Cursors) -> MemoryQueries:
     """Return what answers for the stores of type MEMORY, which only the broker can read."""
     stores = {}
     for view in Catalogue(config).messages:
@@ -56,4 +57,4 @@ def _memory(config: BrokerConfig, host: LocalHost) -> MemoryQueries:
         if isinstance(store, MemoryMessageStore):
             stores[view.store] = store
     owner = LoopOwner(asyncio.get_running_loop())
-    return MemoryQueries(stores, owner, Cursors(), timeout_s=TIMEOUT_S_DEFAULT)
+    return MemoryQueries(stores, owner, cursors, timeout_s=TIMEOUT_S_DEFAULT)

@@ -5,6 +5,7 @@ It is filled in one thread and asked in an event loop, which may be another thre
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from typing import NamedTuple
 
 from monstermq_shared.queries.history import Message, is_text
@@ -73,7 +74,9 @@ class MessageWatch:
         self._waiting.append(message)
         if not self._is_told:
             self._is_told = True
-            self._loop.call_soon_threadsafe(self._news.set)
+            # Should the loop have ended, nobody asks any more: whoever fills it must not suffer.
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._news.set)
 
     async def next(self, timeout_s: float) -> Message | None:
         """See ``Watch.next``."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import logging
 import socket
 import ssl
@@ -10,8 +11,12 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 import yaml
+from prometheus_client import Metric
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 from tests.support.broker import LOOPBACK, free_ports
 from tests.support.certificates import CertificateAuthority
 from tests.support.host import host_of
@@ -19,6 +24,7 @@ from tests.support.mqtt_peer import ConnectOptions, Peer
 from tests.support.stage import PEER
 
 from monstermq_edge.broker import Broker
+from monstermq_edge.companion import Companion
 from monstermq_edge.engines.local.maintenance import Job
 from monstermq_edge.faults import Faults
 from monstermq_edge.mqtt.connection import Connection
@@ -40,6 +46,7 @@ class Lot:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self.tcp, self.ws = free_ports(2)
+        self.companions: list[Companion] = []
 
     def broker(self, **changes: object) -> Broker:
         """Return a broker that is not started."""
@@ -55,7 +62,8 @@ class Lot:
         }
         path = self._directory / "config.yaml"
         path.write_text(yaml.safe_dump({**settings, **changes}), encoding="utf-8")
-        return Broker(load_config(path, {}).config, "1.2.3")
+        companions = self.companions
+        return Broker(load_config(path, {}).config, "1.2.3", companions=lambda *_: companions)
 
 
 @pytest.fixture
@@ -310,3 +318,70 @@ async def test_what_a_peer_chose_makes_no_kind_of_event(
         for report in reports:
             broker._report(connection, report)
     assert [record.getMessage() for record in caplog.records] == reports[:1]
+
+
+# What runs beside it
+
+
+class Beside(Collector):
+    """Writes down what it is told."""
+
+    def __init__(self, lot: Lot, *, fails: bool = False) -> None:
+        self.told: list[str] = []
+        self.collector = self
+        self._lot = lot
+        self._fails = fails
+
+    def collect(self) -> list[Metric]:
+        return [GaugeMetricFamily("beside", "A number.", value=1)]
+
+    async def start(self) -> None:
+        self.told.append(f"start while the port is {self._port()}")
+        if self._fails:
+            raise StartupError("MCP.Port is taken")
+
+    async def stop(self) -> None:
+        self.told.append(f"stop while the port is {self._port()}")
+
+    def _port(self) -> str:
+        with contextlib.suppress(OSError), socket.create_connection((LOOPBACK, self._lot.tcp)):
+            return "open"
+        return "closed"
+
+    def concerns(self) -> list[str]:
+        return ["beside is not well"]
+
+    def urls(self) -> list[str]:
+        return ["http://beside"]
+
+
+async def get(port: int, path: str) -> tuple[int, str]:
+    async with httpx2.AsyncClient() as client:
+        answer = await client.get(f"http://{LOOPBACK}:{port}{path}")
+        return answer.status_code, answer.text
+
+
+async def test_a_companion_starts_before_and_stops_after_clients_are_let_in(lot: Lot) -> None:
+    beside = Beside(lot)
+    lot.companions = [beside]
+    (metrics,) = free_ports(1)
+    broker = lot.broker(Metrics={"Port": metrics, "BindAddress": LOOPBACK})
+    await broker.start()
+    assert "http://beside" in broker.urls()
+    status, ready = await get(metrics, "/ready")
+    assert (status, json.loads(ready)["warnings"]) == (200, ["beside is not well"])
+    assert "beside 1.0" in (await get(metrics, "/metrics"))[1]
+    await broker.stop()
+    assert beside.told[:2] == ["start while the port is closed", "stop while the port is closed"]
+
+
+async def test_a_companion_that_cannot_start_keeps_the_broker_from_it(lot: Lot) -> None:
+    before = other_tasks()
+    lot.companions = [Beside(lot, fails=True)]
+    with pytest.raises(StartupError, match="is taken"):
+        await lot.broker().start()
+    assert other_tasks() == before
+    lot.companions = []
+    again = lot.broker()
+    await again.start()
+    await again.stop()

@@ -18,7 +18,7 @@ from monstermq_edge.engines.local import live
 from monstermq_edge.engines.local.live import LiveMessages, PublisherElsewhere
 from monstermq_shared.bus import publishing, watching
 from monstermq_shared.bus.publishing import LogPublisher, PublisherLimits
-from monstermq_shared.bus.watching import MessageWatch
+from monstermq_shared.bus.watching import MessageWatch, Published
 from monstermq_shared.clock import SystemClock
 from monstermq_shared.config import load_config
 from monstermq_shared.errors import BusUnavailable, QueryRefused
@@ -150,6 +150,16 @@ async def test_what_waits_is_bounded_in_bytes(
     await scene.next(watch)
     await scene.publish("a", bytes(100))
     assert watch.dropped == 2
+
+
+def test_who_fills_a_watch_does_not_suffer_when_its_loop_has_ended() -> None:
+    async def begin() -> MessageWatch:
+        watch = MessageWatch(10)
+        await watch.next(0.0)
+        return watch
+
+    watch = asyncio.run(begin())
+    watch.put(Published(b"a", b"1", 0, 0, False))
 
 
 def message_none() -> Message:

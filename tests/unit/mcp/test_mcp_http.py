@@ -10,6 +10,7 @@ from pathlib import Path
 import orjson
 import pytest
 from mcp.client import Client
+from mcp.shared.exceptions import MCPError
 from tests.support.mcp_serving import HEADERS, INITIALIZE, READER, WRITER, Serving, serving
 
 from monstermq_mcp import checks, listener
@@ -159,6 +160,15 @@ async def test_a_write_token_that_is_switched_off_is_a_wrong_one(tmp_path: Path)
         assert (await server.post(authorization=f"Bearer {WRITER}")).status_code == 401
 
 
+@pytest.mark.parametrize(("mcp", "warns"), [({}, True), ({"Token": READER}, False)])
+async def test_a_server_that_asks_for_no_token_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, mcp: dict[str, str], warns: bool
+) -> None:
+    async with serving(tmp_path, **mcp):
+        pass
+    assert ("MCP.Token is not set" in caplog.text) is warns
+
+
 # Size and time
 
 
@@ -218,6 +228,26 @@ async def test_a_connection_that_says_nothing_ends(
         with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
             await reader.readexactly(1)
     writer.close()
+
+
+async def test_who_does_not_let_his_answer_be_made_is_cut_off(
+    server: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listener, "HEAD_S", 0.05)
+    monkeypatch.setattr(listener, "ANSWER_S", 0.05)
+    reader, writer = await server.connect()
+    writer.write(b"POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{")
+    async with asyncio.timeout(5):
+        with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
+            await reader.readexactly(1)
+    writer.close()
+
+
+async def test_there_is_no_stream_of_changes_because_there_are_none(server: Serving) -> None:
+    async with Client(server.url) as client:
+        with pytest.raises(MCPError, match="Method not found"):
+            async with client.listen(tools_list_changed=True):
+                pass
 
 
 async def test_the_longest_idle_makes_room(

@@ -7,6 +7,7 @@ from mcp.server.mcpserver.tools import Tool
 from mcp.types import CallToolResult
 from pydantic import Field
 
+from monstermq_mcp.counts import Counts
 from monstermq_mcp.rendering.bounds import PAYLOAD_MAX, ROWS_SIZE_MAX, fit
 from monstermq_mcp.rendering.tables import DATA_NOTE, paragraphs, table
 from monstermq_mcp.tools.answers import (
@@ -22,6 +23,7 @@ from monstermq_mcp.tools.answers import (
 )
 from monstermq_mcp.tools.arguments import Arguments, NoGroup, Topics, as_list
 from monstermq_mcp.tools.making import READS, About, make_tool, result
+from monstermq_shared.errors import BusUnavailable
 from monstermq_shared.queries.filters import checked_filters
 from monstermq_shared.queries.history import Message
 from monstermq_shared.queries.ports import LiveFeed
@@ -77,18 +79,23 @@ class Watched(Answer):
     rows: list[SeenMessage]
 
 
-def watch_tool(live: LiveFeed) -> Tool:
+def watch_tool(live: LiveFeed, counts: Counts) -> Tool:
     """Return the tool."""
 
     async def answer(arguments: WatchArguments) -> CallToolResult:
-        return await _watched(live, arguments)
+        return await _watched(live, counts, arguments)
 
     return make_tool(ABOUT, answer, WatchArguments, Watched)
 
 
-async def _watched(live: LiveFeed, arguments: WatchArguments) -> CallToolResult:
+async def _watched(live: LiveFeed, counts: Counts, arguments: WatchArguments) -> CallToolResult:
     begin = time.monotonic()
-    messages, dropped = await _messages(live, arguments)
+    try:
+        messages, dropped = await _messages(live, arguments)
+    except BusUnavailable:
+        counts.watches_refused += 1
+        raise
+    counts.messages_dropped += dropped
     seconds = round(time.monotonic() - begin, 1)
     rows, lines = fit(messages, _shown, lambda row: (row.time, row.topic, row.cell), ROWS_SIZE_MAX)
     left = len(messages) - len(rows) + dropped
