@@ -14,6 +14,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 from tests.support.operation import LABELS, OF_EDGE, OF_HOST, settable_gauges
 
+from monstermq_edge.ingress.counts import IngressCollector, IngressCounts
 from monstermq_edge.operation.metrics import build_registry
 from monstermq_mcp.counts import Counts
 from monstermq_mcp.metrics import CountsCollector
@@ -158,9 +159,10 @@ def test_the_document_names_every_metric_and_no_other() -> None:
     for name in LABELS:
         present[name] = {"retained": 0}
     registry = build_registry(Counters(), gauges, version="1.2.3")
-    # What a projector, a supervisor and the MCP server expose is in the same document.
+    # What a projector, a supervisor, the MCP server and the ingress expose is in the same document.
     others = registry_of(Measures(), ProjectorFollowing(), "1.2.3")  # type: ignore[arg-type]
     registry.register(CountsCollector(Counts()))
+    registry.register(IngressCollector([IngressCounts(topic="a")]))
     exposed = {name.partition("{")[0] for name in [*samples(registry), *samples(others)]}
     exposed |= {"monstermq_process_starts_total"}
     documented = set(re.findall(r"`(monstermq_\w+)", DOCUMENT.read_text(encoding="utf-8")))
