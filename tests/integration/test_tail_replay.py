@@ -370,7 +370,7 @@ async def test_a_break_of_ours_is_gone_on_with(log: Log, target: Target, tmp_pat
     records = await log.fill(40, "break")
     command = (
         *("replay", "break/#", "--from", "beginning", "--into", target.url, "--archive-again"),
-        *("--speed", "0.01", "-config", str(log.config)),
+        *("--speed", "0.002", "-config", str(log.config)),
     )
     errors = tmp_path / "errors"
     with begin_tool(*command, errors=errors) as process:
@@ -394,7 +394,7 @@ async def test_a_broker_that_dies_gets_everything_in_the_end(
     records = await log.fill(60, "dies")
     command = (
         *("replay", "dies/#", "--from", "beginning", "--into", target.url, "--archive-again"),
-        *("--speed", "0.03", "-config", str(log.config)),
+        *("--speed", "0.01", "-config", str(log.config)),
     )
     errors = tmp_path / "errors"
     with begin_tool(*command, errors=errors) as process:
