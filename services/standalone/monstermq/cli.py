@@ -231,6 +231,9 @@ def summary(loaded: LoadedConfig) -> list[str]:
         for group in config.archive_groups
         if group.enabled
     ]
+    lines += [
+        f"records of the Kafka topic {at.topic} become messages" for at in config.kafka.ingress
+    ]
     if config.mcp.runs:
         shown = "reads need a token" if config.mcp.asks_for_token else "everybody reads"
         address = config.mcp.bind_address or config.bind_address

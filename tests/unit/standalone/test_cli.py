@@ -241,6 +241,16 @@ def test_the_check_tells_where_postgresql_is_and_never_the_password() -> None:
     assert "s3cret" not in said
 
 
+def test_the_check_names_the_topics_of_others_that_are_read() -> None:
+    said = checked(
+        "BindAddress: localhost\nSessionStoreType: SQLITE\nRetainedStoreType: SQLITE\n"
+        "Kafka: {Servers: k1, Ingress: [{Topic: orders}, {Topic: weather, Format: RAW}]}\n"
+    )
+    assert "  records of the Kafka topic orders become messages\n" in said
+    assert "  records of the Kafka topic weather become messages\n" in said
+    assert "  Kafka at k1\n" in said
+
+
 def test_the_summary_tells_where_kafka_is_and_what_goes_through_it() -> None:
     def last_line(text: str) -> str:
         stores = "SessionStoreType: POSTGRES\nRetainedStoreType: POSTGRES\n"

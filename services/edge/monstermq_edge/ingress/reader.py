@@ -305,6 +305,7 @@ class IngressReader:
         else:
             # A replica that is behind the one we read from before.
             first = offset
+            await pause(0)
         self._seek(consumer, at, first)
 
     def _seek(self, consumer: AIOKafkaConsumer, at: TopicPartition, offset: int) -> None:
