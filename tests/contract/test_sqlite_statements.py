@@ -131,6 +131,14 @@ async def test_tables_are_told_as_they_must_be_written(
     }
 
 
+@pytest.mark.parametrize("how", ["> datetime(", ">=datetime (", "BETWEEN  DATETIME("])
+async def test_times_that_would_be_compared_wrongly_are_refused_with_the_right_form(
+    database: SqliteDatabase, queries: SqliteQueries, how: str
+) -> None:
+    with pytest.raises(QueryRefused, match="strftime"):
+        await run(queries, f"SELECT topic FROM mcparchive WHERE time {how}'now', '-5 minutes')")
+
+
 HARMLESS = [
     "WITH recent AS (SELECT * FROM mcparchive) SELECT count(*) FROM recent",
     "VALUES (1), (2)",

@@ -16,11 +16,18 @@ _TABLES_MAX = 20
 
 _EXAMPLES = {
     "POSTGRES": "SELECT topic, avg(payload::float) FROM {archive} WHERE topic LIKE 'rooms/%' AND"
-    " time > now() - interval '1 hour' AND jsonb_typeof(payload_json) = 'number' GROUP BY topic",
-    "SQLITE": "SELECT topic, avg(payload) FROM {archive} WHERE topic LIKE 'rooms/%' AND"
-    " time > strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '-1 hour') AND json_type(payload_json) IN"
-    " ('integer', 'real') GROUP BY topic",
+    " time > now() - interval '1 hour' AND jsonb_typeof(payload_json) = 'number' GROUP BY topic;"
+    " of a field: avg((payload_json ->> 'temperature')::float)",
+    "SQLITE": "SELECT topic, avg(payload_json ->> '$.temperature') FROM {archive} WHERE topic LIKE"
+    " 'rooms/%' AND time > strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '-1 hour') GROUP BY topic; of"
+    " payloads that are bare numbers: avg(CAST(payload AS REAL))",
 }
+_NOTES = {
+    "SQLITE": "time is text such as 2026-01-15T10:30:00.000Z, in UTC: compare it with"
+    " strftime('%Y-%m-%dT%H:%M:%fZ', ...), never with datetime(), which has a space for the T."
+    " payload is the whole payload as text; a field of it is payload_json ->> '$.field'.",
+}
+"""What a name and a type do not tell, by the type of the store."""
 
 
 class TablesText:
@@ -62,6 +69,8 @@ def _database(store_type: str, tables: Sequence[Table]) -> str:
         listed = f"{', '.join(names[:_TABLES_MAX])}{more}"
         lines.append(f"- {listed}: {keeps}. {_columns(columns, told)}.")
         told[names[0]] = columns
+    if store_type in _NOTES:
+        lines.append(_NOTES[store_type])
     archive = next((one.name for one in tables if one.kind is TableKind.ARCHIVE), None)
     if archive is not None and store_type in _EXAMPLES:
         lines.append(f"For example: {_EXAMPLES[store_type].format(archive=archive)}")

@@ -92,7 +92,8 @@ async def test_the_tool_names_tables_and_columns(database: Path) -> None:
         description
     )
     assert "mcplastval" in description
-    assert "SELECT topic, avg(payload) FROM mcparchive" in description
+    assert "SELECT topic, avg(payload_json ->> '$.temperature') FROM mcparchive" in description
+    assert "time is text such as 2026-01-15T10:30:00.000Z" in description
 
 
 async def test_a_list_of_tools_does_not_need_the_database(database: Path) -> None:

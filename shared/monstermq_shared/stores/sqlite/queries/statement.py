@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import re
 import sqlite3
 import subprocess
 import sys
@@ -32,6 +33,9 @@ from monstermq_shared.stores.sqlite.tables import tables_in
 
 _PROGRAM = (sys.executable, "-I", "-S", str(Path(statement_child.__file__)))
 """Without site packages, which it does not need, and which would take longer to load."""
+
+_WRONG_TIME = re.compile(r"\btime\s*(?:[<>]=?|between\b)\s*datetime\s*\(", re.IGNORECASE)
+"""What everybody writes who knows SQLite: it would be answered, with the messages of all day."""
 
 _WAITING_MAX = 16
 """Statements that may wait for the one that runs; more are refused."""
@@ -70,6 +74,12 @@ class SqliteStatements:
 
     async def run(self, query: SqlQuery) -> SqlAnswer:
         """Run one statement that reads the tables of ``tables``, and nothing else."""
+        if _WRONG_TIME.search(query.text):
+            raise QueryRefused(
+                "time is text such as 2026-01-15T10:30:00.000Z, and datetime() writes a space "
+                "where that has a T, so the comparison would be wrong; compare it with "
+                "strftime('%Y-%m-%dT%H:%M:%fZ', ...) and the same arguments"
+            )
         deadline = time.monotonic() + self._timeout_s
         names = await self._connections.run(self._there)
         if self._closed:
