@@ -1,12 +1,12 @@
 """Five rooms with a thermometer each, for something to ask about.
 
-    pip install paho-mqtt
-    simulated-rooms.py --past 2    # before the broker starts: two days of history
-    simulated-rooms.py             # while it runs: now, once a second, until Ctrl-C
+    .venv/bin/python examples/simulated-rooms.py --past 2      # before the broker starts: two days
+    .venv/bin/pip install paho-mqtt
+    .venv/bin/python examples/simulated-rooms.py               # while it runs: now, until Ctrl-C
 
 What a topic means is retained under its name with /<config>, where searches look for it. The past
 is written by a broker in this process, which takes messages with their own times; MQTT has none.
-So it needs MonsterMQ's own Python environment, and the configuration that the broker will have.
+So it needs MonsterMQ's own Python environment, and the configuration and variables of the broker.
 """
 
 import argparse
@@ -66,7 +66,10 @@ def publish_now(host: str, port: int) -> None:
     import paho.mqtt.client as mqtt  # noqa: PLC0415 - only here it must be there
 
     client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id="simulated-rooms")
-    client.connect(host, port)
+    try:
+        client.connect(host, port)
+    except OSError as exc:
+        sys.exit(f"no broker answers at {host}:{port}: {exc}")
     client.loop_start()
     for topic, payload in descriptions():
         client.publish(topic, payload, qos=1, retain=True)
@@ -111,7 +114,12 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=1883)
     arguments = parser.parse_args()
     if arguments.past:
-        count = asyncio.run(write_past(arguments.config, arguments.past))
+        from monstermq_shared.errors import MonsterError  # noqa: PLC0415
+
+        try:
+            count = asyncio.run(write_past(arguments.config, arguments.past))
+        except MonsterError as exc:
+            sys.exit(f"nothing was written: {exc}")
         sys.stdout.write(f"{count} messages of {len(ROOMS)} rooms\n")
         return
     with suppress(KeyboardInterrupt):

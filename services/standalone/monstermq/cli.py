@@ -236,6 +236,7 @@ def summary(loaded: LoadedConfig) -> list[str]:
     ]
     if config.mcp.runs:
         shown = "reads need a token" if config.mcp.asks_for_token else "everybody reads"
+        shown += ", publishing needs the write token" if config.mcp.allow_publish else ""
         address = config.mcp.bind_address or config.bind_address
         lines.append(f"MCP on {address}: port {config.mcp.port}, {shown}")
     used = {store for _, store in stores_of(config)}

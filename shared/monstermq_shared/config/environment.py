@@ -24,20 +24,27 @@ PREFIX = "MONSTERMQ_"
 _KUBERNETES_VALUE = re.compile("(tcp|udp|sctp)://")
 
 
+_TOKENS = {"mcptoken", "mcptokenfile", "mcpwritetoken", "mcpwritetokenfile"}
+
+
 def read_environment(environ: Mapping[str, str]) -> tuple[list[Document], list[str]]:
     """Return a document for each ``MONSTERMQ_...`` variable, the one that wins first, and warnings.
 
-    An empty variable counts as absent. One whose first part is not a key is not for us (Kubernetes
-    sets MONSTERMQ_SERVICE_HOST for a service called monstermq): it is ignored with a warning.
+    An empty variable counts as absent, unless it should have a token. One whose first part is not a
+    key is not for us (Kubernetes sets MONSTERMQ_SERVICE_HOST for a service called monstermq): it is
+    ignored with a warning.
 
     Raises:
-        ConfigError: A variable names no key of its section, the key of another variable, or a key
-            with an underscore where two belong.
+        ConfigError: A variable for a token is empty, or one names no key of its section, the key of
+            another variable, or a key with an underscore where two belong.
     """
     warnings = []
     found: dict[tuple[str, ...], Document] = {}
     for name in sorted(environ):
-        if not name.upper().startswith(PREFIX) or not environ[name]:
+        if not name.upper().startswith(PREFIX):
+            continue
+        if not environ[name]:
+            _refuse_empty_token(name)
             continue
         parts = name[len(PREFIX) :].split("__")
         if _find_key(parts[0], BrokerConfig) is None:
@@ -55,6 +62,18 @@ def read_environment(environ: Mapping[str, str]) -> tuple[list[Document], list[s
         found[path] = _document(path, value, name)
     # A variable for one key wins over one for its whole section.
     return [found[path] for path in sorted(found, key=len, reverse=True)], warnings
+
+
+def _refuse_empty_token(name: str) -> None:
+    """Refuse what would leave open what was meant to be closed, as an unset variable elsewhere.
+
+    Raises:
+        ConfigError: The variable is one for a token.
+    """
+    if _squashed(name[len(PREFIX) :]) in _TOKENS:
+        raise ConfigError(
+            f"{name} is empty: give it a token, or unset it if none is to be asked for"
+        )
 
 
 def _squashed(name: str) -> str:

@@ -67,6 +67,13 @@ def test_a_write_token_without_the_switch_is_warned_of(tmp_path: Path) -> None:
     assert "MCP.AllowPublish is false" in warning
 
 
+@pytest.mark.parametrize("name", ["MONSTERMQ_MCP__TOKEN", "monstermq_mcp__write_token_file"])
+def test_an_empty_variable_for_a_token_opens_nothing(tmp_path: Path, name: str) -> None:
+    (tmp_path / "c.yaml").write_text(BASE)
+    with pytest.raises(ConfigError, match=f"{name} is empty: give it a token, or unset it"):
+        load_config(tmp_path / "c.yaml", {name: ""})
+
+
 def test_tokens_are_not_shown(tmp_path: Path) -> None:
     assert GOOD not in repr(load(tmp_path, f"Token: {GOOD}").config)
 
