@@ -9,12 +9,15 @@ from tests.support.postgres_database import connected
 
 from monstermq_shared.config.postgres_urls import parse_url
 from monstermq_shared.queries.bounds import PAGE_SIZE_MAX
+from monstermq_shared.queries.cursors import Cursors
 from monstermq_shared.queries.patterns import TopicPattern
+from monstermq_shared.queries.topics import NameSearch
 from monstermq_shared.stores.postgres.connection import Connection
 from monstermq_shared.stores.postgres.database import PostgresDatabase
 from monstermq_shared.stores.postgres.queries.archive import NEWEST_FIRST
 from monstermq_shared.stores.postgres.queries.asking import IN_ORDER, SEARCHING
 from monstermq_shared.stores.postgres.queries.children import Children
+from monstermq_shared.stores.postgres.queries.database import PostgresQueries
 from monstermq_shared.stores.postgres.queries.filters import Filters
 from monstermq_shared.stores.postgres.queries.message_tables import MessageTables
 from monstermq_shared.stores.postgres.queries.rows import FIRST, LAST
@@ -107,3 +110,33 @@ async def test_a_history_is_read_from_the_topics_index(
     bounds = (FIRST, LAST, None, None, None, PAGE, 2048, PAGE_SIZE_MAX)
     found = await executed(filled, history, topics, *bounds)
     assert max(map(blocks_of, found)) <= 40
+
+
+@pytest.mark.parametrize("text", ["line99/", "machine1", "e77/machine12", "9", "nowhere"])
+@pytest.mark.parametrize("ignore_case", [True, False])
+async def test_all_names_with_a_part_are_found_wherever_they_stand(
+    filled: Connection, url: str, text: str, ignore_case: bool
+) -> None:
+    rows = await filled.fetch("SELECT topic FROM mcplastval")
+    expected = sorted(row["topic"] for row in rows if text in row["topic"])
+    queries = PostgresQueries(
+        parse_url(url), reader=None, readable={}, cursors=Cursors(), timeout_s=20
+    )
+    topics = queries.topics(retained=RETAINED, last_values=LAST_VALUES)
+    found: list[str] = []
+    cursor: str | None = None
+    while len(found) < 3000:
+        search = NameSearch(
+            pattern=TopicPattern.containing(text),
+            ignore_case=ignore_case,
+            limit=1000,
+            cursor=cursor,
+        )
+        page = await topics.find_by_name(search)
+        found += [one.topic for one in page.rows]
+        cursor = page.cursor_after(len(page.rows))
+        if cursor is None:
+            break
+    assert found == expected[: len(found)]
+    assert cursor is not None or len(found) == len(expected)
+    await queries.close()

@@ -19,6 +19,11 @@ from monstermq_shared.stores.sql import fill_in
 _CONFIG_SIZE_MAX = PAYLOAD_START_DEFAULT
 """Characters of a description, and of the document it stands in, that are told."""
 
+_LIKES = ("LIKE", "ILIKE")
+
+STROLL_MAX = 2_000
+"""Topics that are looked at in order: so is found what is in many names; what is in few is not."""
+
 _LAST_BEFORE_SURROGATES, _FIRST_BEHIND = 0xD7FF, 0xE000
 _LAST = 0x10FFFF
 
@@ -27,21 +32,30 @@ class Searches:
     """Answers from one or two tables."""
 
     def __init__(self, tables: MessageTables) -> None:
-        self._names = {like: _names(tables, like) for like in ("LIKE", "ILIKE")}
+        self._strolls = {like: _each(tables, "stroll", like) for like in _LIKES}
+        matching = {like: _each(tables, "matching", like) for like in _LIKES}
+        self._names = {
+            like: fill_in({"names": RAW["names"]}, {"united": matching[like]})["names"]
+            for like in _LIKES
+        }
         retained = {"description": RAW["description"], "table": tables.retained or ""}
         self._configs = fill_in(RAW, retained)["configs"]
         self._described = {
-            like: fill_in(RAW, {**retained, "like": like})["described"]
-            for like in ("LIKE", "ILIKE")
+            like: fill_in(RAW, {**retained, "like": like})["described"] for like in _LIKES
         }
 
     async def by_name(self, fetch: Fetch, search: NameSearch, after: str) -> list[str]:
         """Return topics whose names match, in order, after one of them; one more than asked for."""
+        like = _like(ignore_case=search.ignore_case)
         low, high = (None, None) if search.ignore_case else _range_of(search.pattern)
-        rows = await fetch(
-            self._names[_like(ignore_case=search.ignore_case)],
-            *(after, low, high, search.pattern.to_like(), search.limit + 1),
-        )
+        asked = (after, low, high, search.pattern.to_like())
+        first = await fetch(self._strolls[like], *asked, STROLL_MAX)
+        ends = [row["topic"] for row in first if row["is_last"]]
+        found = {row["topic"] for row in first if row["is_match"]}
+        certain = sorted(topic for topic in found if not ends or topic <= min(ends))
+        if not ends or len(certain) > search.limit:
+            return certain[: search.limit + 1]
+        rows = await fetch(self._names[like], *asked, search.limit + 1)
         return [row["topic"] for row in rows]
 
     async def with_descriptions(self, fetch: Fetch, topics: Sequence[str]) -> list[FoundTopic]:
@@ -80,9 +94,8 @@ class Searches:
         ]
 
 
-def _names(tables: MessageTables, like: str) -> str:
-    united = tables.each("named", " UNION ALL ", {"like": like})
-    return fill_in({"names": RAW["names"]}, {"united": united})["names"]
+def _each(tables: MessageTables, name: str, like: str) -> str:
+    return tables.each(name, " UNION ALL ", {"named": RAW["named"], "like": like})
 
 
 def _like(*, ignore_case: bool) -> str:

@@ -46,18 +46,30 @@ SELECT {value}, rank, found FROM (
 WHERE before < {size_max} ORDER BY topic;
 
 -- named --
--- Above topic $1; from $2 on and below $3, where the beginning of the name is known (NULL: not).
+-- Topics above $1, from $2 on and below $3 where the beginning of the name is known (NULL: not).
+left(topic, 250) >= left($1, 250) AND topic > $1
+AND ($2::text IS NULL OR left(topic, 250) >= left($2, 250))
+AND ($3::text IS NULL OR left(topic, 250) <= left($3, 250))
+
+-- stroll --
+-- The first $5 topics in order: those whose names match, and the last one.
 (
-    SELECT topic FROM "{table}"
-    WHERE topic {like} $4
-    AND left(topic, 250) >= left($1, 250) AND topic > $1
-    AND ($2::text IS NULL OR left(topic, 250) >= left($2, 250))
-    AND ($3::text IS NULL OR left(topic, 250) <= left($3, 250))
-    ORDER BY left(topic, 250), topic LIMIT $5
+    SELECT {rank} AS rank, topic, is_match, number = $5 AS is_last FROM (
+        SELECT topic, topic {like} $4 AS is_match, row_number() OVER () AS number FROM (
+            SELECT topic FROM "{table}" WHERE {named} ORDER BY left(topic, 250), topic LIMIT $5
+        ) AS stretch
+    ) AS numbered
+    WHERE is_match OR number = $5
 )
 
 -- names --
-SELECT topic FROM ({united}) AS united GROUP BY topic ORDER BY topic LIMIT $5;
+-- All that match, then the first of them. A walk in order until there are enough might go through
+-- everything: what is named alike stands together, perhaps at the end.
+WITH found AS MATERIALIZED ({united})
+SELECT topic FROM found GROUP BY topic ORDER BY topic LIMIT $5;
+
+-- matching --
+SELECT topic FROM "{table}" WHERE topic {like} $4 AND {named}
 
 -- description --
 CASE
