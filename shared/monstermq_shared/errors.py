@@ -17,6 +17,7 @@
     ├── StoreError           a database said no; the driver's error is the ``__cause__``
     │   ├── StoreUnavailable worth repeating: locked, full, restarting
     │   ├── StoreConflict    somebody else owns the database now; never repeated
+    │   │   └── TenureEnded  or a command has put other rows there, and nobody owns them yet
     │   └── StoreDamaged     corrupt, or of an unknown schema; never emptied, never repeated
     └── QueryError           a question to the data has no answer; the message is for who asked
         ├── QueryRefused     asked wrongly: the message says what to write instead
@@ -134,6 +135,10 @@ class StoreUnavailable(StoreError):
 
 class StoreConflict(StoreError):
     """Another process has written to this database since we opened it; we must stop."""
+
+
+class TenureEnded(StoreConflict):
+    """A command has ended the right to commit, and nobody else has it: it may be begun again."""
 
 
 class StoreDamaged(StoreError):

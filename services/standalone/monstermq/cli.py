@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TextIO
 
+from monstermq.cli_rebuild import parse_rebuild, parse_verify
 from monstermq.cli_tools import TOOLS_HELP, parse_replay, parse_tail
 from monstermq.databases import BackUp, Recover, Restore
 from monstermq.invocations import (
@@ -16,11 +17,13 @@ from monstermq.invocations import (
     Initialize,
     ListQuarantine,
     MendQuarantine,
+    Rebuild,
     Replay,
     ShowQuarantine,
     SkipGap,
     Status,
     Tail,
+    Verify,
 )
 from monstermq_edge.network.tls import build_ssl_context, certificate_warnings
 from monstermq_edge.settings import tls_settings
@@ -49,6 +52,8 @@ usage: monstermq [-config FILE] [-log LEVEL] [-cluster] [--check]
        monstermq db adopt [-config FILE]
        monstermq db skip-gap [-config FILE]
        monstermq status [--json] [--watch] [-config FILE]
+       monstermq rebuild TABLE [--anew | --discard] [--json] [-config FILE]
+       monstermq verify [TABLE ...] [--json] [--limit N] [-config FILE]
        monstermq quarantine list [--limit N] [-config FILE]
        monstermq quarantine show POSITION [-config FILE]
        monstermq quarantine retry|discard POSITION|all [-config FILE]
@@ -88,6 +93,13 @@ usage: monstermq [-config FILE] [-log LEVEL] [-cluster] [--check]
   status             on a Kafka bus: partitions and their ends, how far each table is and
                      how old what it lacks, the edges that are alive and their clients; with
                      --watch again and again, until Ctrl-C
+  rebuild TABLE      on a Kafka bus: make a table anew from the log beside the one in use, and put
+                     it in its place: retained, lastval:GROUP or archive:GROUP. What is older
+                     than the log is kept. An earlier call that did not end goes on; with
+                     --anew it is dropped, with --discard it is dropped and that is all
+  verify [TABLE ...] on a Kafka bus: fold the log again and compare the tables with that: all, or
+                     retained, lastval:GROUP, archive:GROUP; tells the first N (1000) differences
+                     and exits with 1 if there is one
   quarantine list    what stands in the log and is no record, the newest first
   quarantine show POSITION
                      what is kept of one, such as 3:17 or sessions/3:17
@@ -152,6 +164,8 @@ Operation = (
     | MendQuarantine
     | Tail
     | Replay
+    | Rebuild
+    | Verify
 )
 
 Invocation = Run | Check | Operation | Show
@@ -345,5 +359,7 @@ _COMMANDS: Mapping[str, Callable[[Sequence[str]], Operation]] = {
     "quarantine": _parse_quarantine,
     "tail": parse_tail,
     "replay": parse_replay,
+    "rebuild": parse_rebuild,
+    "verify": parse_verify,
 }
 """By the first word of the command line."""

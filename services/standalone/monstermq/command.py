@@ -14,11 +14,13 @@ from monstermq.invocations import (
     Initialize,
     ListQuarantine,
     MendQuarantine,
+    Rebuild,
     Replay,
     ShowQuarantine,
     SkipGap,
     Status,
     Tail,
+    Verify,
 )
 from monstermq.stack import run_stack
 from monstermq_edge.app import run_broker
@@ -40,6 +42,8 @@ _OPERATIONS: Mapping[type[Operation], tuple[str, str]] = {
     MendQuarantine: ("monstermq.quarantine_mending", "mend_quarantine"),
     Tail: ("monstermq.tailing", "tail"),
     Replay: ("monstermq.replaying", "replay"),
+    Rebuild: ("monstermq.rebuilding", "rebuild"),
+    Verify: ("monstermq.verifying", "verify"),
 }
 """Where each command is, which is loaded when it is asked for: the driver of Kafka takes long."""
 

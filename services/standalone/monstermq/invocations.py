@@ -9,6 +9,9 @@ from monstermq.shapes import Shape
 LISTED_MAX = 100
 """Entries that are listed unless more are asked for."""
 
+DIFFERENCES_MAX = 1_000
+"""Differences that are told unless more are asked for; all are counted."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adopt:
@@ -139,3 +142,37 @@ class Replay:
     skip: int = 0
     patience_s: float = 60.0
     as_json: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verify:
+    """Compare tables with the log.
+
+    Attributes:
+        tables: Such as ``retained`` and ``archive:MCP``; all if there are none.
+        as_json: For programs.
+        limit: How many differences are told.
+    """
+
+    config: Path | None
+    tables: tuple[str, ...] = ()
+    as_json: bool = False
+    limit: int = DIFFERENCES_MAX
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rebuild:
+    """Make a table anew from the log.
+
+    Attributes:
+        table: Such as ``retained`` or ``archive:MCP``.
+        as_json: For programs.
+        anew: What an earlier call has begun is dropped.
+        discard: That, and nothing else.
+    """
+
+    config: Path | None
+    table: str
+    as_json: bool = False
+    anew: bool = False
+    discard: bool = False

@@ -8,6 +8,7 @@ from typing import TextIO
 import orjson
 
 from monstermq.invocations import Status
+from monstermq.log_parts import SHADOW_SUFFIX
 from monstermq.reaching import reached_bus, reached_database
 from monstermq.status_report import EdgeStatus, Found, ProjectionStatus, as_json, lines
 from monstermq.terminal import Terminal, run_tool
@@ -107,7 +108,9 @@ async def _find(config: BrokerConfig, bus: KafkaBus, database: PostgresDatabase)
     found.quarantined, found.dropped = await database.quarantine_counts()
     for name, (log, _) in logs.items():
         ages = _Ages(log)
-        for projection in sorted({at for at, _ in positions[name]}):
+        for projection in sorted(
+            {at for at, _ in positions[name] if not at.endswith(SHADOW_SUFFIX)}
+        ):
             reflected = {p: at for (n, p), at in positions[name].items() if n == projection}
             found.projections.append(await _projection(name, projection, reflected, found, ages))
     found.kept = await database.kept_totals(generation, _sessions(generation))

@@ -13,7 +13,7 @@ from time import time
 from typing import Generic
 
 from monstermq_shared.bus.ports import Entry
-from monstermq_shared.errors import MonsterError, StoreConflict, UnknownFact
+from monstermq_shared.errors import MonsterError, StoreConflict, TenureEnded, UnknownFact
 from monstermq_shared.positions import Partition
 from monstermq_shared.views.log_fold import id_of
 from monstermq_shared.views.log_loading import (
@@ -144,6 +144,8 @@ class LogFollower(Generic[B]):
         while True:
             try:
                 await self._follow(await self._load())
+            except TenureEnded as exc:
+                self._begin_again(exc)
             except StoreConflict as exc:
                 await self._give_up(exc)
             except _Stopped as exc:
@@ -401,6 +403,14 @@ class LogFollower(Generic[B]):
         fold.skip_to(to)
 
     # -- the ends --------------------------------------------------------------------------------
+
+    def _begin_again(self, error: TenureEnded) -> None:
+        """Nobody else has the partition, so it is loaded again at once."""
+        self.phase, self.reason = Phase.LOADING, str(error)
+        logger.warning(
+            "%s: partition %d is loaded again: %s", self._desk.name, self.partition.number, error
+        )
+        self.close()
 
     async def _give_up(self, error: StoreConflict) -> None:
         """Somebody else commits: forget everything; if the partition stays ours, load again."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from monstermq_shared.errors import StoreConflict
+from monstermq_shared.errors import StoreConflict, TenureEnded
 from monstermq_shared.stores.changes import Tenure
 
 Holders = Mapping[tuple[str, int], tuple[int, str]]
@@ -47,6 +47,8 @@ class TenureWatch:
 def _check(tenure: Tenure, holders: Holders) -> None:
     for name in tenure.projections:
         version, token = holders.get((name, tenure.partition.number), (-1, tenure.token))
+        if not token:
+            raise TenureEnded(f"a command has changed what this process commits ({name})")
         if token != tenure.token:
             raise StoreConflict(f"another process has begun to commit what this one does ({name})")
         if version < tenure.version:

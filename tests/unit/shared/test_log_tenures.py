@@ -2,7 +2,7 @@
 
 import pytest
 
-from monstermq_shared.errors import StoreConflict
+from monstermq_shared.errors import StoreConflict, TenureEnded
 from monstermq_shared.positions import Partition
 from monstermq_shared.stores.changes import Tenure
 from monstermq_shared.views.log_tenures import Holders, TenureWatch
@@ -33,6 +33,16 @@ def test_what_is_not_ours_any_more_is_given_up(found: Holders) -> None:
     watch, tenure = TenureWatch(), a_tenure()
     watch.look([tenure], found, 1.0, 2.0)
     with pytest.raises(StoreConflict):
+        watch.look([tenure], found, 3.0, 4.0)
+
+
+@pytest.mark.parametrize(
+    "found", [holders(6, ""), {**holders(5, OURS), ("b", 3): (6, "")}], ids=["both", "one"]
+)
+def test_what_a_command_has_ended_is_nobody_elses(found: Holders) -> None:
+    watch, tenure = TenureWatch(), a_tenure()
+    watch.look([tenure], found, 1.0, 2.0)
+    with pytest.raises(TenureEnded):
         watch.look([tenure], found, 3.0, 4.0)
 
 

@@ -347,6 +347,11 @@ class PostgresDatabase(PostgresQueues):
             if self._keeps_sessions:
                 await self._tenures.take_sessions(connection, log.generation)
 
+    async def generation_number(self, generation: str) -> int:
+        """Return what rows call a log; it is written down if it is new."""
+        async with self._writers[0].transaction() as connection:
+            return await self._tenures.number(connection, generation)
+
     async def size(self) -> int:
         """Return the bytes that our tables and their indexes take on the server."""
         ((size,),) = await self._readers.fetch(_QUERIES["size"])

@@ -63,8 +63,8 @@ CREATE TABLE generations (
 
 -- watermarks_table --
 -- How far projections have come in partitions; NULL until the first commit. Whoever begins a tenure
--- sets the token, and every commit raises the version. The last four are what readers of a shared
--- log need to go on; NULL for the internal log.
+-- sets the token, and every commit raises the version. The last five are what readers of a shared
+-- log need to go on, and where they began; NULL for the internal log.
 CREATE TABLE watermarks (
     projection text COLLATE "C" NOT NULL,
     generation smallint NOT NULL,
@@ -77,6 +77,7 @@ CREATE TABLE watermarks (
     last_id text COLLATE "C",
     runs json,
     skips json,
+    began bigint,
     PRIMARY KEY (projection, generation, partition)
 ) WITH (fillfactor = 20);
 

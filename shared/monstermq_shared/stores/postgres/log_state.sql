@@ -43,9 +43,9 @@ WHERE generations.generation = $1;
 -- begin_marks --
 -- Whoever has begun a tenure, and committed nothing, keeps it.
 INSERT INTO watermarks AS stored (
-    projection, generation, partition, reflected, restart, log_id, version, token
+    projection, generation, partition, reflected, restart, began, log_id, version, token
 )
-SELECT projection, $4, partition, reflected, reflected, $5, 0, ''
+SELECT projection, $4, partition, reflected, reflected, reflected, $5, 0, ''
 FROM unnest($1::text[], $2::integer[], $3::bigint[]) AS new (projection, partition, reflected)
 WHERE NOT EXISTS (
     -- Else it would wait for whoever is just moving that mark.
@@ -53,7 +53,8 @@ WHERE NOT EXISTS (
     AND there.generation = $4 AND there.partition = new.partition AND there.reflected IS NOT NULL
 )
 ON CONFLICT (projection, generation, partition) DO UPDATE SET
-    reflected = excluded.reflected, restart = excluded.restart, log_id = excluded.log_id
+    reflected = excluded.reflected, restart = excluded.restart, began = excluded.began,
+    log_id = excluded.log_id
 WHERE stored.reflected IS NULL;
 
 -- owner --

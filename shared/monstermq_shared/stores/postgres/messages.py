@@ -118,6 +118,7 @@ class PostgresMessageStore:
             self._readers.connection() as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
+            await connection.execute(self._queries["hold"])
             marks = await connection.fetch(self._queries["view_marks"], *view)
             await _Filling(page, connection.fetch, self._queries).fill(topic_filter, after)
             digests = [digest(record.topic) for record in page.records]

@@ -155,6 +155,10 @@ FROM (
 WHERE (wanted AND rows_so_far <= $5 AND size_before < $7) OR number = $6
 ORDER BY number;
 
+-- hold --
+-- Before a snapshot is taken: who puts another table in its place (rebuild) waits.
+LOCK TABLE "{table}" IN ACCESS SHARE MODE;
+
 -- view_marks --
 SELECT partition, reflected FROM watermarks
 JOIN generations ON number = watermarks.generation

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-VERSION = 3
+VERSION = 4
 """What this release makes and understands."""
 
 
@@ -63,5 +63,6 @@ MIGRATIONS: Sequence[Migration] = (
             ],
         },
     ),
+    Migration(version=4, once=["ALTER TABLE watermarks ADD COLUMN began bigint"]),
 )
 """In order of version; the last one leads to ``VERSION``."""

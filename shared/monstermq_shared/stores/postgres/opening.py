@@ -34,7 +34,7 @@ META_KINDS = (
         columns=columns(
             "projection text, generation smallint, partition integer, reflected bigint, "
             "restart bigint, version bigint, token text, log_id text, last_id text, runs json, "
-            "skips json"
+            "skips json, began bigint"
         ),
         key=["projection", "generation", "partition"],
     ),

@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from monstermq_shared.errors import StoreConflict
+from monstermq_shared.errors import StoreConflict, TenureEnded
 from monstermq_shared.positions import Mark, Partition
 from monstermq_shared.stores.changes import Commit, CommitResult, Tenure
 from monstermq_shared.stores.postgres.connection import Connection
@@ -106,6 +106,10 @@ class Tenures:
         number = await self._number(connection, generation)
         await connection.execute(_QUERIES["take_sessions"], number)
 
+    async def number(self, connection: Connection, generation: str) -> int:
+        """Return the number of a generation, in a transaction that is open; added if it is new."""
+        return await self._number(connection, generation)
+
     async def _number(self, connection: Connection, generation: str) -> int:
         """Return the number of a generation, added if it is new."""
         number: int | None = await connection.fetchval(_QUERIES["find_generation"], generation)
@@ -154,6 +158,11 @@ class Tenures:
             )
         uncertain = self._uncertain.get((tenure.partition, tenure.projections))
         ours = tokens == {tenure.token} and versions == {tenure.version + 1}
+        if "" in tokens <= {tenure.token, ""}:
+            raise TenureEnded(
+                f"PostgreSQL at {self._where}: a command (rebuild, db adopt) has changed what this "
+                f"process commits ({', '.join(tenure.projections)})"
+            )
         if not ours or uncertain is None or uncertain.token != tenure.token:
             raise StoreConflict(
                 f"PostgreSQL at {self._where}: another process has begun to commit what this one "
