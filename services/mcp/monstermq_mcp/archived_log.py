@@ -7,13 +7,25 @@ from monstermq_shared.errors import QueryRefused
 from monstermq_shared.queries.history import HistoryPage, HistoryQuery, Message
 from monstermq_shared.queries.live import LogPage, LogQuery, LogSource
 from monstermq_shared.queries.ports import ArchiveQueries
+from monstermq_shared.records import format_timestamp
 
-# A place: the earliest time, then a cursor of the archive, or nothing: its beginning.
-_PLACE = re.compile(r"(\d{1,15})-(.*)", re.ASCII | re.DOTALL)
+# A place: the earliest time, that of the last message before it, then a cursor of the archive, or
+# nothing: its beginning.
+_PLACE = re.compile(r"(\d{1,15})-(\d{1,13})-(.*)", re.ASCII | re.DOTALL)
 
 
 _PAGES_MAX = 100
 """Pages of one millisecond that are gone through to find a message in it."""
+
+
+def _again(place: str) -> str:
+    """Return what to do with a place that is refused: nobody shall miss what came since."""
+    found = _PLACE.fullmatch(place)
+    time = f" {format_timestamp(int(found[2]))}" if found else ""
+    return (
+        "this position belongs to other topics, or the server has restarted since; go on with"
+        f" startTime{time} instead of it: what came then is returned once more"
+    )
 
 
 class ArchivedLog:
@@ -29,12 +41,20 @@ class ArchivedLog:
     async def read(self, query: LogQuery) -> LogPage:
         """Return messages from a place on; at once, also if there are none."""
         start_ms, cursor = await self._place(query)
-        page = await self._page(query, start_ms, cursor)
-        cursors = [f"{start_ms}-{page.cursor_of(index)}" for index in range(len(page.rows))]
+        try:
+            page = await self._page(query, start_ms, cursor)
+        except QueryRefused as exc:
+            if query.cursor is None:
+                raise
+            raise QueryRefused(_again(query.cursor)) from exc
+        cursors = [
+            f"{start_ms}-{row.time_ms}-{page.cursor_of(index)}"
+            for index, row in enumerate(page.rows)
+        ]
         return LogPage(
             messages=page.rows,
             source=LogSource.ARCHIVE,
-            next_cursor=cursors[-1] if cursors else f"{start_ms}-{cursor or ''}",
+            next_cursor=cursors[-1] if cursors else query.cursor or f"{start_ms}-{start_ms}-",
             cursors=cursors,
             more=page.more,
         )
@@ -44,7 +64,7 @@ class ArchivedLog:
             found = _PLACE.fullmatch(query.cursor)
             if found is None:
                 raise QueryRefused("this is no position of the log; begin with a time instead")
-            return int(found[1]), found[2] or None
+            return int(found[1]), found[3] or None
         if query.start_ms is not None:
             return query.start_ms, None
         newest = await self._archive.history(

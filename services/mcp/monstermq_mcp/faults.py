@@ -57,11 +57,13 @@ def refusal(error: ValidationError, names: Sequence[str]) -> str:
         error: Of the model of the arguments.
         names: Those that the tool has.
     """
-    # Of an argument that may be several things it is told once for each; the last is about what
+    # Of an argument that may be several things it is told once for each; what is told of its parts
     # comes closest.
-    details = {
-        detail["loc"][:1]: detail for detail in error.errors(include_url=False, include_input=False)
-    }
+    details: dict[tuple[int | str, ...], ErrorDetails] = {}
+    for detail in error.errors(include_url=False, include_input=False):
+        known = details.get(detail["loc"][:1])
+        if known is None or len(detail["loc"]) > len(known["loc"]):
+            details[detail["loc"][:1]] = detail
     sentences = [_sentence(detail, names) for detail in [*details.values()][:_SHOWN_MAX]]
     if len(details) > _SHOWN_MAX:
         sentences.append(f"and {len(details) - _SHOWN_MAX} more")
@@ -74,8 +76,9 @@ def _sentence(detail: ErrorDetails, names: Sequence[str]) -> str:
         return f"the argument {name} is missing"
     if detail["type"] == "extra_forbidden":
         return f"there is no argument {unknown(name, names)}"
-    message = detail["msg"].removeprefix("Input ").removeprefix("Value ")
-    return f"the argument {name} is wrong: it {message}"
+    if detail["type"] in {"string_too_short", "too_short"}:
+        return f"the argument {name} is empty"
+    return f"the argument {name} is wrong: {detail['msg'].replace('Input', 'it', 1)}"
 
 
 def unknown(name: str, names: Iterable[str]) -> str:

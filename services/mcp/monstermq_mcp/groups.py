@@ -4,14 +4,19 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from monstermq_mcp.faults import unknown
+from monstermq_mcp.rendering.text import clipped, plain
 from monstermq_mcp.sources import Group
+from monstermq_shared.config import ArchiveGroup
 from monstermq_shared.errors import NotSupported, QueryRefused
+from monstermq_shared.queries.filters import exact_topics
 from monstermq_shared.queries.ports import ArchiveQueries, SqlQueries, TopicQueries
+from monstermq_shared.topics import matches
 
 DEFAULT_NAME = "MCP"
 """The group that is meant where neither caller nor configuration say, if there is one."""
 
 _REASONS_MAX = 3
+_SHOWN_MAX = 200
 
 _Queries = TypeVar("_Queries")
 
@@ -55,6 +60,26 @@ class Groups:
         """
         return self._pick(name, lambda group: group.sql)
 
+    def elsewhere(self, name: str, filters: Sequence[str] = ()) -> str | None:
+        """Return which other groups may have what a group does not, None if there are none.
+
+        Args:
+            name: The group that has found nothing.
+            filters: What it was asked for.
+        """
+        others = [group.config for group in self.all if group.config.name != name]
+        if not others:
+            return None
+        own = self.named(name).config.topic_filter
+        for topic in exact_topics(filters):
+            if own and not any(matches(one, topic) for one in own):
+                takers = [one.name for one in others if _takes(one, topic)]
+                taken = f"is taken by: {', '.join(takers)}" if takers else "is taken by none"
+                shown = clipped(", ".join(own), _SHOWN_MAX)
+                return f"{name} takes {shown} only; {plain(clipped(topic, _SHOWN_MAX))} {taken}."
+        names = clipped(", ".join(one.name for one in others), _SHOWN_MAX)
+        return f"Other archive groups may have it: {names}."
+
     def databases(self) -> list[SqlQueries]:
         """Return the databases that take SQL, each once."""
         found = [group.sql for group in self.all if not isinstance(group.sql, NotSupported)]
@@ -94,3 +119,8 @@ class Groups:
                 return group
         names = [group.config.name for group in self.all]
         raise QueryRefused(f"there is no archive group {unknown(name, names)}")
+
+
+def _takes(group: ArchiveGroup, topic: str) -> bool:
+    filters = group.topic_filter
+    return not filters or any(matches(one, topic) for one in filters)

@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Annotated, Any
 
+import orjson
 from mcp.server.mcpserver.tools import Tool
 from mcp.types import CallToolResult
 from pydantic import BeforeValidator, Field
 
 from monstermq_mcp.groups import Groups
+from monstermq_mcp.rendering.bounds import PAYLOAD_MAX
 from monstermq_mcp.rendering.tables import DATA_NOTE, paragraphs, table
-from monstermq_mcp.rendering.text import clipped
+from monstermq_mcp.rendering.text import clipped, plain
 from monstermq_mcp.tools.answers import (
     Answer,
     ClientText,
@@ -20,6 +22,7 @@ from monstermq_mcp.tools.answers import (
     Moment,
     Page,
     counted,
+    joined,
     moment,
     more_text,
     shown_name,
@@ -37,10 +40,13 @@ from monstermq_shared.queries.aggregates import (
 )
 from monstermq_shared.queries.bounds import ROWS_MAX, TEXT_SIZE_MAX
 from monstermq_shared.queries.fields import FieldPath
+from monstermq_shared.queries.history import HistoryQuery
+from monstermq_shared.queries.ports import ArchiveQueries
 
 BUCKETS_MAX = 500
 """Buckets of one topic in a result; more of them are made fewer and longer."""
 
+_FIELDS_MAX = 10
 _MINUTE_MS = 60_000
 _DAY_MS = 24 * 60 * _MINUTE_MS
 
@@ -63,7 +69,11 @@ ABOUT = About(
 
 def _several(functions: Any) -> Any:  # noqa: ANN401 - whatever a client has sent
     """Take one name, or names with commas between them, for a list."""
-    return functions.replace(",", " ").split() if isinstance(functions, str) else functions
+    if isinstance(functions, str):
+        functions = functions.replace(",", " ").split()
+    if not isinstance(functions, list):
+        return functions
+    return [name.lower() if isinstance(name, str) else name for name in functions]
 
 
 class AggregateArguments(Paged):
@@ -76,7 +86,8 @@ class AggregateArguments(Paged):
         str | None,
         Field(
             max_length=TEXT_SIZE_MAX,
-            description="How long a bucket is: a number and s, m, h, d or w, as 15m, 1h, 1d."
+            description="How long a bucket is: a number and s, m, h, d, w, M (30 days) or"
+            " y, as 15m, 1h, 1d."
             " Absent: one bucket for the whole time.",
         ),
     ] = None
@@ -166,12 +177,18 @@ async def aggregates(groups: Groups, clock: Clock, arguments: AggregateArguments
         interval=_length(query.bucket_ms),
         coarsened=changed,
         **fitted.place | {"next_cursor": _cursor(query, fitted.cursor)},
-        hint=_hint(query, len(fitted.rows), coarse=changed, truncated=fitted.truncated),
+        hint=joined(
+            _hint(query, len(fitted.rows), coarse=changed, truncated=fitted.truncated),
+            await _without_numbers(archive, query, fitted.rows),
+            None if fitted.rows else groups.elsewhere(group, query.filters),
+        ),
         rows=fitted.rows,
     )
+    one = query.bucket_ms >= query.end_ms - query.start_ms
+    buckets = "in one bucket" if one else f"in buckets of {answer.interval}"
     heading = (
         f"{counted(answer.returned, 'row')} of archive group {group}, from {answer.start_time} to"
-        f" {answer.end_time}, in buckets of {answer.interval}. {DATA_NOTE}"
+        f" {answer.end_time}, {buckets}. {DATA_NOTE}"
     )
     columns = ["start", *(["topic"] if query.by_topic else []), "messages", *query.functions]
     return result(answer, paragraphs(heading, table(columns, fitted.lines), more_text(answer)))
@@ -217,8 +234,14 @@ def _place(clock: Clock, arguments: AggregateArguments) -> tuple[tuple[int, int]
 def _stretch(clock: Clock, arguments: AggregateArguments) -> tuple[int, int]:
     """Return from when to when; without a start it is the day before the end."""
     start_ms, end_ms = time_ms(arguments.start_time), time_ms(arguments.end_time)
+    now_ms = clock.wall_ms()
+    if end_ms is None and start_ms is not None and start_ms > now_ms:
+        raise QueryRefused(
+            f"startTime {moment(start_ms)} is in the future, it is {moment(now_ms)}; if it is local"
+            " time, write an offset, such as +01:00"
+        )
     if end_ms is None:
-        end_ms = -(-clock.wall_ms() // _MINUTE_MS) * _MINUTE_MS
+        end_ms = -(-now_ms // _MINUTE_MS) * _MINUTE_MS
     return (max(end_ms - _DAY_MS, 0) if start_ms is None else start_ms), end_ms
 
 
@@ -274,6 +297,38 @@ def _number(row: BucketRow, name: str) -> str:
         return "too large"
     value = getattr(row, name)
     return "" if value is None else f"{value:.10g}"
+
+
+async def _without_numbers(
+    archive: ArchiveQueries, query: AggregateQuery, rows: Sequence[BucketRow]
+) -> str | None:
+    """Return where the numbers are, if there is none where they were looked for."""
+    if not rows or any(row.messages != row.without_number for row in rows):
+        return None
+    newest = await archive.history(
+        HistoryQuery(filters=query.filters, limit=1, payload_limit=PAYLOAD_MAX)
+    )
+    fields = _number_fields(newest.rows[0].payload) if newest.rows else []
+    if not fields:
+        return "No message has a number there; look at some with query-message-archive."
+    listed = ", ".join(plain(field) for field in fields)
+    return f"No message has a number there; payloads are JSON with numbers in: {listed}. Set field."
+
+
+def _number_fields(payload: bytes) -> list[str]:
+    """Return the members of a JSON object that are numbers, the first of them."""
+    try:
+        document = orjson.loads(payload)
+    except orjson.JSONDecodeError:
+        return []
+    if not isinstance(document, dict):
+        return []
+    numbers = [
+        clipped(name, 64)
+        for name, value in document.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    ]
+    return numbers[:_FIELDS_MAX]
 
 
 def _hint(query: AggregateQuery, returned: int, *, coarse: bool, truncated: bool) -> str | None:

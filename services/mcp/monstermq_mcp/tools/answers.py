@@ -85,6 +85,11 @@ def counted(number: int, thing: str) -> str:
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
+def joined(*sentences: str | None) -> str | None:
+    """Return the sentences that there are, None if there are none."""
+    return " ".join(sentence for sentence in sentences if sentence) or None
+
+
 def more_text(page: Page) -> str | None:
     """Return the sentences about what is not in a page, None if everything is."""
     if not page.truncated:

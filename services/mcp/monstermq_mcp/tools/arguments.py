@@ -26,11 +26,19 @@ class Arguments(ArgModelBase):
 
     @model_validator(mode="before")
     @classmethod
-    def without_nulls(cls, values: Any) -> Any:  # noqa: ANN401 - whatever a client has sent
-        """Take null for nothing: some models name all arguments, and set most of them to null."""
+    def forgiven(cls, values: Any) -> Any:  # noqa: ANN401 - whatever a client has sent
+        """Take null for nothing, and ``topic`` and ``topics`` for each other.
+
+        Some models name all arguments, and set most of them to null; and no model remembers which
+        tool calls it how.
+        """
         if not isinstance(values, dict):
             return values
-        return {name: value for name, value in values.items() if value is not None}
+        taken = {name: value for name, value in values.items() if value is not None}
+        for other, name in (("topic", "topics"), ("topics", "topic")):
+            if name in cls.model_fields and name not in taken and other in taken:
+                taken[name] = taken.pop(other)
+        return taken
 
     def model_dump_one_level(self) -> dict[str, Any]:
         """Return what the tool's function is called with: these arguments."""

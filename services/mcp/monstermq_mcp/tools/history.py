@@ -17,6 +17,7 @@ from monstermq_mcp.tools.answers import (
     Page,
     Payload,
     counted,
+    joined,
     moment,
     more_text,
     payload_members,
@@ -99,7 +100,10 @@ async def history(groups: Groups, arguments: HistoryArguments) -> CallToolResult
     answer = History(
         archive_group=group,
         **fitted.place,
-        hint=_hint(query, len(fitted.rows), truncated=fitted.truncated),
+        hint=joined(
+            _hint(query, len(fitted.rows), truncated=fitted.truncated),
+            None if fitted.rows else groups.elsewhere(group, query.filters),
+        ),
         rows=fitted.rows,
     )
     columns = ["time", "payload"] if one else ["time", "topic", "payload"]

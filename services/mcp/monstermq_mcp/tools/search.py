@@ -16,6 +16,7 @@ from monstermq_mcp.tools.answers import (
     GroupNamed,
     Page,
     counted,
+    joined,
     more_text,
     shown_name,
 )
@@ -51,6 +52,9 @@ BY_DESCRIPTION = About(
     " one. Narrow by namespace, the beginning of the names, or by more words.",
     READS,
 )
+
+
+_NARROWER = "A longer name, more words or a namespace finds fewer."
 
 
 class SearchArguments(Paged):
@@ -136,7 +140,9 @@ async def found_by_name(groups: Groups, arguments: NameArguments) -> CallToolRes
             cursor=arguments.cursor,
         )
     )
-    return _found(group, page, with_config=False)
+    return _found(
+        group, page, _nothing(groups, group, arguments, BY_DESCRIPTION), with_config=False
+    )
 
 
 async def found_by_description(groups: Groups, arguments: DescriptionArguments) -> CallToolResult:
@@ -156,7 +162,7 @@ async def found_by_description(groups: Groups, arguments: DescriptionArguments) 
             cursor=arguments.cursor,
         )
     )
-    return _found(group, page, with_config=True)
+    return _found(group, page, _nothing(groups, group, arguments, BY_NAME), with_config=True)
 
 
 def name_pattern(text: str) -> TopicPattern:
@@ -177,7 +183,9 @@ def name_pattern(text: str) -> TopicPattern:
     return TopicPattern.containing(text)
 
 
-def _found(group: str, page: FoundPage, *, with_config: bool) -> CallToolResult:
+def _found(
+    group: str, page: FoundPage, nothing: str | None, *, with_config: bool
+) -> CallToolResult:
     def show(found: FoundTopic) -> Found:
         return Found(
             topic=shown_name(found.topic),
@@ -192,7 +200,7 @@ def _found(group: str, page: FoundPage, *, with_config: bool) -> CallToolResult:
     answer = FoundTopics(
         archive_group=group,
         **fitted.place,
-        hint=_hint(len(fitted.rows), truncated=fitted.truncated),
+        hint=nothing if not fitted.rows else _NARROWER if fitted.truncated else None,
         topics=fitted.rows,
     )
     heading = f"{counted(answer.returned, 'topic')} of archive group {group}. {DATA_NOTE}"
@@ -204,9 +212,8 @@ def _clipped(text: str | None) -> str | None:
     return None if text is None else clipped(text, PAYLOAD_MAX)
 
 
-def _hint(returned: int, *, truncated: bool) -> str | None:
-    if truncated:
-        return "A longer name, more words or a namespace finds fewer."
-    if returned:
-        return None
-    return "No topic was found; try a shorter or another word, or no namespace."
+def _nothing(groups: Groups, group: str, arguments: SearchArguments, other: About) -> str | None:
+    """Return what to do if nothing is found."""
+    space = "without namespace, " if arguments.namespace else ""
+    sentence = f"No topic was found; try another or a shorter word, {space}or {other.name}."
+    return joined(sentence, groups.elsewhere(group))

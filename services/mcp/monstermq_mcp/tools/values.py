@@ -21,6 +21,7 @@ from monstermq_mcp.tools.answers import (
     Page,
     Payload,
     counted,
+    joined,
     moment,
     more_text,
     payload_members,
@@ -130,7 +131,10 @@ async def values(groups: Groups, arguments: ValuesArguments) -> CallToolResult:
     answer = Values(
         archive_group=group,
         **fitted.place,
-        hint=_hint(query, len(fitted.rows), truncated=fitted.truncated),
+        hint=joined(
+            _hint(query, len(fitted.rows), truncated=fitted.truncated),
+            groups.elsewhere(group, names) if names or not fitted.rows else None,
+        ),
         values=fitted.rows,
         missing=tuple(missing),
         missing_count=len(names) or None,

@@ -1,0 +1,102 @@
+"""What a model is told when it was nearly right."""
+
+from pathlib import Path
+
+import pytest
+from tests.support.mcp_server import Asked, configured, fill, served
+
+from monstermq_shared.testing.builders import make_record
+
+KITCHEN = "rooms/kitchen/temperature"
+
+
+async def test_what_another_group_takes_is_told(database: Path) -> None:
+    await fill(database, archive=[make_record(0)])
+    group = {"TopicFilter": ["rooms/#"], "LastValType": "SQLITE", "ArchiveType": "SQLITE"}
+    config = configured(database, ArchiveGroups=[{"Name": "MCP", **group}, {"Name": "Now"}])
+    async with served(config) as asked:
+        value = await asked.answer("get-topic-value", topics="now/x")
+        past = await asked.answer("query-message-archive", topic="now/x")
+        numbers = await asked.answer("query-message-archive-aggregated", topic="now/x")
+        found = await asked.answer("find-topics-by-name", name="now")
+
+    for answer in (value, past, numbers):
+        assert answer["hint"].endswith("MCP takes rooms/# only; now/x is taken by: Now.")
+    assert "Other archive groups may have it: Now." in found["hint"]
+
+
+async def test_a_position_of_before_a_restart_says_where_to_go_on(database: Path) -> None:
+    await fill(database, archive=[make_record(i, "t") for i in range(5)])
+    async with served(configured(database)) as asked:
+        read = await asked.answer("read-log", topics="t", limit=2, startTime="2026-01-15")
+    async with served(configured(database)) as asked:
+        refusal = await asked.refusal("read-log", topics="t", position=read["nextPosition"])
+
+    assert "startTime 2026-01-15T12:00:00.001Z" in refusal
+
+
+async def test_a_cursor_of_another_group_is_refused(database: Path) -> None:
+    await fill(database, archive=[make_record(i, "t") for i in range(5)])
+    config = configured(database, {"Name": "Other", "ArchiveType": "SQLITE"})
+    async with served(config) as asked:
+        first = await asked.answer("query-message-archive", topic="t", limit=2)
+        refusal = await asked.refusal(
+            "query-message-archive", topic="t", cursor=first["nextCursor"], archiveGroup="Other"
+        )
+
+    assert "cursor" in refusal
+
+
+async def test_a_start_in_the_future_is_called_that(rooms: Asked) -> None:
+    refusal = await rooms.refusal(
+        "query-message-archive-aggregated", topic=KITCHEN, startTime="2999-01-01"
+    )
+
+    assert "is in the future" in refusal
+
+
+async def test_numbers_in_fields_are_named(database: Path) -> None:
+    payload = b'{"temperature": 21.5, "humidity": 40, "name": "bath", "on": true}'
+    await fill(database, archive=[make_record(i, "t", payload) for i in range(3)])
+    times = {"startTime": "2026-01-15", "endTime": "2026-01-16"}
+    async with served(configured(database)) as asked:
+        without = await asked.answer("query-message-archive-aggregated", topic="t", **times)
+        right = await asked.answer(
+            "query-message-archive-aggregated", topic="t", field="temperature", **times
+        )
+
+    assert "numbers in: temperature, humidity. Set field." in without["hint"]
+    assert "hint" not in right
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"functions": ["median"]}, "it should be 'avg', 'min'"),
+        ({"functions": "median"}, "it should be 'avg', 'min'"),
+        ({"functions": []}, "the argument functions is empty"),
+        ({"interval": "1 hour"}, "'1 hour' is not an interval; write"),
+        ({"topic": ""}, "the argument topic is empty"),
+    ],
+)
+async def test_wrong_arguments_are_told_in_words(
+    rooms: Asked, arguments: dict[str, object], sentence: str
+) -> None:
+    given = {"topic": KITCHEN, **arguments}
+
+    assert sentence in await rooms.refusal("query-message-archive-aggregated", **given)
+
+
+async def test_both_names_of_topics_are_taken(rooms: Asked) -> None:
+    past = await rooms.answer("query-message-archive", topics=KITCHEN, limit=1)
+    now = await rooms.answer("get-topic-value", topic=KITCHEN)
+    upper = await rooms.answer(
+        "query-message-archive-aggregated",
+        topics=[KITCHEN],
+        functions=["MAX"],
+        startTime="2026-01-15",
+        endTime="2026-01-17",
+    )
+
+    assert past["returned"] == now["returned"] == upper["returned"] == 1
+    assert upper["rows"][0]["max"] == 223.0
