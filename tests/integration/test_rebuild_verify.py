@@ -23,6 +23,8 @@ from monstermq_shared.bus.ports import Stamp
 from monstermq_shared.config.checks import postgres_connection
 from monstermq_shared.errors import StartupError, StoreConflict
 from monstermq_shared.exit_codes import ExitCode
+from monstermq_shared.positions import Partition
+from monstermq_shared.stores.postgres.database import PostgresDatabase
 from monstermq_shared.stores.postgres.shadows import Shadow, opened
 
 pytestmark = pytest.mark.integration
@@ -42,13 +44,22 @@ async def writer(setting: Setting) -> AsyncIterator[Writer]:
 
 
 async def make_tables(setting: Setting) -> None:
-    """Let a projector make the tables, and begin at the end of the log."""
-    projector = ProjectorProcess(setting)
-    try:
-        await projector.start()
-        assert await projector.stop() == ExitCode.OK
-    finally:
-        projector.close()
+    """Make the tables as a projector does that begins at the end of the log."""
+    database = await PostgresDatabase.open(
+        postgres_connection(setting.config),
+        session_store=True,
+        message_stores=("RetainedMessages", "GLastval"),
+        archive_stores=("GArchive",),
+        exclusive=False,
+    )
+    async with setting.bus() as writer:
+        generation = writer.bus.generation
+        ends = await writer.bus.messages.end_positions()
+    names = ("retained", "GLastval", "GArchive")
+    starts = {Partition(generation, p): dict.fromkeys(names, at) for p, at in ends.items()}
+    await database.belong_to(generation)
+    await database.begin_marks(generation, starts)
+    await database.close()
 
 
 async def run_rebuild(setting: Setting, table: str, **options: bool) -> str:
