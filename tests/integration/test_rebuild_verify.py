@@ -149,6 +149,8 @@ async def test_what_is_rebuilt_is_what_the_projector_holds_and_it_goes_on(
         await writer.publish("plant/later", b"1", b"2", retained=True)
         await until(done, projector)
         assert (await setting.retained())["plant/later"] == b"2"
+        assert "is loaded again" in projector.log
+        assert "is given up" not in projector.log
     finally:
         projector.close()
     assert (await run_verify(setting))[0] == ExitCode.OK
