@@ -33,6 +33,8 @@ _FIRST_TIME = ""
 _LAST_TIME = "~"  # above every digit
 _INTEGER_MAX = 2**63 - 1
 
+_ALL = "#"
+
 _TOPICS_MAX = 1000
 """Topics that are looked up one by one; of filters with more, messages are read by time."""
 
@@ -146,8 +148,11 @@ class SqliteArchiveQueries:
         self, query: HistoryQuery, parameters: dict[str, object], connection: sqlite3.Connection
     ) -> Found:
         queries = self._newest_first if query.newest_first else self._oldest_first
-        topics = self._topics(connection, query.filters, "")
-        if topics.upto is None:
+        # Of the filter of all topics, nearly every message matches.
+        topics = None
+        if _ALL not in query.filters:
+            topics = self._topics(connection, query.filters, "")
+        if topics is not None and topics.upto is None:
             statement = queries["of_topics"]
             parameters["topics"] = to_json(topics.names)
         else:
