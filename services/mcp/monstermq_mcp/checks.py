@@ -150,6 +150,11 @@ class WholeBody:
         leaving = asyncio.ensure_future(_left(receive))
         try:
             await asyncio.wait([answering, leaving], return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            if not answering.done():
+                stopping = refused(503, "the server is stopping; ask again when it runs again")
+                await stopping(scope, receive, send)
+            raise
         finally:
             answering.cancel()
             leaving.cancel()

@@ -85,11 +85,14 @@ class Listener:
             connection.shutdown()
         if self._state.tasks:
             await asyncio.wait(self._state.tasks, timeout=STOP_S)
-        for connection in list(self._state.connections):
-            connection.transport.abort()
         for task in self._state.tasks:
             task.cancel()
         await asyncio.gather(*self._state.tasks, return_exceptions=True)
+        for connection in list(self._state.connections):
+            connection.transport.close()
+        await asyncio.sleep(0)  # what was written is sent at the end of a turn
+        for connection in list(self._state.connections):
+            connection.transport.abort()
 
 
 class _Connections:

@@ -11,10 +11,13 @@ import orjson
 import pytest
 from mcp.client import Client
 from mcp.shared.exceptions import MCPError
+from tests.support.broker import LOOPBACK
 from tests.support.mcp_serving import HEADERS, INITIALIZE, READER, WRITER, Serving, serving
 
 from monstermq_mcp import checks, listener
-from monstermq_mcp.checks import BODY_SIZE_MAX
+from monstermq_mcp.checks import BODY_SIZE_MAX, WholeBody
+from monstermq_mcp.counts import Counts
+from monstermq_mcp.listener import Listener
 
 
 @pytest.fixture
@@ -248,6 +251,27 @@ async def test_there_is_no_stream_of_changes_because_there_are_none(server: Serv
         with pytest.raises(MCPError, match="Method not found"):
             async with client.listen(tools_list_changed=True):
                 pass
+
+
+async def test_who_is_being_answered_at_a_stop_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener, "STOP_S", 0.05)
+    asked, never = asyncio.Event(), asyncio.Event()
+
+    async def app(*_: object) -> None:
+        asked.set()
+        await never.wait()
+
+    counts = Counts()
+    listening = socket.create_server((LOOPBACK, 0))
+    port = listening.getsockname()[1]
+    at = Listener(WholeBody(app, counts), [listening], counts)
+    await at.open()
+    reader, writer = await asyncio.open_connection(LOOPBACK, port)
+    writer.write(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
+    await asked.wait()
+    await at.close()
+    assert (await reader.read()).startswith(b"HTTP/1.1 503 ")
+    writer.close()
 
 
 async def test_the_longest_idle_makes_room(
