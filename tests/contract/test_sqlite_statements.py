@@ -47,6 +47,14 @@ async def database(tmp_path: Path) -> AsyncIterator[SqliteDatabase]:
 
 @pytest.fixture
 async def queries(database: SqliteDatabase, tmp_path: Path) -> AsyncIterator[SqliteQueries]:
+    queries = SqliteQueries(str(tmp_path / "x.db"), Cursors(), readable=READABLE, timeout_s=30)
+    yield queries
+    await queries.close()
+
+
+@pytest.fixture
+async def hurried(database: SqliteDatabase, tmp_path: Path) -> AsyncIterator[SqliteQueries]:
+    """Questions that are given up soon."""
     queries = SqliteQueries(str(tmp_path / "x.db"), Cursors(), readable=READABLE, timeout_s=1)
     yield queries
     await queries.close()
@@ -271,11 +279,11 @@ ENDLESS = [
 
 @pytest.mark.parametrize("text", ENDLESS)
 async def test_what_takes_too_long_is_given_up(
-    database: SqliteDatabase, queries: SqliteQueries, tmp_path: Path, text: str
+    database: SqliteDatabase, hurried: SqliteQueries, queries: SqliteQueries, text: str
 ) -> None:
     await commit_archive(database, *(make_record(i) for i in range(1000)))
     with pytest.raises(QueryTimedOut, match=r"x\.db has not answered within 1 seconds"):
-        await run(queries, text)
+        await run(hurried, text)
     assert (await run(queries, "SELECT 1")).rows == [[1]]
 
 
@@ -302,11 +310,11 @@ async def test_what_takes_too_much_memory_is_refused(
 
 
 async def test_others_are_answered_meanwhile(
-    database: SqliteDatabase, queries: SqliteQueries
+    database: SqliteDatabase, hurried: SqliteQueries
 ) -> None:
     await commit_archive(database, make_record(1))
-    endless = asyncio.ensure_future(run(queries, ENDLESS[1]))
-    page = await queries.archive(ARCHIVE).history(HistoryQuery(filters=("#",)))
+    endless = asyncio.ensure_future(run(hurried, ENDLESS[1]))
+    page = await hurried.archive(ARCHIVE).history(HistoryQuery(filters=("#",)))
     assert not endless.done()
     await commit_archive(database, make_record(2))
     assert len(page.rows) == 1
@@ -331,9 +339,9 @@ async def test_a_question_that_nobody_waits_for_ends(
 
 
 async def test_too_many_at_a_time_are_refused(
-    database: SqliteDatabase, queries: SqliteQueries
+    database: SqliteDatabase, hurried: SqliteQueries
 ) -> None:
-    crowd = [asyncio.ensure_future(run(queries, ENDLESS[1])) for _ in range(100)]
+    crowd = [asyncio.ensure_future(run(hurried, ENDLESS[1])) for _ in range(100)]
     found = await asyncio.gather(*crowd, return_exceptions=True)
     kinds = {type(one) for one in found}
     assert kinds == {QueryTimedOut, StoreUnavailable}
