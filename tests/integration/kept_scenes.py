@@ -75,18 +75,21 @@ class KeptScene(FragileScene):
         await self._until(lambda: all(p.is_served for p in self.kept_publishers))
 
     async def leave(self, count: int) -> None:
-        """Let some kept clients say goodbye, and return when the log has it.
+        """Let some kept clients say goodbye."""
+        await self.say_goodbye(self.rng.sample(self.kept, count))
+
+    async def say_goodbye(self, clients: Sequence[KeptClient]) -> None:
+        """Let clients say goodbye, and return when the log has it.
 
         Until then nobody is told: an edge that dies takes it along, and a claim by another edge may
         stand before it (S2).
         """
-        left = self.rng.sample(self.kept, count)
-        for client in left:
+        for client in clients:
             await client.leave()
-        if not left:
+        if not clients:
             return
         async with LogReader(self.stack.servers, self.stack.sessions_topic) as log:
-            await log.until(lambda: all(_is_told(client, log) for client in left), SETTLE_S)
+            await log.until(lambda: all(_is_told(client, log) for client in clients), SETTLE_S)
 
     # -- the end ---------------------------------------------------------------------------------
 

@@ -137,9 +137,7 @@ class FailoverScene(KeptScene):
 
     async def come_and_go(self) -> None:
         """Let subscribers find what waited for them, and others come between."""
-        away = self.rng.sample(self.kept_subscribers, 2)
-        for subscriber in away:
-            await subscriber.leave()
+        await self.say_goodbye(self.rng.sample(self.kept_subscribers, 2))
         await self.some_load(LEFT_BEHIND)
         await self.come_back()
         await self.move(MOVES)
