@@ -102,12 +102,12 @@ class PostgresQueues:
         found: dict[str, list[int]] = {}
         client_ids = [*ended]
         async with self._readers.connection() as connection:
-            place = await self._tenures.find_place(connection, Partition(generation, 0))
-            if place is None:
+            log = await self._tenures.find_generation(connection, generation)
+            if log is None:
                 return {}
             rows = await connection.fetch(
                 QUERIES["old_cuts"],
-                *([*map(digest, client_ids)], [*ended.values()], place.generation, QUEUES_MARK),
+                *([*map(digest, client_ids)], [*ended.values()], log, QUEUES_MARK),
             )
         for number, partition in rows:
             found.setdefault(client_ids[number - 1], []).append(partition)
@@ -119,12 +119,10 @@ class PostgresQueues:
         """Return the clients of which more than that waits, as the counts say (S5)."""
         found: dict[str, dict[int, QueueCount]] = {}
         async with self._readers.connection() as connection:
-            place = await self._tenures.find_place(connection, Partition(generation, 0))
-            if place is None:
+            log = await self._tenures.find_generation(connection, generation)
+            if log is None:
                 return {}
-            rows = await connection.fetch(
-                QUERIES["queue_totals"], place.generation, messages_over, size_over
-            )
+            rows = await connection.fetch(QUERIES["queue_totals"], log, messages_over, size_over)
         for client_id, partition, messages, size, oldest_ms in rows:
             found.setdefault(client_id, {})[partition] = QueueCount(messages, size, oldest_ms)
         return {
@@ -141,15 +139,15 @@ class PostgresQueues:
     ) -> list[tuple[int, int] | None]:
         """Return for each ask the offset behind those rows, and how many there are (S5)."""
         async with self._readers.connection() as connection:
-            place = await self._tenures.find_place(connection, Partition(generation, 0))
-            if place is None:
+            log = await self._tenures.find_generation(connection, generation)
+            if log is None:
                 return [None for _ in asks]
             rows = await connection.fetch(
                 QUERIES["oldest_rows"],
                 [digest(ask.client_id) for ask in asks],
                 [ask.partition for ask in asks],
                 [ask.messages for ask in asks],
-                place.generation,
+                log,
             )
         return [None if below is None else (below, messages) for _, below, messages in rows]
 
@@ -231,8 +229,8 @@ class PostgresQueues:
         if not asks:
             return []
         async with self._readers.connection() as connection:
-            place = await self._tenures.find_place(connection, Partition(generation, 0))
-            if place is None:
+            log = await self._tenures.find_generation(connection, generation)
+            if log is None:
                 return [QueuePage((), None, is_last=True) for _ in asks]
             rows = await connection.fetch(
                 QUERIES["pages"],
@@ -241,7 +239,7 @@ class PostgresQueues:
                 [ask.first for ask in asks],
                 [ask.before for ask in asks],
                 [ask.limit for ask in asks],
-                place.generation,
+                log,
                 size_max,
             )
         return await read_pages(rows, len(asks))
@@ -257,10 +255,10 @@ class PostgresQueues:
             for key in (b"", *map(digest, client_ids))
         ]
         async with self._readers.connection() as connection:
-            place = await self._tenures.find_place(connection, Partition(generation, 0))
-            number = _NO_GENERATION if place is None else place.generation
+            log = await self._tenures.find_generation(connection, generation)
+            log = _NO_GENERATION if log is None else log
             return read_kept(
-                await connection.fetch(QUERIES["kept"], *arrays(keys), number, SESSIONS_MARK)
+                await connection.fetch(QUERIES["kept"], *arrays(keys), log, SESSIONS_MARK)
             )
 
     @asynccontextmanager

@@ -43,13 +43,17 @@ class Tenures:
 
         Not to be asked in a transaction that adds the generation: it remembers what it finds.
         """
-        number = self._generations.get(partition.generation)
+        number = await self.find_generation(connection, partition.generation)
+        return None if number is None else Place(number, partition.number)
+
+    async def find_generation(self, connection: Connection, generation: str) -> int | None:
+        """Return how rows name a generation, as ``find_place`` does that of a partition."""
+        number = self._generations.get(generation)
         if number is None:
-            number = await connection.fetchval(_QUERIES["find_generation"], partition.generation)
-            if number is None:
-                return None
-            self._generations[partition.generation] = number
-        return Place(number, partition.number)
+            number = await connection.fetchval(_QUERIES["find_generation"], generation)
+            if number is not None:
+                self._generations[generation] = number
+        return number
 
     async def place(self, connection: Connection, partition: Partition) -> Place:
         """Return how rows name a partition, in a transaction that is open; made if it is new."""
