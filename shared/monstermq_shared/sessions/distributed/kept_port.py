@@ -33,7 +33,8 @@ class _AckTicket:
 
     def appended(self) -> None:
         """See ``Ticket``."""
-        self._session.acked(self._packet_ids, self._acks)
+        self._session.appended(self._acks)
+        self._session.acked(self._packet_ids)
 
     def refused(self) -> None:
         """See ``Ticket``."""

@@ -277,10 +277,13 @@ class KeptWindow(BusSession):
             self._acking = set()
         self._acking.add(acks)
 
-    def acked(self, packet_ids: Sequence[int], acks: Acking | None = None) -> None:
-        """The log has acks: PUBREL for the packet ids (E9)."""
-        if self._acking is not None and acks is not None:
+    def appended(self, acks: Acking) -> None:
+        """The log has acks that were on their way."""
+        if self._acking is not None:
             self._acking.discard(acks)
+
+    def acked(self, packet_ids: Sequence[int]) -> None:
+        """The log has the acks of these: PUBREL (E9)."""
         if self._exactly_once is not None:
             acking = self._exactly_once.acking
             known = [packet_id for packet_id in packet_ids if packet_id in acking]

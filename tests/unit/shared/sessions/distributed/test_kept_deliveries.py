@@ -54,7 +54,7 @@ def test_what_the_log_does_not_know_to_be_acknowledged_is_told_at_the_end(
     acks = Acking(0, (101,))
     stage.session.acking(acks)
     assert stage.session.unfinished() == ((), ((0, 101), (0, 102)))
-    stage.session.acked((), acks)
+    stage.session.appended(acks)
     assert stage.session.unfinished() == ((), ((0, 102),))
 
 
