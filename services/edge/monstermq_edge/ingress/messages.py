@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from monstermq_shared.bus.header import CONTROL_HEADER
 from monstermq_shared.bus.publishing import PublisherLimits
 from monstermq_shared.config import KafkaIngress, PayloadFormat
 from monstermq_shared.config.templates import HEADER, KEY, TOPIC, source_template
@@ -13,9 +14,6 @@ from monstermq_shared.errors import InvalidRecord, QueryRefused
 from monstermq_shared.kafka.origin import ORIGIN
 from monstermq_shared.queries.live import Publication
 from monstermq_shared.records import text_size
-
-CONTROL_HEADER = "monstermq-control"
-"""What notes of a broker's processes have, on a bus: they are messages for nobody."""
 
 CLIENT_ID_SIZE_MAX = 65_535
 """Bytes of a client id, as of any text in MQTT [MQTT-1.5.3]."""
