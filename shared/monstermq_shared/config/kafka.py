@@ -98,22 +98,16 @@ def record_bytes_max(max_message_size_kb: int) -> int:
     return -(-max_message_size_kb * KIB * 4 // 3) + _OVERHEAD_KB * KIB
 
 
-TopicName = Annotated[
-    str,
-    *matching(
-        rf"^(?!__)(?!\.{{1,2}}$)[A-Za-z0-9._-]{{1,{TOPIC_LENGTH_MAX - len(SESSIONS_SUFFIX)}}}$",
-        f"must be 1 to {TOPIC_LENGTH_MAX - len(SESSIONS_SUFFIX)} letters, digits, '.', '_' or "
-        "'-', as Kafka's topics have them, and not begin with __",
-    ),
-]
-SourceTopicName = Annotated[
-    str,
-    *matching(
-        rf"^(?!__)(?!\.{{1,2}}$)[A-Za-z0-9._-]{{1,{TOPIC_LENGTH_MAX}}}$",
-        f"must be 1 to {TOPIC_LENGTH_MAX} letters, digits, '.', '_' or '-', as Kafka's topics have "
+def _topic_name(length_max: int) -> tuple[object, ...]:
+    return matching(
+        rf"^(?!__)(?!\.{{1,2}}$)[A-Za-z0-9._-]{{1,{length_max}}}$",
+        f"must be 1 to {length_max} letters, digits, '.', '_' or '-', as Kafka's topics have "
         "them, and not begin with __",
-    ),
-]
+    )
+
+
+TopicName = Annotated[str, *_topic_name(TOPIC_LENGTH_MAX - len(SESSIONS_SUFFIX))]
+SourceTopicName = Annotated[str, *_topic_name(TOPIC_LENGTH_MAX)]
 Partitions = Annotated[int, Field(strict=True, ge=1, le=10_000)]
 Copies = Annotated[int, Field(strict=True, ge=1, le=100)]
 
