@@ -1,7 +1,7 @@
 """Names that are made of other names: text with ``{placeholders}``, such as ``sensors.{2}``."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -70,11 +70,13 @@ def message_value(name: str, topic: str, client_id: str) -> str:
     return levels[level] if level < len(levels) else ""
 
 
-def _checked(allowed: Mapping[str, str], known: Callable[[str], bool]) -> Callable[[str], str]:
+def _checked(
+    parse: Callable[[str], Template], known: Callable[[str], bool], allowed: str
+) -> Callable[[str], str]:
     def check(written: str) -> str:
-        for name in Template.parse(written).names:
+        for name in parse(written).names:
             if not known(name):
-                raise ValueError(f"has {{{name[:40]}}}; there are {', '.join(allowed.values())}")
+                raise ValueError(f"has {{{name[:40]}}}; there are {allowed}")
         return written
 
     return check
@@ -91,8 +93,9 @@ def _is_of_message(name: str) -> bool:
 
 
 _check_message = _checked(
-    {"level": "{1}, {2}, ... for the levels of the topic", TOPIC: "{topic}", "id": "{clientId}"},
+    Template.parse,
     _is_of_message,
+    "{1}, {2}, ... for the levels of the topic, {topic}, {clientId}",
 )
 
 
@@ -117,27 +120,19 @@ def _is_of_kafka(name: str) -> bool:
     return name in {KEY, TOPIC, PARTITION} or (len(name) > len(HEADER) and name.startswith(HEADER))
 
 
-_check_source = _checked(
-    {KEY: "{key}", HEADER: "{header:NAME}", TOPIC: "{topic}", PARTITION: "{partition}"},
-    _is_of_kafka,
-)
-
-
 def source_template(written: str) -> Template:
     """Read what makes an MQTT topic of a Kafka record: ``key``, ``header:NAME``, or a template.
 
     Raises:
         ValueError: It is none of them.
     """
-    bare = written == KEY or written.startswith(HEADER)
+    bare = written == KEY or (written.startswith(HEADER) and not {"{", "}"} & {*written})
     return Template.parse(f"{{{written}}}" if bare else written)
 
 
-def _check_bare_source(written: str) -> str:
-    if "{" in written or "}" in written or written.startswith(HEADER):
-        _check_source(written if "{" in written else f"{{{written}}}")
-    return written
+_check_source = _checked(
+    source_template, _is_of_kafka, "{key}, {header:NAME}, {topic}, {partition}"
+)
 
-
-SourceTemplate = Annotated[str, *_text(_check_bare_source)]
+SourceTemplate = Annotated[str, *_text(_check_source)]
 """An MQTT topic made of a Kafka record."""

@@ -91,6 +91,7 @@ def test_the_configuration_has_the_last_word() -> None:
         ({"QoS": 0, "Retain": True}, ("k", 0, True)),
         ({"TopicFrom": "header:place"}, ("plant/1", 1, False)),
         ({"TopicFrom": "{topic}/{partition}/{header:place}"}, ("orders/3/plant/1", 1, False)),
+        ({"TopicFrom": "header:{header:place}"}, ("header:plant/1", 1, False)),
         ({"TopicFrom": "always/this"}, ("always/this", 1, False)),
     ],
 )

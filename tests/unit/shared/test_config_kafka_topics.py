@@ -126,6 +126,7 @@ def test_topics_of_others_are_read_as_they_say() -> None:
         ("Topic: a, TopicFrom: '{1}'", "Kafka.Ingress[0].TopicFrom has {1}; there are {key}"),
         ("Topic: a, TopicFrom: 'x/{key'", "Kafka.Ingress[0].TopicFrom has a brace without"),
         ("Topic: a, TopicFrom: 'header:'", "Kafka.Ingress[0].TopicFrom has {header:}"),
+        ("Topic: a, TopicFrom: 'header:a}{key'", "Kafka.Ingress[0].TopicFrom has a brace without"),
         ("Topic: a, Qos: 1", "did you mean QoS?"),
         ("Topic: a, DeadLetterTopic: a", "Kafka.Ingress[0].Topic a is a topic that this broker"),
     ],
