@@ -1,12 +1,9 @@
-"""Appends of a worker: it waits while there is no room, and knows what may be tried again."""
+"""Appends of a worker: it knows what may be tried again."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from monstermq_shared.bus.ports import LogPort
-from monstermq_shared.errors import BusError, BusUnavailable, BusUntimely
-from monstermq_shared.positions import Position
+from monstermq_shared.errors import BusError, BusUntimely
 from monstermq_shared.retries import pause
 from monstermq_shared.stores.outages import Outage
 
@@ -17,40 +14,6 @@ APPENDS = "appends"
 """What fails while a record is refused for its time, as ``Outage`` names it."""
 
 T = TypeVar("T")
-
-Appended = asyncio.Future[Position | None]
-"""See ``LogPort.append``."""
-
-
-async def append_when_room(log: LogPort, append: Callable[[], Appended]) -> Appended:
-    """Append as soon as the log takes it.
-
-    Args:
-        log: Where.
-        append: Appends, with the time of then.
-
-    Raises:
-        BusUnavailable: The bus was closed.
-    """
-    while True:
-        try:
-            return append()
-        except BusUnavailable:
-            # Raises the same if the bus is closed.
-            await log.room()
-
-
-def refusal_of(appended: Appended) -> BusError | None:
-    """Return why the log has refused a record, None if it has it; the future is done.
-
-    Raises:
-        BusUnavailable: The bus was closed.
-        Exception: It is none of the log's refusals.
-    """
-    error = appended.exception()
-    if error is None or (isinstance(error, BusError) and not isinstance(error, BusUnavailable)):
-        return error
-    raise error
 
 
 async def append_patiently(

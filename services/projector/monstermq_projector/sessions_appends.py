@@ -12,12 +12,8 @@ from functools import partial
 from os import urandom
 from typing import NamedTuple
 
-from monstermq_projector.patient_appends import (
-    Appended,
-    append_patiently,
-    append_when_room,
-    refusal_of,
-)
+from monstermq_projector.patient_appends import append_patiently
+from monstermq_shared.bus.appending import Appended, append_when_room, refusal_of
 from monstermq_shared.bus.control import control_texts
 from monstermq_shared.bus.facts import Fact
 from monstermq_shared.bus.header import RUN_SIZE, Kind

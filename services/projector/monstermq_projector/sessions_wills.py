@@ -6,12 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from monstermq_projector.patient_appends import (
-    Appended,
-    append_patiently,
-    append_when_room,
-    refusal_of,
-)
+from monstermq_projector.patient_appends import append_patiently
+from monstermq_shared.bus.appending import Appended, append_when_room, refusal_of
 from monstermq_shared.bus.header import RUN_SIZE
 from monstermq_shared.bus.ports import LogPort, Stamp
 from monstermq_shared.bus.runs import WILL_RUN

@@ -1,14 +1,15 @@
 """Publishing to a log for whoever is no MQTT client."""
 
 import asyncio
+from functools import partial
 from itertools import count
 from typing import NamedTuple, Self
 
+from monstermq_shared.bus.appending import Appended, append_when_room
 from monstermq_shared.bus.ports import LogPort, Stamp
 from monstermq_shared.clock import Clock
 from monstermq_shared.config import KIB, BrokerConfig
 from monstermq_shared.errors import BusRefused, BusUnavailable, InvalidTopic, QueryRefused
-from monstermq_shared.positions import Position
 from monstermq_shared.queries.live import Publication
 from monstermq_shared.records import Record
 from monstermq_shared.topics import check_topic_name
@@ -84,7 +85,8 @@ class LogPublisher:
         self._limits.check(publication)
         try:
             async with asyncio.timeout(ANSWER_S):
-                await (await self._append(publication))
+                append = partial(self._append, publication)
+                await (await append_when_room(self._log, append))
         except TimeoutError as exc:
             raise BusUnavailable(
                 f"the broker has not answered for the message within {ANSWER_S:g} s; whether it "
@@ -93,22 +95,16 @@ class LogPublisher:
         except BusRefused as exc:
             raise QueryRefused(f"the log does not take this message: {exc}") from exc
 
-    async def _append(self, publication: Publication) -> "asyncio.Future[Position | None]":
-        """Append as soon as the log takes it."""
-        partition = self._log.partition_of(publication.topic)
-        while True:
-            record = Record(
-                publication.topic,
-                publication.payload,
-                publication.qos,
-                publication.retained,
-                CLIENT_ID,
-                self._clock.wall_ms(),
-                0,
-            )
-            stamp = Stamp(self._run, next(self._sequences))
-            try:
-                return self._log.append(partition, [record], stamp)
-            except BusUnavailable:
-                # Raises the same if the bus is closed.
-                await self._log.room()
+    def _append(self, publication: Publication) -> Appended:
+        """Append a message with the time of now."""
+        record = Record(
+            publication.topic,
+            publication.payload,
+            publication.qos,
+            publication.retained,
+            CLIENT_ID,
+            self._clock.wall_ms(),
+            0,
+        )
+        stamp = Stamp(self._run, next(self._sequences))
+        return self._log.append(self._log.partition_of(publication.topic), [record], stamp)

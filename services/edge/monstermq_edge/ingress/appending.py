@@ -3,14 +3,15 @@
 import asyncio
 import hashlib
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 from monstermq_edge.ingress.messages import Incoming
+from monstermq_shared.bus.appending import Appended, append_when_room, refusal_of
 from monstermq_shared.bus.header import RUN_SIZE
 from monstermq_shared.bus.ports import LogPort, Stamp
 from monstermq_shared.clock import Clock
-from monstermq_shared.errors import BusError, BusUnavailable, BusUntimely, InvalidTopic
-from monstermq_shared.positions import Position
+from monstermq_shared.errors import BusUntimely, InvalidTopic
 from monstermq_shared.records import Record
 from monstermq_shared.retries import pause
 
@@ -77,11 +78,12 @@ class Appender:
             attempt += 1
 
     async def _try(self, items: Sequence[Item], refused: list[Refusal]) -> list[Item]:
-        under_way: list[tuple[Item, int, asyncio.Future[Position | None]]] = []
+        under_way: list[tuple[Item, int, Appended]] = []
         for number, item in enumerate(items, 1):
             partition = self._log.partition_of(item.incoming.publication.topic)
+            append = partial(self._append, partition, item)
             try:
-                under_way.append((item, partition, await self._append(partition, item)))
+                under_way.append((item, partition, await append_when_room(self._log, append)))
             except InvalidTopic as exc:
                 refused.append(Refusal(item, str(exc)))
             if not number % AT_ONCE:
@@ -90,7 +92,7 @@ class Appender:
         untimely: list[Item] = []
         passed: set[tuple[bytes, int]] = set()
         for item, partition, future in reversed(under_way):
-            error = _refusal_of(future)
+            error = refusal_of(future)
             if error is None:
                 passed.add((item.run, partition))
             elif isinstance(error, BusUntimely) and (item.run, partition) not in passed:
@@ -100,23 +102,11 @@ class Appender:
                 refused.append(Refusal(item, str(error)))
         return untimely[::-1]
 
-    async def _append(self, partition: int, item: Item) -> "asyncio.Future[Position | None]":
-        """Append as soon as the log takes it."""
+    def _append(self, partition: int, item: Item) -> Appended:
+        """Append a message with the time of now."""
         publication, client_id = item.incoming
-        while True:
-            record = Record(
-                *(publication.topic, publication.payload, publication.qos, publication.retained),
-                *(client_id, self._clock.wall_ms(), 0),
-            )
-            try:
-                return self._log.append(partition, [record], Stamp(item.run, item.sequence))
-            except BusUnavailable:
-                # Raises the same if the bus is closed.
-                await self._log.room()
-
-
-def _refusal_of(future: "asyncio.Future[Position | None]") -> BusError | None:
-    error = future.exception()
-    if error is None or (isinstance(error, BusError) and not isinstance(error, BusUnavailable)):
-        return error
-    raise error
+        record = Record(
+            *(publication.topic, publication.payload, publication.qos, publication.retained),
+            *(client_id, self._clock.wall_ms(), 0),
+        )
+        return self._log.append(partition, [record], Stamp(item.run, item.sequence))
