@@ -186,11 +186,16 @@ def _size_problems(config: BrokerConfig) -> Iterator[str]:
 
 def topics_in_use(config: BrokerConfig) -> set[str]:
     """Return the Kafka topics that the broker has by name; no message may make up one of them."""
-    groups = (group for _, group in enabled_groups(config))
-    archives = {main_topic_of(at) for at in groups if at.archive_type is StoreType.KAFKA}
     ingress = {at.topic for at in config.kafka.ingress}
     letters = {at.dead_letter_topic for at in config.kafka.ingress if at.dead_letter_topic}
-    return archives | ingress | letters | {*_topics_of_bus(config.kafka.bus)}
+    return _written(config) | ingress | letters
+
+
+def _written(config: BrokerConfig) -> set[str]:
+    """Return the topics of the archive groups and of the bus."""
+    groups = (group for _, group in enabled_groups(config))
+    archives = {main_topic_of(at) for at in groups if at.archive_type is StoreType.KAFKA}
+    return archives | {*_topics_of_bus(config.kafka.bus)}
 
 
 def _topics_of_bus(bus: KafkaBus) -> tuple[str, ...]:
@@ -228,9 +233,7 @@ def _topic_problems(config: BrokerConfig) -> Iterator[str]:
 
 def _ingress_problems(config: BrokerConfig) -> Iterator[str]:
     """Yield where the broker would read what it writes itself, or the same twice as one group."""
-    groups = (group for _, group in enabled_groups(config))
-    written = {folded(main_topic_of(at)) for at in groups if at.archive_type is StoreType.KAFKA}
-    written |= {*map(folded, _topics_of_bus(config.kafka.bus))}
+    written = {*map(folded, _written(config))}
     letters = {folded(at.dead_letter_topic or "") for at in config.kafka.ingress}
     seen: set[tuple[str, str | None]] = set()
     for index, ingress in enumerate(config.kafka.ingress):
