@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
+from tests.support.config_files import STORES, load, refusal
 
 from monstermq_shared.config import (
     BrokerConfig,
     Limits,
-    LoadedConfig,
     check_runnable,
     embedded_default,
     load_config,
@@ -18,26 +18,11 @@ from monstermq_shared.errors import ConfigError
 
 SQLITE = "BindAddress: 127.0.0.1\nSessionStoreType: SQLITE\nSQLite: {Path: x.db}\n"
 QUIET = SQLITE + "RetainedStoreType: SQLITE\n"
-POSTGRES = (
-    "BindAddress: 127.0.0.1\nSessionStoreType: POSTGRES\nRetainedStoreType: POSTGRES\n"
-    "Postgres: {Url: 'jdbc:postgresql://h/d'}\n"
-)
 
 
 @pytest.fixture(autouse=True)
 def _nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-def load(text: str, *, cluster: bool = False) -> LoadedConfig:
-    Path("c.yaml").write_text(text)
-    return load_config(Path("c.yaml"), {}, cluster=cluster)
-
-
-def refusal(text: str, *, cluster: bool = False) -> str:
-    with pytest.raises(ConfigError) as caught:
-        load(text, cluster=cluster)
-    return str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +76,7 @@ def test_every_store_that_a_cluster_cannot_share_is_named() -> None:
 
 
 def test_a_cluster_over_one_database_loads() -> None:
-    assert load(POSTGRES, cluster=True).cluster is True
+    assert load(STORES, cluster=True).cluster is True
 
 
 # Warnings
@@ -215,7 +200,7 @@ def test_what_this_release_cannot_run_loads_and_is_refused_at_start(text: str, k
 
 
 def test_a_cluster_is_refused_at_start() -> None:
-    loaded = load(POSTGRES, cluster=True)
+    loaded = load(STORES, cluster=True)
     assert any(message.startswith("-cluster") for message in unsupported(loaded))
     with pytest.raises(ConfigError, match="-cluster is not available"):
         check_runnable(loaded)

@@ -8,43 +8,25 @@ import hypothesis
 import hypothesis.strategies as st
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from tests.support.config_files import BUS, STORES, load, refusal
 from tests.support.repository import ROOT
 
 from monstermq_shared.config import (
     CONSUMER,
     PRODUCER,
     KafkaBus,
-    LoadedConfig,
     SaslMechanism,
     SecurityProtocol,
-    load_config,
     parse_servers,
     record_bytes_max,
 )
 from monstermq_shared.config.kafka_names import JavaNames
 from monstermq_shared.errors import ConfigError
 
-STORES = (
-    "BindAddress: 127.0.0.1\nSessionStoreType: POSTGRES\nRetainedStoreType: POSTGRES\n"
-    "Postgres: {Url: 'jdbc:postgresql://h/d'}\n"
-)
-BUS = STORES + "Kafka: {Servers: k, Bus: {Enabled: true}}\n"
-
 
 @pytest.fixture(autouse=True)
 def _nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-def load(text: str) -> LoadedConfig:
-    Path("c.yaml").write_text(text)
-    return load_config(Path("c.yaml"), {})
-
-
-def refusal(text: str) -> str:
-    with pytest.raises(ConfigError) as caught:
-        load(text)
-    return str(caught.value)
 
 
 def bus(settings: str) -> str:
