@@ -127,11 +127,12 @@ class BatchProducer:
     """Sends batches with all replicas' acknowledgement, in order within a partition.
 
     Args:
-        options: Arguments of ``AIOKafkaProducer``, which must make it idempotent.
+        options: Arguments of ``AIOKafkaProducer``; it is idempotent whatever they say.
     """
 
     def __init__(self, options: Mapping[str, Any]) -> None:
-        self._producers = Producers(lambda: options)
+        given = {**options, "acks": "all", "enable_idempotence": True}
+        self._producers = Producers(lambda: given)
 
     async def send(
         self, topic: str, partition: int, entries: Sequence[Entry], *, first: int, size_max: int

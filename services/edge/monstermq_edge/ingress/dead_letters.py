@@ -63,8 +63,6 @@ class DeadLetters:
             self._producer = BatchProducer(
                 {
                     **self._settings.client_options(),
-                    "acks": "all",
-                    "enable_idempotence": True,
                     "max_batch_size": BATCH_SIZE_MAX,
                     "max_request_size": max(size_max, BATCH_SIZE_MAX),
                 }

@@ -38,8 +38,6 @@ async def open_archives(
         compression: BatchProducer(
             {
                 **settings.client_options(),
-                "acks": "all",
-                "enable_idempotence": True,
                 "max_batch_size": BATCH_SIZE_MAX,
                 "max_request_size": settings.record_size_max,
                 "request_timeout_ms": ANSWER_MS,
