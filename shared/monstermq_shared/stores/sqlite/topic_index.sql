@@ -26,10 +26,13 @@ CREATE VIRTUAL TABLE IF NOT EXISTS description_index USING fts5(
 );
 
 -- first_changes --
--- All topics of a table that is taken into the index.
+-- All topics of a table that is taken into the index. What tells whether it is in it already is
+-- joined first: as a condition, SQLite would go through all topics at every start and try it on each.
 INSERT INTO topic_changes (topic)
-SELECT topic FROM "{table}"
-WHERE NOT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'trigger' AND name = '{table}_added');
+SELECT topic FROM (
+    SELECT 1
+    WHERE NOT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'trigger' AND name = '{table}_added')
+) CROSS JOIN "{table}";
 
 -- added_trigger --
 CREATE TRIGGER IF NOT EXISTS "{table}_added" AFTER INSERT ON "{table}"
