@@ -1,5 +1,10 @@
 """Where in the order of topics the matches of a filter are: what a table's index can answer."""
 
+from collections.abc import Iterable
+
+Range = tuple[str, str | None]
+"""The first topic, and what ends it; None: no end."""
+
 AFTER_SLASH = "0"
 """The character after the slash: what is below a topic ends before the topic with it."""
 
@@ -7,7 +12,7 @@ _BEGINNINGS_MAX = 64  # of a name with more, nobody has the others
 _AFTER_DOLLAR = "%"
 
 
-def topic_ranges(topic_filter: str) -> list[tuple[str, str | None]]:
+def topic_ranges(topic_filter: str) -> list[Range]:
     """Return ranges of topics, from low to below high (None: no end), that hold all matches.
 
     They are in order and do not overlap. All that is in them matches if the filter is a wildcard
@@ -26,6 +31,20 @@ def topic_ranges(topic_filter: str) -> list[tuple[str, str | None]]:
     if levels[start] == "#":
         return [(parent, first_after(parent)), below]
     return [below]
+
+
+def merged_ranges(ranges: Iterable[Range], *, after: str = "") -> list[Range]:
+    """Return what some ranges cover after a topic, in order, as ranges that do not overlap."""
+    merged: list[Range] = []
+    for low, high in sorted(ranges, key=lambda found: found[0]):
+        if high is not None and high <= after:
+            continue
+        before = merged[-1] if merged else None
+        if before is None or (before[1] is not None and before[1] < low):
+            merged.append((max(low, after), high))
+        elif before[1] is not None:
+            merged[-1] = (before[0], None if high is None else max(before[1], high))
+    return merged
 
 
 def first_after(topic: str) -> str:

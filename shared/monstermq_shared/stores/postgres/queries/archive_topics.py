@@ -42,10 +42,7 @@ async def find_topics(
     found = {topic for topic in filters.exact if topic > after}
     visited = 0
     for low, high in filters.ranges(after):
-        rows = await fetch(
-            queries["topics"],
-            *(max(low, after), high, filters.expression, VISITED_MAX - visited),
-        )
+        rows = await fetch(queries["topics"], low, high, filters.expression, VISITED_MAX - visited)
         if not rows:
             continue
         names = [row["start"] for row in rows if row["is_match"] and not _is_cut(row["start"])]

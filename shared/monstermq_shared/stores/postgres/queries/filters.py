@@ -3,11 +3,8 @@
 import re
 from collections.abc import Sequence
 
-from monstermq_shared.stores.topic_ranges import topic_ranges
+from monstermq_shared.stores.topic_ranges import Range, merged_ranges, topic_ranges
 from monstermq_shared.topics import is_wildcard
-
-Range = tuple[str, str | None]
-"""The first topic, and what all are below; None: no end."""
 
 _ONE = "[^/]*"
 _FIRST = "(?:[^/$][^/]*)?"  # [MQTT-4.7.2-1]
@@ -40,21 +37,10 @@ class Filters:
         They are in order and do not overlap. They may hold topics that do not match, and leave out
         those that are in ``exact``.
         """
-        merged: list[Range] = []
-        for low, high in sorted(self._ranges(), key=lambda found: found[0]):
-            if high is not None and high <= after:
-                continue
-            before = merged[-1] if merged else None
-            if before is None or (before[1] is not None and before[1] < low):
-                merged.append((low, high))
-            elif before[1] is not None and (high is None or high > before[1]):
-                merged[-1] = (before[0], high)
-        return merged
-
-    def _ranges(self) -> list[Range]:
-        found = [at for one in self._wild for at in topic_ranges(one)]
-        # A range of one topic, which no text without NUL can end.
-        return [(low, high) for low, high in found if high is None or not high.endswith("\0")]
+        found = (at for one in self._wild for at in topic_ranges(one))
+        # A range of one topic is in ``exact``, and no text without NUL can end it.
+        some = ((low, high) for low, high in found if high is None or not high.endswith("\0"))
+        return merged_ranges(some, after=after)
 
 
 def _expression(topic_filter: str) -> str:

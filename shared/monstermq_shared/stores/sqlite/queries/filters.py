@@ -8,14 +8,16 @@ from collections.abc import Sequence
 
 from monstermq_shared.queries.patterns import escaped_for_glob
 from monstermq_shared.stores.sqlite.statements import to_json
-from monstermq_shared.stores.topic_ranges import AFTER_SLASH, topic_ranges
+from monstermq_shared.stores.topic_ranges import (
+    Range,
+    first_after,
+    merged_ranges,
+    topic_ranges,
+)
 from monstermq_shared.topics import is_wildcard
 
 _GLOB_SIZE_MAX = 10_000
 """Characters of a pattern; SQLite takes up to 50,000 bytes."""
-
-Range = tuple[str, str | None]
-"""The first topic, and the last one or one beyond all; None: no end."""
 
 
 def filter_rows(filters: Sequence[str]) -> str:
@@ -30,33 +32,18 @@ def filter_rows(filters: Sequence[str]) -> str:
 def ranges(filters: Sequence[str], *, after: str = "") -> list[Range]:
     """Return where in the order of topics the matches of some filters are, after a topic.
 
-    The ranges are in order and do not touch each other. They may hold topics that do not match.
+    The ranges are in order and do not touch each other. Each has the first topic, and the last one
+    or one beyond all. They may hold topics that do not match.
     """
-    found = sorted(
-        ((low, last) for one in filters for low, last in _ranges(one)), key=lambda at: at[0]
-    )
-    merged: list[Range] = []
-    for low, last in found:
-        if last is not None and last <= after:
-            continue
-        before = merged[-1] if merged else None
-        if before is None or (before[1] is not None and before[1] < low):
-            merged.append((max(low, after), last))
-        elif before[1] is not None:
-            merged[-1] = (before[0], None if last is None else max(before[1], last))
-    return merged
+    return merged_ranges((at for one in filters for at in _ranges(one)), after=after)
 
 
 def _ranges(topic_filter: str) -> list[Range]:
     if not is_wildcard(topic_filter):
         return [(topic_filter, topic_filter)]
-    levels = topic_filter.split("/")
-    start = next(depth for depth, level in enumerate(levels) if level in {"+", "#"})
-    if start == 0:
-        return [(low, high) for low, high in topic_ranges(topic_filter)]
-    parent = "/".join(levels[:start])
-    below = (f"{parent}/", parent + AFTER_SLASH)
-    return [(parent, parent), below] if levels[start] == "#" else [below]
+    return [
+        (low, low if high == first_after(low) else high) for low, high in topic_ranges(topic_filter)
+    ]
 
 
 def _rows(topic_filter: str) -> list[Sequence[object]]:
