@@ -34,7 +34,12 @@ from monstermq_shared.queries.topics import (
 )
 from monstermq_shared.records import Record
 from monstermq_shared.stores.memory import MemoryMessageStore
-from monstermq_shared.stores.topic_ranges import AFTER_SLASH, beginnings, first_after
+from monstermq_shared.stores.topic_ranges import (
+    AFTER_SLASH,
+    beginnings,
+    behind_child,
+    first_after,
+)
 from monstermq_shared.topic_tree import TopicTree
 
 T = TypeVar("T")
@@ -348,10 +353,10 @@ class MemoryTopicQueries:
                 topics = self._records.between(at, high, 1)
                 if not topics:
                     return self._nodes(prefix, names), None
-                name, slash, _ = topics[0][len(prefix) :].partition("/")
+                name = topics[0][len(prefix) :].partition("/")[0]
                 # What begins alike may come between a topic and those below it.
                 names |= {name, *beginnings(name)}
-                at = f"{prefix}{name}{AFTER_SLASH}" if slash else first_after(topics[0])
+                at = behind_child(prefix, topics[0])
             return self._nodes(prefix, names), at
 
         return read

@@ -10,6 +10,7 @@ AFTER_SLASH = "0"
 
 _BEGINNINGS_MAX = 64  # of a name with more, nobody has the others
 _AFTER_DOLLAR = "%"
+_LEAST = "\x01"  # the least character of a topic: none has a NUL
 
 
 def topic_ranges(topic_filter: str) -> list[Range]:
@@ -60,3 +61,14 @@ def beginnings(name: str) -> list[str]:
     """
     ends = [at for at, character in enumerate(name) if character < "/"]
     return [name[:at] for at in ends[:_BEGINNINGS_MAX]]
+
+
+def behind_child(prefix: str, topic: str) -> str:
+    """Return the first text that may be a topic of another child than this topic's.
+
+    Args:
+        prefix: The parent of both, with its slash; empty for the first level.
+        topic: A topic below it.
+    """
+    name, slash, _ = topic[len(prefix) :].partition("/")
+    return f"{prefix}{name}{AFTER_SLASH}" if slash else f"{topic}{_LEAST}"

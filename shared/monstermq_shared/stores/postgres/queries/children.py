@@ -1,11 +1,10 @@
 """One level of the topic tree, from its index: each child by a few looks, whatever is below it."""
 
-from collections.abc import Iterable, Iterator
-
 from monstermq_shared.queries.topics import ChildrenQuery, TopicChild
 from monstermq_shared.stores.postgres.queries.asking import Fetch
 from monstermq_shared.stores.postgres.queries.message_tables import RAW, MessageTables
 from monstermq_shared.stores.sql import fill_in
+from monstermq_shared.stores.topic_ranges import AFTER_SLASH, beginnings, behind_child
 
 _HOPS_PER_CHILD = 2
 _HOPS_MORE = 32
@@ -54,7 +53,7 @@ class Children:
         What comes later in the order of topics and earlier in that of names is the beginning of a
         name that was found: ``line-1`` comes before what is below ``line``.
         """
-        high = f"{base[:-1]}0" if base else _END
+        high = base[:-1] + AFTER_SLASH if base else _END
         low: str | None = base if after is None else f"{base}{after}"
         hops_max = wanted * _HOPS_PER_CHILD + _HOPS_MORE
         found: set[str] = set()
@@ -63,20 +62,7 @@ class Children:
             topics = [row["topic"] for row in rows]
             names = {topic[len(base) :].partition("/")[0] for topic in topics}
             found |= {name for name in names if after is None or name > after}
-            low = _behind(base, topics[-1]) if len(topics) == hops_max else None
+            low = behind_child(base, topics[-1]) if len(topics) == hops_max else None
         first = sorted(found)[:wanted]
-        return {*first, *_beginnings(first, after)}
-
-
-def _behind(base: str, topic: str) -> str:
-    """Return what comes behind a topic, or behind all below its child, as ``hop_on`` does."""
-    name, slash, _ = topic[len(base) :].partition("/")
-    return f"{base}{name}0" if slash else f"{topic}\x01"
-
-
-def _beginnings(names: Iterable[str], after: str | None) -> Iterator[str]:
-    """Yield what may be a name as well, with topics below it that come after those of a name."""
-    for name in names:
-        for size, character in enumerate(name):
-            if character < "/" and (after is None or name[:size] > after):
-                yield name[:size]
+        others = {begin for name in first for begin in beginnings(name)}
+        return {*first, *(name for name in others if after is None or name > after)}

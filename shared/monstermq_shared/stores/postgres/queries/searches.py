@@ -15,6 +15,7 @@ from monstermq_shared.stores.postgres.queries.asking import Fetch
 from monstermq_shared.stores.postgres.queries.message_tables import RAW, MessageTables
 from monstermq_shared.stores.postgres.rows import digest
 from monstermq_shared.stores.sql import fill_in
+from monstermq_shared.stores.topic_ranges import AFTER_SLASH
 
 _CONFIG_SIZE_MAX = PAYLOAD_START_DEFAULT
 """Characters of a description, and of the document it stands in, that are told."""
@@ -77,7 +78,7 @@ class Searches:
     ) -> list[FoundTopic]:
         """Return described topics, in order of what describes them, one more than asked for."""
         namespace = search.namespace
-        low, high = ("", None) if namespace is None else (f"{namespace}/", f"{namespace}0")
+        low, high = ("", None) if namespace is None else (f"{namespace}/", namespace + AFTER_SLASH)
         words = [TopicPattern.containing(word).to_like() for word in search.words]
         rows = await fetch(
             self._described[_like(ignore_case=search.ignore_case)],

@@ -7,9 +7,8 @@ import orjson
 
 from monstermq_shared.queries.topics import TopicChild
 from monstermq_shared.stores.sqlite.statements import to_json
-from monstermq_shared.stores.topic_ranges import AFTER_SLASH, beginnings
+from monstermq_shared.stores.topic_ranges import AFTER_SLASH, beginnings, behind_child
 
-_NEXT = "\x01"  # what makes of a topic the smallest one above it: none has a NUL
 _VISITED = 50
 
 
@@ -30,7 +29,7 @@ def children_of(
         connection: Where to ask.
     """
     prefix = "" if parent is None else f"{parent}/"
-    start: str | None = prefix if after is None else f"{prefix}{after}{_NEXT}"
+    start: str | None = prefix if after is None else behind_child(prefix, prefix + after)
     children: dict[str, TopicChild] = {}
     while start is not None and len(children) <= limit:
         parameters = {
@@ -44,7 +43,7 @@ def children_of(
         for child in _nodes(statements, prefix, topics, connection):
             if after is None or child.name > after:
                 children[child.name] = child
-        start = _go_on(prefix, topics[-1]) if stopped else None
+        start = behind_child(prefix, topics[-1]) if stopped else None
     found = [children[name] for name in sorted(children)]
     return found[:limit], start is not None or len(found) > limit
 
@@ -68,9 +67,3 @@ def _nodes(
                 has_value=bool(has_value),
                 has_children=bool(has_children),
             )
-
-
-def _go_on(prefix: str, topic: str) -> str:
-    """Return the first topic that may belong to another child than this one does."""
-    name, slash, _ = topic[len(prefix) :].partition("/")
-    return f"{prefix}{name}{AFTER_SLASH}" if slash else f"{topic}{_NEXT}"
