@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from starlette.types import ASGIApp
 from uvicorn.config import Config
-from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
+from uvicorn.protocols.http.h11_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
 from monstermq_mcp.counts import Counts
 from monstermq_mcp.places import BACKLOG
+from monstermq_shared.operation.http_connection import HttpConnection, silent_config
 
 CONNECTIONS_MAX = 256
 """For one more the longest idle is closed; if all are at work, the new one is."""
@@ -31,6 +32,8 @@ asked for must not keep his place for ever."""
 STOP_S = 2.0
 """How long ``close`` waits for answers that are being made."""
 
+_HEADERS = [("cache-control", "no-store"), ("x-content-type-options", "nosniff")]
+
 
 class Listener:
     """Serves an application on sockets that listen.
@@ -50,21 +53,9 @@ class Listener:
 
     async def open(self) -> None:
         """Answer from now on."""
-        config = Config(
-            self._app,
-            http=H11Protocol,
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            log_level="critical",
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            headers=[("cache-control", "no-store"), ("x-content-type-options", "nosniff")],
-            timeout_keep_alive=KEEP_ALIVE_S,
-            h11_max_incomplete_event_size=HEAD_SIZE_MAX,
+        config = silent_config(
+            self._app, headers=_HEADERS, idle_s=KEEP_ALIVE_S, head_size_max=HEAD_SIZE_MAX
         )
-        config.load()
         self._state.default_headers = config.encoded_headers
 
         def accept() -> _Connection:
@@ -125,21 +116,18 @@ class _Connections:
         self._open.pop(connection, None)
 
 
-class _Connection(H11Protocol):
-    """uvicorn's, with deadlines for the head of a request and for its answer."""
+class _Connection(HttpConnection):
+    """One with deadlines for the head of a request and for its answer."""
 
     def __init__(self, others: _Connections, config: Config, state: ServerState) -> None:
-        super().__init__(config=config, server_state=state, app_state={})
+        super().__init__(config, state)
         self._others = others
-        self._deadline: asyncio.TimerHandle | None = None
         self._late: RequestResponseCycle | None = None
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing is being answered."""
-        # The base class begins without a cycle, although it declares one.
-        cycle: RequestResponseCycle | None = self.cycle
-        return cycle is None or cycle.response_complete
+        return self.latest is None or self.latest.response_complete
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Set the deadline, if there is room."""
@@ -150,9 +138,8 @@ class _Connection(H11Protocol):
             transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Take the deadline back."""
+        """Make room."""
         self._others.discard(self)
-        self._forget_deadline()
         super().connection_lost(exc)
 
     def on_response_complete(self) -> None:
@@ -161,26 +148,12 @@ class _Connection(H11Protocol):
         self._wait()
         super().on_response_complete()
 
-    def send_400_response(self, msg: str) -> None:
-        """Refuse garbage, unless it came behind a request: that is answered once, or not at all."""
-        cycle: RequestResponseCycle | None = self.cycle
-        if cycle is None:
-            super().send_400_response(msg)
-        else:
-            self.transport.abort()
-
     def _wait(self) -> None:
-        self._forget_deadline()
-        self._deadline = self.loop.call_later(HEAD_S, self._waited)
+        self.set_deadline(HEAD_S, self._waited)
 
     def _waited(self) -> None:
-        if self.is_idle or self._late is self.cycle:
+        if self.is_idle or self._late is self.latest:
             self.transport.abort()
         else:
-            self._late = self.cycle
-            self._deadline = self.loop.call_later(ANSWER_S, self._waited)
-
-    def _forget_deadline(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
+            self._late = self.latest
+            self.set_deadline(ANSWER_S, self._waited)

@@ -26,11 +26,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 from uvicorn.config import Config
-from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from monstermq_shared.counters import Counters
 from monstermq_shared.operation.binding import listen
+from monstermq_shared.operation.http_connection import HttpConnection, silent_config
 from monstermq_shared.operation.limited_log import LimitedLog
 
 CONNECTIONS_MAX = 256
@@ -153,7 +153,6 @@ class OperationServer:
             StartupError: The address cannot be listened on; the exit code is ``PORT_IN_USE``.
         """
         config = self._config()
-        config.load()
         self._state.default_headers = config.encoded_headers
 
         def accept() -> _OneRequest:
@@ -188,20 +187,7 @@ class OperationServer:
         ]
         app = Starlette(routes=routes, exception_handlers={Exception: self._failed})
         app.router.redirect_slashes = False
-        return Config(
-            app,
-            http=_OneRequest,
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            log_level="critical",
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            headers=_HEADERS,
-            timeout_keep_alive=1,
-            h11_max_incomplete_event_size=REQUEST_HEAD_BYTES_MAX,
-        )
+        return silent_config(app, headers=_HEADERS, idle_s=1, head_size_max=REQUEST_HEAD_BYTES_MAX)
 
     async def _root(self, _request: Request) -> Response:
         return Response(self._page.body, headers=self._page.headers)
@@ -256,35 +242,23 @@ class _Connections:
         self._open.pop(connection, None)
 
 
-class _OneRequest(H11Protocol):
-    """One request per connection, within a deadline; uvicorn alone would wait for ever."""
+class _OneRequest(HttpConnection):
+    """One request per connection, within a deadline."""
 
     def __init__(self, others: _Connections, config: Config, state: ServerState) -> None:
-        super().__init__(config=config, server_state=state, app_state={})
+        super().__init__(config, state)
         self._others = others
-        self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Set the deadline."""
         super().connection_made(transport)
         self._others.add(self)
-        self._deadline = self.loop.call_later(CONNECTION_DEADLINE_S, transport.abort)
+        self.set_deadline(CONNECTION_DEADLINE_S, transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Take the deadline back."""
+        """Make room."""
         self._others.discard(self)
-        if self._deadline is not None:
-            self._deadline.cancel()
         super().connection_lost(exc)
-
-    def send_400_response(self, msg: str) -> None:
-        """Refuse garbage, unless it came behind a request: that is answered once, or not at all."""
-        # The base class begins without a cycle, although it declares one.
-        cycle: RequestResponseCycle | None = self.cycle
-        if cycle is None:
-            super().send_400_response(msg)
-        else:
-            self.transport.abort()
 
 
 def _json(status: int, body: dict[str, object]) -> Response:
