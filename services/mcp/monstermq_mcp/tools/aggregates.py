@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Annotated, Any
 
 import orjson
@@ -151,11 +152,7 @@ class Aggregates(Page):
 
 def aggregates_tool(groups: Groups, clock: Clock) -> Tool:
     """Return the tool."""
-
-    async def answer(arguments: AggregateArguments) -> CallToolResult:
-        return await aggregates(groups, clock, arguments)
-
-    return make_tool(ABOUT, answer, AggregateArguments, Aggregates)
+    return make_tool(ABOUT, partial(aggregates, groups, clock), AggregateArguments, Aggregates)
 
 
 async def aggregates(groups: Groups, clock: Clock, arguments: AggregateArguments) -> CallToolResult:

@@ -1,6 +1,7 @@
 """``query-message-archive``: past messages."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated
 
 from mcp.server.mcpserver.tools import Tool
@@ -69,11 +70,7 @@ class History(Page):
 
 def history_tool(groups: Groups) -> Tool:
     """Return the tool."""
-
-    async def answer(arguments: HistoryArguments) -> CallToolResult:
-        return await history(groups, arguments)
-
-    return make_tool(ABOUT, answer, HistoryArguments, History)
+    return make_tool(ABOUT, partial(history, groups), HistoryArguments, History)
 
 
 async def history(groups: Groups, arguments: HistoryArguments) -> CallToolResult:

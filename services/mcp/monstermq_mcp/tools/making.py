@@ -55,7 +55,7 @@ def make_tool(
 
     Args:
         about: What a model is told of it.
-        function: Answers a call; a coroutine function.
+        function: Answers a call.
         arguments: What it takes.
         answer: What it answers.
     """

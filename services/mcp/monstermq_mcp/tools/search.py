@@ -1,5 +1,6 @@
 """``find-topics-by-name`` and ``find-topics-by-description``."""
 
+from functools import partial
 from typing import Annotated
 
 from mcp.server.mcpserver.tools import Tool
@@ -110,13 +111,7 @@ class FoundTopics(Page):
 
 def search_tools(groups: Groups) -> list[Tool]:
     """Return both tools."""
-
-    async def by_name(arguments: NameArguments) -> CallToolResult:
-        return await found_by_name(groups, arguments)
-
-    async def by_description(arguments: DescriptionArguments) -> CallToolResult:
-        return await found_by_description(groups, arguments)
-
+    by_name, by_description = partial(found_by_name, groups), partial(found_by_description, groups)
     return [
         make_tool(BY_NAME, by_name, NameArguments, FoundTopics),
         make_tool(BY_DESCRIPTION, by_description, DescriptionArguments, FoundTopics),

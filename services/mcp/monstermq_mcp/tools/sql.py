@@ -2,6 +2,7 @@
 
 import base64
 import math
+from functools import partial
 from typing import Annotated
 
 from mcp.server.mcpserver.tools import Tool
@@ -78,11 +79,7 @@ class SqlRows(Answer):
 
 def sql_tool(groups: Groups) -> Tool:
     """Return the tool."""
-
-    async def answer(arguments: SqlArguments) -> CallToolResult:
-        return await _run(groups, arguments)
-
-    return make_tool(ABOUT, answer, SqlArguments, SqlRows)
+    return make_tool(ABOUT, partial(_run, groups), SqlArguments, SqlRows)
 
 
 async def _run(groups: Groups, arguments: SqlArguments) -> CallToolResult:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Annotated
 
 from mcp.server.mcpserver.tools import Tool
@@ -97,11 +98,7 @@ class Values(Page):
 
 def values_tool(groups: Groups) -> Tool:
     """Return the tool."""
-
-    async def answer(arguments: ValuesArguments) -> CallToolResult:
-        return await values(groups, arguments)
-
-    return make_tool(ABOUT, answer, ValuesArguments, Values)
+    return make_tool(ABOUT, partial(values, groups), ValuesArguments, Values)
 
 
 async def values(groups: Groups, arguments: ValuesArguments) -> CallToolResult:

@@ -1,6 +1,7 @@
 """``watch-topics``: messages as they come."""
 
 import time
+from functools import partial
 from typing import Annotated
 
 from mcp.server.mcpserver.tools import Tool
@@ -81,11 +82,7 @@ class Watched(Answer):
 
 def watch_tool(live: LiveFeed, counts: Counts) -> Tool:
     """Return the tool."""
-
-    async def answer(arguments: WatchArguments) -> CallToolResult:
-        return await _watched(live, counts, arguments)
-
-    return make_tool(ABOUT, answer, WatchArguments, Watched)
+    return make_tool(ABOUT, partial(_watched, live, counts), WatchArguments, Watched)
 
 
 async def _watched(live: LiveFeed, counts: Counts, arguments: WatchArguments) -> CallToolResult:
