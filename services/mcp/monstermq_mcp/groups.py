@@ -70,12 +70,12 @@ class Groups:
         others = [group.config for group in self.all if group.config.name != name]
         if not others:
             return None
-        own = self.named(name).config.topic_filter
+        own = self.named(name).config
         for topic in exact_topics(filters):
-            if own and not any(matches(one, topic) for one in own):
+            if not _takes(own, topic):
                 takers = [one.name for one in others if _takes(one, topic)]
                 taken = f"is taken by: {', '.join(takers)}" if takers else "is taken by none"
-                shown = clipped(", ".join(own), _SHOWN_MAX)
+                shown = clipped(", ".join(own.topic_filter), _SHOWN_MAX)
                 return f"{name} takes {shown} only; {plain(clipped(topic, _SHOWN_MAX))} {taken}."
         names = clipped(", ".join(one.name for one in others), _SHOWN_MAX)
         return f"Other archive groups may have it: {names}."
