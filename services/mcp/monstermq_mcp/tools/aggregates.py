@@ -28,7 +28,15 @@ from monstermq_mcp.tools.answers import (
     more_text,
     shown_name,
 )
-from monstermq_mcp.tools.arguments import EndTime, Paged, StartTime, Topics, as_list, time_ms
+from monstermq_mcp.tools.arguments import (
+    EndTime,
+    Limit,
+    Paged,
+    StartTime,
+    Topics,
+    as_list,
+    time_ms,
+)
 from monstermq_mcp.tools.making import READS, About, fit_page, make_tool, result
 from monstermq_shared.clock import Clock
 from monstermq_shared.config.durations import format_duration, parse_duration
@@ -39,7 +47,7 @@ from monstermq_shared.queries.aggregates import (
     Bucket,
     coarsened,
 )
-from monstermq_shared.queries.bounds import ROWS_MAX, TEXT_SIZE_MAX
+from monstermq_shared.queries.bounds import TEXT_SIZE_MAX
 from monstermq_shared.queries.fields import FieldPath
 from monstermq_shared.queries.history import HistoryQuery
 from monstermq_shared.queries.ports import ArchiveQueries
@@ -108,9 +116,7 @@ class AggregateArguments(Paged):
     by_topic: Annotated[
         bool, Field(description="Whether each topic has rows of its own; else all count as one.")
     ] = True
-    limit: Annotated[
-        int, Field(ge=1, le=ROWS_MAX, description=f"Rows to return at most, up to {ROWS_MAX:,}.")
-    ] = BUCKETS_MAX
+    limit: Limit = BUCKETS_MAX
 
 
 class BucketRow(Answer):
