@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from monstermq_mcp.rendering.bounds import PAYLOAD_MAX, RESULT_SIZE_MAX, fit
 from monstermq_mcp.rendering.tables import row, table
-from monstermq_mcp.rendering.text import CUT, clipped, payload_text, plain
+from monstermq_mcp.rendering.text import CUT, clipped, plain
 from monstermq_mcp.tools.answers import Payload, payload_members
 from monstermq_shared.queries.history import Message
 
@@ -79,7 +79,7 @@ def test_a_long_text_ends_with_a_mark() -> None:
 
 
 def test_a_payload_that_was_cut_inside_a_character_loses_only_that() -> None:
-    assert payload_text("aü".encode()[:2], is_text=True, limit=10) == "a"
+    assert payload_members(message("aü".encode()[:2]))["payload"] == "a"
 
 
 def test_a_cut_payload_tells_its_full_length() -> None:

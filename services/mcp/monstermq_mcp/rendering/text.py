@@ -4,7 +4,6 @@ Whoever may publish can write what a model reads. So nothing of it can end a tab
 link, an image or HTML, or hide in characters that are not shown.
 """
 
-import base64
 import re
 
 CUT = "…"
@@ -51,16 +50,3 @@ def _visible(character: str) -> str:
 def clipped(text: str, limit: int) -> str:
     """Return the text, of no more than ``limit`` characters; its end shows whether it was cut."""
     return text if len(text) <= limit else text[: max(limit - 1, 0)] + CUT
-
-
-def payload_text(payload: bytes, *, is_text: bool, limit: int) -> str:
-    """Return the beginning of a payload as a text: as it is, or in Base64 if it is binary.
-
-    Args:
-        payload: Its bytes, or the first of them.
-        is_text: Whether the whole payload is UTF-8 without NUL.
-        limit: Bytes to show at most.
-    """
-    if is_text:
-        return payload[:limit].decode(errors="ignore")
-    return base64.b64encode(payload[: limit // 4 * 3]).decode()

@@ -1,5 +1,6 @@
 """What tools answer: what all their results have in common, and how it is told."""
 
+import base64
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -7,7 +8,7 @@ from pydantic.alias_generators import to_camel
 
 from monstermq_mcp.rendering.bounds import NAME_MAX, PAYLOAD_MAX
 from monstermq_mcp.rendering.tables import DATA_NOTE
-from monstermq_mcp.rendering.text import CUT, clipped, payload_text
+from monstermq_mcp.rendering.text import CUT, clipped
 from monstermq_shared.queries.history import Message
 from monstermq_shared.records import format_timestamp
 
@@ -60,12 +61,15 @@ class Payload(Answer):
 
 def payload_members(message: Message) -> dict[str, Any]:
     """Return the members of a ``Payload``, of a message read with that ``payload_limit``."""
-    shown = message.payload[:PAYLOAD_MAX]
-    if not message.is_text:
-        shown = shown[: PAYLOAD_MAX // 4 * 3]
+    if message.is_text:
+        shown, encoding = message.payload[:PAYLOAD_MAX], None
+        text = shown.decode(errors="ignore")  # it may end inside a character
+    else:
+        shown, encoding = message.payload[: PAYLOAD_MAX // 4 * 3], "base64"
+        text = base64.b64encode(shown).decode()
     return {
-        "payload": payload_text(shown, is_text=message.is_text, limit=PAYLOAD_MAX),
-        "encoding": None if message.is_text else "base64",
+        "payload": text,
+        "encoding": encoding,
         "payload_size": message.payload_size if len(shown) < message.payload_size else None,
     }
 
