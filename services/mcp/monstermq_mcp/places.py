@@ -3,7 +3,7 @@
 import socket
 
 from monstermq_shared.config import BrokerConfig
-from monstermq_shared.operation.binding import listen, url_host
+from monstermq_shared.operation.binding import client_host, listen
 
 BACKLOG = 128
 """Connections the kernel holds until they are accepted."""
@@ -25,6 +25,4 @@ def open_sockets(config: BrokerConfig) -> list[socket.socket]:
 
 def url_of(config: BrokerConfig) -> str:
     """Return what a client on this machine is given."""
-    address = bind_address(config)
-    host = "localhost" if address in {"0.0.0.0", "::"} else url_host(address)  # noqa: S104
-    return f"http://{host}:{config.mcp.port}/mcp"
+    return f"http://{client_host(bind_address(config))}:{config.mcp.port}/mcp"

@@ -27,7 +27,7 @@ from monstermq_shared.clock import SystemClock
 from monstermq_shared.config import BrokerConfig, load_config
 from monstermq_shared.errors import ConfigError, InvalidTopic, StartupError
 from monstermq_shared.exit_codes import ExitCode
-from monstermq_shared.operation.binding import url_host
+from monstermq_shared.operation.binding import client_host
 from monstermq_shared.records import Record, format_timestamp
 from monstermq_shared.replays import ARCHIVED_AGAIN, REPLAYED, is_replayed
 from monstermq_shared.topics import TOPIC_SIZE_MAX, check_topic_filter, check_topic_name
@@ -37,8 +37,6 @@ TOGETHER_S = 0.005
 
 TOPICS_MAX = 100_000
 """So many topics are counted; then it is said that there are more."""
-
-EVERYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104 - what a configuration says, not what we bind
 
 
 def replay(invocation: Replay, environ: Mapping[str, str], output: TextIO) -> ExitCode:
@@ -66,9 +64,7 @@ def address_of_broker(config: BrokerConfig) -> Address:
         raise ConfigError(
             "the configuration has no TCP port; name the broker with --into mqtts://host:8883"
         )
-    host = config.bind_address
-    host = "localhost" if host in EVERYWHERE else url_host(host)
-    return address_of(f"mqtt://{host}:{config.tcp}")
+    return address_of(f"mqtt://{client_host(config.bind_address)}:{config.tcp}")
 
 
 def check_filter(topic_filter: str) -> None:

@@ -4,6 +4,7 @@ import errno
 import os
 import socket
 
+from monstermq_shared.config.sections import ALL_INTERFACES
 from monstermq_shared.errors import StartupError
 from monstermq_shared.exit_codes import ExitCode
 
@@ -101,6 +102,11 @@ def _listen_on_loopback(
 def url_host(address: str) -> str:
     """Return how an address is written in a URL: ``[::]`` (RFC 3986, 3.2.2)."""
     return f"[{address}]" if ":" in address else address
+
+
+def client_host(address: str) -> str:
+    """Return how a URL of clients on this machine names what listens on an address."""
+    return LOCALHOST if address in {ALL_INTERFACES, ALL_IPV6} else url_host(address)
 
 
 def _why(key: str, number: int, exc: OSError | UnicodeError) -> str:

@@ -14,7 +14,7 @@ from tests.support.machine import needs_ipv6
 from monstermq_edge.network.listeners import Listeners, Port
 from monstermq_shared.errors import StartupError
 from monstermq_shared.exit_codes import ExitCode
-from monstermq_shared.operation.binding import listen, url_host
+from monstermq_shared.operation.binding import client_host, listen, url_host
 
 LOOPBACK = "127.0.0.1"
 WITHIN_S = 5
@@ -177,6 +177,12 @@ def test_a_port_can_be_shared_by_those_alone_who_say_so(host: str) -> None:
 
 def test_an_ipv6_address_stands_in_brackets_in_a_url() -> None:
     assert [url_host(host) for host in ("::", "127.0.0.1", "host")] == ["[::]", "127.0.0.1", "host"]
+
+
+def test_clients_of_this_machine_reach_every_interface_by_localhost() -> None:
+    bound = ("0.0.0.0", "::", "::1", "127.0.0.1", "host")
+    reached = ["localhost", "localhost", "[::1]", "127.0.0.1", "host"]
+    assert list(map(client_host, bound)) == reached
 
 
 @pytest.fixture
