@@ -8,13 +8,12 @@ from importlib.metadata import version
 
 from monstermq_edge.app import run_broker
 from monstermq_edge.processes import run_edges
-from monstermq_shared.config import load_config
 from monstermq_shared.exit_codes import ExitCode
-from monstermq_shared.operation.command_line import CommandLine, file_name, level_of
+from monstermq_shared.operation.command_line import CommandLine, file_name
 from monstermq_shared.operation.held import release
 from monstermq_shared.operation.process import run_command
-from monstermq_shared.operation.signals import Signals
-from monstermq_shared.supervisor.supervised import OPTION, Supervised
+from monstermq_shared.supervisor.beginning import begin
+from monstermq_shared.supervisor.supervised import OPTION
 
 HELP = """\
 usage: monstermq-edge [-config FILE] [-log LEVEL] [-cluster]
@@ -46,14 +45,7 @@ def _execute(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
         release()
         sys.stdout.write(f"{version('monstermq')}\n" if parsed.version else HELP)
         return ExitCode.OK
-    level = level_of(parsed.log)
-    supervised = Supervised.parse(parsed.supervised)
-    signals = Signals()
-    signals.start()
-    if supervised is not None:
-        supervised.stop_with_supervisor()
-    loaded = load_config(parsed.config, environ, cluster=parsed.cluster)
-    level = loaded.config.log.level if level is None else level
+    loaded, level, signals, supervised = begin(parsed, environ, cluster=parsed.cluster)
     if supervised is None and loaded.config.edge.processes > 1:
         return run_edges(loaded, level, _passed_on(parsed), signals)
     return run_broker(loaded, level, signals, supervised)

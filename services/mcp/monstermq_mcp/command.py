@@ -16,12 +16,12 @@ from monstermq_mcp.tokens import Tokens
 from monstermq_shared.config import load_config
 from monstermq_shared.errors import ConfigError
 from monstermq_shared.exit_codes import ExitCode
-from monstermq_shared.operation.command_line import CommandLine, file_name, level_of
+from monstermq_shared.operation.command_line import CommandLine, file_name
 from monstermq_shared.operation.held import release
 from monstermq_shared.operation.logging import configure_logging
 from monstermq_shared.operation.process import run_command
-from monstermq_shared.operation.signals import Signals
-from monstermq_shared.supervisor.supervised import OPTION, Supervised
+from monstermq_shared.supervisor.beginning import begin
+from monstermq_shared.supervisor.supervised import OPTION
 
 logger = logging.getLogger(__name__)
 
@@ -87,16 +87,10 @@ def _forward(parsed: Namespace, environ: Mapping[str, str]) -> int:
 
 
 def _serve(parsed: Namespace, environ: Mapping[str, str]) -> int:
-    level = level_of(parsed.log)
-    supervised = Supervised.parse(parsed.supervised)
-    signals = Signals()
-    signals.start()
-    if supervised is not None:
-        supervised.stop_with_supervisor()
-    loaded = load_config(parsed.config, environ)
+    begun = begin(parsed, environ)
+    loaded, signals, supervised = begun.loaded, begun.signals, begun.supervised
     config = loaded.config
-    name = "" if supervised is None else supervised.name
-    configure_logging(config.log.level if level is None else level, config.log.format, name)
+    configure_logging(begun.log_level, config.log.format, begun.log_name)
     if not config.mcp.runs:
         raise ConfigError("there is nothing to serve: set MCP.Enabled to true and give MCP.Port")
     if not config.kafka.bus.enabled:

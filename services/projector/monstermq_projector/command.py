@@ -11,18 +11,19 @@ from monstermq_projector.app import run_part
 from monstermq_projector.groups import instance_of
 from monstermq_projector.page import PAGE
 from monstermq_projector.parts import Part, parts_of, program_of
-from monstermq_shared.config import LoadedConfig, StoreType, load_config
+from monstermq_shared.config import LoadedConfig, StoreType
 from monstermq_shared.config.fields import ProjectorKind
 from monstermq_shared.errors import ConfigError
 from monstermq_shared.exit_codes import ExitCode
-from monstermq_shared.operation.command_line import CommandLine, file_name, level_of
+from monstermq_shared.operation.command_line import CommandLine, file_name
 from monstermq_shared.operation.health import Place
 from monstermq_shared.operation.held import release
 from monstermq_shared.operation.logging import configure_logging
 from monstermq_shared.operation.process import run_command, run_process
 from monstermq_shared.operation.signals import Signals
+from monstermq_shared.supervisor.beginning import begin
 from monstermq_shared.supervisor.command import serve
-from monstermq_shared.supervisor.supervised import OPTION, Supervised
+from monstermq_shared.supervisor.supervised import OPTION
 
 logger = logging.getLogger(__name__)
 
@@ -54,16 +55,9 @@ def _execute(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
         release()
         sys.stdout.write(f"{version('monstermq')}\n" if parsed.version else HELP)
         return ExitCode.OK
-    level = level_of(parsed.log)
-    supervised = Supervised.parse(parsed.supervised)
-    signals = Signals()
-    signals.start()
-    if supervised is not None:
-        supervised.stop_with_supervisor()
-    loaded = load_config(parsed.config, environ)
-    config = loaded.config
-    name = "" if supervised is None else supervised.name
-    configure_logging(config.log.level if level is None else level, config.log.format, name)
+    begun = begin(parsed, environ)
+    loaded, signals, supervised = begun.loaded, begun.signals, begun.supervised
+    configure_logging(begun.log_level, loaded.config.log.format, begun.log_name)
     parts = _parts(loaded, parsed)
     if supervised is not None:
         place = Place(host="", port=0, listeners=(supervised.listener(),))
