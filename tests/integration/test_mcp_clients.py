@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters
-from tests.support.broker import LOOPBACK, BrokerProcess
+from tests.support.broker import LOOPBACK, NO_RESERVE, BrokerProcess
 from tests.support.machine import program
 from tests.support.repository import ROOT
 
@@ -35,13 +35,7 @@ class Rooms(BrokerProcess):
 
     @property
     def variables(self) -> dict[str, str]:
-        return {
-            "MONSTERMQ_TCP": str(self.tcp_port),
-            "MONSTERMQ_WS": str(self.ws_port),
-            "MONSTERMQ_METRICS__PORT": str(self.metrics_port),
-            "MONSTERMQ_MCP__PORT": str(self.mcp_port),
-            "MONSTERMQ_SQLITE__MINFREEMB": "0",
-        }
+        return {**self.port_variables, **NO_RESERVE}
 
     @property
     def url(self) -> str:

@@ -67,13 +67,7 @@ class DefaultBroker(BrokerProcess):
     @property
     def variables(self) -> dict[str, str]:
         """What takes it to free ports."""
-        return {
-            "MONSTERMQ_TCP": str(self.tcp_port),
-            "MONSTERMQ_WS": str(self.ws_port),
-            "MONSTERMQ_METRICS__PORT": str(self.metrics_port),
-            "MONSTERMQ_MCP__PORT": str(self.mcp_port),
-            "PYTHON": sys.executable,
-        }
+        return {**self.port_variables, "PYTHON": sys.executable}
 
 
 @pytest.fixture

@@ -102,6 +102,16 @@ class BrokerProcess(ABC):
     def _prepare(self, config_yaml: str | None) -> list[str]:
         """Write the configuration and return the command line."""
 
+    @property
+    def port_variables(self) -> dict[str, str]:
+        """What takes a broker to these ports whose configuration does not name them."""
+        return {
+            "MONSTERMQ_TCP": str(self.tcp_port),
+            "MONSTERMQ_WS": str(self.ws_port),
+            "MONSTERMQ_METRICS__PORT": str(self.metrics_port),
+            "MONSTERMQ_MCP__PORT": str(self.mcp_port),
+        }
+
     def start(self, config_yaml: str | None = None, env: Mapping[str, str] | None = None) -> Self:
         """Start the process and return once its TCP port accepts.
 

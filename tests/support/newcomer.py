@@ -40,13 +40,7 @@ class Newcomer(BrokerProcess):
     @property
     def environment(self) -> dict[str, str]:
         """What only a test needs: other ports."""
-        return {
-            "MONSTERMQ_TCP": str(self.tcp_port),
-            "MONSTERMQ_WS": str(self.ws_port),
-            "MONSTERMQ_METRICS__PORT": str(self.metrics_port),
-            "MONSTERMQ_MCP__PORT": str(self.mcp_port),
-            **self._variables,
-        }
+        return {**self.port_variables, **self._variables}
 
     def run(self) -> None:
         """Start it."""
