@@ -5,10 +5,8 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
-from aiokafka.structs import TopicPartition
 from tests.support.kafka import KafkaServer
-from tests.support.kafka_tools import new_topic_name
+from tests.support.kafka_tools import delete_below, new_topic_name
 
 from monstermq_shared.bus.kafka.bus import KafkaBus, open_kafka_bus
 from monstermq_shared.bus.kafka.log import KafkaLog
@@ -48,13 +46,7 @@ class TestKafkaBus(PartitionedBusContract):
             batch = [a_record("flood", b"x" * 100_000)]
             await log.append(partition, batch, Stamp(b"flooding", sequence))
         end = (await log.end_positions())[partition]
-        admin = AIOKafkaAdminClient(bootstrap_servers=self._server.address())
-        await admin.start()
-        try:
-            at = TopicPartition(log.topic, partition)
-            await admin.delete_records({at: RecordsToDelete(before_offset=end)})
-        finally:
-            await admin.close()
+        await delete_below(self._server.address(), log.topic, {partition: end})
 
     @contextmanager
     def standstill(self, bus: BusPort) -> Iterator[None]:

@@ -15,7 +15,7 @@ from tests.integration.observing import metric, until_logged, until_metric, unti
 from tests.support.broker import BrokerProcess, RunningBroker
 from tests.support.kafka import KafkaServer
 from tests.support.kafka_stack import KafkaStack
-from tests.support.kafka_tools import create_topic, read_topic
+from tests.support.kafka_tools import create_topic, delete_below, read_topic
 from tests.support.load import Cast
 from tests.support.mqtt_peer import Connack, ConnectOptions, Peer, Publish
 from tests.support.postgres import PostgresServer
@@ -193,12 +193,7 @@ async def test_what_was_deleted_before_it_was_read_is_counted(
     await begun(broker, kafka_topic)
     broker.stop()
     await write(kafka_server.address(), kafka_topic, [Written(b"%d" % n, b"t") for n in range(10)])
-    where = {"topic": kafka_topic, "partition": 0, "offset": 7}
-    request = broker.directory / "delete.json"
-    request.write_text(json.dumps({"partitions": [where], "version": 1}))
-    kafka_server.tool(
-        "org.apache.kafka.tools.DeleteRecordsCommand", "--offset-json-file", str(request)
-    )
+    await delete_below(kafka_server.address(), kafka_topic, {0: 7})
     broker.start(config)
     await until_metric(broker, "monstermq_ingress_messages_total", 3, BOUND_S)
     assert await metric(broker, "monstermq_ingress_missed_total", topic=kafka_topic) == 7

@@ -7,8 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
-from aiokafka.structs import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from tests.integration.kafka_outages import (
     BOUND_S,
     connections,
@@ -23,7 +22,7 @@ from tests.support.chance import drawn_random
 from tests.support.clean_load import CleanPublisher
 from tests.support.kafka import KafkaCluster, KafkaServer
 from tests.support.kafka_stack import PARTITIONS, KafkaStack
-from tests.support.kafka_tools import create_topic
+from tests.support.kafka_tools import create_topic, delete_below
 from tests.support.ledger import Message
 from tests.support.log_reading import LogReader
 from tests.support.mqtt_peer import Peer
@@ -290,14 +289,4 @@ async def delete_all(stack: KafkaStack) -> None:
     """Delete what is on the bus now, as retention does."""
     async with LogReader(stack.servers, stack.topic) as log:
         ends = await log.read_to_end()
-    admin = AIOKafkaAdminClient(bootstrap_servers=stack.servers)
-    await admin.start()
-    try:
-        await admin.delete_records(
-            {
-                TopicPartition(stack.topic, partition): RecordsToDelete(before_offset=end)
-                for partition, end in ends.items()
-            }
-        )
-    finally:
-        await admin.close()
+    await delete_below(stack.servers, stack.topic, ends)

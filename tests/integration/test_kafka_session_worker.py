@@ -11,11 +11,9 @@ from time import time_ns
 from typing import Any
 
 import pytest
-from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.admin.records_to_delete import RecordsToDelete
 from tests.support.claims import KEPT
 from tests.support.kafka import KafkaServer
+from tests.support.kafka_tools import delete_below
 from tests.support.log_reading import LogReader
 from tests.support.projectors import (
     PARTITIONS,
@@ -231,10 +229,4 @@ async def test_after_a_gap_sessions_collect_messages_again(
 
 async def _forget_messages(setting: Setting, partition: int) -> None:
     """Delete what stands in a partition of the bus, as retention would."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=setting.config.kafka.servers)
-    await admin.start()
-    try:
-        at = TopicPartition(setting.topic, partition)
-        await admin.delete_records({at: RecordsToDelete(before_offset=-1)})
-    finally:
-        await admin.close()
+    await delete_below(setting.config.kafka.servers, setting.topic, {partition: -1})

@@ -9,10 +9,9 @@ from typing import Any
 import asyncpg
 import orjson
 import pytest
-from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.admin.records_to_delete import RecordsToDelete
+from aiokafka import AIOKafkaProducer
 from tests.support.kafka import KafkaServer
+from tests.support.kafka_tools import delete_below
 from tests.support.projectors import ProjectorProcess, Setting, Writer, until
 
 from monstermq import rebuilding
@@ -109,21 +108,6 @@ async def publish_all_sorts(writer: Writer) -> None:
     finally:
         await producer.stop()
     await writer.publish("plant/1", b"after the garbage")
-
-
-async def delete_below(setting: Setting, ends: dict[int, int]) -> None:
-    """Delete what retention would."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=setting.config.kafka.servers)
-    await admin.start()
-    try:
-        await admin.delete_records(
-            {
-                TopicPartition(setting.topic, number): RecordsToDelete(before_offset=end)
-                for number, end in ends.items()
-            }
-        )
-    finally:
-        await admin.close()
 
 
 async def test_what_is_rebuilt_is_what_the_projector_holds_and_it_goes_on(
@@ -285,7 +269,8 @@ async def test_what_is_older_than_the_log_is_no_difference_and_is_kept(
             )
         ),
     )
-    await delete_below(setting, dict(await writer.bus.messages.end_positions()))
+    ends = await writer.bus.messages.end_positions()
+    await delete_below(setting.config.kafka.servers, setting.topic, ends)
     await writer.publish("cleared", b"", retained=True)
     await writer.publish("new", b"4", retained=True)
     for table in TABLES:
@@ -360,7 +345,7 @@ async def test_a_log_that_retention_cuts_meanwhile_is_told_and_nothing_is_swappe
     async def cut_first(self: Any, database: Any, number: int) -> Any:
         part = await begin(self, database, number)
         if number == 0:
-            await delete_below(setting, ends)
+            await delete_below(setting.config.kafka.servers, setting.topic, ends)
         return part
 
     with monkeypatch.context() as patched:

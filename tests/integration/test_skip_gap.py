@@ -5,11 +5,8 @@ import io
 from pathlib import Path
 
 import pytest
-from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.admin.records_to_delete import RecordsToDelete
 from tests.support.kafka import KafkaServer
-from tests.support.kafka_tools import read_topic
+from tests.support.kafka_tools import delete_below, read_topic
 from tests.support.projectors import ProjectorProcess, Setting, until
 
 from monstermq.invocations import SkipGap
@@ -41,17 +38,6 @@ async def claim(bus: KafkaBus, client_id: str) -> int:
     end = (await bus.sessions.end_positions())[PARTITION]
     await bus.sessions.append(PARTITION, [record], Stamp(EDGE, end))
     return (await bus.sessions.end_positions())[PARTITION]
-
-
-async def delete_below(servers: str, topic: str, offset: int) -> None:
-    """Delete what retention would."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=servers)
-    await admin.start()
-    try:
-        at = TopicPartition(topic, PARTITION)
-        await admin.delete_records({at: RecordsToDelete(before_offset=offset)})
-    finally:
-        await admin.close()
 
 
 async def skip(setting: Setting) -> str:
@@ -87,7 +73,7 @@ async def test_sessions_go_on_behind_a_gap_and_who_was_connected_is_not_any_more
             )
             await projector.stop()
             end = await claim(bus, "lost")
-            await delete_below(setting.config.kafka.servers, bus.sessions.topic, end)
+            await delete_below(setting.config.kafka.servers, bus.sessions.topic, {PARTITION: end})
             projector.launch()
             await until(told, projector)
             await projector.stop()

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import Path
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.errors import for_code
 from tests.support.machine import program
 
@@ -107,6 +107,24 @@ async def create_topic(
         for _, code, message in answer.topic_errors:
             if code:
                 raise KafkaFailed(f"{name}: {for_code(code).__name__} {message}")
+    finally:
+        await admin.close()
+
+
+async def delete_below(address: str, name: str, ends: Mapping[int, int]) -> None:
+    """Delete what retention would.
+
+    Args:
+        address: Of a server.
+        name: Of the topic.
+        ends: Partition -> the first offset that stays; -1: none does.
+    """
+    admin = AIOKafkaAdminClient(bootstrap_servers=address)
+    await admin.start()
+    try:
+        await admin.delete_records(
+            {TopicPartition(name, number): RecordsToDelete(end) for number, end in ends.items()}
+        )
     finally:
         await admin.close()
 

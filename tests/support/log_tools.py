@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from tests.support.broker import LOOPBACK, RunningBroker
+from tests.support.kafka_tools import delete_below
 from tests.support.operator_tools import WITHIN_S, run_tool
 
 from monstermq_shared.bus.control import encode_facts
@@ -76,13 +75,7 @@ class Log:
 
     async def cut(self, partition: int, offset: int) -> None:
         """Delete what is below an offset, as retention does."""
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.servers)
-        await admin.start()
-        try:
-            at = TopicPartition(self.topic, partition)
-            await admin.delete_records({at: RecordsToDelete(before_offset=offset)})
-        finally:
-            await admin.close()
+        await delete_below(self.servers, self.topic, {partition: offset})
 
 
 class Target:
