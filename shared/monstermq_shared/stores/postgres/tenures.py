@@ -57,7 +57,7 @@ class Tenures:
 
     async def place(self, connection: Connection, partition: Partition) -> Place:
         """Return how rows name a partition, in a transaction that is open; made if it is new."""
-        return Place(await self._number(connection, partition.generation), partition.number)
+        return Place(await self.number(connection, partition.generation), partition.number)
 
     async def marks(self, connection: Connection, partition: Partition) -> dict[str, Mark]:
         """Return where the projections stand that have committed in a partition."""
@@ -80,7 +80,7 @@ class Tenures:
             raise ValueError("a tenure is of at least one projection")
         token = secrets.token_hex(8)
         await check_owner(connection, self._where, partition.generation)
-        number = await self._number(connection, partition.generation)
+        number = await self.number(connection, partition.generation)
         key = ([*set(projections)], number, partition.number)
         await connection.execute(_QUERIES["add_watermarks"], *key)
         await connection.execute(_QUERIES["lock_watermarks"], *key)
@@ -102,20 +102,16 @@ class Tenures:
     ) -> None:
         """Say where projections without a mark begin, in a transaction that is open."""
         for generation, rows in begin_rows(starts).items():
-            number = await self._number(connection, generation)
+            number = await self.number(connection, generation)
             await connection.execute(LOG_QUERIES["begin_marks"], *rows, number, log_id)
 
     async def take_sessions(self, connection: Connection, generation: str) -> None:
         """Let the sessions of earlier internal logs go on, in a transaction that is open."""
-        number = await self._number(connection, generation)
+        number = await self.number(connection, generation)
         await connection.execute(_QUERIES["take_sessions"], number)
 
     async def number(self, connection: Connection, generation: str) -> int:
         """Return the number of a generation, in a transaction that is open; added if it is new."""
-        return await self._number(connection, generation)
-
-    async def _number(self, connection: Connection, generation: str) -> int:
-        """Return the number of a generation, added if it is new."""
         number: int | None = await connection.fetchval(_QUERIES["find_generation"], generation)
         if number is None:
             await connection.execute(_QUERIES["lock_generations"])
