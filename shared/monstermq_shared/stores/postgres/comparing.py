@@ -1,8 +1,10 @@
 """Compares rows with what they should be: the server does it, and returns differences only."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple
+
+import asyncpg
 
 from monstermq_shared.config.postgres_urls import ConnectionSettings, describe
 from monstermq_shared.records import Record
@@ -147,23 +149,26 @@ class Snapshot:
     ) -> list[Difference]:
         """Return which records are not in an archive as they are."""
         query = fill_in(_QUERIES, {"table": table})["archive_differences"]
-        found: list[Difference] = []
-        await self._connection.execute(_QUERIES["look_up"])
-        for part in record_parts(records):
-            rows = await self._connection.fetch(query, *record_arrays(part), *place)
-            found += [Difference(part[row["ordinal"] - 1], row["columns"]) for row in rows]
-        return found
+        return await self._differences(query, place, records, record_arrays)
 
     async def message_differences(
         self, table: str, place: Place, records: Sequence[Record]
     ) -> list[Difference]:
         """Return which records are not their topics' rows."""
         query = fill_in(_QUERIES, {"table": table})["message_differences"]
+        return await self._differences(query, place, records, _digests_and_arrays)
+
+    async def _differences(
+        self,
+        query: str,
+        place: Place,
+        records: Sequence[Record],
+        arrays: Callable[[Sequence[Record]], Sequence[object]],
+    ) -> list[Difference]:
         found: list[Difference] = []
         await self._connection.execute(_QUERIES["look_up"])
         for part in record_parts(records):
-            digests = [digest(record.topic) for record in part]
-            rows = await self._connection.fetch(query, digests, *record_arrays(part), *place)
+            rows = await self._connection.fetch(query, *arrays(part), *place)
             found += [Difference(part[row["ordinal"] - 1], row["columns"]) for row in rows]
         return found
 
@@ -184,15 +189,21 @@ class Snapshot:
     ) -> AsyncIterator[tuple[int, str]]:
         """Yield position and topic of the rows that ``archive_counts`` has counted in a part."""
         query = fill_in(_QUERIES, {"table": table})["archive_positions"]
-        cursor = await self._connection.cursor(query, generation, *part, since_ms)
-        while rows := await cursor.fetch(_ROWS_AT_ONCE):
-            for row in rows:
-                yield row["position"], row["topic"]
+        async for row in self._rows(query, generation, *part, since_ms):
+            yield row["position"], row["topic"]
 
     async def message_rows(self, table: str, place: Place) -> AsyncIterator[tuple[str, int | None]]:
         """Yield topic and position of the partition's rows, and those of other logs, without."""
         query = fill_in(_QUERIES, {"table": table})["message_rows"]
-        cursor = await self._connection.cursor(query, *place)
+        async for row in self._rows(query, *place):
+            yield row["topic"], row["position"]
+
+    async def _rows(self, query: str, *arguments: object) -> AsyncIterator[asyncpg.Record]:
+        cursor = await self._connection.cursor(query, *arguments)
         while rows := await cursor.fetch(_ROWS_AT_ONCE):
             for row in rows:
-                yield row["topic"], row["position"]
+                yield row
+
+
+def _digests_and_arrays(records: Sequence[Record]) -> Sequence[object]:
+    return [digest(record.topic) for record in records], *record_arrays(records)
