@@ -6,7 +6,7 @@ log.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TextIO
@@ -39,7 +39,7 @@ from monstermq_shared.stores.outages import Outage
 from monstermq_shared.stores.postgres.database import PostgresDatabase
 from monstermq_shared.stores.postgres.shadows import Shadow, Shadows, opened
 from monstermq_shared.stores.sql import table_name
-from monstermq_shared.views.catalogue import ArchiveView, MessageView
+from monstermq_shared.views.catalogue import ArchiveView
 from monstermq_shared.views.committing import commit_until_done
 from monstermq_shared.views.log_fold import Batch, LogFold
 from monstermq_shared.views.view_set import ViewSet
@@ -119,7 +119,7 @@ class _Rebuilding:
         self._shadows = shadows
         self._view = view
         self._new = _renamed(view)
-        self._set = ViewSet(*_apart(self._new))
+        self._set = ViewSet.of_views([self._new])
         self._log = log_settings(config, bus.generation)
         self._outage = Outage(f"rebuild {name_of(view)}, PostgreSQL")
         self._log_outage = Outage(f"rebuild {name_of(view)}, Kafka", BusUnavailable)
@@ -307,10 +307,6 @@ def _renamed(view: View) -> View:
     return replace(
         view, store=view.store + SHADOW_SUFFIX, projection=LastValueProjection(name, selection)
     )
-
-
-def _apart(view: View) -> tuple[Sequence[MessageView], Sequence[ArchiveView]]:
-    return ([], [view]) if isinstance(view, ArchiveView) else ([view], [])
 
 
 def _nothing() -> None:

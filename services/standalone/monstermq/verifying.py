@@ -31,7 +31,7 @@ from monstermq_shared.stores.postgres.comparing import ArchivePart, Comparing, R
 from monstermq_shared.stores.postgres.log_states import of_another_log
 from monstermq_shared.stores.postgres.rows import Place
 from monstermq_shared.stores.sql import table_name
-from monstermq_shared.views.catalogue import ArchiveView, MessageView
+from monstermq_shared.views.catalogue import ArchiveView
 from monstermq_shared.views.log_fold import Batch, LogFold
 from monstermq_shared.views.log_loading import another_log
 from monstermq_shared.views.view_set import ViewSet
@@ -105,10 +105,7 @@ class _Verification:
         self._comparing = comparing
         self._log = log_settings(config, bus.generation)
         self._names = [view.projection.name for view in views]
-        self._set = ViewSet(
-            [view for view in views if isinstance(view, MessageView)],
-            [view for view in views if isinstance(view, ArchiveView)],
-        )
+        self._set = ViewSet.of_views(views)
         self._tables = {view.store: table_name(view.store) for view in views}
         now_ms = time.time_ns() // 1_000_000
         self._kept_from = {view.store: no_longer_kept(view, now_ms) for view in views}

@@ -37,9 +37,14 @@ class ViewSet:
     @classmethod
     def of(cls, catalogue: Catalogue, store_type: StoreType) -> "ViewSet":
         """Return the views that live in the database of a type."""
+        return cls.of_views([view for view in catalogue.views if view.store_type is store_type])
+
+    @classmethod
+    def of_views(cls, views: Sequence[MessageView | ArchiveView]) -> "ViewSet":
+        """Return views of both kinds as a set."""
         return cls(
-            [view for view in catalogue.messages if view.store_type is store_type],
-            [view for view in catalogue.archives if view.store_type is store_type],
+            [view for view in views if isinstance(view, MessageView)],
+            [view for view in views if isinstance(view, ArchiveView)],
         )
 
     def __bool__(self) -> bool:
