@@ -8,8 +8,9 @@ log.
 import asyncio
 from collections.abc import Mapping
 from contextlib import aclosing
+from copy import copy
 from dataclasses import dataclass, replace
-from typing import TextIO
+from typing import Any, TextIO
 
 from monstermq.invocations import Rebuild
 from monstermq.log_parts import (
@@ -29,10 +30,6 @@ from monstermq_shared.config.checks import postgres_connection
 from monstermq_shared.errors import BusUnavailable, StartupError, StoreConflict, StoreUnavailable
 from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.positions import Partition
-from monstermq_shared.projections.archive import ArchiveProjection
-from monstermq_shared.projections.last_value import LastValueProjection
-from monstermq_shared.projections.retained import RetainedProjection
-from monstermq_shared.projections.selection import GroupSelection
 from monstermq_shared.retries import pause
 from monstermq_shared.stores.changes import StoredLogState, Tenure
 from monstermq_shared.stores.outages import Outage
@@ -295,18 +292,9 @@ class _Rebuilding:
 
 def _renamed(view: View) -> View:
     """Return the same view, of another store and with a mark of its own."""
-    name = view.projection.name + SHADOW_SUFFIX
-    if view.group is None:
-        return replace(view, store=view.store + SHADOW_SUFFIX, projection=RetainedProjection(name))
-    group = view.group
-    selection = GroupSelection(group.topic_filter, retained_only=group.retained_only)
-    if isinstance(view, ArchiveView):
-        return replace(
-            view, store=view.store + SHADOW_SUFFIX, projection=ArchiveProjection(name, selection)
-        )
-    return replace(
-        view, store=view.store + SHADOW_SUFFIX, projection=LastValueProjection(name, selection)
-    )
+    projection: Any = copy(view.projection)  # of the kind that the view takes
+    projection.name += SHADOW_SUFFIX
+    return replace(view, store=view.store + SHADOW_SUFFIX, projection=projection)
 
 
 def _nothing() -> None:
