@@ -144,13 +144,18 @@ class _Rebuilding:
         database = await self._open()
         try:
             await self._fill(database, terminal, {} if goes_on else firsts)
-            generation = await self._swap(database)
+            await self._swap(database)
         finally:
             await database.close()
         terminal.tell(
             f"{name}: made anew of {self._records} records of the log"
             + ("" if goes_on else f"; {self._kept} rows are older than the log and were kept"),
-            {"table": name, "records": self._records, "kept": self._kept, "generation": generation},
+            {
+                "table": name,
+                "records": self._records,
+                "kept": self._kept,
+                "generation": self._bus.generation,
+            },
         )
         return ExitCode.OK
 
@@ -269,10 +274,9 @@ class _Rebuilding:
 
     # -- the swap --------------------------------------------------------------------------------
 
-    async def _swap(self, database: PostgresDatabase) -> str:
+    async def _swap(self, database: PostgresDatabase) -> None:
         """Put the new table in the place of the old one, as soon as nobody reads that for long."""
-        generation = self._bus.generation
-        number = await database.generation_number(generation)
+        number = await database.generation_number(self._bus.generation)
         for attempt in range(SWAP_TRIES):
             try:
                 async with self._shadows.swapping(number) as reflected:
@@ -286,8 +290,7 @@ class _Rebuilding:
                 self._outage.failed(SWAPS, exc)
                 await pause(attempt)
             else:
-                break
-        return generation
+                return
 
 
 def _renamed(view: View) -> View:
