@@ -3,7 +3,7 @@
 import asyncio
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
@@ -91,18 +91,18 @@ class Site:
     Attributes:
         comparing: Where they are.
         partition_of: Where a topic's messages are.
+        limit: How many differences are told.
+        terminal: Where.
         number: What rows call the log; None where there are none of it.
         differences: How many were found.
-        limit: How many are told.
-        terminal: Where.
     """
 
     comparing: Comparing
     partition_of: Callable[[str], int]
+    limit: int
+    terminal: Terminal
     number: int | None = None
     differences: int = 0
-    limit: int = 0
-    terminal: Terminal = field(init=False)
 
 
 class Table:
@@ -211,7 +211,7 @@ class ArchiveTable(Table):
             self._expect(record.offset - self.first)
             self._rows += self._is_kept(record)
         for start in range(0, len(own), RECORDS_AT_ONCE):
-            await self._wait()
+            await self.settle()
             self._running = asyncio.create_task(self._look_up(own[start : start + RECORDS_AT_ONCE]))
 
     def _expect(self, place: int) -> None:
@@ -230,14 +230,11 @@ class ArchiveTable(Table):
         self._rows -= sum(1 for record, columns in found if not columns and self._is_kept(record))
         self._judge(found)
 
-    async def _wait(self) -> None:
+    async def settle(self) -> None:
+        """See ``Table.settle``."""
         if self._running is not None:
             await self._running
             self._running = None
-
-    async def settle(self) -> None:
-        """See ``Table.settle``."""
-        await self._wait()
 
     def close(self) -> None:
         """See ``Table.close``."""

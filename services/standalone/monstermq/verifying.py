@@ -64,18 +64,21 @@ async def _verify(
         if owner is not None and owner != bus.generation:
             raise of_another_log(database.where, owner, bus.generation)
         comparing = Comparing(postgres_connection(config))
+        site = Site(
+            comparing=comparing,
+            partition_of=bus.messages.partition_of,
+            limit=limit,
+            terminal=terminal,
+        )
         try:
-            verification = _Verification(config, views, bus, comparing)
-            verification.site.limit = limit
-            verification.site.terminal = terminal
-            await verification.run()
+            await _Verification(config, views, bus, site).run()
         except BusUnavailable as exc:
             raise StartupError(str(exc), exit_code=ExitCode.BUS_UNREACHABLE) from exc
         except StoreUnavailable as exc:
             raise StartupError(str(exc), exit_code=ExitCode.STORE_UNREACHABLE) from exc
         finally:
             await comparing.close()
-    return ExitCode.FAILURE if verification.site.differences else ExitCode.OK
+    return ExitCode.FAILURE if site.differences else ExitCode.OK
 
 
 @dataclass(slots=True)
@@ -93,16 +96,15 @@ class _Verification:
         config: The configuration.
         views: Which.
         bus: The log.
-        comparing: The tables.
+        site: The tables, and where it is told.
     """
 
     def __init__(
-        self, config: BrokerConfig, views: Sequence[View], bus: KafkaBus, comparing: Comparing
+        self, config: BrokerConfig, views: Sequence[View], bus: KafkaBus, site: Site
     ) -> None:
-        self.site = Site(comparing=comparing, partition_of=bus.messages.partition_of)
+        self._site = site
         self._bus = bus
         self._views = views
-        self._comparing = comparing
         self._log = log_settings(config, bus.generation)
         self._names = [view.projection.name for view in views]
         self._set = ViewSet.of_views(views)
@@ -121,7 +123,7 @@ class _Verification:
         total = sum(
             max(0, at - bounds.firsts[p]) for p, at in _lowest(marks).items() if p in bounds.firsts
         )
-        with self.site.terminal.progress("compares with the log", total) as steps:
+        with self._site.terminal.progress("compares with the log", total) as steps:
             for partition in range(messages.partitions):
                 await self._compare(partition, bounds.firsts[partition], marks, steps)
             await self._count_archives()
@@ -130,8 +132,8 @@ class _Verification:
     async def _look(self) -> Marks:
         """Return how far everything is, with a beginning for each that has none noted."""
         generation = self._bus.generation
-        async with self._comparing.snapshot([]) as snapshot:
-            self.site.number = await snapshot.generation(generation)
+        async with self._site.comparing.snapshot([]) as snapshot:
+            self._site.number = await snapshot.generation(generation)
             marks = dict(await snapshot.reflected(generation, self._names))
             for view in self._views:
                 await self._guess_beginnings(snapshot, view, marks)
@@ -143,9 +145,9 @@ class _Verification:
         """A row below where a projection began there cannot be; its first row is a good guess."""
         name = view.projection.name
         unknown = [p for (n, p), at in marks.items() if n == name and at.began is None]
-        if not unknown or self.site.number is None:
+        if not unknown or self._site.number is None:
             return
-        firsts = await snapshot.first_rows(self._tables[view.store], self.site.number)
+        firsts = await snapshot.first_rows(self._tables[view.store], self._site.number)
         for partition in unknown:
             upto = marks[name, partition].upto
             marks[name, partition] = Reflected(upto, firsts.get(partition, upto))
@@ -170,7 +172,7 @@ class _Verification:
             await self._fold(fold, partition, done, tables, steps)
             messages = [table for table in tables if isinstance(table, MessageTable)]
             held = [table.name for table in messages]
-            async with self._comparing.snapshot(held) as snapshot:
+            async with self._site.comparing.snapshot(held) as snapshot:
                 # Now the moment that counts, and what has come until then.
                 now = await snapshot.reflected(self._bus.generation, self._names)
                 for table in tables:
@@ -189,14 +191,14 @@ class _Verification:
         found: list[Table] = []
         for view in self._views:
             at = marks.get((view.projection.name, partition))
-            if at is None or self.site.number is None:
+            if at is None or self._site.number is None:
                 continue
             self._findings[view.store].begun = True
             table = (ArchiveTable if isinstance(view, ArchiveView) else MessageTable)(
                 view,
                 self._tables[view.store],
-                Place(self.site.number, partition),
-                self.site,
+                Place(self._site.number, partition),
+                self._site,
                 self._findings[view.store],
             )
             table.begin(max(first, at.began or 0), at.upto, self._kept_from[view.store])
@@ -219,7 +221,7 @@ class _Verification:
         for store, tables in self._archives.items():
             number, since_ms = tables[0].place.generation, self._kept_from[store]
             parts = [ArchivePart(at.place.partition, at.first, at.upto) for at in tables]
-            async with self._comparing.snapshot([self._tables[store]]) as snapshot:
+            async with self._site.comparing.snapshot([self._tables[store]]) as snapshot:
                 counts = await snapshot.archive_counts(self._tables[store], number, parts, since_ms)
                 self._findings[store].older_rows += sum(at.older for at in counts.values())
                 for table in tables:
@@ -228,7 +230,7 @@ class _Verification:
 
     def _tell(self) -> None:
         for findings in self._findings.values():
-            self.site.terminal.tell(findings.text, findings.members)
+            self._site.terminal.tell(findings.text, findings.members)
 
 
 async def _take(batch: Batch, tables: Iterable[Table]) -> None:
