@@ -1,6 +1,5 @@
 """The command line: the original's spelling, with one dash or two, and nothing else in silence."""
 
-from argparse import ArgumentTypeError
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -40,7 +39,7 @@ from monstermq_shared.config.postgres_urls import describe
 from monstermq_shared.errors import ConfigError
 from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.kafka.settings import KafkaSettings
-from monstermq_shared.operation.command_line import CommandLine, file_name, level_of
+from monstermq_shared.operation.command_line import CommandLine, file_name, level_of, whole_number
 
 HELP = (
     """\
@@ -317,9 +316,7 @@ def _parse_quarantine(
 
 
 def _limit(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 0 < int(text[:9]) <= _LIMIT_MAX:
-        raise ArgumentTypeError(f"{text[:80]!r} is not a number from 1 to {_LIMIT_MAX}")
-    return int(text)
+    return whole_number(text, 1, _LIMIT_MAX)
 
 
 def _parse_database_command(arguments: Sequence[str]) -> Operation:

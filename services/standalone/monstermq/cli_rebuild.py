@@ -1,10 +1,9 @@
 """The command lines of what compares tables with the log, and makes them anew."""
 
-from argparse import ArgumentTypeError
 from collections.abc import Sequence
 
 from monstermq.invocations import DIFFERENCES_MAX, Rebuild, Verify
-from monstermq_shared.operation.command_line import CommandLine, file_name
+from monstermq_shared.operation.command_line import CommandLine, file_name, whole_number
 
 LIMIT_MAX = 1_000_000_000
 """More than anybody reads."""
@@ -53,6 +52,4 @@ def parse_rebuild(arguments: Sequence[str]) -> Rebuild:
 
 
 def _limit(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text[:12]) > LIMIT_MAX:
-        raise ArgumentTypeError(f"{text[:80]!r} is not a number from 0 to {LIMIT_MAX}")
-    return int(text)
+    return whole_number(text, 0, LIMIT_MAX)

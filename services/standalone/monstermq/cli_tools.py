@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from monstermq.invocations import Replay, Tail
 from monstermq.moments import begin_of, moment_of
 from monstermq.shapes import Shape
-from monstermq_shared.operation.command_line import CommandLine, file_name
+from monstermq_shared.operation.command_line import CommandLine, file_name, whole_number
 
 TOOLS_HELP = """\
   tail [FILTER]      on a Kafka bus: the records of the log as they come; else by MQTT, what the
@@ -134,17 +134,11 @@ def _shape(text: str) -> Shape:
 
 
 def _count(text: str) -> int:
-    return _whole(text, 1)
+    return whole_number(text, 1, _NUMBER_MAX)
 
 
 def _count_or_none(text: str) -> int:
-    return _whole(text, 0)
-
-
-def _whole(text: str, lowest: int) -> int:
-    if not text.isascii() or not text.isdigit() or not lowest <= int(text[:16]) <= _NUMBER_MAX:
-        raise ArgumentTypeError(f"{text[:80]!r} is not a number from {lowest} to {_NUMBER_MAX}")
-    return int(text)
+    return whole_number(text, 0, _NUMBER_MAX)
 
 
 def _qos(text: str) -> int:

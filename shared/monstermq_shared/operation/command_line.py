@@ -10,6 +10,8 @@ from monstermq_shared.config import parse_log_level
 from monstermq_shared.config.fields import check_file_name
 from monstermq_shared.errors import ConfigError
 
+_DIGITS_MAX = 18
+
 _FIRST_WORDS = {
     "db": "db backup FILE",
     "status": "status",
@@ -68,6 +70,16 @@ def file_name(text: str) -> Path:
         return Path(check_file_name(text))
     except ValueError as exc:
         raise argparse.ArgumentTypeError(str(exc)) from exc
+
+
+def whole_number(text: str, lowest: int, highest: int) -> int:
+    """Read a number without a sign, for argparse."""
+    digits = text.isascii() and text.isdigit() and len(text) <= _DIGITS_MAX
+    if not digits or not lowest <= int(text) <= highest:
+        raise argparse.ArgumentTypeError(
+            f"{text[:80]!r} is not a number from {lowest} to {highest}"
+        )
+    return int(text)
 
 
 def level_of(text: str | None) -> int | None:

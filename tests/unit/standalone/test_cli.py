@@ -145,6 +145,7 @@ def test_the_version_is_shown() -> None:
         (["replay", "a", "--speed", "nan"], "is not a number above 0"),
         (["replay", "a", "--retain", "maybe"], "is not yes or no"),
         (["replay", "a", "--skip", "-1"], "is not a number from 0"),
+        (["replay", "a", "--skip", "0" * 16 + "9" * 16], "is not a number from 0"),
         (["replay", "a", "--form", "-1m"], "did you mean --from?"),
         (["quarantine", "list", "--limit", "0"], "is not a number from 1 to"),
         (["quarantine", "list", "-limit", "x"], "is not a number from 1 to"),
