@@ -84,8 +84,7 @@ def _check(invocation: Replay) -> None:
         raise ConfigError("--to and --archive belong to a replay from the log: say --from, too")
     if invocation.begin is not None:
         check_filter(invocation.what)
-        if not isinstance(invocation.begin, LogPosition):
-            check_order(invocation.begin.time_ms, invocation.until_ms)
+        check_order(invocation.begin, invocation.until_ms)
     if invocation.topic_prefix:
         try:
             check_topic_name(invocation.topic_prefix, levels_max=TOPIC_SIZE_MAX)
@@ -106,10 +105,8 @@ async def opened_source(invocation: Replay, config: BrokerConfig) -> AsyncIterat
         return
     filters = (invocation.what,)
     if invocation.archive is not None:
-        if isinstance(begin, LogPosition):
-            raise ConfigError("an archive group has no positions: give --from a time")
         until_ms = invocation.until_ms or SystemClock().wall_ms()
-        group = archive_source(config, invocation.archive, filters, begin.time_ms, until_ms)
+        group = archive_source(config, invocation.archive, filters, begin, until_ms)
         async with group as source:
             yield source
         return

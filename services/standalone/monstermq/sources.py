@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from monstermq.log_scan import LogScan, Picker, Stretch
+from monstermq.moments import Begin, LogPosition, Moment
 from monstermq.record_lines import readable, records_in
 from monstermq_shared.bus.kafka.log import KafkaLog
 from monstermq_shared.config import BrokerConfig
@@ -145,7 +146,7 @@ class ArchiveSource:
 
 @asynccontextmanager
 async def archive_source(
-    config: BrokerConfig, name: str, filters: Sequence[str], since_ms: int, until_ms: int
+    config: BrokerConfig, name: str, filters: Sequence[str], begin: Begin, until_ms: int
 ) -> AsyncIterator[ArchiveSource]:
     """Open the history of an archive group for as long as the block lasts.
 
@@ -153,39 +154,42 @@ async def archive_source(
         config: The configuration.
         name: The group's.
         filters: See ``ArchiveSource``, as for the others.
-        since_ms: The same.
-        until_ms: The same.
+        begin: The earliest time.
+        until_ms: The latest, exclusive.
 
     Raises:
-        ConfigError: There is no such group, or the times are the wrong way round.
+        ConfigError: There is no such group, or the times are the wrong way round, or it begins
+            at a position.
         QueryError: It keeps nothing that can be asked for.
         StoreError: The database cannot be used.
     """
+    if isinstance(begin, LogPosition):
+        raise ConfigError("an archive group has no positions: give --from a time")
     groups = {group.name: group for _, group in enabled_groups(config)}
     if name not in groups:
         raise ConfigError(
             f"there is no archive group {name!r}; the configuration has "
             f"{', '.join(groups) or 'none'}"
         )
-    check_order(since_ms, until_ms)
+    check_order(begin, until_ms)
     queries = GroupQueries(config, Cursors(), timeout_s=PAGE_S)
     try:
         archive = queries.archive(groups[name])
-        yield ArchiveSource(name, archive, filters, since_ms, until_ms)
+        yield ArchiveSource(name, archive, filters, begin.time_ms, until_ms)
     finally:
         await queries.close()
 
 
-def check_order(since_ms: int, until_ms: int | None) -> None:
+def check_order(begin: Begin | None, until_ms: int | None) -> None:
     """Refuse a stretch of time that ends where it begins, or before.
 
     Raises:
         ConfigError: So it is.
     """
-    if until_ms is not None and until_ms <= since_ms:
+    if isinstance(begin, Moment) and until_ms is not None and until_ms <= begin.time_ms:
         raise ConfigError(
             f"--to ({format_timestamp(until_ms)}) is not later than --from "
-            f"({format_timestamp(since_ms)})"
+            f"({format_timestamp(begin.time_ms)})"
         )
 
 

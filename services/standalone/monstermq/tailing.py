@@ -8,7 +8,7 @@ from typing import TextIO
 
 from monstermq.invocations import Tail
 from monstermq.log_scan import LogScan, Picker, Standing, stretch_of
-from monstermq.moments import LogPosition
+from monstermq.moments import Moment
 from monstermq.mqtt_link import Address, LinkLost, LinkRefused, MqttLink, Received
 from monstermq.reaching import reached_bus
 from monstermq.record_lines import json_line, readable, standing_line, text_line
@@ -39,8 +39,7 @@ def tail(invocation: Tail, environ: Mapping[str, str], output: TextIO) -> ExitCo
     begin = invocation.begin
     if begin is None and invocation.until_ms is not None:
         raise ConfigError("--to ends what --from begins: say --from, too")
-    if begin is not None and not isinstance(begin, LogPosition):
-        check_order(begin.time_ms, invocation.until_ms)
+    check_order(begin, invocation.until_ms)
     shown = _Shown(invocation, Terminal(output, as_json=invocation.as_json))
     if invocation.archive is not None:
         work = _tail_archive(invocation, config, invocation.archive, shown)
@@ -159,15 +158,12 @@ async def _tail_log(invocation: Tail, config: BrokerConfig, shown: _Shown) -> Ex
 async def _tail_archive(
     invocation: Tail, config: BrokerConfig, name: str, shown: _Shown
 ) -> ExitCode:
-    begin = invocation.begin
-    if isinstance(begin, LogPosition):
-        raise ConfigError("an archive group has no positions: give --from a time")
     if invocation.control:
         raise ConfigError("an archive group has no control facts: leave --control out")
-    since_ms = 0 if begin is None else begin.time_ms
+    begin = Moment(0) if invocation.begin is None else invocation.begin
     until_ms = invocation.until_ms or SystemClock().wall_ms() + 1
     filters = (invocation.topic_filter,)
-    async with archive_source(config, name, filters, since_ms, until_ms) as source:
+    async with archive_source(config, name, filters, begin, until_ms) as source:
         shown.terminal.note(f"from {source.named}; what comes now is shown without --archive")
         try:
             with shown.terminal.progress(
