@@ -118,7 +118,7 @@ class SqliteDatabase:
             archive_stores=archive_stores,
         )
         if index is not None:
-            database._indexing = Indexing(index, database._writer)
+            await database._begin_indexing(index)
         return database
 
     def message_store(self, name: str) -> SqliteMessageStore:
@@ -269,6 +269,14 @@ class SqliteDatabase:
             self._lock.close()
         else:
             self._lock.leave()
+
+    async def _begin_indexing(self, index: TopicIndex) -> None:
+        try:
+            behind = await self._writer.submit(index.behind)
+        except BaseException:
+            await self.close()
+            raise
+        self._indexing = Indexing(index, self._writer, behind=behind)
 
     def _apply(
         self, connection: sqlite3.Connection, commit: Commit, columns: PartitionColumns

@@ -88,8 +88,13 @@ class TopicIndex:
                 statements.append(queries["described_trigger"])
         return statements
 
+    def behind(self, connection: sqlite3.Connection) -> int:
+        """Return about how many changes are noted."""
+        ((behind,),) = connection.execute(self._queries["behind"]).fetchall()
+        return int(behind)
+
     def take_slice(self, connection: sqlite3.Connection) -> int:
-        """Take some of what is noted into the index; return about how many changes are left.
+        """Take some of what is noted into the index; return how much is left.
 
         It is one transaction, on the writer's thread.
         """
@@ -106,8 +111,7 @@ class TopicIndex:
                 *("describe", "remove_from_index", "remove_names", "done"),
             ):
                 connection.execute(queries[name], parameters)
-        ((behind,),) = connection.execute(queries["behind"]).fetchall()
-        return int(behind)
+        return self.behind(connection)
 
 
 class Indexing:
@@ -116,13 +120,15 @@ class Indexing:
     Args:
         index: The index.
         writer: The thread that writes.
+        behind: How much an earlier run has left.
     """
 
-    def __init__(self, index: TopicIndex, writer: Writer) -> None:
+    def __init__(self, index: TopicIndex, writer: Writer, *, behind: int) -> None:
         self._index = index
         self._writer = writer
         self._noted = asyncio.Event()
-        self._noted.set()  # perhaps by an earlier run
+        if behind:
+            self._noted.set()
         self._busy = False
         self._failed = False
         self._task = asyncio.get_running_loop().create_task(self._run())
