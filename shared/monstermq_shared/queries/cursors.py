@@ -57,6 +57,14 @@ class Cursors:
         place: list[str | int] = orjson.loads(content)
         return place
 
+    def after(self, question: str, cursor: str | None) -> str | None:
+        """Return the text after which a page begins, where places are one text; None: the first.
+
+        Raises:
+            QueryRefused: As from ``open``.
+        """
+        return None if cursor is None else str(self.open(question, cursor)[0])
+
     def _seal(self, question: str, content: bytes) -> bytes:
         # The length comes first, so nothing of the content can pass for a part of the question.
         about = question.encode("utf-8", "surrogatepass")

@@ -277,9 +277,7 @@ class MemoryTopicQueries:
         async with self._memory.question():
             prefix = "" if query.parent is None else f"{query.parent}/"
             high = None if query.parent is None else query.parent + AFTER_SLASH
-            after = None
-            if query.cursor is not None:
-                after = str(self._cursors.open(query.question, query.cursor)[0])
+            after = self._cursors.after(query.question, query.cursor)
             found: dict[str, TopicChild] = {}
             start: str | None = prefix if after is None else first_after(prefix + after)
             while start is not None and len(found) <= query.limit:
@@ -299,9 +297,7 @@ class MemoryTopicQueries:
         return await nearest_topics(self.children, topic, limit=limit)
 
     def _after(self, query: ValuesQuery | NameSearch | DescriptionSearch) -> str:
-        if query.cursor is None:
-            return ""
-        return str(self._cursors.open(query.question, query.cursor)[0])
+        return self._cursors.after(query.question, query.cursor) or ""
 
     def _start(self, query: NameSearch | DescriptionSearch) -> str:
         after = self._after(query)

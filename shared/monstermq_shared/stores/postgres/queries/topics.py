@@ -86,9 +86,7 @@ class PostgresTopicQueries:
 
     async def children(self, query: ChildrenQuery) -> ChildrenPage:
         """Return one level of the tree of topics."""
-        after = None
-        if query.cursor is not None:
-            after = str(self._cursors.open(query.question, query.cursor)[0])
+        after = self._cursors.after(query.question, query.cursor)
         async with self._in_order.question() as fetch:
             found = await self._children.find(fetch, query, after)
         return page_of(
@@ -118,4 +116,4 @@ class PostgresTopicQueries:
         )
 
     def _after(self, question: str, cursor: str | None) -> str:
-        return "" if cursor is None else str(self._cursors.open(question, cursor)[0])
+        return self._cursors.after(question, cursor) or ""

@@ -83,7 +83,7 @@ class SqliteTopicQueries:
 
     async def values(self, query: ValuesQuery) -> ValuesPage:
         """Return the values of topics."""
-        after = self._after(query)
+        after = self._cursors.after(query.question, query.cursor) or ""
         parameters = {
             "filters": filter_rows(query.filters),
             "ranges": to_json(ranges(query.filters, after=after)),
@@ -137,9 +137,7 @@ class SqliteTopicQueries:
 
     async def children(self, query: ChildrenQuery) -> ChildrenPage:
         """Return one level of the tree of the topics with a value."""
-        after = None
-        if query.cursor is not None:
-            after = str(self._cursors.open(query.question, query.cursor)[0])
+        after = self._cursors.after(query.question, query.cursor)
         ask = partial(children_of, self._names[True], query.parent, after, query.limit)
         found, more = await self._connections.run(ask)
         return page_of(
@@ -153,12 +151,6 @@ class SqliteTopicQueries:
     async def similar(self, topic: str, *, limit: int) -> Sequence[str]:
         """Return topics with a value whose names are near that of one that has none."""
         return await nearest_topics(self.children, topic, limit=limit)
-
-    def _after(self, query: ValuesQuery) -> str:
-        """Return the topic after which the page begins."""
-        if query.cursor is None:
-            return ""
-        return str(self._cursors.open(query.question, query.cursor)[0])
 
     def _search(
         self,
