@@ -10,8 +10,6 @@ from monstermq_shared.config import parse_log_level
 from monstermq_shared.config.fields import check_file_name
 from monstermq_shared.errors import ConfigError
 
-_DIGITS_MAX = 18
-
 _FIRST_WORDS = {
     "db": "db backup FILE",
     "status": "status",
@@ -74,7 +72,8 @@ def file_name(text: str) -> Path:
 
 def whole_number(text: str, lowest: int, highest: int) -> int:
     """Read a number without a sign, for argparse."""
-    digits = text.isascii() and text.isdigit() and len(text) <= _DIGITS_MAX
+    # More digits than the highest has are zeros, or too many to be looked at.
+    digits = text.isascii() and text.isdigit() and len(text) <= len(str(highest))
     if not digits or not lowest <= int(text) <= highest:
         raise argparse.ArgumentTypeError(
             f"{text[:80]!r} is not a number from {lowest} to {highest}"
