@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from monstermq_shared.queries.bounds import PAYLOAD_START_DEFAULT
+from monstermq_shared.queries.bounds import TEXT_SHOWN_MAX
 from monstermq_shared.queries.patterns import TopicPattern
 from monstermq_shared.queries.topics import (
     CONFIG_LEVEL,
@@ -16,9 +16,6 @@ from monstermq_shared.stores.postgres.queries.message_tables import RAW, Message
 from monstermq_shared.stores.postgres.rows import digest
 from monstermq_shared.stores.sql import fill_in
 from monstermq_shared.stores.topic_ranges import AFTER_SLASH
-
-_CONFIG_SIZE_MAX = PAYLOAD_START_DEFAULT
-"""Characters of a description, and of the document it stands in, that are told."""
 
 _LIKES = ("LIKE", "ILIKE")
 
@@ -62,7 +59,7 @@ class Searches:
     async def with_descriptions(self, fetch: Fetch, topics: Sequence[str]) -> list[FoundTopic]:
         """Return topics with what describes them."""
         configs = [config_topic(topic) for topic in topics]
-        rows = await fetch(self._configs, [*map(digest, configs)], configs, _CONFIG_SIZE_MAX)
+        rows = await fetch(self._configs, [*map(digest, configs)], configs, TEXT_SHOWN_MAX)
         found = {row["topic"]: row for row in rows}
         return [
             FoundTopic(
@@ -83,7 +80,7 @@ class Searches:
         rows = await fetch(
             self._described[_like(ignore_case=search.ignore_case)],
             *(config_topic(after) if after else "", low, high, words),
-            *(search.limit + 1, _CONFIG_SIZE_MAX),
+            *(search.limit + 1, TEXT_SHOWN_MAX),
         )
         return [
             FoundTopic(
