@@ -26,13 +26,12 @@ READ_S = 5.0
 class _Found(NamedTuple):
     """A message, and where it stands."""
 
-    time_ms: int
     partition: int
     offset: int
     message: Message
 
 
-_time_of = attrgetter("time_ms")
+_time_of = attrgetter("message.time_ms")
 
 
 class KafkaLogQueries:
@@ -167,7 +166,7 @@ class _Scan:
             if record is None:
                 continue
             message = Message.of(record, payload_limit=self._query.payload_limit)
-            found.append(_Found(record.timestamp_ms, partition, entry.offset, message))
+            found.append(_Found(partition, entry.offset, message))
             if len(found) == limit and not self._newest:
                 upto = entry.offset + 1
                 break
