@@ -37,10 +37,6 @@ class Rooms(BrokerProcess):
     def variables(self) -> dict[str, str]:
         return {**self.port_variables, **NO_RESERVE}
 
-    @property
-    def url(self) -> str:
-        return f"http://{LOOPBACK}:{self.mcp_port}/mcp"
-
     def live(self) -> None:
         """Let two days pass, and start."""
         script = ROOT / "examples/simulated-rooms.py"
@@ -99,11 +95,11 @@ async def ask_with(client: Client) -> None:
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
 async def test_the_python_sdk_finds_the_warmest_room_in_two_calls(rooms: Rooms, mode: str) -> None:
-    await ask_with(Client(rooms.url, mode=mode))
+    await ask_with(Client(rooms.mcp_url, mode=mode))
 
 
 async def test_a_client_of_standard_input_does_too(rooms: Rooms) -> None:
-    arguments = ["-m", "monstermq_mcp", "--stdio", "--url", rooms.url]
+    arguments = ["-m", "monstermq_mcp", "--stdio", "--url", rooms.mcp_url]
     where = StdioServerParameters(command=sys.executable, args=arguments, cwd=rooms.directory)
     await ask_with(Client(where))
 
@@ -134,7 +130,7 @@ def run_node(*arguments: str) -> str:
 
 def test_the_typescript_sdk_does_too(rooms: Rooms) -> None:
     calls = [json.dumps(part) if isinstance(part, dict) else part for part in SEARCH + question()]
-    lines = run_node(str(NODE / "mcp.mjs"), rooms.url, *calls).splitlines()
+    lines = run_node(str(NODE / "mcp.mjs"), rooms.mcp_url, *calls).splitlines()
     check(*map(json.loads, lines))
 
 
@@ -147,7 +143,7 @@ def test_the_inspectors_command_line_does_too(rooms: Rooms) -> None:
         options = ["--transport", "http", "--method", "tools/call", "--tool-name", name]
         for each in given:
             options += ["--tool-arg", each]
-        answer = json.loads(run_node(str(INSPECTOR), rooms.url, *options))
+        answer = json.loads(run_node(str(INSPECTOR), rooms.mcp_url, *options))
         return answer["structuredContent"]
 
     check(call(*SEARCH), call(*question()))

@@ -27,10 +27,6 @@ BOUND_S = 60.0
 class Served(RunningBroker):
     """A broker with an MCP server."""
 
-    @property
-    def url(self) -> str:
-        return f"http://{LOOPBACK}:{self.mcp_port}/mcp"
-
     def serve(self, **mcp: Any) -> None:
         self.start(json.dumps({"MCP": {"Enabled": True, "Port": self.mcp_port, **mcp}}))
 
@@ -52,7 +48,7 @@ def forwarder(*arguments: str, cwd: Path) -> StdioServerParameters:
 
 async def test_a_client_finds_it_beside_the_broker_which_stops_as_before(broker: Served) -> None:
     broker.serve()
-    async with Client(broker.url) as client:
+    async with Client(broker.mcp_url) as client:
         assert client.server_info is not None
         assert client.server_info.name == "monstermq"
         await client.list_tools()
@@ -71,7 +67,7 @@ async def test_pages_go_on_where_values_are_in_memory_and_in_a_database(broker: 
     peer.drop()
     found: list[str] = []
     cursor = None
-    async with Client(broker.url) as client:
+    async with Client(broker.mcp_url) as client:
         while cursor or not found:
             asked = {"topics": ["a/#"], "limit": 1, **({"cursor": cursor} if cursor else {})}
             answer = await client.call_tool("get-topic-value", asked)
@@ -84,7 +80,7 @@ async def test_pages_go_on_where_values_are_in_memory_and_in_a_database(broker: 
 
 async def test_the_brokers_metrics_count_its_requests(broker: Served) -> None:
     broker.serve()
-    async with Client(broker.url):
+    async with Client(broker.mcp_url):
         pass
     async with httpx2.AsyncClient() as client:
         answer = await client.get(f"http://{LOOPBACK}:{broker.metrics_port}/metrics")
@@ -118,7 +114,9 @@ async def test_a_watch_whose_client_leaves_ends(broker: Served, version: str) ->
         "mcp-name": name,
     }
     async with httpx2.AsyncClient() as client:
-        calling = asyncio.create_task(client.post(broker.url, json=call, headers=sent, timeout=60))
+        calling = asyncio.create_task(
+            client.post(broker.mcp_url, json=call, headers=sent, timeout=60)
+        )
         async with asyncio.timeout(BOUND_S):
             while await connected(broker) != 1:
                 assert not calling.done(), calling.result().text
@@ -229,7 +227,7 @@ def test_lines_are_answered_before_the_end_also_from_a_file(broker: Served) -> N
     given.write_text("\n".join(lines))
     with given.open("rb") as file:
         done = subprocess.run(
-            [sys.executable, "-m", "monstermq_mcp", "--stdio", "--url", broker.url],
+            [sys.executable, "-m", "monstermq_mcp", "--stdio", "--url", broker.mcp_url],
             cwd=broker.directory,
             stdin=file,
             capture_output=True,
@@ -260,7 +258,7 @@ def test_what_the_server_refuses_is_told_to_who_asked(broker: Served, token: str
         "SessionStoreType: SQLITE\nMCP: {" + (f"Token: {token}" if token else "") + "}\n"
     )
     given = json.dumps(INITIALIZE).encode()
-    arguments = ("--stdio", "--url", broker.url, "-config", "client.yaml")
+    arguments = ("--stdio", "--url", broker.mcp_url, "-config", "client.yaml")
     status, said = run_mcp(broker.directory, *arguments, given=given)
     assert status == ExitCode.OK
     answer = json.loads(said)

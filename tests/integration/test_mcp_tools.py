@@ -15,7 +15,7 @@ from mcp.client import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 from mcp.types import INVALID_REQUEST
-from tests.support.broker import LOOPBACK, RunningBroker
+from tests.support.broker import RunningBroker
 from tests.support.mcp_serving import READER, WRITER
 from tests.support.mqtt_peer import Peer, Publish
 from tests.support.postgres import PostgresServer
@@ -50,10 +50,6 @@ AVERAGES = {
 class Served(RunningBroker):
     """A broker with an MCP server."""
 
-    @property
-    def url(self) -> str:
-        return f"http://{LOOPBACK}:{self.mcp_port}/mcp"
-
     def serve(self, group: dict[str, str], *, mcp: Any = None, **keys: Any) -> None:
         """Start it with one archive group, and wait until the MCP server answers."""
         self.start(
@@ -81,7 +77,7 @@ async def client_of(broker: Served, token: str | None = None) -> AsyncIterator[C
     async with (
         asyncio.timeout(BOUND_S),
         httpx2.AsyncClient(headers=headers) as http,
-        Client(streamable_http_client(broker.url, http_client=http)) as client,
+        Client(streamable_http_client(broker.mcp_url, http_client=http)) as client,
     ):
         yield client
 

@@ -103,6 +103,11 @@ class BrokerProcess(ABC):
         """Write the configuration and return the command line."""
 
     @property
+    def mcp_url(self) -> str:
+        """Where MCP clients connect."""
+        return f"http://{LOOPBACK}:{self.mcp_port}/mcp"
+
+    @property
     def port_variables(self) -> dict[str, str]:
         """What takes a broker to these ports whose configuration does not name them."""
         return {
