@@ -7,9 +7,9 @@ from tests.support.plans import blocks_of, executed, rows_of
 from tests.support.postgres_database import connected, open_database
 
 from monstermq_shared.stores.changes import ClientChanges
-from monstermq_shared.stores.postgres import archives, readers
+from monstermq_shared.stores.postgres import archives, comparing, readers
 from monstermq_shared.stores.postgres.connection import Connection
-from monstermq_shared.stores.postgres.rows import digest
+from monstermq_shared.stores.postgres.rows import digest, record_arrays
 from monstermq_shared.stores.postgres.session_tables import QUERIES
 from monstermq_shared.stores.postgres.writer import SETTINGS
 from monstermq_shared.stores.sql import fill_in
@@ -111,3 +111,21 @@ async def test_a_topics_history_is_read_from_its_index(postgres_schema: str, nam
             found = await executed(connection, query, *bounds)
             assert READ <= max(map(rows_of, found)) <= READ + 1
             assert max(map(blocks_of, found)) <= 2 * READ
+
+
+async def test_what_is_verified_is_found_by_its_key_in_a_table_that_looks_empty(
+    postgres_schema: str,
+) -> None:
+    """As one does that was just made anew: nobody has analysed it."""
+    await (await open_database(postgres_schema)).close()
+    query = fill_in(comparing.QUERIES, {"table": "mcparchive"})["archive_differences"]
+    async with connected(postgres_schema) as connection:
+        await connection.execute("ALTER TABLE mcparchive SET (autovacuum_enabled = off)")
+        await connection.execute(HISTORY.replace("150000", "20000"))
+        await connection.execute(comparing.QUERIES["planner"])
+        records = [make_record(at, timestamp_ms=at * 1_000) for at in range(1, READ + 1)]
+        async with connection.transaction():
+            await connection.execute(comparing.QUERIES["look_up"])
+            found = await executed(connection, query, *record_arrays(records), 1, 0)
+    assert max(map(rows_of, found)) <= 2 * READ
+    assert max(map(blocks_of, found)) <= READ * BLOCKS_MAX

@@ -13,7 +13,7 @@ from monstermq_shared.stores.postgres.readers import Readers
 from monstermq_shared.stores.postgres.rows import Place, digest, record_arrays, record_parts
 from monstermq_shared.stores.sql import fill_in, load_queries
 
-_QUERIES = load_queries(__package__, "comparing.sql")
+QUERIES = load_queries(__package__, "comparing.sql")
 
 STATEMENT_TIMEOUT_S = 24 * 3600.0
 """How long one statement may take: some read a whole table."""
@@ -84,7 +84,7 @@ class Comparing:
     def __init__(self, settings: ConnectionSettings) -> None:
         self._settings = settings
         where = describe(settings)
-        self._readers = Readers(self._connect, where, size=2, settings=_QUERIES["planner"])
+        self._readers = Readers(self._connect, where, size=2, settings=QUERIES["planner"])
 
     async def _connect(self) -> Connection:
         return await connect(
@@ -110,7 +110,7 @@ class Comparing:
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
             for table in tables:
-                await connection.execute(fill_in(_QUERIES, {"table": table})["hold"])
+                await connection.execute(fill_in(QUERIES, {"table": table})["hold"])
             yield Snapshot(connection)
 
 
@@ -126,19 +126,19 @@ class Snapshot:
 
     async def generation(self, generation: str) -> int | None:
         """Return the number that rows have for a log, None if there are none of it."""
-        number: int | None = await self._connection.fetchval(_QUERIES["generation"], generation)
+        number: int | None = await self._connection.fetchval(QUERIES["generation"], generation)
         return number
 
     async def reflected(
         self, generation: str, projections: Sequence[str]
     ) -> Mapping[tuple[str, int], Reflected]:
         """Return (projection, partition) -> how far it is."""
-        rows = await self._connection.fetch(_QUERIES["marks"], generation, [*projections])
+        rows = await self._connection.fetch(QUERIES["marks"], generation, [*projections])
         return {(name, number): Reflected(upto, began) for name, number, upto, began in rows}
 
     async def first_rows(self, table: str, generation: int) -> Mapping[int, int]:
         """Return partition -> the lowest position there."""
-        query = fill_in(_QUERIES, {"table": table})["first_rows"]
+        query = fill_in(QUERIES, {"table": table})["first_rows"]
         return {
             row["partition"]: row["first"]
             for row in await self._connection.fetch(query, generation)
@@ -148,14 +148,14 @@ class Snapshot:
         self, table: str, place: Place, records: Sequence[Record]
     ) -> list[Difference]:
         """Return which records are not in an archive as they are."""
-        query = fill_in(_QUERIES, {"table": table})["archive_differences"]
+        query = fill_in(QUERIES, {"table": table})["archive_differences"]
         return await self._differences(query, place, records, record_arrays)
 
     async def message_differences(
         self, table: str, place: Place, records: Sequence[Record]
     ) -> list[Difference]:
         """Return which records are not their topics' rows."""
-        query = fill_in(_QUERIES, {"table": table})["message_differences"]
+        query = fill_in(QUERIES, {"table": table})["message_differences"]
         return await self._differences(query, place, records, _digests_and_arrays)
 
     async def _differences(
@@ -166,7 +166,7 @@ class Snapshot:
         arrays: Callable[[Sequence[Record]], Sequence[object]],
     ) -> list[Difference]:
         found: list[Difference] = []
-        await self._connection.execute(_QUERIES["look_up"])
+        await self._connection.execute(QUERIES["look_up"])
         for part in record_parts(records):
             rows = await self._connection.fetch(query, *arrays(part), *place)
             found += [Difference(part[row["ordinal"] - 1], row["columns"]) for row in rows]
@@ -179,7 +179,7 @@ class Snapshot:
 
         Under None are those of other logs, and of partitions that were not asked for.
         """
-        query = fill_in(_QUERIES, {"table": table})["archive_counts"]
+        query = fill_in(QUERIES, {"table": table})["archive_counts"]
         columns = [list(column) for column in zip(*parts, strict=True)] or [[], [], []]
         rows = await self._connection.fetch(query, generation, *columns, since_ms)
         return {row["partition"]: RowCounts(row["rows"], row["older"]) for row in rows}
@@ -188,13 +188,13 @@ class Snapshot:
         self, table: str, generation: int, part: ArchivePart, since_ms: int
     ) -> AsyncIterator[tuple[int, str]]:
         """Yield position and topic of the rows that ``archive_counts`` has counted in a part."""
-        query = fill_in(_QUERIES, {"table": table})["archive_positions"]
+        query = fill_in(QUERIES, {"table": table})["archive_positions"]
         async for row in self._rows(query, generation, *part, since_ms):
             yield row["position"], row["topic"]
 
     async def message_rows(self, table: str, place: Place) -> AsyncIterator[tuple[str, int | None]]:
         """Yield topic and position of the partition's rows, and those of other logs, without."""
-        query = fill_in(_QUERIES, {"table": table})["message_rows"]
+        query = fill_in(QUERIES, {"table": table})["message_rows"]
         async for row in self._rows(query, *place):
             yield row["topic"], row["position"]
 

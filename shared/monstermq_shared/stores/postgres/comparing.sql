@@ -5,8 +5,12 @@ SET max_parallel_workers_per_gather = 0;
 SET default_transaction_read_only = on;
 
 -- look_up --
+-- Row by row, each by its whole key: of a table that looks empty, as one that was just made does,
+-- the planner would keep a copy instead, and go through it for each record.
 SET LOCAL enable_seqscan = off;
+SET LOCAL enable_bitmapscan = off;
 SET LOCAL enable_hashjoin = off;
+SET LOCAL enable_material = off;
 SET LOCAL enable_mergejoin = off;
 
 -- marks --
