@@ -15,16 +15,20 @@ from tests.integration.observing import metric, until_logged, until_metric, unti
 from tests.support.broker import BrokerProcess, RunningBroker
 from tests.support.kafka import KafkaServer
 from tests.support.kafka_stack import KafkaStack
-from tests.support.kafka_tools import create_topic, delete_below, read_topic
+from tests.support.kafka_tools import add_partitions, create_topic, delete_below, read_topic
 from tests.support.load import Cast
 from tests.support.mqtt_peer import Connack, ConnectOptions, Peer, Publish
 from tests.support.postgres import PostgresServer
+
+from monstermq_shared.kafka.admin import ANY_TIME
 
 pytestmark = pytest.mark.integration
 
 BOUND_S = 60.0
 MANY = 2_000
 KEPT = ConnectOptions(clean=False)
+ANY_TIME_AND_SIZE = {**ANY_TIME, "max.message.bytes": "12000000"}
+YEAR_2_948_000_MS = 93_000_000_000_000_000
 QUARANTINED = (
     "SELECT generations.generation, key, reason FROM quarantine "
     "JOIN generations ON number = quarantine.generation"
@@ -38,6 +42,7 @@ class Written:
     value: bytes | None
     key: bytes | None = None
     headers: Sequence[tuple[str, bytes]] = field(default=())
+    time_ms: int | None = None
 
 
 async def write(servers: str, topic: str, records: Sequence[Written], partition: int = 0) -> None:
@@ -48,7 +53,7 @@ async def write(servers: str, topic: str, records: Sequence[Written], partition:
     try:
         sent = [
             await producer.send(
-                topic, at.value, at.key, partition=partition, headers=list(at.headers)
+                *(topic, at.value, at.key, partition, at.time_ms, list(at.headers)),
             )
             for at in records
         ]
@@ -94,8 +99,7 @@ async def test_records_become_messages_and_what_cannot_goes_to_the_dead_letters(
     broker: RunningBroker, cast: Cast, kafka_server: KafkaServer, kafka_topic: str
 ) -> None:
     servers, bare, dead = kafka_server.address(), f"{kafka_topic}.bare", f"{kafka_topic}.dead"
-    large = {"max.message.bytes": "12000000"}
-    await create_topic(servers, kafka_topic, partitions=2, settings=large)
+    await create_topic(servers, kafka_topic, partitions=2, settings=ANY_TIME_AND_SIZE)
     await create_topic(servers, bare)
     await create_topic(servers, dead)
     await write(servers, kafka_topic, [Written(b'{"topic": "in/early", "payload": "0"}')])
@@ -119,6 +123,7 @@ async def test_records_become_messages_and_what_cannot_goes_to_the_dead_letters(
         Written(b'{"topic": "$SYS/x", "payload": ""}'),
         Written(b"x" * 10_000_000),
         Written(None, b"tombstone"),
+        Written(b"y", b"k" * 1_048_000, [("h", b"z" * 100_000)], time_ms=YEAR_2_948_000_MS),
     ]
     await write(servers, kafka_topic, [good[0], *bad, good[1]], 1)
     found = [(at.topic, at.payload, at.qos) for at in await taken(peer, 2)]
@@ -128,17 +133,21 @@ async def test_records_become_messages_and_what_cannot_goes_to_the_dead_letters(
             pass
     assert [(at.key, at.value[:7]) for at in letters] == [
         *((b"k", b"garbage"), (None, b'{"topic'), (None, b"xxxxxxx"), (b"tombstone", b"")),
+        (b"k" * 16_384, b"y"),
     ]
     headers = dict(letters[0].headers)
     assert headers["a"] == b"1"
     assert headers["monstermq-source"] == f"{kafka_topic}:1:1".encode()
     assert b"the value is no JSON" in headers["monstermq-error"]
     assert dict(letters[2].headers)["monstermq-cut"] == b"10000000"
+    cut = dict(letters[4].headers)
+    assert (cut["monstermq-cut"], cut["monstermq-time"]) == (b"1048001", b"93000000000000000")
+    assert "h" not in cut
     await write(servers, bare, [Written(b"\xff", None, [("place", b"x")])])
     ((topic, payload),) = [(at.topic, at.payload) for at in await taken(peer, 1)]
     assert (topic, payload) == ("raw/x", b"\xff")
     assert await metric(broker, "monstermq_ingress_messages_total", topic=kafka_topic) == 2
-    assert await metric(broker, "monstermq_ingress_refused_total", topic=kafka_topic) == 4
+    assert await metric(broker, "monstermq_ingress_refused_total", topic=kafka_topic) == 5
 
 
 async def test_a_restart_loses_nothing_and_an_own_archive_does_not_come_again(
@@ -160,13 +169,15 @@ async def test_a_restart_loses_nothing_and_an_own_archive_does_not_come_again(
     copies = [Written(at.value, at.key, at.headers) for at in archived]
     record = b'{"topic": "in/%d", "payload": "1"}'
     more = [Written(record % number) for number in range(1, 100)]
-    await write(servers, kafka_topic, [*copies, *more])
+    await add_partitions(servers, kafka_topic, 3)
+    await write(servers, kafka_topic, [*copies, *more[:80]])
+    await write(servers, kafka_topic, more[80:], 2)
     broker.start(config)
     await until_metric(broker, "monstermq_ingress_messages_total", 99, BOUND_S)
     peer = await cast.peer(broker.tcp_port)
     await peer.connect("subscriber", KEPT)
     found = [at.topic for at in await taken(peer, 100)]
-    assert found == [f"in/{number}" for number in range(100)]
+    assert sorted(found) == sorted(f"in/{number}" for number in range(100))
     assert await metric(broker, "monstermq_ingress_own_total", topic=kafka_topic) == len(copies)
     assert await metric(broker, "monstermq_ingress_messages_total", topic=kafka_topic) == 99
 
@@ -221,7 +232,7 @@ async def test_on_the_kafka_bus_each_record_is_one_message_whatever_edge_dies(
     postgres_server: PostgresServer,
 ) -> None:
     source = f"{kafka_topic}.source"
-    await create_topic(kafka_server.address(), source, partitions=4)
+    await create_topic(kafka_server.address(), source, partitions=4, settings=ANY_TIME)
     stack = KafkaStack(tmp_path, kafka_server.address(), kafka_topic, postgres_server)
     stack.settings["Kafka"]["Ingress"] = [{"Topic": source, "Format": "RAW"}]
     stack.write()
@@ -251,7 +262,7 @@ async def one_message_each(stack: KafkaStack, cast: Cast, source: str) -> None:
     ]
     found = [await peer.take() for _ in range(MANY // 4)]
     await asyncio.to_thread(victim.kill)
-    await write(stack.servers, source, [Written(b"bad", b"k/#")])
+    await write(stack.servers, source, [Written(b"bad", b"k/#", time_ms=YEAR_2_948_000_MS)])
     await asyncio.gather(*writing)
     await asyncio.to_thread(victim.start)
     found += await taken(peer, MANY - len(found))

@@ -10,7 +10,7 @@ from itertools import count
 from pathlib import Path
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
 from aiokafka.errors import for_code
 from tests.support.machine import program
 
@@ -107,6 +107,16 @@ async def create_topic(
         for _, code, message in answer.topic_errors:
             if code:
                 raise KafkaFailed(f"{name}: {for_code(code).__name__} {message}")
+    finally:
+        await admin.close()
+
+
+async def add_partitions(address: str, name: str, count: int) -> None:
+    """Give a topic more partitions, so that it has this many."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=address)
+    await admin.start()
+    try:
+        await admin.create_partitions({name: NewPartitions(count)})
     finally:
         await admin.close()
 

@@ -142,7 +142,9 @@ async def _entries(
     if position is not None:
         yield await entry_at(database, matched(position))
         return
-    for listed in await database.quarantined(limit=ENTRIES_MAX):
+    found = await database.quarantined(limit=ENTRIES_MAX)
+    # As they stood: of two messages to one topic the later one is what is retained in the end.
+    for listed in sorted(found, key=lambda at: (at.partition, at.record.offset)):
         entry = await database.quarantined_at(listed.partition, listed.record.offset)
         if entry is not None:  # another one may have taken it out
             yield entry

@@ -35,6 +35,16 @@ READY_PAUSE_S = 0.05
 """Between two looks at whether a new topic has its leaders."""
 
 
+FOR_EVER_MS = 2**63 - 1
+"""What Kafka takes for no bound on a record's time."""
+
+ANY_TIME = {
+    "message.timestamp.before.max.ms": str(FOR_EVER_MS),
+    "message.timestamp.after.max.ms": str(FOR_EVER_MS),
+}
+"""Settings of a topic that refuses no record for its time."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewTopicSpec:
     """A topic to make.
@@ -179,6 +189,17 @@ class Admin:
             for kind, name, entries in told
             if kind is NoError
         }
+
+    async def has_read(self, group: str, topic: str) -> bool:
+        """Return whether Kafka knows of a consumer group how far it is in any part of a topic.
+
+        Raises:
+            StartupError: There is no answer, or no right to ask.
+        """
+        with self._answering(f"the consumer group {group}"):
+            async with asyncio.timeout(ANSWER_S):
+                offsets = await self._client.list_consumer_group_offsets(group)
+        return any(at.topic == topic and found.offset >= 0 for at, found in offsets.items())
 
     async def create(self, specs: Sequence[NewTopicSpec]) -> None:
         """Make topics, and return once they can be written; one that somebody else makes is fine.

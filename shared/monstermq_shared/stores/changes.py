@@ -171,7 +171,7 @@ class Quarantined:
 
     Attributes:
         offset: Where, in the partition it is committed under.
-        time_ms: Its time in the log.
+        time_ms: Its time in the log; kept within the years 1970 to 9999.
         reason: Why it is none.
         size: Bytes of its key and value, of which only the first ``VALUE_SIZE_MAX`` are kept each.
     """

@@ -6,6 +6,7 @@ The newest is kept, because it tells what is going wrong now. What went is count
 from collections.abc import Sequence
 from dataclasses import replace
 
+from monstermq_shared.records import TIMESTAMP_MS_MAX
 from monstermq_shared.stores.changes import Quarantined
 
 ROWS_MAX = 1_000
@@ -21,7 +22,7 @@ _SMALL_SIZE_MAX = VALUE_SIZE_MAX // 64
 
 
 def cut(record: Quarantined) -> Quarantined:
-    """Return what is kept of one: somebody may have written 100 MB."""
+    """Return what is kept of one: somebody may have written 100 MB, or the year 300,000."""
     headers: list[tuple[str, bytes]] = []
     room = _SMALL_SIZE_MAX
     for name, value in record.headers:
@@ -31,6 +32,7 @@ def cut(record: Quarantined) -> Quarantined:
         headers.append((_readable(name), value))
     return replace(
         record,
+        time_ms=min(max(record.time_ms, 0), TIMESTAMP_MS_MAX),
         reason=_readable(record.reason[: _SMALL_SIZE_MAX // 4]),
         key=record.key[:_SMALL_SIZE_MAX],
         value=record.value[:VALUE_SIZE_MAX],

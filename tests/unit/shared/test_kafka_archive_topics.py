@@ -5,14 +5,14 @@ import pytest
 from monstermq_shared.config import Kafka, KafkaArchive, PayloadFormat
 from monstermq_shared.config.templates import Template
 from monstermq_shared.errors import StoreError
-from monstermq_shared.kafka.admin import TopicFacts
+from monstermq_shared.kafka.admin import FOR_EVER_MS, TopicFacts
 from monstermq_shared.kafka.murmur2 import partition_of
 from monstermq_shared.kafka.settings import BATCH_SIZE_MAX, KafkaSettings
 from monstermq_shared.records import Record
 from monstermq_shared.stores.kafka import archives
 from monstermq_shared.stores.kafka.archives import ArchiveTopic, Shape, Sorted
 from monstermq_shared.stores.kafka.archives import KafkaArchive as Archive
-from monstermq_shared.stores.kafka.topics import FOR_EVER_MS, GroupTopic
+from monstermq_shared.stores.kafka.topics import GroupTopic
 
 DAY_MS = 86_400_000
 SIZE_MAX = 1_000_000

@@ -3,10 +3,15 @@
 import logging
 from collections.abc import Sequence
 
-from aiokafka.errors import MessageSizeTooLargeError, RecordListTooLargeError
+from aiokafka.errors import (
+    InvalidTimestampError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+)
 
 from monstermq_edge.ingress.messages import Source
-from monstermq_shared.kafka.admin import Admin, NewTopicSpec, TopicFacts
+from monstermq_shared.clock import SystemClock
+from monstermq_shared.kafka.admin import ANY_TIME, Admin, NewTopicSpec, TopicFacts
 from monstermq_shared.kafka.errors import CLIENT_ERRORS, meaning_of
 from monstermq_shared.kafka.producing import BatchProducer, Entry
 from monstermq_shared.kafka.settings import BATCH_SIZE_MAX, KafkaSettings
@@ -17,10 +22,21 @@ logger = logging.getLogger(__name__)
 REASON = "monstermq-error"
 SOURCE = "monstermq-source"
 CUT = "monstermq-cut"
-"""Headers that are added: why it is none, where it stood, and how large a value was that is cut."""
+TIME = "monstermq-time"
+"""Headers that are added: why it is none, and where it stood.
+
+If the topic does not take it as it is: how large key and value were together of what is cut, and
+the time in milliseconds that it had.
+"""
 
 CUT_SIZE = 64 * 1024
-"""Bytes that are kept of a value that the topic does not take as it is."""
+"""Bytes that are kept of a value that the topic does not take; then a quarter of it, and so on.
+
+Of the key, and of all headers that it came with, a quarter of that.
+"""
+
+MARK_SIZE_MIN = 128
+"""Bytes that are kept of a header that is added, however little the topic takes."""
 
 _TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
 
@@ -52,7 +68,10 @@ class DeadLetters:
                 name=self._topic,
                 partitions=source.partitions,
                 replication=self._settings.section.archive.replication,
-                configs={name: source.configs[name] for name in kept if name in source.configs},
+                configs={
+                    **ANY_TIME,
+                    **{name: source.configs[name] for name in kept if name in source.configs},
+                },
             )
             await admin.create([spec])
             facts = await admin.topics([self._topic], made=[self._topic])
@@ -71,31 +90,24 @@ class DeadLetters:
     async def put(self, where: str, letters: Sequence[tuple[Source, str]]) -> None:
         """See ``Aside.put``."""
         for source, reason in letters:
-            marks = [
-                (REASON, reason.encode(errors="replace")),
-                (SOURCE, f"{where}:{source.partition}:{source.offset}".encode()),
-            ]
-            headers = [*source.headers, *marks]
-            entry: Entry = (source.time_ms, source.key, source.value or b"", headers)
-            await self._put(source.partition % self._partitions, entry)
+            marks = {
+                REASON: reason.encode(errors="replace"),
+                SOURCE: f"{where}:{source.partition}:{source.offset}".encode(),
+            }
+            await self._put(source.partition % self._partitions, _Letter(source, marks))
         self.trouble = None
 
-    async def _put(self, partition: int, entry: Entry) -> None:
+    async def _put(self, partition: int, letter: "_Letter") -> None:
         assert self._producer is not None
         attempt = 0
         while True:
             try:
                 await self._producer.send(
-                    self._topic, partition, [entry], first=0, size_max=BATCH_SIZE_MAX
+                    self._topic, partition, [letter.entry()], first=0, size_max=BATCH_SIZE_MAX
                 )
-            except _TOO_LARGE as exc:
-                time_ms, key, value, headers = entry
-                if len(value) > CUT_SIZE:
-                    size = (CUT, str(len(value)).encode())
-                    entry = (time_ms, key, value[:CUT_SIZE], [*headers, size])
-                    continue
-                await self._failed(exc, attempt)
             except CLIENT_ERRORS as exc:
+                if letter.is_mended(exc):
+                    continue
                 await self._failed(exc, attempt)
             else:
                 return
@@ -111,3 +123,47 @@ class DeadLetters:
         """See ``Aside.close``."""
         if self._producer is not None:
             await self._producer.close()
+
+
+class _Letter:
+    """A record on its way to the topic.
+
+    Args:
+        source: It.
+        marks: Headers that are added.
+    """
+
+    def __init__(self, source: Source, marks: dict[str, bytes]) -> None:
+        self._source = source
+        self._marks = marks
+        self._size = len(source.key or b"") + len(source.value or b"")
+        self._room = 0
+        self._time_ms = source.time_ms
+
+    def is_mended(self, refusal: BaseException) -> bool:
+        """Return whether it is now such that the topic may take it, which has refused it."""
+        if isinstance(refusal, InvalidTimestampError) and TIME not in self._marks:
+            self._marks[TIME] = str(self._source.time_ms).encode()
+            self._time_ms = SystemClock().wall_ms()
+            return True
+        if isinstance(refusal, _TOO_LARGE) and self._room != 1:
+            self._marks[CUT] = str(self._size).encode()
+            self._room = max(self._room // 4, 1) if self._room else CUT_SIZE
+            return True
+        return False
+
+    def entry(self) -> Entry:
+        """Return it, or the beginnings that there is room for."""
+        key, value = self._source.key, self._source.value or b""
+        if not self._room:
+            return self._time_ms, key, value, [*self._source.headers, *self._marks.items()]
+        small = left = self._room // 4
+        headers: list[tuple[str, bytes]] = []
+        for name, content in self._source.headers:
+            left -= len(name.encode(errors="replace")) + len(content)
+            if left < 0:
+                break
+            headers.append((name, content))
+        for name, content in self._marks.items():
+            headers.append((name, content[: max(small, MARK_SIZE_MIN)]))
+        return self._time_ms, None if key is None else key[:small], value[: self._room], headers

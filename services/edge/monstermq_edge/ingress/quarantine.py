@@ -67,7 +67,7 @@ class Quarantine:
 def _quarantined(source: Source, reason: str) -> Quarantined:
     return Quarantined(
         offset=source.offset,
-        time_ms=max(source.time_ms, 0),
+        time_ms=source.time_ms,
         reason=reason,
         key=source.key or b"",
         value=source.value or b"",

@@ -100,6 +100,7 @@ class IngressReader:
         self._stopping = False
         self._cluster_id = ""
         self._partitions_at_first = 0
+        self._has_read = False
         self._salts: dict[int, str] = {}
         # Partition -> the next offset whose record is not on the bus.
         self._upto: dict[TopicPartition, int] = {}
@@ -205,6 +206,7 @@ class IngressReader:
                 )
             self._cluster_id = admin.cluster_id
             self._partitions_at_first = self._partitions_at_first or facts[topic].partitions
+            self._has_read = await admin.has_read(self._group, topic)
             await self._aside.prepare(admin, facts[topic])
 
     async def _step(self, consumer: AIOKafkaConsumer) -> None:
@@ -276,15 +278,38 @@ class IngressReader:
     async def _begin(self, consumer: AIOKafkaConsumer, at: TopicPartition) -> None:
         """A group that is new begins with what is written from now on, and says so to Kafka.
 
-        A partition that was added meanwhile begins where it begins, or something would be missing.
+        A partition that was added since begins where it begins, or something would be missing.
         """
-        if at.partition >= self._partitions_at_first:
-            first = (await consumer.beginning_offsets([at]))[at]
-        else:
-            first = (await consumer.end_offsets([at]))[at]
-        self._seek(consumer, at, first)
+        if at in self._upto:
+            # Kafka told of it before it was begun with the others.
+            self._seek(consumer, at, self._upto[at])
+            return
+        firsts = await consumer.beginning_offsets([at])
+        if not self._has_read and at.partition < self._partitions_at_first:
+            # All in one commit: whoever comes behind us sees that the group is not new.
+            new = [each for each in consumer.assignment() if await self._is_new(consumer, each)]
+            firsts = await consumer.beginning_offsets(new)
+            ends = await consumer.end_offsets(new)
+            self._tell_passed_over(sum(ends[each] - firsts[each] for each in new))
+            firsts = ends
+        for each, first in firsts.items():
+            self._seek(consumer, each, first)
         await self.commit(consumer)
-        logger.info("%s begins at %s:%d:%d", self._group, *at, first)
+        for each, first in firsts.items():
+            logger.info("%s begins at %s:%d:%d", self._group, *each, first)
+
+    async def _is_new(self, consumer: AIOKafkaConsumer, at: TopicPartition) -> bool:
+        if at.partition >= self._partitions_at_first or at in self._upto:
+            return False
+        return await consumer.committed(at) is None
+
+    def _tell_passed_over(self, count: int) -> None:
+        if count:
+            logger.warning(
+                "the consumer group %s has not read the Kafka topic %s, or Kafka has forgotten it "
+                "(offsets.retention.minutes): the %d records that are there are passed over",
+                *(self._group, self._ingress.topic, count),
+            )
 
     async def _find(self, consumer: AIOKafkaConsumer, at: TopicPartition, offset: int) -> None:
         """Go on where there is something again, when what is next is not there."""

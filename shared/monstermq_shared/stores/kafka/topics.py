@@ -3,12 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from monstermq_shared.kafka.admin import NewTopicSpec, TopicFacts
+from monstermq_shared.kafka.admin import ANY_TIME, FOR_EVER_MS, NewTopicSpec, TopicFacts
 from monstermq_shared.kafka.producing import BATCH_OVERHEAD
 from monstermq_shared.kafka.settings import BATCH_SIZE_MAX, KafkaSettings
-
-FOR_EVER_MS = 2**63 - 1
-"""What Kafka takes for no bound on a record's time."""
 
 SEGMENT_MS_MIN = 600_000
 SEGMENT_MS_MAX = 7 * 86_400_000
@@ -16,7 +13,6 @@ SEGMENT_MS_MAX = 7 * 86_400_000
 
 MAX_MESSAGE_BYTES = "max.message.bytes"
 _BEFORE = "message.timestamp.before.max.ms"
-_AFTER = "message.timestamp.after.max.ms"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +44,7 @@ class GroupTopic:
             "retention.bytes": "-1",
             MAX_MESSAGE_BYTES: str(self.message_size_max),
             "message.timestamp.type": "CreateTime",
-            _BEFORE: str(FOR_EVER_MS),
-            _AFTER: str(FOR_EVER_MS),
+            **ANY_TIME,
         }
         if self.retention_ms is not None:
             segment_ms = min(max(self.retention_ms // 10, SEGMENT_MS_MIN), SEGMENT_MS_MAX)
