@@ -23,11 +23,13 @@ from tests.bench import (
     scenarios_connections,
     scenarios_durable,
     scenarios_history,
+    scenarios_ingress,
     scenarios_kafka,
     scenarios_kafka_archive,
     scenarios_kafka_kept,
     scenarios_kafka_million,
     scenarios_latency,
+    scenarios_log_tools,
     scenarios_postgres,
     scenarios_projector,
     scenarios_queries,
@@ -77,6 +79,8 @@ SCENARIOS: tuple[Scenario | Component, ...] = (
     *scenarios_kafka_million.SCENARIOS,
     *scenarios_projector.SCENARIOS,
     *scenarios_kafka_archive.SCENARIOS,
+    *scenarios_ingress.SCENARIOS,
+    *scenarios_log_tools.SCENARIOS,
 )
 CEILING_S = 1.0
 MODULES: dict[str, Callable[[Effort], list[str]]] = {

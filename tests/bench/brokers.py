@@ -43,6 +43,7 @@ class Profile(Enum):
     POSTGRES = "as SQLITE, but in PostgreSQL"
     POSTGRES_DEFAULT = "as DEFAULT, but in PostgreSQL"
     KAFKA = "one edge on the Kafka bus; retained messages in PostgreSQL, without projectors"
+    KAFKA_INGRESS = "as KAFKA, and records of another topic become messages"
     KAFKA_STACK = "one edge on the Kafka bus, and projectors into PostgreSQL: what monstermq runs"
     KAFKA_ARCHIVE = "as SQLITE, and an archive over # in Kafka"
 
@@ -54,7 +55,12 @@ class Profile(Enum):
     @property
     def is_kafka(self) -> bool:
         """Whether every message goes through Kafka."""
-        return self in (Profile.KAFKA, Profile.KAFKA_STACK)
+        return self in (Profile.KAFKA, Profile.KAFKA_INGRESS, Profile.KAFKA_STACK)
+
+    @property
+    def is_edge_alone(self) -> bool:
+        """Whether no projector is there."""
+        return self in (Profile.KAFKA, Profile.KAFKA_INGRESS)
 
     @property
     def needs_kafka(self) -> bool:
@@ -274,7 +280,7 @@ class MonsterMQ(Broker):
         }
         path = folder / "config.yaml"
         path.write_text(yaml.safe_dump(settings), encoding="utf-8")
-        program = self._program.with_name(EDGE) if profile is Profile.KAFKA else self._program
+        program = self._program.with_name(EDGE) if profile.is_edge_alone else self._program
         return [str(program), "-config", str(path), "-log", "WARNING"]
 
 
@@ -293,7 +299,7 @@ def _stores(profile: Profile, places: Places) -> dict[str, object]:
         path = str(places.folder / "monstermq.db") if on_disk else ":memory:"
         stores["SQLite"] = {"Path": path, "MinFreeMb": 0}
     if places.kafka is not None:
-        stores |= places.kafka.bus if profile.is_kafka else places.kafka.archive
+        stores |= _of_kafka(profile, places.kafka)
     if profile.is_archived:
         stores["ArchiveGroups"] = [
             {
@@ -306,6 +312,12 @@ def _stores(profile: Profile, places: Places) -> dict[str, object]:
             }
         ]
     return stores
+
+
+def _of_kafka(profile: Profile, place: KafkaPlace) -> dict[str, object]:
+    if profile is Profile.KAFKA_INGRESS:
+        return place.ingress
+    return place.bus if profile.is_kafka else place.archive
 
 
 class Mosquitto(Broker):

@@ -61,6 +61,18 @@ class KafkaPlace(NamedTuple):
         """Another topic, for records that are not the bus's."""
         return f"{self.topic}-raw"
 
+    @property
+    def ingress_topic(self) -> str:
+        """Another one, whose records become messages where a configuration says so."""
+        return f"{self.topic}-in"
+
+    @property
+    def ingress(self) -> dict[str, object]:
+        """What a configuration says that has the bus here, and reads that topic."""
+        bus = {"Enabled": True, "Topic": self.topic}
+        ingress = {"Topic": self.ingress_topic, "Format": "RAW"}
+        return {"Kafka": {"Servers": self.address, "Bus": bus, "Ingress": [ingress]}}
+
     async def records(self) -> int:
         """Return how many records stand in the topic."""
         consumer = AIOKafkaConsumer(self.topic, bootstrap_servers=self.address)
@@ -98,7 +110,7 @@ async def _delete(place: KafkaPlace) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=place.address)
     await admin.start()
     try:
-        ours = {place.topic, place.raw_topic, sessions_topic(place.topic)}
+        ours = {place.topic, place.raw_topic, place.ingress_topic, sessions_topic(place.topic)}
         await admin.delete_topics([*ours.intersection(await admin.list_topics())])
     finally:
         await admin.close()

@@ -30,6 +30,8 @@ class Effort:
     history_topics: int
     query_topics: int
     """With a value, when questions are asked."""
+    log_records: int
+    """In the log that tools read."""
     codec_calls: int
     """For one figure of decoder or encoder."""
     attack_share: float
@@ -51,6 +53,7 @@ LARGE = Effort(
     history_rows=10_000_000,
     history_topics=5_000,
     query_topics=1_000_000,
+    log_records=5_000_000,
     codec_calls=2_000,
     attack_share=1,
 )
@@ -69,6 +72,7 @@ SMALL = Effort(
     history_rows=5_000,
     history_topics=3,
     query_topics=300,
+    log_records=5_000,
     codec_calls=20,
     attack_share=0.004,
 )
