@@ -8,7 +8,7 @@ PYTHONS := /usr/bin/python3.11 /usr/bin/python3 python3.11 python3.12 python3.13
 FIT := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(or $(shell for p in $(PYTHONS); do $$p -c "$(FIT)" 2>&- && echo $$p && break; done),python3)
 
-.PHONY: run setup postgres kafka test test-faults tools check lint types layers format bench lock build clean
+.PHONY: run setup postgres kafka test test-faults test-lake tools check lint types layers format bench lock build clean
 
 run: $(VENV)/.run
 	$(VENV)/bin/monstermq $(ARGS)
@@ -29,6 +29,10 @@ test: setup check tools
 test-faults: setup tools
 	MONSTERMQ_FAULT_ROUNDS=200 $(PY) -m pytest tests/integration -k "kill or away_for_long"
 	MONSTERMQ_SIM_SEEDS=10000 $(PY) -m pytest tests/simulation/test_kept_sessions.py
+
+test-lake: setup $(VENV)/.lake
+	scripts/install-test-tools lake
+	$(PY) -m pytest tests/lake
 
 tools:
 	scripts/install-test-tools
@@ -54,7 +58,7 @@ bench: setup tools
 
 lock: $(VENV)/.dev
 	$(VENV)/bin/pip -q install uv
-	$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --all-extras --group dev \
+	$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --all-extras --group dev --group lake \
 		--no-header --no-annotate --no-emit-index-url pyproject.toml -o constraints.txt
 
 build: $(VENV)/.dev
@@ -77,4 +81,8 @@ $(VENV)/.run: $(VENV)/.pip pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.run
 	$(VENV)/bin/pip -q install -c constraints.txt -e '.[standalone]' --group dev
+	touch $@
+
+$(VENV)/.lake: $(VENV)/.dev
+	$(VENV)/bin/pip -q install -c constraints.txt --group lake
 	touch $@
