@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from monstermq.moments import Begin, LogPosition
 from monstermq_mcp.kafka.matching import Wanted
@@ -14,7 +14,7 @@ from monstermq_shared.bus.facts import Marker
 from monstermq_shared.bus.fences import Fences
 from monstermq_shared.bus.header import KIND_SHIFT, STAMPED, Kind
 from monstermq_shared.bus.kafka.log import KafkaLog
-from monstermq_shared.bus.ports import Entry, LogPort, LogReader, RecordBatch
+from monstermq_shared.bus.ports import Entry, LogReader, RecordBatch
 from monstermq_shared.errors import (
     BusGap,
     BusUnavailable,
@@ -171,24 +171,37 @@ class Picker:
         self._lateness_ms = lateness_ms
         self._fences: dict[int, Fences] = {}
 
-    def picked(self, batch: RecordBatch, since_ms: int, until_ms: int | None) -> list[Entry]:
-        """Return the entries of a batch that are of a time, in order."""
-        takes, found = self._wanted.takes, []
+    def picked(
+        self, batch: RecordBatch, since_ms: int, until_ms: int | None, newest_ms: int = -1
+    ) -> tuple[list[Standing], int]:
+        """Return the entries of a batch that are of a time, in order, and the newest time.
+
+        Args:
+            batch: Of one partition.
+            since_ms: The earliest time, inclusive.
+            until_ms: The latest, exclusive; None: there is none.
+            newest_ms: What an entry is ordered by is no older than this, nor than what stood
+                before it in its partition, whether that is picked or not: so it is the same
+                however Kafka has cut the log into batches.
+        """
+        takes, partition, found = self._wanted.takes, batch.partition, []
         self.counts.records += batch.upto - batch.first
         for entry in batch.entries:
+            flags, time_ms, counts = entry.flags, entry.time_ms, True
             # Plain messages are 0 to 7 in the header's first byte: nearly all of them.
-            if entry.flags >= STAMPED and not self._counts(batch.partition, entry):
+            if flags >= STAMPED:
+                if entry.foreign:  # whose time may be any number
+                    self.counts.foreign += 1
+                    continue
+                counts = self._counts(partition, entry)
+            newest_ms = max(newest_ms, time_ms)
+            if time_ms < since_ms or (until_ms is not None and time_ms >= until_ms):
                 continue
-            if entry.time_ms < since_ms or (until_ms is not None and entry.time_ms >= until_ms):
-                continue
-            if entry.flags >> KIND_SHIFT or takes(entry.topic):
-                found.append(entry)
-        return found
+            if counts and (flags >> KIND_SHIFT or takes(entry.topic)):
+                found.append(Standing(newest_ms, partition, entry.offset, entry))
+        return found, newest_ms
 
     def _counts(self, partition: int, entry: Entry) -> bool:
-        if entry.foreign:
-            self.counts.foreign += 1
-            return False
         fences = self._fences.setdefault(partition, Fences(self._lateness_ms))
         try:
             if entry.kind == Kind.MESSAGE:
@@ -206,6 +219,14 @@ class Picker:
         return self._control
 
 
+class ReadLog(Protocol):
+    """What a scan has to know of its log."""
+
+    def read(self, positions: Mapping[int, int]) -> LogReader:
+        """See ``LogPort.read``."""
+        ...
+
+
 class LogScan:
     """Reads a stretch, and what comes after it.
 
@@ -219,7 +240,7 @@ class LogScan:
 
     def __init__(
         self,
-        log: LogPort,
+        log: ReadLog,
         stretch: Stretch,
         picker: Picker,
         on_gap: Callable[[BusGap], None],
@@ -231,6 +252,8 @@ class LogScan:
 
     async def past(self, advance: Callable[[int], None]) -> AsyncIterator[list[Standing]]:
         """Yield what the stretch has, merged by time, and within a partition as it stands there.
+
+        The order is the same each time.
 
         One reader for each partition, and each is read only as far as the merge needs it: however
         uneven they are, no more is held than what each has fetched.
@@ -250,7 +273,10 @@ class LogScan:
                 for read in await asyncio.gather(*(lane.read() for lane in needed)):
                     advance(read)
                 reading = [lane for lane in reading if not lane.is_done]
-                bound = min((lane.time_ms for lane in reading), default=None)
+                # What a lane brings next is behind its newest time, and of two that are of the
+                # same millisecond the lower partition is first: whoever reads the log again, in
+                # other batches, gets the same order.
+                bound = min(((lane.time_ms, lane.partition) for lane in reading), default=None)
                 merged = sorted(at for lane in lanes for at in lane.take(bound))
                 if merged:
                     yield merged
@@ -265,9 +291,9 @@ class LogScan:
             try:
                 async for batch in reader:
                     positions[batch.partition] = batch.upto
-                    found = self._picker.picked(batch, 0, None)
+                    found, _ = self._picker.picked(batch, 0, None)
                     if found:
-                        yield [Standing(at.time_ms, batch.partition, at.offset, at) for at in found]
+                        yield found
                 ended = True
             except BusGap as gap:
                 self.told(gap)
@@ -284,13 +310,14 @@ class LogScan:
         """Return a reader of one partition."""
         return self._log.read({partition: offset})
 
-    def picked(self, batch: RecordBatch) -> list[Entry]:
-        """Return what is wanted of a batch of the stretch."""
+    def picked(self, batch: RecordBatch, newest_ms: int) -> tuple[list[Standing], int]:
+        """Return what is wanted of a batch of the stretch; see ``Picker.picked``."""
         end = self._stretch.ends[batch.partition]
         if batch.upto > end:
             entries = [entry for entry in batch.entries if entry.offset < end]
             batch = RecordBatch(batch.partition, batch.first, end, entries)
-        return self._picker.picked(batch, self._stretch.since_ms, self._stretch.until_ms)
+        stretch = self._stretch
+        return self._picker.picked(batch, stretch.since_ms, stretch.until_ms, newest_ms)
 
     def end_of(self, partition: int) -> int:
         """Return where the stretch ends."""
@@ -306,6 +333,7 @@ class _Lane:
         scan: What it belongs to.
 
     Attributes:
+        partition: See above.
         standing: What was read and not yet taken, in order.
         time_ms: Nothing older follows: the newest time so far.
         is_done: It is read to its end.
@@ -315,7 +343,7 @@ class _Lane:
         self.standing: deque[Standing] = deque()
         self.time_ms = -1
         self.is_done = False
-        self._partition = partition
+        self.partition = partition
         self._next = offset
         self._scan = scan
         self._reader = scan.open(partition, offset)
@@ -331,31 +359,23 @@ class _Lane:
         except BusGap as gap:
             self._scan.told(gap)
             await self._reader.aclose()
-            end = self._scan.end_of(self._partition)
+            end = self._scan.end_of(self.partition)
             self._next = min(max(gap.found, self._next), end)
-            self._reader = self._scan.open(self._partition, self._next)
+            self._reader = self._scan.open(self.partition, self._next)
         else:
-            self._next = min(batch.upto, self._scan.end_of(self._partition))
-            self._take_in(batch)
-        self.is_done = self._next >= self._scan.end_of(self._partition)
+            self._next = min(batch.upto, self._scan.end_of(self.partition))
+            found, self.time_ms = self._scan.picked(batch, self.time_ms)
+            self.standing += found
+        self.is_done = self._next >= self._scan.end_of(self.partition)
         return self._next - before
 
-    def _take_in(self, batch: RecordBatch) -> None:
-        time_ms, partition, append = self.time_ms, self._partition, self.standing.append
-        for entry in self._scan.picked(batch):
-            time_ms = max(time_ms, entry.time_ms)
-            append(Standing(time_ms, partition, entry.offset, entry))
-        if batch.entries:
-            time_ms = max(time_ms, batch.entries[-1].time_ms)
-        self.time_ms = time_ms
-
-    def take(self, bound_ms: int | None) -> Sequence[Standing]:
-        """Return, and forget, what is not newer than a time; None: all."""
+    def take(self, bound: tuple[int, int] | None) -> Sequence[Standing]:
+        """Return, and forget, what is not behind a time and partition; None: all."""
         standing, taken = self.standing, []
-        if bound_ms is None or (standing and standing[-1].time_ms <= bound_ms):
+        if bound is None or (standing and standing[-1][:2] <= bound):
             taken = list(standing)
             standing.clear()
-        while standing and bound_ms is not None and standing[0].time_ms <= bound_ms:
+        while standing and bound is not None and standing[0][:2] <= bound:
             taken.append(standing.popleft())
         return taken
 

@@ -1,14 +1,16 @@
 """A stretch of the log, merged: on the reference bus, with every unevenness that seeds bring."""
 
 import random
+from collections.abc import Mapping
+from typing import Self
 
 import pytest
 
 from monstermq.log_scan import LogScan, Picker, Standing, Stretch
-from monstermq_shared.bus.ports import Stamp
+from monstermq_shared.bus.ports import LogReader, RecordBatch, Stamp
 from monstermq_shared.errors import BusGap
 from monstermq_shared.records import Record
-from monstermq_shared.testing.memory_bus import LATENESS_MS, MemoryBus
+from monstermq_shared.testing.memory_bus import LATENESS_MS, MemoryBus, MemoryLog
 
 NOON_MS = 1_768_478_400_000
 
@@ -64,6 +66,64 @@ async def test_a_stretch_is_in_the_order_of_time_and_each_partition_in_its_own(s
         expected = [at.payload for at in wanted if at.topic == f"a/{partition}"]
         assert payloads(found, partition) == expected
     assert sum(advanced) == sum(ends[p] - begins[p] for p in begins) == 300
+    await bus.close()
+
+
+class CutLog:
+    """A log whose readers bring so many records at a time, as somebody else's fetches would."""
+
+    def __init__(self, log: MemoryLog, prng: random.Random, size_max: int) -> None:
+        self._log = log
+        self._prng = prng
+        self._size_max = size_max
+
+    def read(self, positions: Mapping[int, int]) -> LogReader:
+        return CutReader(self._log.read(positions), self._prng, self._size_max)
+
+
+class CutReader:
+    def __init__(self, reader: LogReader, prng: random.Random, size_max: int) -> None:
+        self._reader = reader
+        self._prng = prng
+        self._size_max = size_max
+        self._rest: RecordBatch | None = None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> RecordBatch:
+        batch = await anext(self._reader) if self._rest is None else self._rest
+        count = self._prng.randint(1, self._size_max)
+        entries, rest = batch.entries[:count], batch.entries[count:]
+        upto = rest[0].offset if rest else batch.upto
+        self._rest = RecordBatch(batch.partition, upto, batch.upto, rest) if rest else None
+        return RecordBatch(batch.partition, batch.first, upto, entries)
+
+    async def aclose(self) -> None:
+        await self._reader.aclose()
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_the_order_is_the_same_however_the_log_is_cut_into_batches(seed: int) -> None:
+    prng = random.Random(seed)
+    bus = MemoryBus()
+    log = bus.messages
+    begins = dict(await log.end_positions())
+    for number in range(200):
+        partition = prng.randrange(log.partitions)
+        # Many share their millisecond, some are late, and half are not wanted.
+        time_ms = NOON_MS + number // 20 - prng.choice((0, 0, 0, 3))
+        record = Record(prng.choice("ab"), b"", 0, False, "c", time_ms, 0)
+        await log.append(partition, [record], Stamp(b"a writer", number))
+    stretch = Stretch(begins, dict(await log.end_positions()), NOON_MS, NOON_MS + 9)
+    orders = []
+    for size_max in (1, 2, 7, 1000):
+        scan = LogScan(
+            CutLog(log, prng, size_max), stretch, Picker(["a"], LATENESS_MS, control=False), refuse
+        )
+        orders.append([at.position async for some in scan.past(lambda _: None) for at in some])
+    assert len(orders[0]) > 50
+    assert orders.count(orders[0]) == len(orders)
     await bus.close()
 
 
