@@ -9,15 +9,17 @@ from typing import TextIO
 
 from monstermq.cli_rebuild import parse_rebuild, parse_verify
 from monstermq.cli_tools import TOOLS_HELP, parse_replay, parse_tail
-from monstermq.databases import BackUp, Recover, Restore
 from monstermq.invocations import (
     LISTED_MAX,
     Adopt,
+    BackUp,
     Initialize,
     ListQuarantine,
     MendQuarantine,
     Rebuild,
+    Recover,
     Replay,
+    Restore,
     ShowQuarantine,
     SkipGap,
     Status,

@@ -8,14 +8,16 @@ from typing import TextIO, TypeAlias, cast
 
 from monstermq.cli import Check, Operation, Run, Show, check, parse_arguments
 from monstermq.companions import companions_of
-from monstermq.databases import BackUp, Recover, Restore, back_up, recover, restore
 from monstermq.invocations import (
     Adopt,
+    BackUp,
     Initialize,
     ListQuarantine,
     MendQuarantine,
     Rebuild,
+    Recover,
     Replay,
+    Restore,
     ShowQuarantine,
     SkipGap,
     Status,
@@ -27,12 +29,15 @@ from monstermq_edge.app import run_broker
 from monstermq_shared.config import load_config
 from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.operation.held import release
-from monstermq_shared.operation.process import run_command
+from monstermq_shared.operation.process import run_command, settle_memory
 from monstermq_shared.operation.signals import Signals
 
 _Operate: TypeAlias = Callable[[Operation, Mapping[str, str], TextIO], ExitCode]
 
 _OPERATIONS: Mapping[type[Operation], tuple[str, str]] = {
+    BackUp: ("monstermq.databases", "back_up"),
+    Restore: ("monstermq.databases", "restore"),
+    Recover: ("monstermq.databases", "recover"),
     Initialize: ("monstermq.initializing", "initialize"),
     Adopt: ("monstermq.adopting", "adopt"),
     SkipGap: ("monstermq.skipping", "skip_gap"),
@@ -72,18 +77,11 @@ def _execute(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def _operate(invocation: Operation, environ: Mapping[str, str]) -> ExitCode:
-    output = sys.stdout
-    match invocation:
-        case BackUp():
-            return back_up(invocation, environ, output)
-        case Restore():
-            return restore(invocation, environ, output)
-        case Recover():
-            return recover(invocation, output)
-        case _:
-            module, name = _OPERATIONS[type(invocation)]
-            operate = cast("_Operate", getattr(import_module(module), name))
-            return operate(invocation, environ, output)
+    module, name = _OPERATIONS[type(invocation)]
+    operate = cast("_Operate", getattr(import_module(module), name))
+    # Millions of records come and go, and nearly all without the collector's help.
+    settle_memory()
+    return operate(invocation, environ, sys.stdout)
 
 
 def _run(invocation: Run, environ: Mapping[str, str]) -> int:

@@ -5,11 +5,11 @@ tools, and the commands say how to call them.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 from typing import TextIO
 
+from monstermq.invocations import BackUp, Recover, Restore
 from monstermq.postgres_tools import dump_command, restore_command
 from monstermq_shared.config import BrokerConfig, StoreType, load_config
 from monstermq_shared.config.checks import postgres_connection
@@ -22,31 +22,6 @@ from monstermq_shared.stores.sqlite.recovery_table import RecoveredTable
 
 _DUMP_BEGINS = b"PGDMP"
 _ADDRESSES = ("postgres:", "postgresql:", "jdbc:")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BackUp:
-    """Copy the database to ``target``; ``force`` replaces whatever is there."""
-
-    config: Path | None
-    target: Path
-    force: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Restore:
-    """Put a copy of ``backup`` in the place of the database."""
-
-    config: Path | None
-    backup: Path
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recover:
-    """Copy what can be read of a damaged database into a new one."""
-
-    source: Path
-    target: Path
 
 
 def back_up(invocation: BackUp, environ: Mapping[str, str], output: TextIO) -> ExitCode:
@@ -93,7 +68,7 @@ def restore(invocation: Restore, environ: Mapping[str, str], output: TextIO) -> 
     return ExitCode.OK
 
 
-def recover(invocation: Recover, output: TextIO) -> ExitCode:
+def recover(invocation: Recover, _environ: Mapping[str, str], output: TextIO) -> ExitCode:
     """Copy what can be read of a damaged database, and say what could not.
 
     Returns:

@@ -14,6 +14,31 @@ DIFFERENCES_MAX = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BackUp:
+    """Copy the database to ``target``; ``force`` replaces whatever is there."""
+
+    config: Path | None
+    target: Path
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restore:
+    """Put a copy of ``backup`` in the place of the database."""
+
+    config: Path | None
+    backup: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recover:
+    """Copy what can be read of a damaged database into a new one."""
+
+    source: Path
+    target: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Adopt:
     """Give the PostgreSQL database to the log of the configuration."""
 

@@ -1,7 +1,6 @@
 """The ``db`` commands: what they do, say, and end with."""
 
 import asyncio
-import io
 import sqlite3
 import subprocess
 import sys
@@ -9,10 +8,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from tests.support.operator_tools import run_tool
 from tests.support.sqlite_database import commit_full, open_database
 
-from monstermq.cli import parse_arguments
-from monstermq.databases import BackUp, Recover, Restore, back_up, recover, restore
 from monstermq_shared.errors import ConfigError
 from monstermq_shared.exit_codes import ExitCode
 
@@ -40,17 +38,7 @@ def archived(path: str) -> int:
 
 def run(*arguments: str) -> tuple[int, list[str]]:
     """Run a command in this process; return its exit code and the lines it wrote."""
-    output = io.StringIO()
-    match parse_arguments(["db", *arguments]):
-        case BackUp() as invocation:
-            code = back_up(invocation, {}, output)
-        case Restore() as invocation:
-            code = restore(invocation, {}, output)
-        case Recover() as invocation:
-            code = recover(invocation, output)
-        case _:
-            pytest.fail("not a db command")
-    return code, output.getvalue().splitlines()
+    return run_tool("db", *arguments)
 
 
 def test_the_configured_database_is_backed_up_and_an_older_backup_replaced() -> None:
