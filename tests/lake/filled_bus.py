@@ -26,6 +26,8 @@ AWKWARD = (
     b"",
     b"\0",
     b"null",
+    b"23.50",
+    b'{"a":"b"}',  # shorter in base64 than with its escapes
     b'"quoted \\ text"\r\n\t\x01\x7f',
     b'{"payload": "ours", "control": 1}',
     "käse 😀 \u2028 \ufeff \uffff".encode(),
