@@ -12,6 +12,7 @@ from tests.support.kafka import KafkaServer
 from tests.support.kafka_stack import KafkaStack
 from tests.support.kafka_tools import new_topic_name
 from tests.support.load import Cast
+from tests.support.log_tools import KEPT, Log, Target, opened_log
 from tests.support.postgres import PostgresServer
 
 
@@ -118,3 +119,26 @@ async def kept_scene(
     await scene.close()
     stack.close()
     scene.print_logs()
+
+
+@pytest.fixture
+async def log(kafka_server: KafkaServer, kafka_topic: str, tmp_path: Path) -> AsyncIterator[Log]:
+    log = await opened_log(tmp_path / "log.yaml", kafka_server.address(), kafka_topic)
+    yield log
+    await log.bus.close()
+
+
+@pytest.fixture(scope="module")
+def shared_target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    process = RunningBroker(tmp_path_factory.mktemp("target"))
+    process.start(KEPT)
+    yield Target(process)
+    process.close()
+
+
+@pytest.fixture
+def target(shared_target: Target) -> Target:
+    """The same for all tests of this module: topics are those of the test."""
+    if not shared_target.process.is_running:
+        shared_target.process.start(KEPT)
+    return shared_target

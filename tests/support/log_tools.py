@@ -14,11 +14,13 @@ from tests.support.operator_tools import WITHIN_S, run_tool
 from monstermq_shared.bus.control import encode_facts
 from monstermq_shared.bus.facts import Fact
 from monstermq_shared.bus.header import Kind
-from monstermq_shared.bus.kafka.bus import KafkaBus
+from monstermq_shared.bus.kafka.bus import KafkaBus, open_kafka_bus
 from monstermq_shared.bus.ports import Stamp
 from monstermq_shared.clock import SystemClock
+from monstermq_shared.config import load_config
 from monstermq_shared.errors import MonsterError
 from monstermq_shared.exit_codes import ExitCode
+from monstermq_shared.kafka.settings import KafkaSettings
 from monstermq_shared.operation.process import exit_status
 from monstermq_shared.records import CONTROL_TOPIC, ControlRecord, Record
 
@@ -76,6 +78,28 @@ class Log:
     async def cut(self, partition: int, offset: int) -> None:
         """Delete what is below an offset, as retention does."""
         await delete_below(self.servers, self.topic, {partition: offset})
+
+
+def write_config(path: Path, servers: str, topic: str) -> None:
+    path.write_text(
+        f"Kafka: {{Servers: '{servers}', Bus: {{Enabled: true, Topic: {topic}, "
+        "Partitions: 3}}\nSessionStoreType: POSTGRES\nRetainedStoreType: POSTGRES\n"
+    )
+
+
+async def opened_log(path: Path, servers: str, topic: str) -> Log:
+    """Return a log whose configuration is this file; closing it is up to the caller."""
+    write_config(path, servers, topic)
+    bus = await open_kafka_bus(KafkaSettings.from_config(load_config(path, {}).config))
+    return Log(path, bus, servers, topic)
+
+
+KEPT = """
+ArchiveGroups:
+  - {Name: All, TopicFilter: ["#"], LastValType: NONE, ArchiveType: SQLITE}
+MaxMessageSizeKb: 2048
+"""
+"""What a target has beside its ports."""
 
 
 class Target:

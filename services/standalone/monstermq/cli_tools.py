@@ -5,7 +5,7 @@ from argparse import ArgumentTypeError
 from collections.abc import Sequence
 
 from monstermq.invocations import Replay, Tail
-from monstermq.moments import begin_of, moment_of
+from monstermq.moments import begin_of, moment_of, positions_of
 from monstermq.shapes import Shape
 from monstermq_shared.operation.command_line import CommandLine, file_name, whole_number
 
@@ -29,7 +29,8 @@ TOOLS_HELP = """\
       --qos N, --retain yes|no   instead of what was recorded
       --archive-again      archives keep it like other messages; they pass over a replay else
       --with-replays       also what was itself sent by a replay
-      --skip N       leave the first N out: goes on after a break
+      --continue P,... go on in the log where a call has stopped, as that has told
+      --skip N       the same in a file or archive group: leave the first N out
       --patience S   seconds for which a broker that has gone is tried again (60)
 """
 
@@ -83,7 +84,8 @@ def parse_replay(arguments: Sequence[str]) -> Replay:
     parser.option("retain", type=_yes_or_no, metavar="yes|no")
     parser.option("archive-again", action="store_true")
     parser.option("with-replays", action="store_true")
-    parser.option("skip", type=_count_or_none, metavar="N", default=0)
+    parser.option("skip", type=_count_or_zero, metavar="N", default=0)
+    parser.option("continue", type=positions_of, metavar="P,...")
     parser.option("patience", type=_patience, metavar="S", default=60.0)
     parsed = vars(parser.parse(_with_values(arguments)))
     return Replay(
@@ -101,6 +103,7 @@ def parse_replay(arguments: Sequence[str]) -> Replay:
         archive_again=parsed["archive-again"],
         with_replays=parsed["with-replays"],
         skip=parsed["skip"],
+        positions=parsed["continue"],
         patience_s=parsed["patience"],
         as_json=parsed["json"],
     )
@@ -137,7 +140,7 @@ def _count(text: str) -> int:
     return whole_number(text, 1, _NUMBER_MAX)
 
 
-def _count_or_none(text: str) -> int:
+def _count_or_zero(text: str) -> int:
     return whole_number(text, 0, _NUMBER_MAX)
 
 

@@ -1,5 +1,6 @@
 """What the operator's commands are asked for. Apart from what they do, which takes time to load."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -146,7 +147,8 @@ class Replay:
         retain: The same.
         archive_again: Archives are to keep it.
         with_replays: Also what was itself sent by a replay.
-        skip: So many are left out, from the first.
+        skip: So many are left out, from the first: of a file or an archive group.
+        positions: Where to go on in the log: partition -> offset.
         patience_s: For how long a broker that has gone is tried again.
         as_json: As JSON lines.
     """
@@ -165,6 +167,7 @@ class Replay:
     archive_again: bool = False
     with_replays: bool = False
     skip: int = 0
+    positions: Mapping[int, int] | None = None
     patience_s: float = 60.0
     as_json: bool = False
 

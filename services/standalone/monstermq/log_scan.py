@@ -4,30 +4,23 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from monstermq.moments import Begin, LogPosition
+from monstermq.stretch import Stretch
 from monstermq_mcp.kafka.matching import Wanted
 from monstermq_shared.bus.control import decode_facts
 from monstermq_shared.bus.facts import Marker
 from monstermq_shared.bus.fences import Fences
 from monstermq_shared.bus.header import KIND_SHIFT, STAMPED, Kind
-from monstermq_shared.bus.kafka.log import KafkaLog
 from monstermq_shared.bus.ports import Entry, LogReader, RecordBatch
-from monstermq_shared.errors import (
-    BusGap,
-    BusUnavailable,
-    ConfigError,
-    InvalidRecord,
-    StartupError,
-    UnknownFact,
-)
-from monstermq_shared.exit_codes import ExitCode
+from monstermq_shared.errors import BusGap, InvalidRecord, UnknownFact
 from monstermq_shared.records import StampedRecord
 
-READ_S = 30.0
-"""How long the record at a position may take to come."""
+LATE_MS = 120_000
+"""A record that is older than one before it by more, which edges' clocks can bring about, is put
+only so far back. Without such a bound a partition with nothing that is wanted would hold the merge
+until it is read to its end."""
 
 
 class Standing(NamedTuple):
@@ -42,100 +35,6 @@ class Standing(NamedTuple):
     def position(self) -> str:
         """Where it stands, as people write it."""
         return f"{self.partition}:{self.offset}"
-
-
-@dataclass(slots=True)
-class Stretch:
-    """Part of a log.
-
-    Attributes:
-        begins: Partition -> the first offset.
-        ends: Partition -> the offset behind the last one.
-        since_ms: What is older is left out, though it stands in between.
-        until_ms: The same of what is not older than this; None: nothing.
-        missing: Partition -> records that were asked for and are deleted.
-    """
-
-    begins: dict[int, int]
-    ends: dict[int, int]
-    since_ms: int = 0
-    until_ms: int | None = None
-    missing: dict[int, int] = field(default_factory=dict)
-
-    @property
-    def count(self) -> int:
-        """How many records it has."""
-        return sum(self.ends[each] - begin for each, begin in self.begins.items())
-
-
-async def stretch_of(log: KafkaLog, begin: Begin | None, until_ms: int | None) -> Stretch:
-    """Find where a stretch begins and ends.
-
-    Args:
-        log: Of what.
-        begin: The first record or time; None: what is appended from now on.
-        until_ms: The time at which it ends, exclusive; None: what is there now.
-
-    Raises:
-        ConfigError: The position is not there.
-        StartupError: Kafka does not answer.
-    """
-    try:
-        return await _stretch_of(log, begin, until_ms)
-    except BusUnavailable as exc:
-        raise StartupError(str(exc), exit_code=ExitCode.BUS_UNREACHABLE) from exc
-
-
-async def _stretch_of(log: KafkaLog, begin: Begin | None, until_ms: int | None) -> Stretch:
-    firsts, ends = dict(await log.first_positions()), dict(await log.end_positions())
-    begins, since_ms = ends, 0
-    if isinstance(begin, LogPosition):
-        since_ms = await _time_at(log, begin, firsts, ends)
-    elif begin is not None:
-        since_ms = begin.time_ms
-    if begin is not None:
-        begins = {**ends, **(await log.positions_since(since_ms))} if since_ms else firsts
-    if until_ms is not None:
-        # Two latenesses later nothing that is older can follow any more (R7).
-        ends = ends | dict(await log.positions_since(until_ms + 2 * log.lateness_ms))
-    if isinstance(begin, LogPosition):
-        begins = begins | {begin.partition: begin.offset}
-    begins = {each: min(max(at, firsts[each]), ends[each]) for each, at in begins.items()}
-    return Stretch(begins, ends, since_ms, until_ms)
-
-
-async def _time_at(
-    log: KafkaLog, at: LogPosition, firsts: Mapping[int, int], ends: Mapping[int, int]
-) -> int:
-    """Return the time of a record."""
-    if at.partition not in ends:
-        raise ConfigError(f"position {at}: the log has the partitions 0 to {len(ends) - 1}")
-    first, end = firsts[at.partition], ends[at.partition]
-    if at.offset < first:
-        raise ConfigError(
-            f"position {at}: what stood there is deleted; the partition begins with "
-            f"{at.partition}:{first} now"
-        )
-    if at.offset >= end:
-        raise ConfigError(
-            f"position {at} is not there yet: the partition's next record will be "
-            f"{at.partition}:{end}"
-        )
-    reader = log.read({at.partition: at.offset})
-    try:
-        async with asyncio.timeout(READ_S):
-            async for batch in reader:
-                # A double that was dropped leaves its place to the next one.
-                if batch.entries:
-                    return max(0, batch.entries[0].time_ms)
-    except (BusGap, TimeoutError) as exc:
-        raise StartupError(
-            f"position {at} cannot be read: {str(exc) or 'Kafka does not answer'}",
-            exit_code=ExitCode.BUS_UNREACHABLE,
-        ) from exc
-    finally:
-        await reader.aclose()
-    return 0
 
 
 @dataclass(slots=True)
@@ -155,6 +54,26 @@ class ScanCounts:
     lost: int = 0
 
 
+@dataclass(slots=True)
+class Before:
+    """What stood before a batch in its partition: what the order of a merge depends on.
+
+    It depends on nothing else, so it is the same however Kafka has cut the log into batches.
+
+    Attributes:
+        picked_ms: What the last entry that was picked is ordered by.
+        newest_ms: The newest time of all entries that are ours, picked or not.
+    """
+
+    picked_ms: int = -1
+    newest_ms: int = -1
+
+    @property
+    def time_ms(self) -> int:
+        """Nothing that is ordered by an older time can follow."""
+        return max(self.picked_ms, self.newest_ms - LATE_MS)
+
+
 class Picker:
     """Picks the entries that are wanted and count.
 
@@ -172,19 +91,18 @@ class Picker:
         self._fences: dict[int, Fences] = {}
 
     def picked(
-        self, batch: RecordBatch, since_ms: int, until_ms: int | None, newest_ms: int = -1
-    ) -> tuple[list[Standing], int]:
-        """Return the entries of a batch that are of a time, in order, and the newest time.
+        self, batch: RecordBatch, since_ms: int, until_ms: int | None, before: "Before"
+    ) -> list[Standing]:
+        """Return the entries of a batch that are of a time, in order.
 
         Args:
             batch: Of one partition.
             since_ms: The earliest time, inclusive.
             until_ms: The latest, exclusive; None: there is none.
-            newest_ms: What an entry is ordered by is no older than this, nor than what stood
-                before it in its partition, whether that is picked or not: so it is the same
-                however Kafka has cut the log into batches.
+            before: What stood before the batch; it is brought up to date.
         """
         takes, partition, found = self._wanted.takes, batch.partition, []
+        picked_ms, newest_ms = before.picked_ms, before.newest_ms
         self.counts.records += batch.upto - batch.first
         for entry in batch.entries:
             flags, time_ms, counts = entry.flags, entry.time_ms, True
@@ -198,8 +116,10 @@ class Picker:
             if time_ms < since_ms or (until_ms is not None and time_ms >= until_ms):
                 continue
             if counts and (flags >> KIND_SHIFT or takes(entry.topic)):
-                found.append(Standing(newest_ms, partition, entry.offset, entry))
-        return found, newest_ms
+                picked_ms = max(picked_ms, time_ms, newest_ms - LATE_MS)
+                found.append(Standing(picked_ms, partition, entry.offset, entry))
+        before.picked_ms, before.newest_ms = picked_ms, newest_ms
+        return found
 
     def _counts(self, partition: int, entry: Entry) -> bool:
         fences = self._fences.setdefault(partition, Fences(self._lateness_ms))
@@ -273,9 +193,8 @@ class LogScan:
                 for read in await asyncio.gather(*(lane.read() for lane in needed)):
                     advance(read)
                 reading = [lane for lane in reading if not lane.is_done]
-                # What a lane brings next is behind its newest time, and of two that are of the
-                # same millisecond the lower partition is first: whoever reads the log again, in
-                # other batches, gets the same order.
+                # Of two that are ordered by the same time the lower partition is first: whoever
+                # reads the log again, in other batches, gets the same order.
                 bound = min(((lane.time_ms, lane.partition) for lane in reading), default=None)
                 merged = sorted(at for lane in lanes for at in lane.take(bound))
                 if merged:
@@ -291,7 +210,7 @@ class LogScan:
             try:
                 async for batch in reader:
                     positions[batch.partition] = batch.upto
-                    found, _ = self._picker.picked(batch, 0, None)
+                    found = self._picker.picked(batch, 0, None, Before())
                     if found:
                         yield found
                 ended = True
@@ -310,14 +229,15 @@ class LogScan:
         """Return a reader of one partition."""
         return self._log.read({partition: offset})
 
-    def picked(self, batch: RecordBatch, newest_ms: int) -> tuple[list[Standing], int]:
+    def picked(self, batch: RecordBatch, before: Before) -> list[Standing]:
         """Return what is wanted of a batch of the stretch; see ``Picker.picked``."""
         end = self._stretch.ends[batch.partition]
         if batch.upto > end:
             entries = [entry for entry in batch.entries if entry.offset < end]
             batch = RecordBatch(batch.partition, batch.first, end, entries)
         stretch = self._stretch
-        return self._picker.picked(batch, stretch.since_ms, stretch.until_ms, newest_ms)
+        since_ms = stretch.since_of(batch.partition)
+        return self._picker.picked(batch, since_ms, stretch.until_ms, before)
 
     def end_of(self, partition: int) -> int:
         """Return where the stretch ends."""
@@ -335,18 +255,22 @@ class _Lane:
     Attributes:
         partition: See above.
         standing: What was read and not yet taken, in order.
-        time_ms: Nothing older follows: the newest time so far.
         is_done: It is read to its end.
     """
 
     def __init__(self, partition: int, offset: int, scan: LogScan) -> None:
         self.standing: deque[Standing] = deque()
-        self.time_ms = -1
         self.is_done = False
         self.partition = partition
         self._next = offset
         self._scan = scan
+        self._before = Before()
         self._reader = scan.open(partition, offset)
+
+    @property
+    def time_ms(self) -> int:
+        """See ``Before.time_ms``."""
+        return self._before.time_ms
 
     async def read(self) -> int:
         """Read the next batch; return how many records it had."""
@@ -364,8 +288,7 @@ class _Lane:
             self._reader = self._scan.open(self.partition, self._next)
         else:
             self._next = min(batch.upto, self._scan.end_of(self.partition))
-            found, self.time_ms = self._scan.picked(batch, self.time_ms)
-            self.standing += found
+            self.standing += self._scan.picked(batch, self._before)
         self.is_done = self._next >= self._scan.end_of(self.partition)
         return self._next - before
 

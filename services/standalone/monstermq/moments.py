@@ -44,7 +44,25 @@ def begin_of(text: str) -> Begin:
     found = _POSITION.fullmatch(text)
     if found is not None:
         return LogPosition(int(found[1]), int(found[2]))
-    return Moment(0) if text == BEGINNING else moment_of(text)
+    if text == BEGINNING:
+        return Moment(0)
+    try:
+        return moment_of(text)
+    except ArgumentTypeError as exc:
+        raise ArgumentTypeError(f"{exc}, or beginning, or a position such as 3:17") from exc
+
+
+def positions_of(text: str) -> dict[int, int]:
+    """Read partition -> offset, such as 0:17,1:4, for argparse."""
+    positions: dict[int, int] = {}
+    for each in text.split(","):
+        found = _POSITION.fullmatch(each)
+        if found is None or int(found[1]) in positions:
+            raise ArgumentTypeError(
+                f"{each[:_SHOWN_MAX]!r}: positions are written 0:17,1:4, one for each partition"
+            )
+        positions[int(found[1])] = int(found[2])
+    return positions
 
 
 def moment_of(text: str) -> Moment:
@@ -66,5 +84,5 @@ def moment_of(text: str) -> Moment:
 def _refused(text: str) -> ArgumentTypeError:
     return ArgumentTypeError(
         f"{text[:_SHOWN_MAX]!r} is no time: write 2026-01-15T10:30:00Z, or -10m for ten minutes "
-        "ago (s, m, h, d, w), or now; to begin with, also beginning, or a position such as 3:17"
+        "ago (s, m, h, d, w), or now"
     )

@@ -3,14 +3,17 @@
 Nothing is made and nothing is changed: whoever looks at a system must not begin one.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from monstermq_shared.bus.kafka.bus import KafkaBus, log_generation
+from monstermq_shared.bus.kafka.log import KafkaLog
 from monstermq_shared.bus.kafka.topics import partitions_of
+from monstermq_shared.bus.ports import Entry
 from monstermq_shared.config import BrokerConfig, StoreType
 from monstermq_shared.config.checks import postgres_connection, stores_of
-from monstermq_shared.errors import ConfigError, StartupError
+from monstermq_shared.errors import BusGap, ConfigError, StartupError
 from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.kafka.admin import Admin
 from monstermq_shared.kafka.settings import KafkaSettings
@@ -109,3 +112,18 @@ async def generation_of(config: BrokerConfig) -> str | None:
     settings = KafkaSettings.from_config(config)
     async with Admin.opened(settings, ExitCode.BUS_UNREACHABLE) as admin:
         return log_generation(admin.cluster_id, config.kafka.bus.topic)
+
+
+async def first_entry(log: KafkaLog, partition: int, offset: int, within_s: float) -> Entry | None:
+    """Return what stands at an offset or next to it; None if that is gone, or too slow."""
+    reader = log.read({partition: offset})
+    try:
+        async with asyncio.timeout(within_s):
+            async for batch in reader:
+                if batch.entries:
+                    return batch.entries[0]
+    except (BusGap, TimeoutError):
+        return None
+    finally:
+        await reader.aclose()
+    return None

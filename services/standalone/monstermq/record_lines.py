@@ -92,15 +92,21 @@ def readable(at: Standing) -> Record | None:
         return None
 
 
-def records_in(file: BinaryIO, name: str) -> Iterator[Record]:
+def records_in(file: BinaryIO, name: str, size: int) -> Iterator[Record]:
     """Yield the messages of a file of JSON lines; control records are passed over.
+
+    Args:
+        file: At its beginning.
+        name: For people.
+        size: So many bytes of it are read.
 
     Raises:
         StartupError: A line is no record; the message has its number.
     """
     number = 0
-    while line := file.readline(LINE_SIZE_MAX):
+    while line := file.readline(min(LINE_SIZE_MAX, size)):
         number += 1
+        size -= len(line)
         if line.isspace():
             continue
         try:

@@ -2,15 +2,16 @@
 
 import asyncio
 import secrets
+from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
 
+from monstermq.bookmarks import Bookmark, CountBookmark, Mark, PositionBookmark, TimeBookmark
 from monstermq.invocations import Replay
-from monstermq.log_scan import stretch_of
-from monstermq.moments import LogPosition
+from monstermq.moments import Begin, Moment
 from monstermq.mqtt_link import Address, Publication, address_of
 from monstermq.reaching import reached_bus
 from monstermq.sending import Sender
@@ -18,11 +19,13 @@ from monstermq.sources import (
     Advance,
     FileSource,
     LogSource,
+    Past,
     Source,
     archive_source,
     check_order,
 )
-from monstermq.terminal import Steps, Terminal, run_tool
+from monstermq.stretch import Stretch, go_on_at, stretch_of
+from monstermq.terminal import Terminal, run_tool
 from monstermq_shared.clock import SystemClock
 from monstermq_shared.config import BrokerConfig, load_config
 from monstermq_shared.errors import ConfigError, InvalidTopic, StartupError
@@ -82,6 +85,14 @@ def check_filter(topic_filter: str) -> None:
 def _check(invocation: Replay) -> None:
     if invocation.begin is None and (invocation.until_ms is not None or invocation.archive):
         raise ConfigError("--to and --archive belong to a replay from the log: say --from, too")
+    from_log = invocation.begin is not None and invocation.archive is None
+    if from_log and invocation.skip:
+        raise ConfigError(
+            "--skip counts the messages of a file or of an archive group; what the log has changes "
+            "meanwhile, and a replay from it is gone on with by --continue POSITIONS"
+        )
+    if invocation.positions is not None and not from_log:
+        raise ConfigError("--continue is about the log: a file is gone on with by --skip N")
     if invocation.begin is not None:
         check_filter(invocation.what)
         check_order(invocation.begin, invocation.until_ms)
@@ -93,22 +104,26 @@ def _check(invocation: Replay) -> None:
 
 
 @asynccontextmanager
-async def opened_source(invocation: Replay, config: BrokerConfig) -> AsyncIterator[Source]:
-    """Open what is sent again for as long as the block lasts.
+async def opened_source(
+    invocation: Replay, config: BrokerConfig, terminal: Terminal
+) -> AsyncIterator[tuple[Source, Bookmark]]:
+    """Open what is sent again, and what keeps its place, for as long as the block lasts.
 
     Raises:
         ConfigError, StartupError, StoreError, QueryError: See ``replay``.
     """
-    begin = invocation.begin
+    begin, until_ms, skip = invocation.begin, invocation.until_ms, invocation.skip
     if begin is None:
-        yield FileSource(Path(invocation.what))
+        yield FileSource(Path(invocation.what)), CountBookmark(skip)
         return
     filters = (invocation.what,)
+    if until_ms is not None and until_ms > SystemClock().wall_ms():
+        terminal.note("--to is still to come: what is there now is sent")
     if invocation.archive is not None:
-        until_ms = invocation.until_ms or SystemClock().wall_ms()
-        group = archive_source(config, invocation.archive, filters, begin, until_ms)
+        end_ms = until_ms or SystemClock().wall_ms()
+        group = archive_source(config, invocation.archive, filters, begin, end_ms)
         async with group as source:
-            yield source
+            yield source, TimeBookmark(source.since_ms, until_ms, skip)
         return
     if not config.kafka.bus.enabled:
         raise ConfigError(
@@ -116,8 +131,18 @@ async def opened_source(invocation: Replay, config: BrokerConfig) -> AsyncIterat
             "with --archive NAME"
         )
     async with reached_bus(config) as bus:
-        stretch = await stretch_of(bus.messages, begin, invocation.until_ms)
-        yield LogSource(bus.messages, stretch, filters)
+        log = bus.messages
+        stretch = await stretch_of(log, begin, until_ms)
+        if invocation.positions is not None:
+            await go_on_at(log, stretch, invocation.positions)
+        if stretch.warning:
+            terminal.note(stretch.warning)
+        yield LogSource(log, stretch, filters), _in_log(begin, stretch)
+
+
+def _in_log(begin: Begin, stretch: Stretch) -> PositionBookmark:
+    since = format_timestamp(begin.time_ms) if isinstance(begin, Moment) else str(begin)
+    return PositionBookmark(since, stretch.until_ms, stretch.begins)
 
 
 @dataclass(slots=True)
@@ -143,10 +168,11 @@ class Plan:
     reserved: int = 0
     left_out: int = 0
 
-    def note(self, records: Sequence[Record]) -> None:
+    def note(self, chosen: Sequence[Past]) -> None:
         """Take messages that will be sent."""
-        if not records:
+        if not chosen:
             return
+        records = [record for record, _ in chosen]
         self.count += len(records)
         self.size += sum(len(record.payload) for record in records)
         times = [record.timestamp_ms for record in records]
@@ -177,10 +203,11 @@ class Selection:
         self._qos = invocation.qos
         self._retain = invocation.retain
 
-    def chosen(self, records: Sequence[Record]) -> list[Record]:
+    def chosen(self, some: Sequence[Past]) -> list[Past]:
         """Return those that are sent, in order."""
         chosen = []
-        for record in records:
+        for past in some:
+            record = past[0]
             replayed = is_replayed(record.client_id)
             reserved = record.topic.startswith("$") and not self._prefix
             self._plan.replayed += replayed
@@ -188,7 +215,7 @@ class Selection:
             if reserved or (replayed and not self._replays_too):
                 self._plan.left_out += 1
             else:
-                chosen.append(record)
+                chosen.append(past)
         return chosen
 
     def publication(self, record: Record) -> Publication:
@@ -212,16 +239,16 @@ class Selection:
 async def _replay(
     invocation: Replay, config: BrokerConfig, address: Address, terminal: Terminal
 ) -> ExitCode:
-    async with opened_source(invocation, config) as source:
+    async with opened_source(invocation, config, terminal) as (source, bookmark):
         plan = Plan()
         selection = Selection(invocation, plan)
         with terminal.progress(f"looks at {source.named}", source.total) as steps:
-            async for records in source.records(steps.advance):
-                plan.note(selection.chosen(records))
+            async for some in source.records(steps.advance):
+                plan.note(selection.chosen(some))
         _tell_plan(plan, invocation, source, address, terminal)
         if invocation.dry_run or plan.count <= invocation.skip:
             return ExitCode.OK
-        run = _Run(invocation, address, plan, terminal)
+        run = _Run(invocation, address, plan, bookmark, terminal)
         await run.play(source)
     return ExitCode.OK
 
@@ -276,20 +303,27 @@ class _Run:
         invocation: What was asked for.
         address: Where to.
         plan: What there is.
+        bookmark: Keeps the place of what has arrived.
         terminal: Where it is told.
     """
 
     def __init__(
-        self, invocation: Replay, address: Address, plan: Plan, terminal: Terminal
+        self,
+        invocation: Replay,
+        address: Address,
+        plan: Plan,
+        bookmark: Bookmark,
+        terminal: Terminal,
     ) -> None:
         self._invocation = invocation
         self._address = address
         self._plan = plan
+        self._bookmark = bookmark
         self._terminal = terminal
         # What is left out was counted when the plan was made.
         self._selection = Selection(invocation, replace(plan))
         self._to_skip = invocation.skip
-        self._left = plan.count
+        self._under_way: deque[Mark] = deque()
         self._begun_s = 0.0
         self._first_ms: int | None = None
 
@@ -297,76 +331,96 @@ class _Run:
         """Send everything.
 
         Raises:
-            StartupError: See ``Sender``.
+            StartupError: See ``Sender``; or there was less to send than at the first look.
         """
         invocation, loop = self._invocation, asyncio.get_running_loop()
         mark = ARCHIVED_AGAIN if invocation.archive_again else REPLAYED
         total = self._plan.count - invocation.skip
         with self._terminal.progress("sends", total, "messages") as steps:
+
+            def arrived(count: int) -> None:
+                steps.advance(count)
+                self._bookmark.passed([self._under_way.popleft() for _ in range(count)])
+
             sender = Sender(
                 self._address,
                 f"{mark}{secrets.token_hex(6)}",
                 invocation.patience_s,
-                invocation.skip,
-                steps.advance,
+                arrived,
                 self._terminal.note,
+                self._beyond_next,
             )
             try:
                 await sender.open()
                 self._begun_s = loop.time()
-                await self._send_all(source, sender, steps)
+                await self._send_all(source, sender)
                 await sender.finish()
             except BaseException:
                 sender.close()
                 self._tell_end(sender)
                 raise
         seconds = loop.time() - self._begun_s
-        count = sender.sent - invocation.skip
         self._terminal.tell(
-            f"{count} messages have arrived in {seconds:.1f} s ({count / (seconds or 1):.0f} /s)",
-            {"sent": count, "seconds": round(seconds, 3)},
+            f"{sender.sent} messages have arrived in {seconds:.1f} s "
+            f"({sender.sent / (seconds or 1):.0f} /s)",
+            {"sent": sender.sent, "seconds": round(seconds, 3)},
         )
+        self._check_count(sender.sent, total)
+
+    def _check_count(self, sent: int, expected: int) -> None:
+        """Tell if the source has changed between the first look and the sending."""
+        if sent > expected:
+            self._terminal.note(f"{sent - expected} of them have come since the first look")
+        if sent < expected:
+            raise StartupError(
+                f"{expected} messages were there at the first look, and {sent} when they were "
+                "sent: the others were deleted meanwhile",
+                exit_code=ExitCode.FAILURE,
+            )
+
+    def _beyond_next(self) -> str:
+        """Return the options that leave out the first message that has not arrived."""
+        return self._bookmark.options(self._plan.last_ms, [self._under_way[0]])
 
     def _tell_end(self, sender: Sender) -> None:
         """Say what has arrived, and how to go on."""
-        count, skip = self._plan.count, sender.sent
-        more = ""
-        begin = self._invocation.begin
-        if begin is not None and not isinstance(begin, LogPosition):
-            # Minutes ago is another time by then.
-            since, until = format_timestamp(begin.time_ms), format_timestamp(self._plan.last_ms + 1)
-            more = f" --from {since} --to {until}"
+        count = self._plan.count - self._invocation.skip
         self._terminal.note(
-            f"{skip} of {count} messages have arrived; the same command with{more} --skip {skip} "
-            "goes on there"
+            f"{sender.sent} of {count} messages have arrived; the same command with "
+            f"{self._bookmark.options(self._plan.last_ms)} goes on there"
         )
 
-    async def _send_all(self, source: Source, sender: Sender, steps: Steps) -> None:
+    async def _send_all(self, source: Source, sender: Sender) -> None:
         ignore: Advance = _nothing
-        async for records in source.records(ignore):
-            chosen = self._selection.chosen(records)[: self._left]
-            self._left -= len(chosen)
-            skipped = min(self._to_skip, len(chosen))
-            self._to_skip -= skipped
+        async for some in source.records(ignore):
+            chosen = self._selection.chosen(some)
+            skipped, chosen = chosen[: self._to_skip], chosen[self._to_skip :]
+            self._to_skip -= len(skipped)
+            self._bookmark.skipped([mark for _, mark in skipped])
             if self._invocation.speed is None:
-                await sender.send([self._selection.publication(at) for at in chosen[skipped:]])
+                await self._send(chosen, sender)
             else:
-                await self._send_in_time(chosen[skipped:], sender, self._invocation.speed)
+                await self._send_in_time(chosen, sender, self._invocation.speed)
 
-    async def _send_in_time(self, records: Sequence[Record], sender: Sender, speed: float) -> None:
+    async def _send(self, due: Sequence[Past], sender: Sender) -> None:
+        self._under_way += [mark for _, mark in due]
+        await sender.send([self._selection.publication(record) for record, _ in due])
+
+    async def _send_in_time(self, some: Sequence[Past], sender: Sender, speed: float) -> None:
         """Send each when its time has come; those that are due together in one go."""
         loop = asyncio.get_running_loop()
-        due: list[Publication] = []
-        for record in records:
+        due: list[Past] = []
+        for past in some:
+            time_ms = past[0].timestamp_ms
             if self._first_ms is None:
-                self._first_ms = record.timestamp_ms
-            at_s = self._begun_s + (record.timestamp_ms - self._first_ms) / 1000 / speed
+                self._first_ms = time_ms
+            at_s = self._begun_s + (time_ms - self._first_ms) / 1000 / speed
             if at_s > loop.time() + TOGETHER_S:
-                await sender.send(due)
+                await self._send(due, sender)
                 due = []
                 await sender.until(at_s)
-            due.append(self._selection.publication(record))
-        await sender.send(due)
+            due.append(past)
+        await self._send(due, sender)
 
 
 def _nothing(_count: int) -> None:

@@ -36,13 +36,13 @@ class Sender:
         address: The broker's.
         client_id: Who publishes.
         patience_s: For how long a broker that has gone is tried again.
-        skipped: How many messages are left out before the first one.
-        on_sent: Told how many more have arrived.
+        on_sent: Told how many more have arrived, in order.
         on_break: Told what is wrong when a connection has ended.
+        leaving_out: Returns the options of a command line that leave out the first message that
+            has not arrived.
 
     Attributes:
-        sent: How many messages have arrived for certain, counted from the first, those included
-            that were skipped.
+        sent: How many messages have arrived for certain, counted from the first.
     """
 
     def __init__(
@@ -50,16 +50,17 @@ class Sender:
         address: Address,
         client_id: str,
         patience_s: float,
-        skipped: int,
         on_sent: Callable[[int], None],
         on_break: Callable[[str], None],
+        leaving_out: Callable[[], str],
     ) -> None:
-        self.sent = skipped
+        self.sent = 0
         self._address = address
         self._client_id = client_id
         self._patience_s = patience_s
         self._on_sent = on_sent
         self._on_break = on_break
+        self._leaving_out = leaving_out
         self._link = MqttLink(address, client_id)
         # What was given to a link and may not have arrived, over all links.
         self._pending: deque[Publication] = deque()
@@ -188,8 +189,8 @@ class Sender:
         topic = first.topic.decode(errors="replace")[:200]
         return (
             f"{self._address.text} closes the connection when it gets a message of "
-            f"{len(first.payload)} bytes on {topic!r}; its log may say why, and --skip "
-            f"{self.sent + 1} leaves it out"
+            f"{len(first.payload)} bytes on {topic!r}; its log may say why, and "
+            f"{self._leaving_out()} leaves it out"
         )
 
     def _given_up(self, why: str) -> StartupError:

@@ -1,14 +1,17 @@
 """Where past messages come from: the log on Kafka, an archive group, a file of JSON lines."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+import stat
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Protocol
 
-from monstermq.log_scan import LogScan, Picker, Stretch
+from monstermq.bookmarks import Mark
+from monstermq.log_scan import LogScan, Picker
 from monstermq.moments import Begin, LogPosition, Moment
 from monstermq.record_lines import readable, records_in
+from monstermq.stretch import Stretch
 from monstermq_shared.bus.kafka.log import KafkaLog
 from monstermq_shared.config import BrokerConfig
 from monstermq_shared.config.sections import enabled_groups
@@ -16,7 +19,7 @@ from monstermq_shared.errors import BusGap, ConfigError, StartupError
 from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.queries.bounds import PAYLOAD_WHOLE, ROWS_MAX
 from monstermq_shared.queries.cursors import Cursors
-from monstermq_shared.queries.history import HistoryQuery
+from monstermq_shared.queries.history import HistoryQuery, Message
 from monstermq_shared.queries.ports import ArchiveQueries
 from monstermq_shared.records import Record, format_timestamp
 from monstermq_shared.stores.group_queries import GroupQueries
@@ -27,12 +30,21 @@ PAGE_S = 60.0
 FILE_RECORDS = 500
 """Lines that are read from a file at a time."""
 
+FILE_SIZE = 1024 * 1024
+"""Bytes of payloads after which fewer are."""
+
 Advance = Callable[[int], None]
 """Told how many records of ``Source.total`` were looked at."""
 
 
+Past = tuple[Record, Mark]
+"""A message, and where it stands."""
+
+
 class Source(Protocol):
     """Past messages, which can be gone through more than once, and are the same each time.
+
+    An archive group's may be deleted in between, and more may be stored.
 
     Attributes:
         named: What it is, for people.
@@ -42,7 +54,7 @@ class Source(Protocol):
     named: str
     total: int | None
 
-    def records(self, advance: Advance) -> AsyncIterator[Sequence[Record]]:
+    def records(self, advance: Advance) -> AsyncIterator[Sequence[Past]]:
         """Yield the messages in order, some at a time.
 
         Raises:
@@ -67,20 +79,19 @@ class LogSource:
         self._stretch = stretch
         self._filters = filters
 
-    async def records(self, advance: Advance) -> AsyncIterator[Sequence[Record]]:
+    async def records(self, advance: Advance) -> AsyncIterator[Sequence[Past]]:
         """See ``Source.records``."""
         picker = Picker(self._filters, self._log.lateness_ms, control=False)
         scan = LogScan(self._log, self._stretch, picker, _refuse_gap)
         async for standing in scan.past(advance):
-            records = [readable(at) for at in standing]
-            yield [record for record in records if record is not None]
+            yield [
+                (record, Mark(*at[:3])) for at in standing if (record := readable(at)) is not None
+            ]
 
 
 def _refuse_gap(gap: BusGap) -> None:
     raise StartupError(
-        f"{gap}: Kafka.Bus.RetentionHours has passed over them; to send what is left, begin "
-        f"with --from {gap.partition}:{gap.found}",
-        exit_code=ExitCode.FAILURE,
+        f"{gap}: Kafka.Bus.RetentionHours has passed over them", exit_code=ExitCode.FAILURE
     )
 
 
@@ -93,6 +104,9 @@ class ArchiveSource:
         filters: Topics and filters.
         since_ms: The earliest time, inclusive.
         until_ms: The latest, exclusive.
+
+    Attributes:
+        since_ms: See above.
     """
 
     def __init__(
@@ -107,17 +121,18 @@ class ArchiveSource:
         self.total: int | None = None
         self._archive = archive
         self._filters = tuple(filters)
-        self._since_ms = since_ms
+        self.since_ms = since_ms
         self._until_ms = until_ms
+        self._first_ms: int | None = None
 
-    async def records(self, advance: Advance) -> AsyncIterator[Sequence[Record]]:
+    async def records(self, advance: Advance) -> AsyncIterator[Sequence[Past]]:
         """See ``Source.records``."""
         cursor: str | None = None
         while True:
             page = await self._archive.history(
                 HistoryQuery(
                     filters=self._filters,
-                    start_ms=self._since_ms,
+                    start_ms=self.since_ms,
                     end_ms=self._until_ms - 1,
                     newest_first=False,
                     limit=ROWS_MAX,
@@ -126,22 +141,36 @@ class ArchiveSource:
                 )
             )
             advance(len(page.rows))
-            yield [
-                Record(
-                    at.topic,
-                    at.payload,
-                    at.qos,
-                    at.retained,
-                    at.client_id,
-                    at.time_ms,
-                    0,
-                    at.message_id,
-                )
-                for at in page.rows
-            ]
+            if cursor is None:
+                self._check_beginning(page.rows)
+            yield [(_record_of(at), Mark(at.time_ms)) for at in page.rows]
             cursor = page.cursor_after(len(page.rows))
             if cursor is None:
                 return
+
+    def _check_beginning(self, rows: Sequence[Message]) -> None:
+        """Refuse a group that begins later than it did: the oldest are deleted first."""
+        first_ms = rows[0].time_ms if rows else self._until_ms
+        if self._first_ms is not None and first_ms > self._first_ms:
+            raise StartupError(
+                f"{self.named} begins with {format_timestamp(first_ms)} now, and has begun with "
+                f"{format_timestamp(self._first_ms)}: ArchiveRetention has passed over the others",
+                exit_code=ExitCode.FAILURE,
+            )
+        self._first_ms = first_ms
+
+
+def _record_of(message: Message) -> Record:
+    return Record(
+        message.topic,
+        message.payload,
+        message.qos,
+        message.retained,
+        message.client_id,
+        message.time_ms,
+        0,
+        message.message_id,
+    )
 
 
 @asynccontextmanager
@@ -194,13 +223,13 @@ def check_order(begin: Begin | None, until_ms: int | None) -> None:
 
 
 class FileSource:
-    """A file of what ``tail --json`` wrote.
+    """A file of what ``tail --json`` wrote, as long as it is now.
 
     Args:
         path: The file.
 
     Raises:
-        StartupError: It cannot be read.
+        StartupError: It cannot be read, or not more than once.
     """
 
     def __init__(self, path: Path) -> None:
@@ -208,24 +237,38 @@ class FileSource:
         self.total: int | None = None
         self._path = path
         try:
-            path.open("rb").close()
+            found = path.stat()
+            if stat.S_ISREG(found.st_mode):
+                path.open("rb").close()
         except OSError as exc:
             raise StartupError(
                 f"{path}: {exc.strerror}; to replay from the log, say from when: --from -10m",
                 exit_code=ExitCode.FAILURE,
             ) from exc
+        if not stat.S_ISREG(found.st_mode):
+            raise StartupError(
+                f"{path} is no regular file, and what is replayed is read twice: write it to a "
+                "file first",
+                exit_code=ExitCode.FAILURE,
+            )
+        self._size = found.st_size
 
-    async def records(self, advance: Advance) -> AsyncIterator[Sequence[Record]]:
+    async def records(self, advance: Advance) -> AsyncIterator[Sequence[Past]]:
         """See ``Source.records``."""
         with self._path.open("rb") as file:
-            some: list[Record] = []
-            for record in records_in(file, self.named):
-                some.append(record)
-                if len(some) >= FILE_RECORDS:
-                    advance(len(some))
-                    yield some
-                    some = []
-                    # Whoever sends needs the loop, too.
-                    await asyncio.sleep(0)
-            advance(len(some))
-            yield some
+            records = records_in(file, self.named, self._size)
+            # Whoever sends needs the loop, also while a long line is read.
+            while some := await asyncio.to_thread(_some, records):
+                advance(len(some))
+                yield some
+
+
+def _some(records: Iterator[Record]) -> list[Past]:
+    some: list[Past] = []
+    size = 0
+    for record in records:
+        some.append((record, Mark(record.timestamp_ms)))
+        size += len(record.payload)
+        if len(some) >= FILE_RECORDS or size >= FILE_SIZE:
+            break
+    return some

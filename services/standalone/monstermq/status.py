@@ -9,7 +9,7 @@ import orjson
 
 from monstermq.invocations import Status
 from monstermq.log_parts import SHADOW_SUFFIX
-from monstermq.reaching import reached_bus, reached_database
+from monstermq.reaching import first_entry, reached_bus, reached_database
 from monstermq.status_report import EdgeStatus, Found, ProjectionStatus, as_json, lines
 from monstermq.terminal import Terminal, run_tool
 from monstermq_shared.bus.control import decode_facts
@@ -171,7 +171,7 @@ class _Ages:
         """
         unread = {p: at for p, at in positions.items() if (p, at) not in self._times}
         for partition, offset in unread.items():
-            entry = await _first_entry(self._log, partition, offset)
+            entry = await first_entry(self._log, partition, offset, READ_S)
             self._times[partition, offset] = None if entry is None else entry.time_ms
         times = [self._times[position] for position in positions.items()]
         if None in times:
@@ -181,21 +181,6 @@ class _Ages:
 
 def _age_s(time_ms: int) -> float:
     return max(0.0, time() - time_ms / 1000)
-
-
-async def _first_entry(log: KafkaLog, partition: int, offset: int) -> Entry | None:
-    """Return what stands at an offset or next to it; None if that is gone, or too slow."""
-    reader = log.read({partition: offset})
-    try:
-        async with asyncio.timeout(READ_S):
-            async for batch in reader:
-                if batch.entries:
-                    return batch.entries[0]
-    except (BusGap, TimeoutError):
-        return None
-    finally:
-        await reader.aclose()
-    return None
 
 
 async def _edges(log: KafkaLog, clients: Mapping[str, int], lease_ms: int) -> list[EdgeStatus]:

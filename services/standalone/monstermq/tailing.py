@@ -7,13 +7,14 @@ from secrets import token_hex
 from typing import TextIO
 
 from monstermq.invocations import Tail
-from monstermq.log_scan import LogScan, Picker, Standing, stretch_of
+from monstermq.log_scan import LogScan, Picker, Standing
 from monstermq.moments import Moment
 from monstermq.mqtt_link import Address, LinkLost, LinkRefused, MqttLink, Received
 from monstermq.reaching import reached_bus
 from monstermq.record_lines import json_line, readable, standing_line, text_line
 from monstermq.replaying import address_of_broker, check_filter
 from monstermq.sources import archive_source, check_order
+from monstermq.stretch import stretch_of
 from monstermq.terminal import Terminal, run_tool
 from monstermq_shared.clock import SystemClock
 from monstermq_shared.config import BrokerConfig, load_config
@@ -128,6 +129,8 @@ async def _tail_log(invocation: Tail, config: BrokerConfig, shown: _Shown) -> Ex
     async with reached_bus(config) as bus:
         log = bus.messages
         stretch = await stretch_of(log, invocation.begin, invocation.until_ms)
+        if stretch.warning:
+            terminal.note(stretch.warning)
         filters = (invocation.topic_filter,)
         picker = Picker(filters, log.lateness_ms, control=invocation.control)
 
@@ -169,8 +172,8 @@ async def _tail_archive(
             with shown.terminal.progress(
                 f"reads {source.named}", None, beside_results=True
             ) as steps:
-                async for records in source.records(steps.advance):
-                    shown.records(records)
+                async for some in source.records(steps.advance):
+                    shown.records([record for record, _ in some])
         except _Enough:
             pass
     shown.terminal.output.flush()

@@ -7,6 +7,7 @@ from monstermq.invocations import Replay, Tail
 from monstermq.moments import LogPosition, Moment
 from monstermq.shapes import Shape
 from monstermq_shared.clock import SystemClock
+from monstermq_shared.errors import ConfigError
 
 
 def tail(*arguments: str) -> Tail:
@@ -61,5 +62,15 @@ def test_replay_takes_all_that_it_offers() -> None:
         patience_s=0.5,
         as_json=True,
     )
-    begun = parse_arguments(["replay", "#", "--from", "1:2", "--speed", "10"])
-    assert begun == Replay(config=None, what="#", begin=LogPosition(1, 2), speed=10.0)
+    begun = parse_arguments(
+        ["replay", "#", "--from", "1:2", "--speed", "10", "--continue", "0:4,1:17"]
+    )
+    assert begun == Replay(
+        config=None, what="#", begin=LogPosition(1, 2), speed=10.0, positions={0: 4, 1: 17}
+    )
+
+
+@pytest.mark.parametrize("positions", ["", "0", "0:1,", "0:1,0:2", "-1:2", "0:1 ,1:2"])
+def test_positions_to_go_on_at_are_written_in_one_way(positions: str) -> None:
+    with pytest.raises(ConfigError, match="positions are written 0:17,1:4"):
+        parse_arguments(["replay", "#", "--from", "-1m", f"--continue={positions}"])

@@ -6,13 +6,15 @@ from typing import Self
 
 import pytest
 
-from monstermq.log_scan import LogScan, Picker, Standing, Stretch
+from monstermq.log_scan import LogScan, Picker, Standing
+from monstermq.stretch import Stretch
 from monstermq_shared.bus.ports import LogReader, RecordBatch, Stamp
 from monstermq_shared.errors import BusGap
 from monstermq_shared.records import Record
 from monstermq_shared.testing.memory_bus import LATENESS_MS, MemoryBus, MemoryLog
 
 NOON_MS = 1_768_478_400_000
+MINUTE_MS = 60_000
 
 
 async def fill(bus: MemoryBus, prng: random.Random, count: int) -> list[Record]:
@@ -112,10 +114,10 @@ async def test_the_order_is_the_same_however_the_log_is_cut_into_batches(seed: i
     for number in range(200):
         partition = prng.randrange(log.partitions)
         # Many share their millisecond, some are late, and half are not wanted.
-        time_ms = NOON_MS + number // 20 - prng.choice((0, 0, 0, 3))
+        time_ms = NOON_MS + number // 20 * MINUTE_MS - prng.choice((0, 0, 0, 3 * MINUTE_MS))
         record = Record(prng.choice("ab"), b"", 0, False, "c", time_ms, 0)
         await log.append(partition, [record], Stamp(b"a writer", number))
-    stretch = Stretch(begins, dict(await log.end_positions()), NOON_MS, NOON_MS + 9)
+    stretch = Stretch(begins, dict(await log.end_positions()), NOON_MS, NOON_MS + 9 * MINUTE_MS)
     orders = []
     for size_max in (1, 2, 7, 1000):
         scan = LogScan(

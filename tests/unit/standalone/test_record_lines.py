@@ -20,7 +20,7 @@ TIME_MS = 1768473000123
 def test_what_is_written_is_read_again(payload: bytes, topic: str) -> None:
     record = Record(topic, payload, 2, True, "c", TIME_MS, 1)
     file = io.BytesIO(json_line(record) + b"\n\n" + json_line(record))
-    assert list(records_in(file, "f")) == [record, _at(record, 3)]
+    assert list(records_in(file, "f", 2**20)) == [record, _at(record, 3)]
 
 
 def _at(record: Record, line: int) -> Record:
@@ -36,13 +36,13 @@ def test_a_record_is_one_harmless_line(shape: Shape, payload: bytes, topic: str)
 
 def test_control_records_are_passed_over() -> None:
     control = ControlRecord("$SYS/bus/control", b"{}", TIME_MS, 0)
-    assert list(records_in(io.BytesIO(json_line(control)), "f")) == []
+    assert list(records_in(io.BytesIO(json_line(control)), "f", 2**20)) == []
 
 
 @pytest.mark.parametrize("line", [b"x", b"[]", b"{}", b"\xff", b'{"topic":"a"}'])
 def test_a_line_that_is_no_record_is_named(line: bytes, tmp_path: Path) -> None:
     with pytest.raises(StartupError, match="f, line 2: not a bus record"):
-        list(records_in(io.BytesIO(b"\n" + line), "f"))
+        list(records_in(io.BytesIO(b"\n" + line), "f", 2**20))
 
 
 def test_shapes() -> None:
