@@ -98,6 +98,7 @@ class _Tools:
         since = ["#", "--from", "beginning", "--to", "now", "--json"]
         spent = run_command(["tail", *since, *self._configured], output)
         self._note("tail", spent)
+        self.figures["tail-growth"] = spent.growth_mib
         with output.open("rb") as lines:
             self._expect("lines of tail", sum(1 for _ in lines), self._count)
         output.unlink()
@@ -195,16 +196,20 @@ def _cost(name: str, title: str) -> Metric:
     return Metric(name=name, title=title, unit="µs", smaller_is_better=True)
 
 
+def _growth(name: str) -> Metric:
+    return Metric(
+        name=f"{name}-growth",
+        title="its memory: the most, less the most in the first fifth of the time",
+        unit="MiB",
+        smaller_is_better=True,
+        required=Bound(50),
+    )
+
+
 def _folding(name: str, title: str) -> tuple[Metric, ...]:
     return (
         _rate(name, title, (30_000, 80_000)),
-        Metric(
-            name=f"{name}-growth",
-            title="its memory: the most, less the most in the first fifth of the time",
-            unit="MiB",
-            smaller_is_better=True,
-            required=Bound(50),
-        ),
+        _growth(name),
         _cost(f"{name}-cost", "its processor time per record"),
         _cost(f"{name}-postgres", "PostgreSQL's processor time per record"),
     )
@@ -215,6 +220,7 @@ SCENARIOS = (
         name="log-tools",
         metrics=(
             _rate("tail", "tail --json of 5 million records to a file", (60_000, 150_000)),
+            _growth("tail"),
             _cost("tail-cost", "its processor time per record"),
             *_folding("rebuild", "rebuild of an archive in PostgreSQL, 5 million records"),
             *_folding("verify", "verify of the same archive"),

@@ -79,9 +79,11 @@ class RecordConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has no
         return taken
 
     def _records_of(self, at: TopicPartition, result: FetchResult) -> list[KafkaRecord]:
+        partition = result._partition_records  # noqa: SLF001 - see the class
+        # It refers to the partition, so all the bytes of the fetch would wait for the collector.
+        partition._records_iterator = None  # noqa: SLF001 - see the class
         if not result.check_assignment(at):
             return []
-        partition = result._partition_records  # noqa: SLF001 - see the class
         batches, upto = partition._records, partition.next_fetch_offset  # noqa: SLF001 - see above
         records: list[KafkaRecord] = []
         while batches.has_next():
