@@ -6,8 +6,8 @@ answered when it has read all of them.
 """
 
 import asyncio
-import socket
 import ssl
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
@@ -21,11 +21,20 @@ from monstermq_edge.mqtt.wire import (
     encode_remaining_length,
     read_remaining_length,
 )
+from monstermq_shared.config import BrokerConfig
 from monstermq_shared.errors import ConfigError, MonsterError
+from monstermq_shared.operation.binding import client_host
 from monstermq_shared.sessions.ports import Answer
 
 CONNECT_S = 10.0
 """How long a connection, and the answers to CONNECT and SUBSCRIBE, may take."""
+
+SILENCE_S = 30.0
+"""A broker that has said nothing for so long, and answers no PINGREQ either, is gone."""
+
+LOOKS = 4
+"""So often it is looked in that time. Looks are counted, not seconds: whoever was stopped himself
+(Ctrl-Z) finds one look due, and what has come meanwhile."""
 
 PORTS = {"mqtt": 1883, "mqtts": 8883}
 
@@ -37,6 +46,7 @@ _CODES = {
     5: "we may not",
 }
 _SETTLED = frozenset({PacketType.PUBACK, PacketType.PUBCOMP})
+_ABOUT_PACKETS = _SETTLED | {PacketType.PUBREC, PacketType.PUBREL}
 _PINGREQ = bytes((PacketType.PINGREQ << 4, 0))
 _DISCONNECT = bytes((PacketType.DISCONNECT << 4, 0))
 
@@ -45,8 +55,16 @@ class LinkLost(MonsterError):
     """The connection has ended, or could not be made; another one may work."""
 
 
+class LinkSilent(LinkLost):
+    """We have ended it, for the broker says nothing."""
+
+
 class LinkRefused(MonsterError):
     """The broker does not want us."""
+
+
+class _NoMqtt(Exception):
+    """The broker has sent what is no MQTT, or what nobody has asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +111,19 @@ def address_of(url: str) -> Address:
         None if parts.username is None else unquote(parts.username),
         None if parts.password is None else unquote(parts.password),
     )
+
+
+def address_of_broker(config: BrokerConfig) -> Address:
+    """Return where the broker of a configuration listens, as this machine reaches it.
+
+    Raises:
+        ConfigError: It has no plain TCP port.
+    """
+    if not config.tcp:
+        raise ConfigError(
+            "the configuration has no TCP port; name the broker with --into mqtts://host:8883"
+        )
+    return address_of(f"mqtt://{client_host(config.bind_address)}:{config.tcp}")
 
 
 class Publication(NamedTuple):
@@ -151,13 +182,19 @@ class MqttLink(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._awaited: PacketType | None = None
+        self._lost = LinkLost(f"{address.text} has closed the connection")
         self._writable = asyncio.Event()
         self._writable.set()
-        self._buffer = b""
+        # The beginning of a packet, and how many bytes it has, if that is known.
+        self._buffer = bytearray()
+        self._needed = 0
         self._batches: list[Batch] = []
         self._of_packet: dict[int, Batch] = {}
-        self._pinged: list[Batch] = []
+        self._pinged: deque[Batch | None] = deque()
         self._packet_id = 0
+        self._silent_looks = 0
+        self._look_timer: asyncio.TimerHandle | None = None
 
     async def connect(self) -> None:
         """Connect and be let in.
@@ -173,7 +210,7 @@ class MqttLink(asyncio.Protocol):
                 loop = asyncio.get_running_loop()
                 await loop.create_connection(lambda: self, at.host, at.port, ssl=context)
                 self._write(self._connect_packet())
-                body = await self._answered()
+                body = await self._answered(PacketType.CONNACK)
         except ssl.SSLCertVerificationError as exc:
             raise LinkRefused(f"{at.text}: its certificate is not trusted: {exc}") from exc
         except (OSError, TimeoutError) as exc:
@@ -191,30 +228,32 @@ class MqttLink(asyncio.Protocol):
             LinkRefused: The broker refuses a filter.
         """
         fields = b"".join(_string(each.encode()) + bytes((qos,)) for each in filters)
-        self._answer = asyncio.get_running_loop().create_future()
         self._write(_framed(PacketType.SUBSCRIBE << 4 | 2, b"\0\1" + fields))
         try:
             async with asyncio.timeout(CONNECT_S):
-                codes = (await self._answered())[2:]
+                codes = (await self._answered(PacketType.SUBACK))[2:]
         except TimeoutError as exc:
             raise LinkLost(f"{self.address.text} does not answer a SUBSCRIBE") from exc
-        for each, code in zip(filters, codes, strict=False):
+        if len(codes) != len(filters):
+            raise LinkRefused(f"{self.address.text} answers {len(codes)} of {len(filters)} filters")
+        for each, code in zip(filters, codes, strict=True):
             if code > 2:
                 raise LinkRefused(f"{self.address.text} refuses the filter {each!r}")
 
-    async def _answered(self) -> bytes:
+    async def _answered(self, kind: PacketType) -> bytes:
+        """Return the body of the next packet of a kind; another answer is none."""
+        self._awaited = kind
+        self._answer = asyncio.get_running_loop().create_future()
         either: list[asyncio.Future[Any]] = [self._answer, self._ended]
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not self._answer.done():
-            raise self._lost()
+            raise self._lost
         return self._answer.result()
 
-    async def ended(self) -> None:
-        """Return when the connection has ended."""
+    async def ended(self) -> LinkLost:
+        """Return why the connection has ended, when it has."""
         await asyncio.shield(self._ended)
-
-    def _lost(self) -> LinkLost:
-        return LinkLost(f"{self.address.text} has closed the connection")
+        return self._lost
 
     # -- publishing ------------------------------------------------------------------------------
 
@@ -243,7 +282,7 @@ class MqttLink(asyncio.Protocol):
         self._write(b"".join(parts))
         await self._writable.wait()
         if self._ended.done():
-            raise self._lost()
+            raise self._lost
 
     def _next_packet_id(self, batch: Batch) -> int:
         while True:
@@ -280,23 +319,44 @@ class MqttLink(asyncio.Protocol):
         await self.moved.wait()
         self.moved.clear()
         if self._ended.done():
-            raise self._lost()
+            raise self._lost
 
     # -- the protocol ----------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See ``asyncio.Protocol``."""
         self._transport = cast("asyncio.Transport", transport)
-        self._transport.get_extra_info("socket").setsockopt(
-            socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1
-        )
+        self._look_later()
 
     def connection_lost(self, _exc: Exception | None) -> None:
         """See ``asyncio.Protocol``."""
+        if self._look_timer is not None:
+            self._look_timer.cancel()
         if not self._ended.done():
             self._ended.set_result(None)
         self._writable.set()
         self.moved.set()
+
+    def _look_later(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._look_timer = loop.call_later(SILENCE_S / LOOKS, self._look)
+
+    def _look(self) -> None:
+        """Ask a broker that says nothing whether it is there; end it if it has not said so."""
+        self._silent_looks += 1
+        if self._silent_looks > LOOKS:
+            text = f"{self.address.text} does not answer any more"
+            self._abort(LinkSilent(text))
+            return
+        if not self._pinged:
+            self._pinged.append(None)
+            self._write(_PINGREQ)
+        self._look_later()
+
+    def _abort(self, why: LinkLost) -> None:
+        self._lost = why
+        if self._transport is not None:
+            self._transport.abort()
 
     def pause_writing(self) -> None:
         """See ``asyncio.Protocol``."""
@@ -308,33 +368,53 @@ class MqttLink(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """See ``asyncio.Protocol``."""
-        data = self._buffer + data if self._buffer else data
+        self._silent_looks = 0
+        if self._buffer:
+            self._buffer += data
+            if len(self._buffer) < self._needed:
+                return
+            data = bytes(self._buffer)
+            self._buffer.clear()
+        try:
+            rest = self._packets(data)
+        except _NoMqtt as exc:
+            self._abort(LinkLost(f"{self.address.text} sends what is no MQTT: {exc}"))
+        else:
+            self._buffer += data[rest:]
+
+    def _packets(self, data: bytes) -> int:
+        """Take all whole packets; return where the next one begins."""
         at, end = 0, len(data)
+        self._needed = 0
         while at + 2 <= end:
             length, body = read_remaining_length(data, at + 1)
             if length == OVERLONG:
-                self.close()
-                return
-            if length == INCOMPLETE or body + length > end:
+                raise _NoMqtt("a remaining length of five bytes")
+            if length == INCOMPLETE:
+                break
+            if body + length > end:
+                self._needed = body + length - at
                 break
             self._packet(data[at], data[body : body + length])
             at = body + length
-        self._buffer = data[at:]
+        return at
 
     def _packet(self, first: int, body: bytes) -> None:
         kind = first >> 4
-        if kind in _SETTLED:
-            self._settled(self._of_packet.pop(int.from_bytes(body[:2], "big"), None))
-        elif kind == PacketType.PUBREC:
-            self._write(encode_answers(Answer.PUBREL, [int.from_bytes(body[:2], "big")]))
-        elif kind == PacketType.PINGRESP:
-            self._settled(self._pinged.pop(0) if self._pinged else None)
-        elif kind == PacketType.PUBLISH:
+        if kind == PacketType.PUBLISH:
             self._publish_came(first, body)
-        elif kind == PacketType.PUBREL:
-            self._write(encode_answers(Answer.PUBCOMP, [int.from_bytes(body[:2], "big")]))
-        elif kind in {PacketType.CONNACK, PacketType.SUBACK} and not self._answer.done():
+        elif kind == PacketType.PINGRESP:
+            self._settled(self._pinged.popleft() if self._pinged else None)
+        elif kind == self._awaited:
+            self._awaited = None
             self._answer.set_result(body)
+        elif kind not in _ABOUT_PACKETS or len(body) != 2:
+            raise _NoMqtt(f"a packet of type {kind} with {len(body)} bytes")
+        elif kind in _SETTLED:
+            self._settled(self._of_packet.pop(int.from_bytes(body, "big"), None))
+        else:
+            answer = Answer.PUBREL if kind == PacketType.PUBREC else Answer.PUBCOMP
+            self._write(encode_answers(answer, [int.from_bytes(body, "big")]))
 
     def _settled(self, batch: Batch | None) -> None:
         if batch is not None:
@@ -345,6 +425,8 @@ class MqttLink(asyncio.Protocol):
     def _publish_came(self, first: int, body: bytes) -> None:
         qos = first >> 1 & 3
         start = 2 + int.from_bytes(body[:2], "big")
+        if qos == 3 or len(body) < start + (2 if qos else 0):
+            raise _NoMqtt("a PUBLISH that ends before its payload, or of QoS 3")
         topic, packet_id = body[2:start], body[start : start + 2]
         if qos:
             kind = Answer.PUBACK if qos == 1 else Answer.PUBREC
@@ -362,7 +444,7 @@ class MqttLink(asyncio.Protocol):
         if at.user is not None and at.password is not None:
             flags |= 0x40
             fields += _string(at.password.encode())
-        # No keep-alive: a pause of a replay may be long, and TCP tells who is gone.
+        # No keep-alive: it is we who ask whether the other one is there.
         head = _string(b"MQTT") + bytes((4, flags, 0, 0))
         return _framed(PacketType.CONNECT << 4, head + fields)
 

@@ -12,7 +12,7 @@ from typing import Any, TextIO
 from monstermq.bookmarks import Bookmark, CountBookmark, Mark, PositionBookmark, TimeBookmark
 from monstermq.invocations import Replay
 from monstermq.moments import Begin, Moment
-from monstermq.mqtt_link import Address, Publication, address_of
+from monstermq.mqtt_link import Address, Publication, address_of, address_of_broker
 from monstermq.reaching import reached_bus
 from monstermq.sending import Sender
 from monstermq.sources import (
@@ -22,6 +22,7 @@ from monstermq.sources import (
     Past,
     Source,
     archive_source,
+    check_filter,
     check_order,
 )
 from monstermq.stretch import Stretch, go_on_at, stretch_of
@@ -30,10 +31,9 @@ from monstermq_shared.clock import SystemClock
 from monstermq_shared.config import BrokerConfig, load_config
 from monstermq_shared.errors import ConfigError, InvalidTopic, StartupError
 from monstermq_shared.exit_codes import ExitCode
-from monstermq_shared.operation.binding import client_host
 from monstermq_shared.records import Record, format_timestamp
 from monstermq_shared.replays import ARCHIVED_AGAIN, REPLAYED, is_replayed
-from monstermq_shared.topics import TOPIC_SIZE_MAX, check_topic_filter, check_topic_name
+from monstermq_shared.topics import TOPIC_SIZE_MAX, check_topic_name
 
 TOGETHER_S = 0.005
 """Messages that are due within so long are sent together."""
@@ -55,31 +55,6 @@ def replay(invocation: Replay, environ: Mapping[str, str], output: TextIO) -> Ex
     _check(invocation)
     terminal = Terminal(output, as_json=invocation.as_json)
     return run_tool(_replay(invocation, config, address, terminal))
-
-
-def address_of_broker(config: BrokerConfig) -> Address:
-    """Return where the broker of a configuration listens, as this machine reaches it.
-
-    Raises:
-        ConfigError: It has no plain TCP port.
-    """
-    if not config.tcp:
-        raise ConfigError(
-            "the configuration has no TCP port; name the broker with --into mqtts://host:8883"
-        )
-    return address_of(f"mqtt://{client_host(config.bind_address)}:{config.tcp}")
-
-
-def check_filter(topic_filter: str) -> None:
-    """Refuse what is no topic filter.
-
-    Raises:
-        ConfigError: It is none.
-    """
-    try:
-        check_topic_filter(topic_filter, levels_max=TOPIC_SIZE_MAX)
-    except InvalidTopic as exc:
-        raise ConfigError(f"{exc}; + stands for one level and # for all that follow") from exc
 
 
 def _check(invocation: Replay) -> None:
@@ -152,7 +127,7 @@ class Plan:
     Attributes:
         count: How many messages.
         size: Bytes of their payloads.
-        topics: Their topics, the first ``TOPICS_MAX``.
+        topics: Their topics, the first ``TOPICS_MAX``, as 64 bits of each: they may be long.
         first_ms, last_ms: The times of the oldest and the newest; -1 without any.
         replayed: Messages that a replay had sent.
         reserved: Messages on topics that begin with $, which no client may publish to.
@@ -161,7 +136,7 @@ class Plan:
 
     count: int = 0
     size: int = 0
-    topics: set[str] = field(default_factory=set)
+    topics: set[int] = field(default_factory=set)
     first_ms: int = -1
     last_ms: int = -1
     replayed: int = 0
@@ -179,7 +154,7 @@ class Plan:
         self.first_ms = min(times) if self.first_ms < 0 else min(self.first_ms, *times)
         self.last_ms = max(self.last_ms, *times)
         if len(self.topics) <= TOPICS_MAX:
-            self.topics.update(record.topic for record in records)
+            self.topics.update(hash(record.topic) for record in records)
 
     @property
     def topic_count(self) -> str:

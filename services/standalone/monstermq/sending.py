@@ -5,7 +5,14 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import islice
 
-from monstermq.mqtt_link import Address, LinkLost, LinkRefused, MqttLink, Publication
+from monstermq.mqtt_link import (
+    Address,
+    LinkLost,
+    LinkRefused,
+    LinkSilent,
+    MqttLink,
+    Publication,
+)
 from monstermq_shared.errors import StartupError
 from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.retries import pause
@@ -14,13 +21,13 @@ BATCH_MAX = 500
 """Messages that are sent at a time."""
 
 BATCH_SIZE_MAX = 256 * 1024
-"""Bytes of payloads after which fewer are."""
+"""Bytes of topics and payloads after which fewer are."""
 
 WINDOW = 8 * BATCH_MAX
 """Messages on their way."""
 
 WINDOW_SIZE_MAX = 4 * 1024 * 1024
-"""Bytes of payloads on their way, unless a single one is larger."""
+"""Bytes of topics and payloads on their way, unless a single one is larger."""
 
 LOSSES_MAX = 5
 """So often one message may be the first that is missing when the connection ends."""
@@ -35,7 +42,8 @@ class Sender:
     Args:
         address: The broker's.
         client_id: Who publishes.
-        patience_s: For how long a broker that has gone is tried again.
+        patience_s: For how long a broker that has gone is tried again, from the first trouble
+            since something has arrived.
         on_sent: Told how many more have arrived, in order.
         on_break: Told what is wrong when a connection has ended.
         leaving_out: Returns the options of a command line that leave out the first message that
@@ -66,6 +74,7 @@ class Sender:
         self._pending: deque[Publication] = deque()
         self._size = 0
         self._losses = 0
+        self._deadline_s: float | None = None
 
     async def open(self) -> None:
         """Connect for the first time.
@@ -85,7 +94,7 @@ class Sender:
             StartupError: The broker does not want them, or is away for too long.
         """
         for batch in batches(publications):
-            size = sum(len(at.payload) for at in batch)
+            size = sum(len(at.topic) + len(at.payload) for at in batch)
             while self._pending and (
                 len(self._pending) + len(batch) > WINDOW or self._size + size > WINDOW_SIZE_MAX
             ):
@@ -134,10 +143,15 @@ class Sender:
         if not count:
             return
         for _ in range(count):
-            self._size -= len(self._pending.popleft().payload)
+            topic, payload, _, _ = self._pending.popleft()
+            self._size -= len(topic) + len(payload)
         self.sent += count
-        self._losses = 0
+        self._forget_trouble()
         self._on_sent(count)
+
+    def _forget_trouble(self) -> None:
+        self._losses = 0
+        self._deadline_s = None
 
     async def _mended(self, step: Awaitable[None]) -> None:
         """Take a step; if the connection ends, send what is pending by another one."""
@@ -148,8 +162,10 @@ class Sender:
 
     async def _mend(self, lost: LinkLost) -> None:
         self._on_break(f"{lost}; it is tried again for {self._patience_s:g} s")
-        loop = asyncio.get_running_loop()
-        deadline_s, failures = loop.time() + self._patience_s, 0
+        loop, failures = asyncio.get_running_loop(), 0
+        if self._deadline_s is None:
+            self._deadline_s = loop.time() + self._patience_s
+        deadline_s = self._deadline_s
         while True:
             self._collect()
             self._link.close()
@@ -163,8 +179,11 @@ class Sender:
             except LinkLost as exc:
                 lost = exc
             else:
+                if not self._pending:
+                    self._forget_trouble()
                 return
-            if self._losses >= LOSSES_MAX:
+            # By then it was sent alone; and who says nothing has nothing against it.
+            if self._losses >= LOSSES_MAX and not isinstance(lost, LinkSilent):
                 raise self._given_up(self._culprit())
             if loop.time() > deadline_s:
                 raise self._given_up(str(lost))
@@ -205,10 +224,11 @@ def batches(publications: Sequence[Publication]) -> list[list[Publication]]:
         batch: list[Publication] = []
         size = 0
         for each in some:
-            if batch and size + len(each.payload) > BATCH_SIZE_MAX:
+            each_size = len(each.topic) + len(each.payload)
+            if batch and size + each_size > BATCH_SIZE_MAX:
                 found.append(batch)
                 batch, size = [], 0
             batch.append(each)
-            size += len(each.payload)
+            size += each_size
         found.append(batch)
     return found

@@ -15,7 +15,7 @@ from monstermq.stretch import Stretch
 from monstermq_shared.bus.kafka.log import KafkaLog
 from monstermq_shared.config import BrokerConfig
 from monstermq_shared.config.sections import enabled_groups
-from monstermq_shared.errors import BusGap, ConfigError, StartupError
+from monstermq_shared.errors import BusGap, ConfigError, InvalidTopic, StartupError
 from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.queries.bounds import PAYLOAD_WHOLE, ROWS_MAX
 from monstermq_shared.queries.cursors import Cursors
@@ -23,6 +23,7 @@ from monstermq_shared.queries.history import HistoryQuery, Message
 from monstermq_shared.queries.ports import ArchiveQueries
 from monstermq_shared.records import Record, format_timestamp
 from monstermq_shared.stores.group_queries import GroupQueries
+from monstermq_shared.topics import TOPIC_SIZE_MAX, check_topic_filter
 
 PAGE_S = 60.0
 """How long a database may take for a page."""
@@ -207,6 +208,18 @@ async def archive_source(
         yield ArchiveSource(name, archive, filters, begin.time_ms, until_ms)
     finally:
         await queries.close()
+
+
+def check_filter(topic_filter: str) -> None:
+    """Refuse what is no topic filter.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    try:
+        check_topic_filter(topic_filter, levels_max=TOPIC_SIZE_MAX)
+    except InvalidTopic as exc:
+        raise ConfigError(f"{exc}; + stands for one level and # for all that follow") from exc
 
 
 def check_order(begin: Begin | None, until_ms: int | None) -> None:

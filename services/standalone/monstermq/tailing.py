@@ -9,11 +9,17 @@ from typing import TextIO
 from monstermq.invocations import Tail
 from monstermq.log_scan import LogScan, Picker, Standing
 from monstermq.moments import Moment
-from monstermq.mqtt_link import Address, LinkLost, LinkRefused, MqttLink, Received
+from monstermq.mqtt_link import (
+    Address,
+    LinkLost,
+    LinkRefused,
+    MqttLink,
+    Received,
+    address_of_broker,
+)
 from monstermq.reaching import reached_bus
 from monstermq.record_lines import json_line, readable, standing_line, text_line
-from monstermq.replaying import address_of_broker, check_filter
-from monstermq.sources import archive_source, check_order
+from monstermq.sources import archive_source, check_filter, check_order
 from monstermq.stretch import stretch_of
 from monstermq.terminal import Terminal, run_tool
 from monstermq_shared.clock import SystemClock
@@ -237,8 +243,7 @@ async def _follow(
             await link.connect()
             await link.subscribe([invocation.topic_filter], invocation.qos)
             connected_once, failures = True, 0
-            await link.ended()
-            terminal.note(f"{address.text} has closed the connection; it is tried again")
+            terminal.note(f"{await link.ended()}; it is tried again")
         except LinkRefused as exc:
             raise StartupError(str(exc), exit_code=ExitCode.FAILURE) from exc
         except LinkLost as exc:
