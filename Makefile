@@ -8,6 +8,11 @@ PYTHONS := /usr/bin/python3.11 /usr/bin/python3 python3.11 python3.12 python3.13
 FIT := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(or $(shell for p in $(PYTHONS); do $$p -c "$(FIT)" 2>&- && echo $$p && break; done),python3)
 
+# All tests: two processes take the files in turn, in the order that tests/conftest.py gives them.
+# One that dies is not replaced: its replacement would wait for ever (pytest-xdist 3.8).
+PROCESSES := 2
+TESTS := $(PY) -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
+
 .PHONY: run setup postgres kafka test test-faults test-lake tools check lint types layers format bench lock build clean
 
 run: $(VENV)/.run
@@ -24,7 +29,7 @@ kafka: setup
 	@$(PY) -m tests.support.try_kafka
 
 test: setup check tools
-	$(PY) -m pytest
+	$(TESTS)
 
 test-faults: setup tools
 	MONSTERMQ_FAULT_ROUNDS=200 $(PY) -m pytest tests/integration -k "kill or away_for_long"

@@ -1,18 +1,28 @@
 """What all tests share."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import cache
 from typing import TypeVar
 
 import hypothesis
 import pytest
 from tests.support.kafka import KafkaCluster, KafkaServer
-from tests.support.kafka_tools import VERSIONS, new_topic_name
+from tests.support.kafka_tools import VERSION, VERSIONS, new_topic_name
+from tests.support.order import turn_of
 from tests.support.postgres import PostgresServer, fresh_schema
 
 _Kafka = TypeVar("_Kafka", KafkaServer, KafkaCluster)
 
 # Contract suites live in the package, where pytest would leave their assertions bare.
 pytest.register_assert_rewrite("monstermq_shared.testing")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where several processes share the files out, let them begin with the longest."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: turn_of(item.path))
 
 
 # How long an example takes says something of the machine, and nothing of the code.
@@ -62,15 +72,31 @@ def own_postgres() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture(scope="session")
-def kafka_server() -> Iterator[KafkaServer]:
+def _kafka_servers() -> Iterator[Callable[[str], KafkaServer]]:
+    """By version; each is started for the first test that asks for it."""
+    with ExitStack() as servers:
+
+        @cache
+        def running(version: str) -> KafkaServer:
+            server = KafkaServer(version=version)
+            servers.callback(server.close)
+            return server.start()
+
+        yield running
+
+
+@pytest.fixture(scope="session")
+def kafka_server(_kafka_servers: Callable[[str], KafkaServer]) -> KafkaServer:
     """A server that all tests share and none may hurt; each test takes topics of its own."""
-    yield from _running_kafka(KafkaServer())
+    return _kafka_servers(VERSION)
 
 
-@pytest.fixture(scope="session", params=VERSIONS)
-def each_kafka(request: pytest.FixtureRequest) -> Iterator[KafkaServer]:
+@pytest.fixture(params=VERSIONS)
+def each_kafka(
+    request: pytest.FixtureRequest, _kafka_servers: Callable[[str], KafkaServer]
+) -> KafkaServer:
     """The same in each version that we support: the test runs once with each."""
-    yield from _running_kafka(KafkaServer(version=request.param))
+    return _kafka_servers(request.param)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import ast
 from pathlib import Path
 
 import pytest
+from tests.support.order import LONGEST, TESTS
 from tests.support.repository import ROOT, repository_files, walked_files
 
 FUNCTION_LINES_MAX = 60
@@ -37,6 +38,10 @@ def test_no_package_marker_hides_a_dependency() -> None:
     # A lone tests/unit/mcp/__init__.py would make pytest import it as the top-level mcp.
     stray = [p for p in files(".py") if p.name == "__init__.py" and "tests" in p.parts]
     assert stray == []
+
+
+def test_the_files_of_tests_that_begin_are_there() -> None:
+    assert [name for name in LONGEST if not (TESTS / name).is_file()] == []
 
 
 def test_no_registry_is_named() -> None:

@@ -20,6 +20,7 @@ import yaml
 from tests.bench.certificates import key_store, pem_files, write_certificate
 from tests.bench.channels import Transport
 from tests.bench.kafka_places import KafkaPlace, kafka_place
+from tests.support.broker import free_ports
 from tests.support.machine import program
 from tests.support.postgres import PostgresServer
 
@@ -187,7 +188,7 @@ class Broker(ABC):
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
             postgres = _new_server(stack) if profile.is_postgres else None
             kafka = stack.enter_context(kafka_place()) if profile.needs_kafka else None
-            *mqtt, operation = _free_ports(len(Transport) + 1)
+            *mqtt, operation = free_ports(len(Transport) + 1)
             url = postgres.url(POSTGRES_DATABASE) if postgres else ""
             ports = dict(zip(Transport, mqtt, strict=True))
             places = Places(ports, operation, folder, url, kafka)
@@ -225,7 +226,7 @@ def _start(
 def another_edge(running: Running) -> Iterator[Running]:
     """One more edge of the same configuration, on ports of its own; only TCP is told."""
     with ExitStack() as stack:
-        ports = dict(zip(Transport, _free_ports(len(Transport)), strict=True))
+        ports = dict(zip(Transport, free_ports(len(Transport)), strict=True))
         names = {Transport.TCP: "TCP", Transport.TLS: "TCPS", Transport.WEBSOCKET: "WS"}
         env = {f"MONSTERMQ_{names[transport]}": str(port) for transport, port in ports.items()}
         output = running.output.with_name("another.log")
@@ -381,14 +382,6 @@ class NullBroker(Broker):
         listening = [str(port) for port in places.mqtt.values()]
         module = [sys.executable, "-P", "-m", "tests.bench.null_broker"]
         return ["env", f"PYTHONPATH={REPOSITORY}", *module, *listening, str(joined)]
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(sock.getsockname()[1]) for sock in sockets]
-    for sock in sockets:
-        sock.close()
-    return ports
 
 
 def _wait_for_ports(running: Running) -> None:

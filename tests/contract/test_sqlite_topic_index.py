@@ -36,7 +36,7 @@ from monstermq_shared.testing.builders import (
 )
 from monstermq_shared.testing.topic_queries_contract import TopicQueriesContract
 
-WAIT_S = 10
+WAIT_S = 30
 
 
 async def open_stores(path: Path) -> SqliteDatabase:

@@ -27,7 +27,7 @@ async def fetch(broker: BrokerProcess, path: str) -> tuple[int, str]:
     return int(head.split()[1]), body
 
 
-async def until_ready(broker: BrokerProcess, status: int, within_s: float = 20.0) -> str:
+async def until_ready(broker: BrokerProcess, status: int, within_s: float = 60.0) -> str:
     """Ask ``/ready`` until it answers with this status; return the body.
 
     Raises:
@@ -44,7 +44,7 @@ async def until_ready(broker: BrokerProcess, status: int, within_s: float = 20.0
         raise TimeoutError(f"/ready of {broker.directory.name} says {body}") from None
 
 
-async def until_logged(process: BrokerProcess, words: str, within_s: float = 20.0) -> None:
+async def until_logged(process: BrokerProcess, words: str, within_s: float = 60.0) -> None:
     """Return once the log has the words."""
     async with asyncio.timeout(within_s):
         while words not in process.log_text():

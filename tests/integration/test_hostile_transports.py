@@ -15,7 +15,7 @@ from tests.support.broker import LOOPBACK, RunningBroker, free_ports
 from tests.support.certificates import CertificateAuthority, Identity
 from tests.support.load import Cast
 from tests.support.mqtt_client_frames import PINGREQ, encode_publish
-from tests.support.mqtt_peer import WAIT_S, connect_packet
+from tests.support.mqtt_peer import connect_packet
 from tests.support.websocket_client import (
     BINARY,
     CLOSE,
@@ -33,6 +33,9 @@ pytestmark = pytest.mark.integration
 CONNACK = b"\x20\x02\x00\x00"
 LIMIT = 512 * 1024
 """The default of ``MaxMessageSizeKb``."""
+
+WAIT_S = 8.0
+"""Less than the default of ``ConnectTimeoutS``, so that a shorter one shows."""
 
 
 class Wire:

@@ -12,7 +12,7 @@ from tests.support.machine import program
 pytestmark = pytest.mark.integration
 
 DRIVER = Path(__file__).parent / "node" / "page.js"
-BOUND_S = 20.0
+BOUND_S = 60.0
 
 
 def browse(

@@ -20,7 +20,7 @@ from tests.support.repository import ROOT
 
 README = ROOT / "README.md"
 PAGE_DRIVER = ROOT / "tests" / "integration" / "node" / "page.js"
-BOUND_S = 20.0
+BOUND_S = 60.0
 
 FENCED = re.compile(r"^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 

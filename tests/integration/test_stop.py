@@ -266,7 +266,7 @@ async def test_a_broker_whose_database_was_taken_over_stops(
     broker.start()
     path = broker.directory / "monstermq.db"
     path.with_name("monstermq.db.lock").unlink()
-    with closing(sqlite3.connect(path, timeout=5)) as database:
+    with closing(sqlite3.connect(path, timeout=30)) as database:
         database.execute("UPDATE watermarks SET token = 'another', version = version + 1")
         database.commit()
     peer = await cast.peer(broker.tcp_port)

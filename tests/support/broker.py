@@ -26,10 +26,10 @@ LOOPBACK = "127.0.0.1"
 PEER_VARIABLE = "MONSTERMQ_TEST_BROKER"
 
 _LOOPBACKS = {socket.AF_INET: LOOPBACK, socket.AF_INET6: "::1"}
-_PORTS = (20_000, 32_000)  # below those that Linux gives to clients
+_PORTS = range(20_000, 32_000)  # below those that Linux gives to clients
 
-START_S = 20.0
-STOP_S = 20.0
+START_S = 60.0
+STOP_S = 60.0
 TICK_S = 0.02
 INFLIGHT_MAX = 100
 """The broker's default window of unacknowledged messages per client; mosquitto is set to it."""
@@ -48,16 +48,22 @@ class BrokerFailed(AssertionError):
 
 _given: deque[int] = deque(maxlen=1_000)
 
+# pytest-xdist says which of how many processes this is.
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+
 
 def free_ports(count: int) -> list[int]:
     """Return TCP ports of loopback that nobody has now, all different.
 
     They are none of those that the system gives to the clients of other tests, and none that was
-    returned a moment ago: whoever has that may not listen yet.
+    returned a moment ago, here or in another process of the same run: whoever has that may not
+    listen yet.
     """
     ports: list[int] = []
+    share = _PORTS[_WORKER::_WORKERS]
     while len(ports) < count:
-        port = random.randrange(*_PORTS)
+        port = random.choice(share)
         if port not in _given and all(map(_is_free, _LOOPBACKS, [port] * len(_LOOPBACKS))):
             ports.append(port)
             _given.append(port)

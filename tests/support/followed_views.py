@@ -21,7 +21,7 @@ from monstermq_shared.views.log_lanes import CommitCounts, Lanes
 from monstermq_shared.views.log_work import Desk
 from monstermq_shared.views.view_set import ViewSet
 
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 PLACE = Partition("kafka:cluster:monster", 3)
 SETTINGS = LogSettings(log_id=PLACE.generation, lateness_ms=LATENESS_MS, describe=describe)
 

@@ -23,7 +23,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.reasoncodes import ReasonCode
 from tests.support.broker import LOOPBACK, BrokerProcess
 
-TELLER_WAIT_S = 10.0
+TELLER_WAIT_S = 30.0
 """How long a client may take for one thing; Node needs a second to start."""
 
 NODE_SCRIPT = Path(__file__).parent.parent / "integration" / "node" / "client.js"

@@ -23,7 +23,7 @@ from tests.support.mqtt_client_frames import (
     string,
 )
 
-WAIT_S = 5.0
+WAIT_S = 30.0
 
 
 # What a client sends

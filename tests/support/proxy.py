@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Self
 
-from tests.support.broker import LOOPBACK
+from tests.support.broker import LOOPBACK, free_ports
 
 _CHUNK = 64 * 1024
 _PROTOCOL_3 = 3 << 16
@@ -33,7 +33,7 @@ class TcpProxy:
     """
 
     def __init__(self, port: int) -> None:
-        self.port = 0
+        (self.port,) = free_ports(1)
         self.delay_s = 0.0
         self._server_port = port
         self._links: set[_Link] = set()
@@ -51,7 +51,6 @@ class TcpProxy:
     async def open(self) -> None:
         """Take connections, on the same port as before."""
         self._listener = await asyncio.start_server(self._serve, LOOPBACK, self.port)
-        self.port = self._listener.sockets[0].getsockname()[1]
 
     async def shut(self) -> None:
         """Refuse connections and cut those that are open, as if the server's host were gone."""

@@ -33,7 +33,7 @@ from monstermq_shared.views.log_fold import LogSettings
 from monstermq_shared.views.log_follower import LogFollower
 from monstermq_shared.views.log_work import Desk
 
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 PLACE = Partition("kafka:cluster:monster-sessions", 3)
 SETTINGS = LogSettings(log_id="kafka:cluster:monster", lateness_ms=LATENESS_MS, describe=describe)
 EDGE = b"edge-one"

@@ -29,8 +29,14 @@ def processes() -> ProcessPoolExecutor:
         # They find modules where this process does; pytest may have found these otherwise.
         sys.path.append(ROOT)
     return ProcessPoolExecutor(
-        os.cpu_count() or 1, multiprocessing.get_context("spawn"), initializer=gc.disable
+        os.cpu_count() or 1, multiprocessing.get_context("spawn"), initializer=_compute
     )
+
+
+def _compute() -> None:
+    """Prepare one of them: it takes what time others leave, such as tests with servers."""
+    os.nice(10)
+    gc.disable()
 
 
 def failures(executor: Executor, name: str, seeds: Iterable[int]) -> list[Failure]:

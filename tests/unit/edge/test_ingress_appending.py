@@ -17,7 +17,7 @@ from monstermq_shared.records import Record
 from monstermq_shared.testing.bus_contract import read_from
 from monstermq_shared.testing.memory_bus import MemoryBus, MemoryLog
 
-BOUND_S = 10.0
+BOUND_S = 30.0
 RUN = run_of("cluster", "orders", 0)
 
 

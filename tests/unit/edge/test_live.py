@@ -25,7 +25,7 @@ from monstermq_shared.errors import BusUnavailable, QueryRefused
 from monstermq_shared.queries.history import Message
 from monstermq_shared.queries.live import Publication
 
-SOON_S = 10.0
+SOON_S = 30.0
 
 
 class Scene:

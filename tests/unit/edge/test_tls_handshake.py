@@ -15,7 +15,7 @@ from tests.support.certificates import CertificateAuthority, Identity
 from monstermq_edge.network.tls import ReloadableTls, TlsSettings
 from monstermq_shared.errors import StartupError
 
-DEADLINE_S = 10
+DEADLINE_S = 30
 
 REFUSED = (ssl.SSLError, ConnectionError, EOFError)
 """What a client sees of a refused handshake, depending on who notices first."""

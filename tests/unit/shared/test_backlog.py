@@ -12,7 +12,7 @@ from monstermq_shared.bus.ring import ENTRY_OVERHEAD
 from monstermq_shared.records import Record, size_of
 from monstermq_shared.testing.builders import make_record
 
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 
 
 def all_of(records: Sequence[Record]) -> Sequence[Record]:

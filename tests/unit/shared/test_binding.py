@@ -9,6 +9,7 @@ from contextlib import closing
 from typing import Any
 
 import pytest
+from tests.support.broker import LOOPBACK, free_ports
 from tests.support.machine import needs_ipv6
 
 from monstermq_edge.network.listeners import Listeners, Port
@@ -16,8 +17,7 @@ from monstermq_shared.errors import StartupError
 from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.operation.binding import client_host, listen, url_host
 
-LOOPBACK = "127.0.0.1"
-WITHIN_S = 5
+WITHIN_S = 30
 
 
 def refusal(key: str, host: str, number: int) -> str:
@@ -25,11 +25,6 @@ def refusal(key: str, host: str, number: int) -> str:
         listen(key, host, number, backlog=1)
     assert caught.value.exit_code == ExitCode.PORT_IN_USE
     return str(caught.value)
-
-
-def free_port() -> int:
-    with socket.create_server((LOOPBACK, 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def port(number: int, key: str = "TCP") -> Port:
@@ -165,7 +160,7 @@ def test_a_port_that_another_program_has_on_one_loopback_is_in_use(
 
 @pytest.mark.parametrize("host", [LOOPBACK, "localhost"])
 def test_a_port_can_be_shared_by_those_alone_who_say_so(host: str) -> None:
-    number = free_port()
+    (number,) = free_ports(1)
     with contextlib.ExitStack() as opened:
         for _ in range(2):
             for listener in listen("TCP", host, number, backlog=1, shared=True):
@@ -196,7 +191,7 @@ async def opened() -> AsyncIterator[list[Listeners]]:
 
 @needs_ipv6
 async def test_all_ports_are_opened_and_their_urls_told(opened: list[Listeners]) -> None:
-    first, second = free_port(), free_port()
+    first, second = free_ports(2)
     listeners = Listeners("::", [port(first), port(second, "WS")], handshake_s=1)
     opened.append(listeners)
     await listeners.open()
@@ -208,7 +203,7 @@ async def test_all_ports_are_opened_and_their_urls_told(opened: list[Listeners])
 
 
 async def test_if_one_port_is_taken_none_is_open(opened: list[Listeners]) -> None:
-    first = free_port()
+    (first,) = free_ports(1)
     with socket.create_server((LOOPBACK, 0)) as taken:
         second = port(taken.getsockname()[1], "WS")
         listeners = Listeners(LOOPBACK, [port(first), second], handshake_s=1)

@@ -16,7 +16,7 @@ from monstermq_shared.views.catalogue import Catalogue
 from monstermq_shared.views.follower import Follower
 from monstermq_shared.views.view_set import ViewSet
 
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 
 
 class Flaky(MemoryDatabase):

@@ -15,7 +15,7 @@ from monstermq_shared.stores.kafka.marks import Marks
 
 PARTITION = Partition("generation", 0)
 NAME = "sensorsArchive"
-BOUND_S = 10.0
+BOUND_S = 30.0
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from monstermq_shared.operation.notify import READY, STOPPING, notify
 
 def manager(address: str) -> socket.socket:
     channel = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    channel.settimeout(5)
+    channel.settimeout(30)
     channel.bind(address)
     return channel
 

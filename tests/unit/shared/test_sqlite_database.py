@@ -214,7 +214,7 @@ async def test_a_purge_gives_the_space_back(database: SqliteDatabase) -> None:
 
 async def test_nothing_to_give_back_writes_nothing(database: SqliteDatabase, path: Path) -> None:
     await commit_full(database, 1)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         # The topic index writes behind the commit, on its own.
         while query(path, "SELECT 1 FROM topic_changes"):  # noqa: ASYNC110 - it tells nobody
             await asyncio.sleep(0.01)
