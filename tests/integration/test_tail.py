@@ -17,6 +17,7 @@ from monstermq.sources import LogSource
 from monstermq.stretch import stretch_of
 from monstermq_shared.bus.facts import Ack, Marker
 from monstermq_shared.bus.header import Kind
+from monstermq_shared.clock import SystemClock
 from monstermq_shared.errors import ConfigError, StartupError
 from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.records import (
@@ -131,6 +132,30 @@ async def test_what_comes_is_shown_as_it_comes(log: Log, tmp_path: Path) -> None
         assert process.wait(WITHIN_S) == ExitCode.OK
 
 
+async def test_an_end_that_is_still_to_come_is_waited_for(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monstermq.tailing.SETTLE_S", 0.5)
+    await log.append(log.message("end/a", b"past", 0))
+    until_ms = SystemClock().wall_ms() + 4_000
+    until = format_timestamp(until_ms)
+    reading = asyncio.create_task(
+        log.run("tail", "end/#", "--from", "beginning", "--to", until, "--json")
+    )
+    number = 0
+    while not reading.done():
+        for at_ms in (until_ms - 1 - log.begin_ms, until_ms - log.begin_ms):
+            await log.append(log.message("end/a", b"%d" % number, at_ms))
+            number += 1
+        await asyncio.wait([reading], timeout=0.2)
+    code, lines = reading.result()
+    shown = [json.loads(line)["payload"] for line in lines]
+    assert (code, shown[0]) == (ExitCode.OK, "past")
+    # Every other one is of the time at which to end, and is not before it.
+    assert len(shown) > 1
+    assert shown[1:] == [str(n) for n in range(0, 2 * len(shown) - 2, 2)]
+
+
 async def test_a_kafka_that_dies_is_waited_for(
     own_kafka: KafkaServer, kafka_topic: str, tmp_path: Path
 ) -> None:
@@ -172,6 +197,12 @@ async def test_tail_goes_on_behind_what_was_deleted(
     assert capsys.readouterr().err == ""
 
 
+def test_the_internal_bus_is_watched_until_an_end(target: Target) -> None:
+    until = format_timestamp(SystemClock().wall_ms() + 300)
+    code, lines = run_tool("tail", "end/#", "--to", until, "--json", "-config", target.config)
+    assert (code, lines) == (ExitCode.OK, [])
+
+
 async def test_the_internal_bus_is_watched_by_mqtt(target: Target, tmp_path: Path) -> None:
     errors = tmp_path / "errors"
     process = begin_tool("tail", "live/#", "--json", "-config", target.config, errors=errors)
@@ -200,6 +231,8 @@ async def test_the_internal_bus_is_watched_by_mqtt(target: Target, tmp_path: Pat
         (["tail", "--archive", "Nothing"], "no archive group 'Nothing'; the configuration has All"),
         (["tail", "--archive", "All", "--from", "1:2"], "an archive group has no positions"),
         (["tail", "--archive", "All", "--from", "now", "--to", "-1m"], "is not later than --from"),
+        (["tail", "--to", "-1m"], "--to is a time that has been"),
+        (["tail", "--archive", "All", "--qos", "1"], "--qos belongs to what is seen by MQTT"),
         (["tail", "a/#/b"], "+ stands for one level"),
         (["replay", "#", "--from", "-10m"], "name an archive group with --archive NAME"),
         (["replay", "#", "--to", "now"], "say --from, too"),

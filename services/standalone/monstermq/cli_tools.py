@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from monstermq.invocations import Replay, Tail
 from monstermq.moments import begin_of, moment_of, positions_of
 from monstermq.shapes import Shape
+from monstermq_shared.errors import ConfigError
 from monstermq_shared.operation.command_line import CommandLine, file_name, whole_number
 
 TOOLS_HELP = """\
@@ -14,7 +15,7 @@ TOOLS_HELP = """\
                      running broker delivers. With --from they begin in the past; with --to
                      they end, and with --limit N after so many
       --from T       a time, -10m (s, m, h, d, w ago), a position such as 3:17, or beginning
-      --to T         a time, -1m, or now
+      --to T         a time, -1m, or now; tail goes on until a time that is still to come
       --archive NAME the past from an archive group instead
       --control      control records, too
       --payload HOW  auto (default), text, json (on one line), hex, base64
@@ -49,17 +50,19 @@ def parse_tail(arguments: Sequence[str]) -> Tail:
     parser = _parser()
     parser.add_argument("filter", metavar="FILTER", nargs="?", default="#")
     parser.option("control", action="store_true")
-    parser.option("payload", type=_shape, metavar="HOW", default=Shape.AUTO)
+    parser.option("payload", type=_shape, metavar="HOW")
     parser.option("limit", type=_count, metavar="N")
-    parser.option("qos", type=_qos, metavar="N", default=0)
+    parser.option("qos", type=_qos, metavar="N")
     parsed = parser.parse(_with_values(arguments))
+    if parsed.json and parsed.payload is not None:
+        raise ConfigError("--payload is for people: with --json a payload is as it was recorded")
     return Tail(
         config=parsed.config,
         topic_filter=parsed.filter,
         begin=getattr(parsed, "from"),
         until_ms=None if parsed.to is None else parsed.to.time_ms,
         control=parsed.control,
-        shape=parsed.payload,
+        shape=parsed.payload or Shape.AUTO,
         archive=parsed.archive,
         limit=parsed.limit,
         qos=parsed.qos,

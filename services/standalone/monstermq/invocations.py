@@ -113,7 +113,7 @@ class Tail:
         shape: How payloads are shown.
         archive: The archive group with the past; None: the log.
         limit: After so many it ends; None: never.
-        qos: By MQTT: what to subscribe with.
+        qos: By MQTT: what to subscribe with; None: 0.
         as_json: As JSON lines.
     """
 
@@ -125,7 +125,7 @@ class Tail:
     shape: Shape = Shape.AUTO
     archive: str | None = None
     limit: int | None = None
-    qos: int = 0
+    qos: int | None = None
     as_json: bool = False
 
 

@@ -156,6 +156,9 @@ class LogScan:
         picker: What is wanted.
         on_gap: Called where records were deleted before they could be read; if it returns, the
             scan goes on behind them.
+
+    Attributes:
+        positions: Partition -> up to where ``live`` has come.
     """
 
     def __init__(
@@ -169,6 +172,7 @@ class LogScan:
         self._stretch = stretch
         self._picker = picker
         self._on_gap = on_gap
+        self.positions = dict(stretch.ends)
 
     async def past(self, advance: Callable[[int], None]) -> AsyncIterator[list[Standing]]:
         """Yield what the stretch has, merged by time, and within a partition as it stands there.
@@ -203,14 +207,13 @@ class LogScan:
 
     async def live(self) -> AsyncIterator[list[Standing]]:
         """Yield what is appended behind the stretch, as it comes, until the bus is closed."""
-        positions = dict(self._stretch.ends)
-        ended = False
+        positions, ended = self.positions, False
         while not ended:
             reader = self._log.read(positions)
             try:
                 async for batch in reader:
                     positions[batch.partition] = batch.upto
-                    found = self._picker.picked(batch, 0, None, Before())
+                    found = self._picker.picked(batch, 0, self._stretch.until_ms, Before())
                     if found:
                         yield found
                 ended = True

@@ -73,6 +73,19 @@ async def stretch_of(log: KafkaLog, begin: Begin | None, until_ms: int | None) -
         raise StartupError(str(exc), exit_code=ExitCode.BUS_UNREACHABLE) from exc
 
 
+async def rest_of(log: KafkaLog, positions: Mapping[int, int], until_ms: int | None) -> Stretch:
+    """Return the stretch from positions to what is there now.
+
+    Raises:
+        StartupError: Kafka does not answer.
+    """
+    try:
+        ends = dict(await log.end_positions())
+    except BusUnavailable as exc:
+        raise StartupError(str(exc), exit_code=ExitCode.BUS_UNREACHABLE) from exc
+    return Stretch(dict(positions), ends, 0, until_ms)
+
+
 async def _stretch_of(log: KafkaLog, begin: Begin | None, until_ms: int | None) -> Stretch:
     firsts, ends = dict(await log.first_positions()), dict(await log.end_positions())
     stretch = Stretch(dict(ends), ends, 0, until_ms)

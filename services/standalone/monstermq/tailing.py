@@ -20,7 +20,7 @@ from monstermq.mqtt_link import (
 from monstermq.reaching import reached_bus
 from monstermq.record_lines import json_line, readable, standing_line, text_line
 from monstermq.sources import archive_source, check_filter, check_order
-from monstermq.stretch import stretch_of
+from monstermq.stretch import Stretch, rest_of, stretch_of
 from monstermq.terminal import Terminal, run_tool
 from monstermq_shared.clock import SystemClock
 from monstermq_shared.config import BrokerConfig, load_config
@@ -29,8 +29,8 @@ from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.records import Record
 from monstermq_shared.retries import pause
 
-WAITING_MAX = 100_000
-"""Messages that have come by MQTT and wait to be written; a terminal that is slower loses some."""
+SETTLE_S = 5.0
+"""So long after the time at which to end it is waited for what an edge appends a little late."""
 
 
 def tail(invocation: Tail, environ: Mapping[str, str], output: TextIO) -> ExitCode:
@@ -43,10 +43,14 @@ def tail(invocation: Tail, environ: Mapping[str, str], output: TextIO) -> ExitCo
     """
     config = load_config(invocation.config, environ).config
     check_filter(invocation.topic_filter)
-    begin = invocation.begin
-    if begin is None and invocation.until_ms is not None:
-        raise ConfigError("--to ends what --from begins: say --from, too")
-    check_order(begin, invocation.until_ms)
+    begin, until_ms = invocation.begin, invocation.until_ms
+    if begin is None and until_ms is not None and until_ms <= SystemClock().wall_ms():
+        raise ConfigError("--to is a time that has been, and nothing is before it: say --from, too")
+    check_order(begin, until_ms)
+    if invocation.qos is not None and (invocation.archive or config.kafka.bus.enabled):
+        raise ConfigError(
+            "--qos belongs to what is seen by MQTT, and this is read where it is kept"
+        )
     shown = _Shown(invocation, Terminal(output, as_json=invocation.as_json))
     if invocation.archive is not None:
         work = _tail_archive(invocation, config, invocation.archive, shown)
@@ -133,8 +137,9 @@ class _Shown:
 async def _tail_log(invocation: Tail, config: BrokerConfig, shown: _Shown) -> ExitCode:
     terminal = shown.terminal
     async with reached_bus(config) as bus:
-        log = bus.messages
-        stretch = await stretch_of(log, invocation.begin, invocation.until_ms)
+        log, until_ms = bus.messages, invocation.until_ms
+        comes = until_ms is None or until_ms > SystemClock().wall_ms()
+        stretch = await stretch_of(log, invocation.begin, until_ms)
         if stretch.warning:
             terminal.note(stretch.warning)
         filters = (invocation.topic_filter,)
@@ -145,14 +150,16 @@ async def _tail_log(invocation: Tail, config: BrokerConfig, shown: _Shown) -> Ex
 
         scan = LogScan(log, stretch, picker, tell_gap)
         try:
-            with terminal.progress("reads the log", stretch.count, beside_results=True) as steps:
-                async for found in scan.past(steps.advance):
-                    shown.standing(found)
-            terminal.output.flush()
-            if invocation.until_ms is None:
-                async for found in scan.live():
-                    shown.standing(found)
-                    terminal.output.flush()
+            await _show_past(scan, stretch, shown)
+            if comes:
+                try:
+                    async with asyncio.timeout(_left_s(until_ms)):
+                        async for found in scan.live():
+                            shown.standing(found)
+                            terminal.output.flush()
+                except TimeoutError:
+                    rest = await rest_of(log, scan.positions, until_ms)
+                    await _show_past(LogScan(log, rest, picker, tell_gap), rest, shown)
         except _Enough:
             pass
         finally:
@@ -162,6 +169,21 @@ async def _tail_log(invocation: Tail, config: BrokerConfig, shown: _Shown) -> Ex
                     "release: see monstermq quarantine list"
                 )
     return ExitCode.OK
+
+
+async def _show_past(scan: LogScan, stretch: Stretch, shown: _Shown) -> None:
+    terminal = shown.terminal
+    with terminal.progress("reads the log", stretch.count, beside_results=True) as steps:
+        async for found in scan.past(steps.advance):
+            shown.standing(found)
+    terminal.output.flush()
+
+
+def _left_s(until_ms: int | None) -> float | None:
+    """Return how long to wait for what comes; None: without an end."""
+    if until_ms is None:
+        return None
+    return max(0.0, (until_ms - SystemClock().wall_ms()) / 1000) + SETTLE_S
 
 
 async def _tail_archive(
@@ -187,16 +209,13 @@ async def _tail_archive(
 
 
 async def _tail_broker(invocation: Tail, address: Address, shown: _Shown) -> ExitCode:
+    # While some are written nothing is read, so this has no more than was read at a time; what a
+    # terminal is too slow for, the broker drops and counts (QoS 0), or holds.
     waiting: deque[Received] = deque()
     came = asyncio.Event()
-    dropped = 0
 
     def take(message: Received) -> None:
-        nonlocal dropped
         if message.retain:  # it was retained before, and is not what happens now
-            return
-        if len(waiting) >= WAITING_MAX:
-            dropped += 1
             return
         waiting.append(message)
         came.set()
@@ -206,25 +225,26 @@ async def _tail_broker(invocation: Tail, address: Address, shown: _Shown) -> Exi
         "machine's; the past is in archive groups (--archive NAME)"
     )
     following = asyncio.create_task(_follow(invocation, address, shown.terminal, take))
+    until_ms = invocation.until_ms
+    within_s = None if until_ms is None else (until_ms - SystemClock().wall_ms()) / 1000
     try:
-        while True:
-            waited = asyncio.create_task(came.wait())
-            await asyncio.wait({waited, following}, return_when=asyncio.FIRST_COMPLETED)
-            waited.cancel()
-            if following.done():
-                following.result()
-            came.clear()
-            now_ms = SystemClock().wall_ms()
-            records = [_record(message, now_ms) for message in waiting]
-            waiting.clear()
-            shown.records(records)
-            shown.terminal.output.flush()
-    except _Enough:
+        async with asyncio.timeout(within_s):
+            while True:
+                waited = asyncio.create_task(came.wait())
+                await asyncio.wait({waited, following}, return_when=asyncio.FIRST_COMPLETED)
+                waited.cancel()
+                if following.done():
+                    following.result()
+                came.clear()
+                now_ms = SystemClock().wall_ms()
+                records = [_record(message, now_ms) for message in waiting]
+                waiting.clear()
+                shown.records(records)
+                shown.terminal.output.flush()
+    except (_Enough, TimeoutError):
         return ExitCode.OK
     finally:
         following.cancel()
-        if dropped:
-            shown.terminal.note(f"{dropped} messages came faster than they could be written")
 
 
 async def _follow(
@@ -241,7 +261,7 @@ async def _follow(
         link = MqttLink(address, f"monstermq-tail-{token_hex(6)}", take)
         try:
             await link.connect()
-            await link.subscribe([invocation.topic_filter], invocation.qos)
+            await link.subscribe([invocation.topic_filter], invocation.qos or 0)
             connected_once, failures = True, 0
             terminal.note(f"{await link.ended()}; it is tried again")
         except LinkRefused as exc:

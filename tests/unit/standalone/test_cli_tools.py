@@ -38,10 +38,11 @@ def test_where_to_begin_is_a_time_a_position_or_the_beginning() -> None:
 
 
 def test_how_it_is_shown() -> None:
-    invocation = tail("--payload", "hex", "--control", "-limit", "7", "--json", "-archive", "A")
-    assert invocation == Tail(
-        config=None, shape=Shape.HEX, control=True, limit=7, as_json=True, archive="A"
-    )
+    invocation = tail("--payload", "hex", "--control", "-limit", "7", "-archive", "A")
+    assert invocation == Tail(config=None, shape=Shape.HEX, control=True, limit=7, archive="A")
+    assert tail("--json", "--qos", "1") == Tail(config=None, as_json=True, qos=1)
+    with pytest.raises(ConfigError, match="--payload is for people"):
+        tail("--json", "--payload", "hex")
 
 
 def test_replay_takes_all_that_it_offers() -> None:
