@@ -15,7 +15,13 @@ from tests.integration.observing import metric, until_logged, until_metric, unti
 from tests.support.broker import BrokerProcess, RunningBroker
 from tests.support.kafka import KafkaServer
 from tests.support.kafka_stack import KafkaStack
-from tests.support.kafka_tools import add_partitions, create_topic, delete_below, read_topic
+from tests.support.kafka_tools import (
+    add_partitions,
+    create_topic,
+    delete_below,
+    delete_topic,
+    read_topic,
+)
 from tests.support.load import Cast
 from tests.support.mqtt_peer import Connack, ConnectOptions, Peer, Publish
 from tests.support.postgres import PostgresServer
@@ -123,10 +129,10 @@ async def test_records_become_messages_and_what_cannot_goes_to_the_dead_letters(
     found = [(at.topic, at.payload, at.qos) for at in await taken(peer, 2)]
     assert found == [("in/a", b"23.5", 1), ("in/b", b"\xff\x00", 2)]
     async with asyncio.timeout(BOUND_S):
-        while len(letters := await read_topic(servers, dead)) < len(bad):
+        while len(letters := await read_topic(servers, dead)) < 4:
             pass
     assert [(at.key, at.value[:7]) for at in letters] == [
-        *((b"k", b"garbage"), (None, b'{"topic'), (None, b"xxxxxxx"), (b"tombstone", b"")),
+        *((b"k", b"garbage"), (None, b'{"topic'), (None, b"xxxxxxx")),
         (b"k" * 16_384, b"y"),
     ]
     headers = dict(letters[0].headers)
@@ -134,14 +140,14 @@ async def test_records_become_messages_and_what_cannot_goes_to_the_dead_letters(
     assert headers["monstermq-source"] == f"{kafka_topic}:1:1".encode()
     assert b"the value is no JSON" in headers["monstermq-error"]
     assert dict(letters[2].headers)["monstermq-cut"] == b"10000000"
-    cut = dict(letters[4].headers)
+    cut = dict(letters[3].headers)
     assert (cut["monstermq-cut"], cut["monstermq-time"]) == (b"1048001", b"93000000000000000")
     assert "h" not in cut
     await write(servers, bare, [Written(b"\xff", None, [("place", b"x")])])
     ((topic, payload),) = [(at.topic, at.payload) for at in await taken(peer, 1)]
     assert (topic, payload) == ("raw/x", b"\xff")
     assert await metric(broker, "monstermq_ingress_messages_total", topic=kafka_topic) == 2
-    assert await metric(broker, "monstermq_ingress_refused_total", topic=kafka_topic) == 5
+    assert await metric(broker, "monstermq_ingress_refused_total", topic=kafka_topic) == 4
 
 
 async def test_a_restart_loses_nothing_and_an_own_archive_does_not_come_again(
@@ -233,7 +239,8 @@ async def test_on_the_kafka_bus_each_record_is_one_message_whatever_edge_dies(
     try:
         await asyncio.to_thread(stack.start)
         await until_begun(stack.edges, source, 4)
-        await one_message_each(stack, cast, source)
+        peer = await one_message_each(stack, cast, source)
+        await made_again(stack, peer, source)
     finally:
         stack.close()
 
@@ -246,7 +253,21 @@ async def until_begun(edges: Sequence[BrokerProcess], topic: str, partitions: in
                 await asyncio.to_thread(edges[0].has_ended, within_s=0.1)
 
 
-async def one_message_each(stack: KafkaStack, cast: Cast, source: str) -> None:
+async def made_again(stack: KafkaStack, peer: Peer, source: str) -> None:
+    """Offsets that were read once are others now, also for an edge that has not noticed it."""
+    _, victim = stack.edges
+    await delete_topic(stack.servers, source)
+    await create_topic(stack.servers, source, partitions=4, settings=ANY_TIME)
+    for number in range(4):
+        await write(stack.servers, source, [Written(b"again", b"k/%d" % number)], number)
+    assert sorted([at.topic for at in await taken(peer, 4)]) == [f"k/{n}" for n in range(4)]
+    await asyncio.to_thread(victim.kill)
+    for number in range(4):
+        await write(stack.servers, source, [Written(b"more", b"k/%d" % number)], number)
+    assert [at.payload for at in await taken(peer, 4)] == [b"more"] * 4
+
+
+async def one_message_each(stack: KafkaStack, cast: Cast, source: str) -> Peer:
     survivor, victim = stack.edges
     peer = await subscriber(cast, survivor.tcp_port, "k/#")
     written = [Written(b"%d" % n, b"k/%d" % (n % 7)) for n in range(MANY)]
@@ -276,3 +297,4 @@ async def one_message_each(stack: KafkaStack, cast: Cast, source: str) -> None:
     assert generation.endswith(f":{source}")
     assert key == b"k/#"
     assert "wildcard" in reason
+    return peer

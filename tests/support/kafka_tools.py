@@ -111,6 +111,18 @@ async def create_topic(
         await admin.close()
 
 
+async def delete_topic(address: str, name: str) -> None:
+    """Delete a topic, and return once it is gone."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=address)
+    await admin.start()
+    try:
+        await admin.delete_topics([name])
+        while name in await admin.list_topics():
+            pass
+    finally:
+        await admin.close()
+
+
 async def add_partitions(address: str, name: str, count: int) -> None:
     """Give a topic more partitions, so that it has this many."""
     admin = AIOKafkaAdminClient(bootstrap_servers=address)

@@ -19,6 +19,7 @@ from aiokafka.errors import (
     for_code,
 )
 from aiokafka.protocol.metadata import MetadataRequest
+from aiokafka.structs import OffsetAndMetadata
 
 from monstermq_shared.errors import StartupError
 from monstermq_shared.exit_codes import ExitCode
@@ -43,6 +44,13 @@ ANY_TIME = {
     "message.timestamp.after.max.ms": str(FOR_EVER_MS),
 }
 """Settings of a topic that refuses no record for its time."""
+
+
+CREATED_AT_ONCE = 100
+"""Topics that one request makes; Kafka answers when it has all of them."""
+
+NAMED_MAX = 3
+"""Of those that one request makes, the ones that an error names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,16 +198,20 @@ class Admin:
             if kind is NoError
         }
 
-    async def has_read(self, group: str, topic: str) -> bool:
-        """Return whether Kafka knows of a consumer group how far it is in any part of a topic.
+    async def group_offsets(self, group: str, topic: str) -> Mapping[int, OffsetAndMetadata]:
+        """Return what a consumer group has committed, for each partition of which it has.
 
         Raises:
             StartupError: There is no answer, or no right to ask.
         """
         with self._answering(f"the consumer group {group}"):
             async with asyncio.timeout(ANSWER_S):
-                offsets = await self._client.list_consumer_group_offsets(group)
-        return any(at.topic == topic and found.offset >= 0 for at, found in offsets.items())
+                found = await self._client.list_consumer_group_offsets(group)
+        return {
+            at.partition: offset
+            for at, offset in found.items()
+            if at.topic == topic and offset.offset >= 0
+        }
 
     async def create(self, specs: Sequence[NewTopicSpec]) -> None:
         """Make topics, and return once they can be written; one that somebody else makes is fine.
@@ -207,19 +219,23 @@ class Admin:
         Raises:
             StartupError: One cannot be made, or there is no answer.
         """
-        for spec in specs:
-            copies = spec.replication or min(3, self.servers)
-            configs = {"min.insync.replicas": str(max(copies - 1, 1)), **spec.configs}
-            topic = NewTopic(spec.name, spec.partitions, copies, topic_configs=configs)
-            with self._answering(f"making the topic {spec.name}"):
+        for begin in range(0, len(specs), CREATED_AT_ONCE):
+            some = [self._new_topic(spec) for spec in specs[begin : begin + CREATED_AT_ONCE]]
+            names = ", ".join(topic.name for topic in some[:NAMED_MAX])
+            with self._answering(f"making the topic {names}"):
                 async with asyncio.timeout(ANSWER_S):
-                    answer = await self._client.create_topics([topic])
+                    answer = await self._client.create_topics(some)
                 _check_created(answer)
         with self._answering(
             "waiting for new topics, which Kafka.Security.User has to be allowed to Describe"
         ):
             async with asyncio.timeout(ANSWER_S):
                 await self._until_led([spec.name for spec in specs])
+
+    def _new_topic(self, spec: NewTopicSpec) -> NewTopic:
+        copies = spec.replication or min(3, self.servers)
+        configs = {"min.insync.replicas": str(max(copies - 1, 1)), **spec.configs}
+        return NewTopic(spec.name, spec.partitions, copies, topic_configs=configs)
 
     async def _until_led(self, names: Collection[str]) -> None:
         """Return once each partition has a leader: a producer that asks earlier waits for long."""

@@ -16,6 +16,7 @@ class IngressCounts:
         messages: Messages that the log has.
         refused: Records that could not become messages.
         own: Records that were from this broker's own archives.
+        passed_over: Records that say nothing: notes of a broker, tombstones without a topic.
         missed: Records that Kafka had deleted before they were read.
         lag: Records that are there and were not read yet.
     """
@@ -24,6 +25,7 @@ class IngressCounts:
     messages: int = 0
     refused: int = 0
     own: int = 0
+    passed_over: int = 0
     missed: int = 0
     lag: int = 0
 
@@ -44,6 +46,7 @@ class IngressCollector(Collector):
             ("messages", "Messages from Kafka topics of others that the log has."),
             ("refused", "Records of Kafka topics of others that could not become messages."),
             ("own", "Records of Kafka topics that were from this broker's own archives."),
+            ("passed_over", "Records that are notes of a broker, or tombstones without a topic."),
             ("missed", "Records that Kafka had deleted before they became messages."),
         ):
             family = CounterMetricFamily(f"monstermq_ingress_{name}", text, labels=["topic"])

@@ -40,6 +40,9 @@ MARK_SIZE_MIN = 128
 
 _TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
 
+REFUSALS = (*_TOO_LARGE, InvalidTimestampError)
+"""What one record is to blame for, of a batch."""
+
 
 class DeadLetters:
     """One topic, see ``aside.Aside``. It is made as the source is, if it is not there.
@@ -89,29 +92,37 @@ class DeadLetters:
 
     async def put(self, where: str, letters: Sequence[tuple[Source, str]]) -> None:
         """See ``Aside.put``."""
+        of_partition: dict[int, list[_Letter]] = {}
         for source, reason in letters:
             marks = {
                 REASON: reason.encode(errors="replace"),
                 SOURCE: f"{where}:{source.partition}:{source.offset}".encode(),
             }
-            await self._put(source.partition % self._partitions, _Letter(source, marks))
+            letter = _Letter(source, marks)
+            of_partition.setdefault(source.partition % self._partitions, []).append(letter)
+        for partition, found in of_partition.items():
+            await self._put(partition, found)
         self.trouble = None
 
-    async def _put(self, partition: int, letter: "_Letter") -> None:
+    async def _put(self, partition: int, letters: Sequence["_Letter"]) -> None:
         assert self._producer is not None
-        attempt = 0
-        while True:
+        entries = [letter.entry() for letter in letters]
+        first, attempt, is_alone = 0, 0, False
+        while first < len(entries):
+            together = entries[: first + 1] if is_alone else entries
             try:
-                await self._producer.send(
-                    self._topic, partition, [letter.entry()], first=0, size_max=BATCH_SIZE_MAX
+                first = await self._producer.send(
+                    self._topic, partition, together, first=first, size_max=BATCH_SIZE_MAX
                 )
+                is_alone = False
             except CLIENT_ERRORS as exc:
-                if letter.is_mended(exc):
-                    continue
-                await self._failed(exc, attempt)
-            else:
-                return
-            attempt += 1
+                if isinstance(exc, REFUSALS) and not is_alone:
+                    is_alone = True  # which of them is it?
+                elif letters[first].is_mended(exc):
+                    entries[first] = letters[first].entry()
+                else:
+                    await self._failed(exc, attempt)
+                    attempt += 1
 
     async def _failed(self, exc: BaseException, attempt: int) -> None:
         self.trouble = f"the Kafka topic {self._topic} does not take records: {meaning_of(exc)}"

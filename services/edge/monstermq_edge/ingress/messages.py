@@ -74,15 +74,20 @@ class Reading:
         return any(name == ORIGIN and value == self._own for name, value in source.headers)
 
     def message_of(self, source: Source) -> Incoming | None:
-        """Return the message; None for what is a note of a broker, on a bus.
+        """Return the message; None for what says nothing.
+
+        That is a note of a broker, on a bus, and in a compacted topic of JSON a record without a
+        value, unless ``TopicFrom`` says which topic it is that has no more.
 
         Raises:
             InvalidRecord: It cannot be one.
         """
         if any(name == CONTROL_HEADER for name, _ in source.headers):
             return None
+        if source.value is None and self._template is None:
+            return None
         try:
-            if self._ingress.format is PayloadFormat.RAW:
+            if source.value is None or self._ingress.format is PayloadFormat.RAW:
                 incoming = self._raw(source)
             else:
                 incoming = self._record(source)
@@ -93,10 +98,11 @@ class Reading:
 
     def _raw(self, source: Source) -> Incoming:
         ingress = self._ingress
+        qos = _RAW_QOS if ingress.format is PayloadFormat.RAW else 0
         publication = Publication(
             topic=self._topic(source),
             payload=source.value or b"",
-            qos=_RAW_QOS if ingress.qos is None else ingress.qos,
+            qos=qos if ingress.qos is None else ingress.qos,
             retained=bool(ingress.retain),
         )
         return Incoming(publication, self._client_id)

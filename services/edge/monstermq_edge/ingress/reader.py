@@ -4,8 +4,8 @@ import asyncio
 import contextlib
 import hashlib
 import logging
-import os
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Collection, Mapping, Sequence
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.errors import (
@@ -18,8 +18,10 @@ from monstermq_edge.ingress.appending import Appender, Item, run_of
 from monstermq_edge.ingress.aside import Aside
 from monstermq_edge.ingress.counts import IngressCounts
 from monstermq_edge.ingress.messages import Incoming, Reading, Source
+from monstermq_edge.ingress.places import Places, Reached
+from monstermq_shared.clock import SystemClock
 from monstermq_shared.config import KafkaIngress
-from monstermq_shared.errors import BusUnavailable, InvalidRecord, StartupError
+from monstermq_shared.errors import BusUnavailable, InvalidRecord, MonsterError, StartupError
 from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.kafka.admin import Admin
 from monstermq_shared.kafka.errors import CLIENT_ERRORS, meaning_of
@@ -46,6 +48,9 @@ CLOSE_S = 1.0
 
 SESSION_MS = 6_000
 """After so long without a sign of life others take the partitions; Kafka allows no less."""
+
+SLOW_S = 5.0
+"""After so long it is told that the bus does not take what was read."""
 
 TOLD_S = 10.0
 """How often it is logged that records cannot become messages."""
@@ -99,14 +104,14 @@ class IngressReader:
         self._aside = aside
         self._stopping = False
         self._cluster_id = ""
-        self._partitions_at_first = 0
-        self._has_read = False
-        self._salts: dict[int, str] = {}
-        # Partition -> the next offset whose record is not on the bus.
-        self._upto: dict[TopicPartition, int] = {}
-        self._committed: dict[TopicPartition, int] = {}
+        # What has been dealt out to us; empty while it is dealt out anew.
+        self._ours: frozenset[TopicPartition] = frozenset()
+        self._places = Places(ingress.topic, group, self.counts)
+        self._reached: dict[TopicPartition, Reached] = {}
+        self._committed: dict[TopicPartition, Reached] = {}
         self._committed_s = self._answered_s = self._told_s = float("-inf")
         self._told_own = False
+        self._appending_since_s: float | None = None
         # Raised when partitions are dealt out anew.
         self._deals = 0
         self._closing: set[asyncio.Task[None]] = set()
@@ -114,6 +119,9 @@ class IngressReader:
     @property
     def trouble(self) -> str | None:
         """See the class."""
+        since_s = self._appending_since_s
+        if since_s is not None and time.monotonic() - since_s > SLOW_S:
+            return f"the bus takes no records of the Kafka topic {self._ingress.topic}"
         return self._trouble or self._aside.trouble
 
     def stop(self) -> None:
@@ -121,22 +129,20 @@ class IngressReader:
         self._stopping = True
 
     async def run(self) -> None:
-        """Read until ``stop``, or until the bus is closed; what fails is tried again."""
+        """Read until ``stop``; what fails is tried again, with ``trouble`` until it works."""
         read_any_header_name()
         failures = 0
         while not self._stopping:
             try:
                 await self._read()
-            except BusUnavailable:
-                break
-            except (*CLIENT_ERRORS, StartupError) as exc:
+            except (*CLIENT_ERRORS, StartupError, BusUnavailable) as exc:
                 failures = 0 if self._trouble is None else failures + 1
                 self._failed(exc)
                 await pause(failures)
         await self._aside.close()
 
     def _failed(self, exc: BaseException) -> None:
-        why = str(exc) if isinstance(exc, StartupError) else meaning_of(exc)
+        why = str(exc) if isinstance(exc, MonsterError) else meaning_of(exc)
         if self._trouble is None:
             logger.warning("nothing comes of the Kafka topic %s: %s", self._ingress.topic, why)
         self._trouble = f"nothing comes of the Kafka topic {self._ingress.topic}: {why}"
@@ -161,7 +167,7 @@ class IngressReader:
             session_timeout_ms=SESSION_MS,
             heartbeat_interval_ms=SESSION_MS // 4,
         )
-        self._upto.clear()
+        self._reached.clear()
         self._committed.clear()
         consumer.subscribe([self._ingress.topic], listener=_Handover(self, consumer))
         try:
@@ -199,45 +205,51 @@ class IngressReader:
             topic = self._ingress.topic
             facts = await admin.topics([topic])
             if topic not in facts:
+                self._places.begun()  # whatever comes is new
                 raise StartupError(
                     f"Kafka at {admin.where}: there is no topic {topic} (Kafka.Ingress), or we may "
                     "not see it: make it, or give Kafka.Security.User the right to Describe it",
                     exit_code=ExitCode.STORE_UNREACHABLE,
                 )
             self._cluster_id = admin.cluster_id
-            self._partitions_at_first = self._partitions_at_first or facts[topic].partitions
-            self._has_read = await admin.has_read(self._group, topic)
+            await self._places.look(admin, facts[topic])
             await self._aside.prepare(admin, facts[topic])
 
     async def _step(self, consumer: AIOKafkaConsumer) -> None:
         """Bring to the bus what has come, and commit it when it is time to."""
         loop = asyncio.get_running_loop()
+        if not self._reached.keys() >= self._ours:
+            await self._learn(consumer)
         try:
             fetched = await consumer.getmany(timeout_ms=POLL_MS, max_records=RECORDS_MAX)
         except NoOffsetForPartitionError as exc:
-            await self._begin(consumer, exc.args[0])
+            # From before it was begun.
+            self._seek(consumer, exc.args[0])
             return
         except OffsetOutOfRangeError as exc:
-            for partition, offset in exc.args[0].items():
-                await self._find(consumer, partition, offset)
+            for partition in exc.args[0].keys() & self._reached.keys():
+                await self._find(consumer, partition)
             return
-        if fetched:
-            await self._take(fetched)
+        # What has become ours only now is read again when it is known how far the bus has it.
+        known = {at: records for at, records in fetched.items() if at in self._reached}
+        self._note_lag(consumer)
+        if known:
+            await self._take(known)
             self._worked()
         elif loop.time() - self._answered_s > LOOK_S:
             async with asyncio.timeout(LOOK_S):
                 await consumer.end_offsets([TopicPartition(self._ingress.topic, 0)])
             self._worked()
         self._note_lag(consumer)
-        if not fetched or loop.time() - self._committed_s > COMMIT_S:
+        if not known or loop.time() - self._committed_s > COMMIT_S:
             await self.commit(consumer)
             self._committed_s = loop.time()
 
     def _note_lag(self, consumer: AIOKafkaConsumer) -> None:
         assigned = consumer.assignment()
         self.counts.lag = sum(
-            max((consumer.highwater(at) or 0) - upto, 0)
-            for at, upto in self._upto.items()
+            max((consumer.highwater(at) or 0) - reached.offset, 0)
+            for at, reached in self._reached.items()
             if at in assigned
         )
 
@@ -249,94 +261,73 @@ class IngressReader:
         """
         assigned = consumer.assignment()
         new = {
-            at: upto
-            for at, upto in self._upto.items()
-            if at in assigned and self._committed.get(at) != upto
+            at: reached
+            for at, reached in self._reached.items()
+            if at in assigned and self._committed.get(at) != reached
         }
         if not new:
             return
         try:
             # While Kafka is away it would wait for ever.
             async with asyncio.timeout(LOOK_S):
-                await consumer.commit(new)
+                await consumer.commit({at: (to.offset, to.metadata()) for at, to in new.items()})
         except CommitFailedError as exc:
             # They have gone to somebody else, who reads the last ones again; they count once (R1).
             logger.debug("%s: %s", self._group, exc)
         else:
             self._committed |= new
 
+    def take_over(self, partitions: Collection[TopicPartition]) -> None:
+        """Note which partitions have been dealt out to us."""
+        self._ours = frozenset(partitions)
+
     async def hand_over(self, consumer: AIOKafkaConsumer) -> None:
-        """Commit a last time before partitions are dealt out anew, and forget how far we are."""
+        """Commit a last time before partitions are dealt out anew, and forget how far we are.
+
+        Nothing is committed until they are: Kafka would refuse it, and aiokafka join once more.
+        """
         self._deals += 1
+        self._ours = frozenset()
         with contextlib.suppress(*CLIENT_ERRORS):
             await self.commit(consumer)
-        self._upto.clear()
+        self._reached.clear()
         self._committed.clear()
 
     # -- where to begin --------------------------------------------------------------------------
 
-    async def _begin(self, consumer: AIOKafkaConsumer, at: TopicPartition) -> None:
-        """A group that is new begins with what is written from now on, and says so to Kafka.
+    async def _learn(self, consumer: AIOKafkaConsumer) -> None:
+        """Learn how far the bus has what is in partitions that have become ours."""
+        deal = self._deals
+        ours = [at for at in self._ours if at not in self._reached]
+        async with Admin.opened(self._settings, ExitCode.STORE_UNREACHABLE) as admin:
+            reached, noted = await self._places.learn(admin, consumer, ours)
+        if deal == self._deals:
+            self._reached |= reached
+            self._committed |= {at: reached[at] for at in noted}
+            await self._set_out(consumer, ours)
 
-        A partition that was added since begins where it begins, or something would be missing.
-        """
-        if at in self._upto:
-            # Kafka told of it before it was begun with the others.
-            self._seek(consumer, at, self._upto[at])
-            return
-        firsts = await consumer.beginning_offsets([at])
-        if not self._has_read and at.partition < self._partitions_at_first:
-            # All in one commit: whoever comes behind us sees that the group is not new.
-            new = [each for each in consumer.assignment() if await self._is_new(consumer, each)]
-            firsts = await consumer.beginning_offsets(new)
-            ends = await consumer.end_offsets(new)
-            self._tell_passed_over(sum(ends[each] - firsts[each] for each in new))
-            firsts = ends
-        for each, first in firsts.items():
-            self._seek(consumer, each, first)
+    async def _find(self, consumer: AIOKafkaConsumer, at: TopicPartition) -> None:
+        deal = self._deals
+        reached = await self._places.find(consumer, at, self._reached[at])
+        if deal == self._deals:
+            self._reached[at] = reached
+            await self._set_out(consumer, [at])
+
+    async def _set_out(
+        self, consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]
+    ) -> None:
+        """Read from where we are, once Kafka knows of it: others have to append as we do (R1)."""
         await self.commit(consumer)
-        for each, first in firsts.items():
-            logger.info("%s begins at %s:%d:%d", self._group, *each, first)
+        for at in partitions:
+            if at in self._reached and self._committed.get(at) != self._reached[at]:
+                del self._reached[at]
+            else:
+                self._places.begun()
+            self._seek(consumer, at)
 
-    async def _is_new(self, consumer: AIOKafkaConsumer, at: TopicPartition) -> bool:
-        if at.partition >= self._partitions_at_first or at in self._upto:
-            return False
-        return await consumer.committed(at) is None
-
-    def _tell_passed_over(self, count: int) -> None:
-        if count:
-            logger.warning(
-                "the consumer group %s has not read the Kafka topic %s, or Kafka has forgotten it "
-                "(offsets.retention.minutes): the %d records that are there are passed over",
-                *(self._group, self._ingress.topic, count),
-            )
-
-    async def _find(self, consumer: AIOKafkaConsumer, at: TopicPartition, offset: int) -> None:
-        """Go on where there is something again, when what is next is not there."""
-        first = (await consumer.beginning_offsets([at]))[at]
-        end = (await consumer.end_offsets([at]))[at]
-        if offset < first:
-            self.counts.missed += first - offset
-            logger.error(
-                "Kafka has deleted %s:%d:%d to %d before they were read: they are no messages",
-                *(*at, offset, first - 1),
-            )
-        elif offset > end:
-            # As another topic: what is read of it must not be taken for what was read before.
-            self._salts[at.partition] = os.urandom(8).hex()
-            logger.warning(
-                "the Kafka topic %s was made anew: partition %d is read from its beginning", *at
-            )
-        else:
-            # A replica that is behind the one we read from before.
-            first = offset
-            await pause(0)
-        self._seek(consumer, at, first)
-
-    def _seek(self, consumer: AIOKafkaConsumer, at: TopicPartition, offset: int) -> None:
-        if at in consumer.assignment():
-            consumer.seek(at, offset)
-            self._upto[at] = offset
+    def _seek(self, consumer: AIOKafkaConsumer, at: TopicPartition) -> None:
+        if at in self._reached and at in consumer.assignment():
+            consumer.seek(at, self._reached[at].offset)
 
     # -- records ---------------------------------------------------------------------------------
 
@@ -346,7 +337,8 @@ class IngressReader:
         sources: dict[tuple[bytes, int], Source] = {}
         bad: list[tuple[Source, str]] = []
         for at, records in fetched.items():
-            run = self._run_of(at.partition)
+            salt = self._reached[at].salt
+            run = run_of(self._cluster_id, *at, self._group, salt)
             for number, record in enumerate(records, 1):
                 source = _source_of(record)
                 try:
@@ -359,18 +351,21 @@ class IngressReader:
                         sources[run, source.offset] = source
                 if not number % AT_ONCE:
                     await asyncio.sleep(0)
-        refusals = await self._appender.append(items)
+        self._appending_since_s = time.monotonic()
+        try:
+            refusals = await self._appender.append(items)
+        finally:
+            self._appending_since_s = None
         self.counts.messages += len(items) - len(refusals)
         bad += [(sources[at.run, at.sequence], reason) for (at, reason) in refusals]
         if bad:
             await self._put_aside(bad)
         # What has gone to somebody else is read again there, and also if that is we.
         if deal == self._deals:
-            self._upto |= {at: records[-1].offset + 1 for at, records in fetched.items()}
-
-    def _run_of(self, partition: int) -> bytes:
-        salt = self._salts.get(partition, "")
-        return run_of(self._cluster_id, self._ingress.topic, partition, self._group, salt)
+            now_ms = SystemClock().wall_ms()
+            for at, records in fetched.items():
+                times_ms = [record.timestamp for record in records]
+                self._reached[at] = self._reached[at].upto(records[-1].offset + 1, times_ms, now_ms)
 
     def _message_of(self, source: Source) -> Incoming | None:
         if self._reading.is_own(source):
@@ -383,7 +378,10 @@ class IngressReader:
                     *(self._ingress.topic, source.partition, source.offset),
                 )
             return None
-        return self._reading.message_of(source)
+        incoming = self._reading.message_of(source)
+        if incoming is None:
+            self.counts.passed_over += 1
+        return incoming
 
     async def _put_aside(self, bad: Sequence[tuple[Source, str]]) -> None:
         self.counts.refused += len(bad)
@@ -411,8 +409,9 @@ class _Handover(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ha
         """See aiokafka."""
         await self._reader.hand_over(self._consumer)
 
-    async def on_partitions_assigned(self, assigned: object) -> None:
+    async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         """See aiokafka."""
+        self._reader.take_over(assigned)
 
 
 def _source_of(record: ConsumerRecord) -> Source:

@@ -162,11 +162,15 @@ class KafkaDatabase:
                 continue
             async with self._looking:
                 # Another partition's commit may have made them meanwhile.
-                for topic in archive.missing(records):
-                    try:
-                        archive.admit(topic.name, await self._topics.make(topic))
-                    except StartupError as exc:
-                        raise StoreUnavailable(str(exc)) from exc
+                missing = archive.missing(records)
+                if not missing:
+                    continue
+                try:
+                    facts = await self._topics.make(missing)
+                except StartupError as exc:
+                    raise StoreUnavailable(str(exc)) from exc
+                for topic in missing:
+                    archive.admit(topic.name, facts.get(topic.name))
 
     async def close(self) -> None:
         """Move the marks, and close the connections; nothing is under way any more."""

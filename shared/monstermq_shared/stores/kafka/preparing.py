@@ -61,27 +61,37 @@ class Topics:
             self._warn(topic, facts[topic.name])
         return facts
 
-    async def make(self, topic: GroupTopic) -> TopicFacts | None:
-        """Make a topic that messages lead to; return None if Kafka will not have it.
+    async def make(self, topics: Sequence[GroupTopic]) -> Mapping[str, TopicFacts]:
+        """Make topics that messages lead to; return those that Kafka lets us have.
 
         Raises:
             StartupError: Kafka cannot be reached, or nobody knows what it did.
         """
+        names = [topic.name for topic in topics]
         async with Admin.opened(self._settings, ExitCode.STORE_UNREACHABLE) as admin:
-            facts = await admin.topics([topic.name])
-            if topic.name not in facts:
-                try:
-                    await admin.create([topic.spec(self._settings)])
-                except StartupError as exc:
-                    if not isinstance(exc.__cause__, _REFUSALS):
-                        raise
-                    logger.warning("%s: its messages go to the group's own topic", exc)
-                    return None
-                facts = await admin.topics([topic.name], made=[topic.name])
-                logger.info("made the Kafka topic %s", topic.name)
-        self._warn(topic, facts[topic.name])
-        self._topics.append(topic)
-        return facts[topic.name]
+            found = await admin.topics(names)
+            made = await self._create(admin, [at for at in topics if at.name not in found])
+            facts = {**found, **await admin.topics(made, made=made)}
+        for name in made:
+            logger.info("made the Kafka topic %s", name)
+        for topic in topics:
+            if topic.name in facts:
+                self._warn(topic, facts[topic.name])
+                self._topics.append(topic)
+        return facts
+
+    async def _create(self, admin: Admin, topics: Sequence[GroupTopic]) -> list[str]:
+        """Make topics in one go, or one by one if Kafka refuses any; return what was made."""
+        try:
+            await admin.create([topic.spec(self._settings) for topic in topics])
+        except StartupError as exc:
+            if not isinstance(exc.__cause__, _REFUSALS):
+                raise
+            if len(topics) > 1:
+                return [name for topic in topics for name in await self._create(admin, [topic])]
+            logger.warning("%s: its messages go to the group's own topic", exc)
+            return []
+        return [topic.name for topic in topics]
 
     def _warn(self, topic: GroupTopic, found: TopicFacts) -> None:
         """Tell what a topic loses or refuses, once."""
