@@ -4,6 +4,7 @@ What readers have to find is told twice, by code that shares nothing with them: 
 have published, and by a plain consumer that knows the rules of the log.
 """
 
+import asyncio
 import json
 import random
 from collections import Counter
@@ -14,13 +15,21 @@ from typing import NamedTuple
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
+from tests.lake.rights import login
 from tests.support.broker import LOOPBACK
 from tests.support.kafka_stack import KafkaStack
 from tests.support.log_reading import LogReader, LogRecord, Row
 
+from monstermq_mcp.kafka.door import BusDoor
+from monstermq_mcp.kafka.publishing import KafkaPublisher
+from monstermq_shared.bus.publishing import CLIENT_ID, PublisherLimits
+from monstermq_shared.config import load_config
+from monstermq_shared.kafka.settings import KafkaSettings
+from monstermq_shared.queries.live import Publication
+
 ROOMS = ("cellar", "kitchen", "living-room")
 PER_ROOM = 400
-WAIT_S = 30.0
+WAIT_S = 60.0
 
 AWKWARD = (
     b"",
@@ -72,11 +81,18 @@ class FilledBus:
         return len(self.records) - len(self.messages)
 
 
-async def fill(stack: KafkaStack) -> FilledBus:
-    """Publish to a stack that runs, and read what stands in its topic then."""
+async def fill(stack: KafkaStack, servers: str) -> FilledBus:
+    """Publish to a stack that runs, and read what stands in its topic then.
+
+    Args:
+        stack: Its projectors have made rows of everything in the end.
+        servers: Kafka's, as readers reach them.
+    """
     published = [*_rooms(), *_awkward()]
     _publish(stack.edges[0].tcp_port, published)
-    async with LogReader(stack.servers, stack.topic) as reader:
+    published.append(await _publish_by_mcp(stack))
+    await _until_archived(stack, len(published))
+    async with LogReader(servers, stack.topic) as reader:
         await reader.read_to_end()
         messages = reader.rows()
         records = [record for part in reader.records.values() for record in part]
@@ -85,7 +101,7 @@ async def fill(stack: KafkaStack) -> FilledBus:
     )
     assert found == Counter(published)
     assert reader.doubles() == 0
-    return FilledBus(stack.servers, stack.topic, messages, records)
+    return FilledBus(servers, stack.topic, messages, records)
 
 
 def _rooms() -> list[Published]:
@@ -138,6 +154,26 @@ def _publish(port: int, messages: Sequence[Published]) -> None:
     for client in (*clients.values(), keeper):
         client.disconnect()
         client.loop_stop()
+
+
+async def _publish_by_mcp(stack: KafkaStack) -> Published:
+    """Publish as an MCP server does for its clients."""
+    config = load_config(stack.config_path, login("mcp")).config
+    door = BusDoor(KafkaSettings.from_config(config))
+    publisher = KafkaPublisher(door, PublisherLimits.from_config(config))
+    setpoint = Publication(topic="rooms/kitchen/setpoint", payload=b"21", qos=1, retained=True)
+    try:
+        await publisher.publish(setpoint)
+    finally:
+        await door.close()
+    return Published(setpoint.topic, setpoint.payload, 1, True, CLIENT_ID)
+
+
+async def _until_archived(stack: KafkaStack, count: int) -> None:
+    query, found = "SELECT count(*) FROM mcparchive", ""
+    async with asyncio.timeout(WAIT_S):
+        while found != str(count):
+            found = await asyncio.to_thread(stack.postgres.psql, query, database=stack.database)
 
 
 def _client(client_id: str) -> paho.Client:

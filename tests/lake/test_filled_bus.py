@@ -5,7 +5,7 @@ from tests.support.log_reading import CONTROL
 
 
 def test_the_bus_has_messages_of_every_kind_and_control_records(bus: FilledBus) -> None:
-    assert len(bus.messages) == PER_ROOM * len(ROOMS) + 6 * len(AWKWARD)
+    assert len(bus.messages) == PER_ROOM * len(ROOMS) + 6 * len(AWKWARD) + 1
     assert {(row.qos, row.retained) for row in bus.messages} == {
         (qos, retained) for qos in range(3) for retained in (False, True)
     }
