@@ -7,7 +7,6 @@ have published, and by a plain consumer that knows the rules of the log.
 import asyncio
 import json
 import random
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Semaphore
@@ -96,12 +95,20 @@ async def fill(stack: KafkaStack, servers: str) -> FilledBus:
         await reader.read_to_end()
         messages = reader.rows()
         records = [record for part in reader.records.values() for record in part]
-    found = Counter(
+    found = [
         Published(row.topic, row.payload, row.qos, row.retained, row.client_id) for row in messages
-    )
-    assert found == Counter(published)
+    ]
+    assert _in_order(found) == _in_order(published)
     assert reader.doubles() == 0
     return FilledBus(servers, stack.topic, messages, records)
+
+
+def _in_order(messages: Sequence[Published]) -> dict[tuple[str, str], list[Published]]:
+    """Return what each client has published on each topic, in order."""
+    parted: dict[tuple[str, str], list[Published]] = {}
+    for message in messages:
+        parted.setdefault((message.topic, message.client_id), []).append(message)
+    return parted
 
 
 def _rooms() -> list[Published]:
@@ -161,7 +168,7 @@ async def _publish_by_mcp(stack: KafkaStack) -> Published:
     config = load_config(stack.config_path, login("mcp")).config
     door = BusDoor(KafkaSettings.from_config(config))
     publisher = KafkaPublisher(door, PublisherLimits.from_config(config))
-    setpoint = Publication(topic="rooms/kitchen/setpoint", payload=b"21", qos=1, retained=True)
+    setpoint = Publication(topic="setpoints/kitchen", payload=b"21", qos=1, retained=True)
     try:
         await publisher.publish(setpoint)
     finally:
