@@ -1,6 +1,7 @@
 """``status``, ``quarantine`` and ``db adopt``: on real servers, and without them."""
 
 import asyncio
+import base64
 import io
 import json
 import os
@@ -86,6 +87,7 @@ def configure(path: Path, servers: str, topic: str, url: str) -> Path:
         f"Kafka: {{Servers: '{servers}', Bus: {{Enabled: true, Topic: {topic}, Partitions: 3}}}}\n"
         "SessionStoreType: POSTGRES\nRetainedStoreType: POSTGRES\n"
         f"Postgres: {{Url: '{url}'}}\n"
+        "ArchiveGroups: [{Name: A, LastValType: NONE, ArchiveType: POSTGRES}]\n"
     )
     return path
 
@@ -117,13 +119,14 @@ async def fill(site: Site) -> None:
     database = await open_database(site.url, exclusive=False)
     await database.belong_to(bus.generation)
     ends = await bus.messages.end_positions()
-    starts = {Partition(bus.generation, p): {"retained": at, "A": at} for p, at in ends.items()}
+    names = ("retained", "AArchive", "AArchive_new", "GoneArchive")
+    starts = {Partition(bus.generation, p): dict.fromkeys(names, at) for p, at in ends.items()}
     await database.begin_marks(bus.generation, starts)
     records = [a_record(f"topic/{number}") for number in range(10)]
     await bus.messages.append(1, records, Stamp(bus.run, 0))
     place = Partition(bus.generation, 1)
     await commit_once(database, Commit(upto=ends[1] + 10), "retained", partition=place)
-    await commit_once(database, Commit(upto=ends[1] + 7), "A", partition=place)
+    await commit_once(database, Commit(upto=ends[1] + 7), "AArchive", partition=place)
     now_ms = SystemClock().wall_ms()
     for partition in range(bus.sessions.partitions):
         for run_, for_ms in ((ALIVE, 60_000), (DEAD, 0)):
@@ -158,17 +161,22 @@ async def _appended(bus: KafkaBus) -> None:
 
 async def test_status_tells_how_far_everything_is(site: Site) -> None:
     await fill(site)
-    found = json.loads("\n".join(await in_thread(site, "status", "--json")))
+    (line,) = await in_thread(site, "status", "--json")
+    found = json.loads(line)
     assert found["generation"] == found["databaseBelongsTo"] == site.bus.generation
     assert [at["partition"] for at in found["partitions"]["bus"]] == [0, 1, 2]
     assert len(found["partitions"]["sessions"]) == 12
     projections = {at["name"]: at for at in found["projections"]}
     assert projections["retained"]["lagRecords"] == 0
     assert projections["retained"]["lagSeconds"] == 0
-    assert projections["A"]["lagRecords"] == 3
-    assert 0 <= projections["A"]["lagSeconds"] < 600
-    assert [at["lag"] for at in projections["A"]["partitions"]] == [0, 3, 0]
+    assert projections["AArchive"]["lagRecords"] == 3
+    assert 0 <= projections["AArchive"]["lagSeconds"] < 600
+    assert [at["lag"] for at in projections["AArchive"]["partitions"]] == [0, 3, 0]
     assert projections["sessions"]["log"] == "sessions"
+    # Nobody has to make the rows of a group that was taken out of the configuration.
+    gone = projections["GoneArchive"]
+    assert (gone["configured"], gone["lagRecords"], gone["lagSeconds"]) == (False, None, None)
+    assert "AArchive_new" not in projections  # which rebuild makes
     edges = {bytes.fromhex(at["run"]): (at["alive"], at["clients"]) for at in found["edges"]}
     assert edges == {ALIVE: (True, 2), DEAD: (False, 0), b"nobody--": (False, 1)}
     assert found["quarantine"] == {"kept": 0, "dropped": 0}
@@ -197,7 +205,8 @@ async def test_status_can_be_read(site: Site) -> None:
     assert f"log {site.bus.generation} at " in text
     assert "bus: 3 partitions" in text
     assert "retained 0 records - -" in text
-    assert "A 3 records" in text
+    assert "AArchive 3 records" in text
+    assert "GoneArchive not in this configuration - -" in text
     assert "kept sessions: 1, 1 connected" in text
     assert "queues: 4 messages (" in text
     assert " bytes) for 2 clients" in text
@@ -217,13 +226,15 @@ async def test_status_tells_which_rows_no_projector_makes(
     monkeypatch.setattr("monstermq.status.OLD_S", 0.0)
     text = "\n".join(await in_thread(site, "status"))
     assert (
-        "NO PROJECTOR makes the rows of A, queues: start monstermq-projector with\n  VIEWS" in text
+        "NO PROJECTOR makes the rows of AArchive, queues: start monstermq-projector with\n  VIEWS"
+        in text
     )
     assert "kept sessions that come back wait" in text
     assert "NO PROJECTOR makes the rows of sessions: start monstermq-projector with" in text
-    found = json.loads("\n".join(await in_thread(site, "status", "--json")))
+    (line,) = await in_thread(site, "status", "--json")
+    found = json.loads(line)
     standing = {at["name"] for at in found["projections"] if at["standsStill"]}
-    assert standing == {"A", "queues", "sessions"}
+    assert standing == {"AArchive", "queues", "sessions"}
 
 
 async def test_status_of_a_system_that_nobody_works_for(site: Site) -> None:
@@ -236,10 +247,11 @@ async def test_status_of_a_system_that_nobody_works_for(site: Site) -> None:
 async def test_status_says_that_the_oldest_is_gone(site: Site) -> None:
     database = await open_database(site.url, exclusive=False)
     place = Partition(site.bus.generation, 1)
-    await database.begin_marks(site.bus.generation, {place: {"A": 0}})
+    await database.begin_marks(site.bus.generation, {place: {"AArchive": 0}})
     await site.bus.messages.append(1, [a_record("a")], Stamp(site.bus.run, 0))
     await database.close()
-    found = json.loads("\n".join(await in_thread(site, "status", "--json")))
+    (line,) = await in_thread(site, "status", "--json")
+    found = json.loads(line)
     (projection,) = found["projections"]
     assert projection["lagRecords"] > 0
 
@@ -392,14 +404,24 @@ async def quarantine(site: Site) -> None:
 
 async def test_what_is_no_record_is_listed_and_shown(site: Site) -> None:
     await quarantine(site)
-    assert await in_thread(site, "quarantine", "list") == [
-        "sessions/2:5  2026-01-15T12:00:00.001Z  5 bytes  no header",
-        "1:17  2026-01-15T12:00:00.000Z  16 bytes  not a bus record: \\x1b[31m",
-        "another/0:1  1970-01-01T00:00:00.000Z  0 bytes  r",
-        "3 in quarantine; 0 older ones were dropped to make room",
+    table = [line.split() for line in await in_thread(site, "quarantine", "list") if line.strip()]
+    assert table[0] == ["position", "timestamp", "bytes", "reason"]
+    assert table[2:5] == [
+        ["sessions/2:5", "2026-01-15T12:00:00.001Z", "5", "no", "header"],
+        ["1:17", "2026-01-15T12:00:00.000Z", "16", "not", "a", "bus", "record:", "\\x1b[31m"],
+        ["another/0:1", "1970-01-01T00:00:00.000Z", "0", "r"],
     ]
-    (_, count) = await in_thread(site, "quarantine", "list", "--limit", "1")
+    assert " ".join(table[5]) == "3 in quarantine; 0 older ones were dropped to make room"
+    count = (await in_thread(site, "quarantine", "list", "--limit", "1"))[-1]
     assert count.startswith("3 in quarantine, 1 of them listed;")
+    first, *_, end = map(json.loads, await in_thread(site, "quarantine", "list", "--json"))
+    assert first == {
+        "position": "sessions/2:5",
+        "timestamp": "2026-01-15T12:00:00.001Z",
+        "bytes": 5,
+        "reason": "no header",
+    }
+    assert end == {"kept": 3, "listed": 3, "dropped": 0}
     assert await in_thread(site, "quarantine", "show", "1:17") == [
         f"log      {site.bus.generation}",
         "position 1:17",
@@ -410,6 +432,12 @@ async def test_what_is_no_record_is_listed_and_shown(site: Site) -> None:
         "value    9 bytes",
         '{"half": ',
     ]
+    (line,) = await in_thread(site, "quarantine", "show", "1:17", "--json")
+    members = json.loads(line)
+    assert members["headers"] == [{"name": "m", "valueBase64": "AAE="}]
+    assert base64.b64decode(members["keyBase64"]) == b"plant/1"
+    assert base64.b64decode(members["valueBase64"]) == b'{"half": '
+    assert (members["log"], members["whole"]) == (site.bus.generation, True)
     lines = await in_thread(site, "quarantine", "show", "sessions/2:5")
     assert lines[4:] == ["key      ff", "value    4 bytes", f"00000000  {'00 61 62 63':48} .abc"]
     assert "log      another" in await in_thread(site, "quarantine", "show", "another/0:1")
@@ -425,12 +453,23 @@ async def test_a_position_without_anything_is_told(site: Site) -> None:
 async def test_what_is_discarded_is_gone(site: Site) -> None:
     await quarantine(site)
     assert await in_thread(site, "quarantine", "discard", "1:17") == ["1 discarded"]
-    assert len(await in_thread(site, "quarantine", "list")) == 3
+    assert (await in_thread(site, "quarantine", "list"))[-1].startswith("2 in quarantine;")
     with pytest.raises(StartupError, match="nothing is in quarantine of position 1:17"):
         await in_thread(site, "quarantine", "discard", "1:17")
-    assert await in_thread(site, "quarantine", "discard", "all") == ["2 discarded"]
+    (line,) = await in_thread(site, "quarantine", "discard", "all", "--json")
+    assert json.loads(line) == {"discarded": 2}
     (count,) = await in_thread(site, "quarantine", "list")
     assert count.startswith("0 in quarantine")
+
+
+async def test_what_belongs_to_another_log_is_not_appended_to_this_one(site: Site) -> None:
+    await quarantine(site)
+    database = await open_database(site.url, exclusive=False)
+    await database.adopt("another")
+    await database.close()
+    with pytest.raises(StartupError, match="another") as refused:
+        await in_thread(site, "quarantine", "retry", "all")
+    assert exit_code(refused.value) == ExitCode.STORE_OF_ANOTHER_LOG
 
 
 async def test_what_is_a_message_after_all_is_appended_once(
@@ -483,7 +522,7 @@ async def test_what_is_a_message_after_all_is_appended_once(
     assert "0:4 stays: only its beginning was kept" in told
     assert "0:5 stays: '$SYS/a' begins with $" in told
     assert "1:17 stays: the value is no JSON" in told
-    assert len(await in_thread(site, "quarantine", "list")) == 6
+    assert (await in_thread(site, "quarantine", "list"))[-1].startswith("5 in quarantine;")
     await database.close()
 
 

@@ -55,9 +55,9 @@ usage: monstermq [-config FILE] [-log LEVEL] [-cluster] [--check]
        monstermq status [--json] [--watch] [-config FILE]
        monstermq rebuild TABLE [--anew | --discard] [--json] [-config FILE]
        monstermq verify [TABLE ...] [--json] [--limit N] [-config FILE]
-       monstermq quarantine list [--limit N] [-config FILE]
-       monstermq quarantine show POSITION [-config FILE]
-       monstermq quarantine retry|discard POSITION|all [-config FILE]
+       monstermq quarantine list [--limit N] [--json] [-config FILE]
+       monstermq quarantine show POSITION [--json] [-config FILE]
+       monstermq quarantine retry|discard POSITION|all [--json] [-config FILE]
        monstermq tail [FILTER] [--from T] [--to T] [--json] [-config FILE]
        monstermq replay FILTER --from T [--to T] [-config FILE], or replay FILE
        monstermq -help | --version
@@ -104,10 +104,10 @@ usage: monstermq [-config FILE] [-log LEVEL] [-cluster] [--check]
   quarantine list    what stands in the log and is no record, the newest first
   quarantine show POSITION
                      what is kept of one, such as 3:17 or sessions/3:17
-  quarantine retry POSITION
+  quarantine retry POSITION|all
                      append it as a message of now, if it is one after all, and take it out
-  quarantine discard POSITION
-                     forget it
+  quarantine discard POSITION|all
+                     forget it, or everything
 
 """
     + TOOLS_HELP
@@ -297,23 +297,29 @@ def _parse_quarantine(
     command = arguments[0] if arguments else None
     parser = CommandLine("monstermq")
     parser.option("config", type=file_name, metavar="FILE")
+    parser.option("json", action="store_true")
     if command == "list":
         parser.option("limit", type=_limit, metavar="N", default=LISTED_MAX)
         parsed = parser.parse(arguments[1:])
-        return ListQuarantine(config=parsed.config, limit=parsed.limit)
+        return ListQuarantine(config=parsed.config, limit=parsed.limit, as_json=parsed.json)
     if command == "show":
         parser.add_argument("position", metavar="POSITION")
         parsed = parser.parse(arguments[1:])
-        return ShowQuarantine(config=parsed.config, position=parsed.position)
+        return ShowQuarantine(config=parsed.config, position=parsed.position, as_json=parsed.json)
     if command in {"retry", "discard"}:
         parser.add_argument("position", metavar="POSITION or all")
         parsed = parser.parse(arguments[1:])
         position = None if parsed.position == "all" else parsed.position
-        return MendQuarantine(config=parsed.config, position=position, retry=command == "retry")
+        return MendQuarantine(
+            config=parsed.config,
+            position=position,
+            retry=command == "retry",
+            as_json=parsed.json,
+        )
     raise ConfigError(
         "the commands for what is no record are: monstermq quarantine list, "
-        "monstermq quarantine show POSITION, monstermq quarantine retry POSITION, "
-        "monstermq quarantine discard POSITION"
+        "monstermq quarantine show POSITION, monstermq quarantine retry POSITION|all, "
+        "monstermq quarantine discard POSITION|all"
     )
 
 

@@ -75,6 +75,7 @@ class ListQuarantine:
 
     config: Path | None
     limit: int = LISTED_MAX
+    as_json: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +84,7 @@ class ShowQuarantine:
 
     config: Path | None
     position: str
+    as_json: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,11 +95,13 @@ class MendQuarantine:
         config: The configuration.
         position: As ``list`` writes it; None: everything.
         retry: Append it as a message if it can be read now; else forget it.
+        as_json: For programs.
     """
 
     config: Path | None
     position: str | None
     retry: bool
+    as_json: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

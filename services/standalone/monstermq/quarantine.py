@@ -1,12 +1,13 @@
 """``monstermq quarantine``: shows what stands in the log and is no record."""
 
-import asyncio
+import base64
 import re
 from collections.abc import Iterator, Mapping
-from typing import TextIO
+from typing import Any, TextIO
 
 from monstermq.invocations import ListQuarantine, ShowQuarantine
 from monstermq.reaching import reached_database
+from monstermq.terminal import Terminal, run_tool
 from monstermq_shared.config import BrokerConfig, load_config
 from monstermq_shared.config.kafka import SESSIONS_SUFFIX
 from monstermq_shared.errors import ConfigError, StartupError
@@ -32,22 +33,36 @@ def list_quarantine(
         StartupError, StoreError: The database cannot be used.
     """
     config = load_config(invocation.config, environ).config
-    return asyncio.run(_list(config, invocation.limit, output))
+    terminal = Terminal(output, as_json=invocation.as_json)
+    return run_tool(_list(config, invocation.limit, terminal))
 
 
-async def _list(config: BrokerConfig, limit: int, output: TextIO) -> ExitCode:
+async def _list(config: BrokerConfig, limit: int, terminal: Terminal) -> ExitCode:
     async with reached_database(config) as database:
         owner = await database.owner()
         entries = await database.quarantined(limit=limit)
         kept, dropped = await database.quarantine_counts()
-    output.writelines(
-        f"{position_of(at, owner)}  {format_timestamp(at.record.time_ms)}  {at.record.size} bytes  "
-        f"{escape(at.record.reason)}\n"
-        for at in entries
-    )
+    told = [_listed(at, owner) for at in entries]
+    if terminal.as_json:
+        for members in told:
+            terminal.tell("", members)
+    elif told:
+        terminal.table([*told[0]], [[str(value) for value in at.values()] for at in told])
     more = f", {len(entries)} of them listed" if len(entries) < kept else ""
-    output.write(f"{kept} in quarantine{more}; {dropped} older ones were dropped to make room\n")
+    terminal.tell(
+        f"{kept} in quarantine{more}; {dropped} older ones were dropped to make room",
+        {"kept": kept, "listed": len(entries), "dropped": dropped},
+    )
     return ExitCode.OK
+
+
+def _listed(entry: QuarantineEntry, owner: str | None) -> dict[str, Any]:
+    return {
+        "position": position_of(entry, owner),
+        "timestamp": format_timestamp(entry.record.time_ms),
+        "bytes": entry.record.size,
+        "reason": entry.record.reason,
+    }
 
 
 def show_quarantine(
@@ -61,7 +76,7 @@ def show_quarantine(
     """
     match = matched(invocation.position)
     config = load_config(invocation.config, environ).config
-    return asyncio.run(_show(config, match, output))
+    return run_tool(_show(config, match, Terminal(output, as_json=invocation.as_json)))
 
 
 def matched(position: str) -> "re.Match[str]":
@@ -79,10 +94,11 @@ def matched(position: str) -> "re.Match[str]":
     return match
 
 
-async def _show(config: BrokerConfig, match: "re.Match[str]", output: TextIO) -> ExitCode:
+async def _show(config: BrokerConfig, match: "re.Match[str]", terminal: Terminal) -> ExitCode:
     async with reached_database(config) as database:
+        owner = await database.owner()
         entry = await entry_at(database, match)
-    output.writelines(f"{line}\n" for line in _described(entry))
+    terminal.tell("\n".join(_described(entry)), _members(entry, owner))
     return ExitCode.OK
 
 
@@ -115,6 +131,20 @@ def position_of(entry: QuarantineEntry, owner: str | None) -> str:
     if owner is not None and generation == owner + SESSIONS_SUFFIX:
         return f"{_SESSIONS}/{text}"
     return f"{generation}/{text}"
+
+
+def _members(entry: QuarantineEntry, owner: str | None) -> dict[str, Any]:
+    record = entry.record
+    return _listed(entry, owner) | {
+        "log": entry.partition.generation,
+        "keyBase64": base64.b64encode(record.key).decode(),
+        "headers": [
+            {"name": name, "valueBase64": base64.b64encode(value).decode()}
+            for name, value in record.headers
+        ],
+        "valueBase64": base64.b64encode(record.value).decode(),
+        "whole": len(record.value) + len(record.key) == record.size,
+    }
 
 
 def _described(entry: QuarantineEntry) -> Iterator[str]:

@@ -21,6 +21,7 @@ from monstermq_shared.kafka.settings import KafkaSettings
 from monstermq_shared.records import Record
 from monstermq_shared.stores.ports import QuarantineEntry
 from monstermq_shared.stores.postgres.database import PostgresDatabase
+from monstermq_shared.stores.postgres.log_states import of_another_log
 from monstermq_shared.stores.quarantine import ROWS_MAX
 
 ENTRIES_MAX = 100 * ROWS_MAX
@@ -86,7 +87,7 @@ def mend_quarantine(
         check_on_kafka(config)
     if invocation.position is not None:
         matched(invocation.position)
-    return run_tool(_mend(invocation, config, Terminal(output)))
+    return run_tool(_mend(invocation, config, Terminal(output, as_json=invocation.as_json)))
 
 
 async def _mend(invocation: MendQuarantine, config: BrokerConfig, terminal: Terminal) -> ExitCode:
@@ -95,6 +96,9 @@ async def _mend(invocation: MendQuarantine, config: BrokerConfig, terminal: Term
             return await _discard(invocation.position, database, terminal)
         bus = await open_kafka_bus(KafkaSettings.from_config(config))
         try:
+            owner = await database.owner()
+            if owner is not None and owner != bus.generation:
+                raise of_another_log(database.where, owner, bus.generation)
             reading = _ReadAgain(config, bus.generation)
             return await _retry(invocation.position, database, bus, reading, terminal)
         finally:

@@ -5,8 +5,6 @@ from collections.abc import Mapping, Sequence
 from time import time
 from typing import TextIO
 
-import orjson
-
 from monstermq.invocations import Status
 from monstermq.log_parts import SHADOW_SUFFIX
 from monstermq.reaching import first_entry, reached_bus, reached_database
@@ -30,6 +28,7 @@ from monstermq_shared.errors import (
 )
 from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.stores.postgres.database import PostgresDatabase
+from monstermq_shared.views.catalogue import QUEUES, SESSIONS, Catalogue
 
 READ_S = 10.0
 """How long reading a few records may take."""
@@ -59,15 +58,10 @@ def status(invocation: Status, environ: Mapping[str, str], output: TextIO) -> Ex
         StartupError, StoreError: Kafka or PostgreSQL cannot be reached.
     """
     config = load_config(invocation.config, environ).config
+    terminal = Terminal(output, as_json=invocation.as_json)
     if invocation.watch:
-        terminal = Terminal(output, as_json=invocation.as_json)
         return run_tool(_watch(config, terminal), when_stopped=ExitCode.OK)
-    found = asyncio.run(_look(config))
-    if invocation.as_json:
-        output.write(orjson.dumps(as_json(found), option=orjson.OPT_INDENT_2).decode() + "\n")
-    else:
-        output.writelines(f"{line}\n" for line in lines(found))
-    return ExitCode.OK
+    return run_tool(_look(config, terminal))
 
 
 async def _watch(config: BrokerConfig, terminal: Terminal) -> ExitCode:
@@ -84,12 +78,14 @@ async def _watch(config: BrokerConfig, terminal: Terminal) -> ExitCode:
                 await asyncio.sleep(WATCH_S)
 
 
-async def _look(config: BrokerConfig) -> Found:
+async def _look(config: BrokerConfig, terminal: Terminal) -> ExitCode:
     async with reached_bus(config) as bus, reached_database(config) as database:
         try:
-            return await _find(config, bus, database)
+            found = await _find(config, bus, database)
         except BusUnavailable as exc:
             raise StartupError(str(exc), exit_code=ExitCode.BUS_UNREACHABLE) from exc
+    terminal.tell("\n".join(lines(found)), as_json(found))
+    return ExitCode.OK
 
 
 async def _find(config: BrokerConfig, bus: KafkaBus, database: PostgresDatabase) -> Found:
@@ -106,13 +102,20 @@ async def _find(config: BrokerConfig, bus: KafkaBus, database: PostgresDatabase)
         ends={name: await log.end_positions() for name, (log, _) in logs.items()},
     )
     found.quarantined, found.dropped = await database.quarantine_counts()
+    configured = _configured(config)
     for name, (log, _) in logs.items():
         ages = _Ages(log)
-        for projection in sorted(
-            {at for at, _ in positions[name] if not at.endswith(SHADOW_SUFFIX)}
-        ):
+        for projection in sorted({at for at, _ in positions[name]}):
+            if projection.removesuffix(SHADOW_SUFFIX) in configured - {projection}:
+                continue  # a table that rebuild makes anew
             reflected = {p: at for (n, p), at in positions[name].items() if n == projection}
-            found.projections.append(await _projection(name, projection, reflected, found, ages))
+            if projection in configured:
+                of_it = await _projection(name, projection, reflected, found, ages)
+            else:
+                of_it = ProjectionStatus(
+                    name=projection, log=name, reflected=reflected, lag={}, is_configured=False
+                )
+            found.projections.append(of_it)
     found.kept = await database.kept_totals(generation, _sessions(generation))
     clients = await database.clients_by_run(_sessions(generation))
     lease_ms = int(config.kafka.bus.lease_s * 1000)
@@ -121,9 +124,16 @@ async def _find(config: BrokerConfig, bus: KafkaBus, database: PostgresDatabase)
     return found
 
 
+def _configured(config: BrokerConfig) -> set[str]:
+    """Return the projections that a projector of this configuration works for."""
+    return {SESSIONS, QUEUES, *(view.projection.name for view in Catalogue(config).views)}
+
+
 async def _look_again(found: Found, database: PostgresDatabase) -> None:
     """Find out which projections that are behind stand still: no projector works for them."""
-    late = [at for at in found.projections if at.lag_records and (at.lag_s or OLD_S) >= OLD_S]
+    late = [
+        at for at in found.projections if at.lag_records and (at.lag_s is None or at.lag_s >= OLD_S)
+    ]
     if not late:
         return
     await asyncio.sleep(AGAIN_S)

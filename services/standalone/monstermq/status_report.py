@@ -21,6 +21,8 @@ class ProjectionStatus:
         lag: Partition -> records between that and the end.
         lag_s: The age of the oldest record that its rows do not reflect; None if it cannot be read.
         stands_still: Whether it has been behind for a while and does not go on.
+        is_configured: Whether the configuration still asks for it; how far one is that nobody asks
+            for is not told.
     """
 
     name: str
@@ -29,6 +31,7 @@ class ProjectionStatus:
     lag: dict[int, int]
     lag_s: float | None = 0.0
     stands_still: bool = False
+    is_configured: bool = True
 
     @property
     def lag_records(self) -> int:
@@ -100,8 +103,9 @@ def as_json(found: Found) -> dict[str, Any]:
             {
                 "name": at.name,
                 "log": at.log,
-                "lagRecords": at.lag_records,
-                "lagSeconds": None if at.lag_s is None else round(at.lag_s, 1),
+                "configured": at.is_configured,
+                "lagRecords": at.lag_records if at.is_configured else None,
+                "lagSeconds": _rounded(at.lag_s) if at.is_configured else None,
                 "standsStill": at.stands_still,
                 "partitions": [
                     {"partition": number, "reflected": at.reflected[number], "lag": at.lag[number]}
@@ -121,13 +125,17 @@ def as_json(found: Found) -> dict[str, Any]:
             {
                 "run": at.run,
                 "alive": at.alive,
-                "leaseSecondsAgo": None if at.lease_s is None else round(at.lease_s, 1),
+                "leaseSecondsAgo": _rounded(at.lease_s),
                 "clients": at.clients,
             }
             for at in found.edges
         ],
         "quarantine": {"kept": found.quarantined, "dropped": found.dropped},
     }
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 1)
 
 
 def lines(found: Found) -> Iterator[str]:
@@ -178,6 +186,8 @@ def _standing(log: str, names: Sequence[str]) -> Iterator[str]:
 
 
 def _projection_row(status: ProjectionStatus) -> list[str]:
+    if not status.is_configured:
+        return [status.name, "not in this configuration", "-", "-"]
     if not status.lag_records:
         return [status.name, "0 records", "-", "-"]
     age = "gone from the log" if status.lag_s is None else f"{status.lag_s:.1f} s"
