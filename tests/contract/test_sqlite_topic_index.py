@@ -229,7 +229,11 @@ async def test_what_was_noted_is_taken_in_by_the_next_run(
         await commit_messages(database, make_record(1, "noted"))
         await database.close()
     database = await open_stores(path)
+    assert database.topics_noted == 1
     await settle(path)
+    async with asyncio.timeout(WAIT_S):
+        while database.topics_noted:  # noqa: ASYNC110 - it is read when somebody asks
+            await asyncio.sleep(0.01)
     await database.close()
     assert ask(path, "SELECT topic FROM topic_names") == [("noted",)]
 

@@ -76,7 +76,7 @@ async def client_of(broker: Served, token: str | None = None) -> AsyncIterator[C
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     async with (
         asyncio.timeout(BOUND_S),
-        httpx2.AsyncClient(headers=headers) as http,
+        httpx2.AsyncClient(headers=headers, timeout=BOUND_S) as http,
         Client(streamable_http_client(broker.mcp_url, http_client=http)) as client,
     ):
         yield client
@@ -228,6 +228,8 @@ async def test_a_value_is_set_by_whoever_has_the_token(broker: Served) -> None:
         shown = {tool.name for tool in (await client.list_tools()).tools}
         with pytest.raises(MCPError, match="WriteToken") as denied:
             await client.call_tool("set-topic-value", {"topic": "machine/speed", "value": "99"})
+        with pytest.raises(MCPError, match="WriteToken"):
+            await client.call_tool("set-topic-value", {"of no": "argument that it has"})
         still = await answer(client, "get-topic-value", topics="machine/speed")
     peer.drop()
 
@@ -249,6 +251,8 @@ async def test_without_allow_publish_there_is_no_tool_that_publishes(broker: Ser
     broker.serve(SQLITE)
     async with client_of(broker) as client:
         tools = {tool.name for tool in (await client.list_tools()).tools}
+        with pytest.raises(MCPError, match=r"MCP\.AllowPublish.*MCP\.WriteToken"):
+            await client.call_tool("set-topic-value", {"topic": "machine/speed", "value": "99"})
 
     assert len(tools) == 9
     assert "set-topic-value" not in tools

@@ -69,6 +69,11 @@ class Service:
         return [*entrypoint, *(self.values.get("command") or json.loads(arguments("CMD")[0]))]
 
     @property
+    def prepares(self) -> bool:
+        """Whether it makes something in a database and ends, so that others can start."""
+        return self.is_ours and self.command[1] == "db"
+
+    @property
     def environment(self) -> dict[str, str]:
         """Its variables."""
         return {name: str(value) for name, value in self.values.get("environment", {}).items()}
@@ -129,8 +134,9 @@ class Stack:
 
     @property
     def ours(self) -> list[Service]:
-        """The services that run what is in this repository."""
-        return [service for service in self.services.values() if service.is_ours]
+        """The services that run what is in this repository, for as long as the stack is up."""
+        services = self.services.values()
+        return [service for service in services if service.is_ours and not service.prepares]
 
 
 def stacks() -> list[Stack]:

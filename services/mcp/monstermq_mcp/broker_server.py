@@ -13,6 +13,7 @@ from mcp.server.mcpserver.tools import Tool
 from mcp.shared.exceptions import MCPError
 from mcp.types import (
     INVALID_PARAMS,
+    INVALID_REQUEST,
     CallToolResult,
     GetPromptResult,
     InputRequiredResult,
@@ -44,7 +45,8 @@ class BrokerServer(MCPServer[None]):
         tools: They are.
         additions: Name of a tool -> what its description ends with, asked for whenever the tools
             are listed.
-        offered: Tells whether the present caller is shown a tool, by its name.
+        barred: Tells why the present caller may not use a tool, by its name; None: he may. He is
+            not shown such a tool. It may be one that this server does not have.
         patience_s: Name of a tool -> seconds that a call may take; of others ``CALL_S_MAX``.
 
     Attributes:
@@ -58,7 +60,7 @@ class BrokerServer(MCPServer[None]):
         instructions: str,
         tools: Sequence[Tool],
         additions: Mapping[str, Callable[[], Awaitable[str]]],
-        offered: Callable[[str], bool],
+        barred: Callable[[str], str | None],
         patience_s: Mapping[str, float],
     ) -> None:
         super().__init__(
@@ -75,7 +77,7 @@ class BrokerServer(MCPServer[None]):
         self._parameters = {tool.name: list(tool.parameters["properties"]) for tool in tools}
         self._prompts: dict[str, Prompt] = {}
         self._additions = additions
-        self._offered = offered
+        self._barred = barred
         self._patience_s = patience_s
         self._calls = 0
         self.counts = Counts()
@@ -87,7 +89,7 @@ class BrokerServer(MCPServer[None]):
 
     async def list_tools(self) -> list[ListedTool]:
         """Return the tools as the present caller sees them."""
-        tools = [tool for tool in await super().list_tools() if self._offered(tool.name)]
+        tools = [tool for tool in await super().list_tools() if self._barred(tool.name) is None]
         for tool in tools:
             if tool.name in self._additions:
                 addition = await self._additions[tool.name]()
@@ -101,8 +103,12 @@ class BrokerServer(MCPServer[None]):
 
         Raises:
             ToolError: The caller can repair it; the message says how.
-            MCPError: He cannot, or there is no such tool.
+            MCPError: He cannot, may not, or there is no such tool.
         """
+        # Before his arguments are looked at: whoever may not call it need not know how.
+        reason = self._barred(name)
+        if reason is not None:
+            raise MCPError(INVALID_REQUEST, reason)
         if name not in self._parameters:
             raise MCPError(INVALID_PARAMS, f"there is no tool {unknown(name, self._parameters)}")
         if self._calls >= CALLS_MAX:

@@ -10,7 +10,7 @@ from monstermq_shared.config import ArchiveGroup
 from monstermq_shared.errors import NotSupported, QueryRefused
 from monstermq_shared.queries.filters import exact_topics
 from monstermq_shared.queries.ports import ArchiveQueries, SqlQueries, TopicQueries
-from monstermq_shared.topics import matches
+from monstermq_shared.topics import is_system_topic, matches
 
 DEFAULT_NAME = "MCP"
 """The group that is meant where neither caller nor configuration say, if there is one."""
@@ -67,6 +67,8 @@ class Groups:
             name: The group that has found nothing.
             filters: What it was asked for.
         """
+        if any(is_system_topic(one) for one in filters):
+            return "Topics below $SYS are the broker's own, and no archive group keeps them."
         others = [group.config for group in self.all if group.config.name != name]
         if not others:
             return None

@@ -46,12 +46,21 @@ def build_server(sources: Sources) -> BrokerServer:
         tools=_tools(sources, groups, tables),
         additions={sql.ABOUT.name: tables.get},
         patience_s={watching.ABOUT.name: watching.SECONDS_MAX + CALL_S_MAX},
-        offered=lambda name: name != publishing.ABOUT.name or sources.may_write(),
+        barred=lambda name: _barred(name, sources),
     )
     server.counts = sources.counts
     add_resources(server, sources, groups, tables)
     add_prompts(server, groups, sources.clock)
     return server
+
+
+def _barred(name: str, sources: Sources) -> str | None:
+    """Return why the present caller may not use a tool; None: he may."""
+    if name != publishing.ABOUT.name:
+        return None
+    if sources.publisher is None:
+        return publishing.OFF
+    return None if sources.may_write() else publishing.NEEDS_TOKEN
 
 
 def _tools(sources: Sources, groups: Groups, tables: TablesText) -> list[Tool]:
@@ -67,5 +76,5 @@ def _tools(sources: Sources, groups: Groups, tables: TablesText) -> list[Tool]:
     if sources.live is not None:
         tools.append(watching.watch_tool(sources.live, sources.counts))
     if sources.publisher is not None:
-        tools.append(publishing.publish_tool(sources.publisher, sources.may_write))
+        tools.append(publishing.publish_tool(sources.publisher))
     return tools

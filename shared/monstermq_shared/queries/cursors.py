@@ -46,14 +46,14 @@ class Cursors:
             QueryRefused: It is not one of ours, or belongs to another question.
         """
         if len(cursor) > _SIZE_MAX:
-            raise _refused()
+            raise refused_cursor()
         try:
             sealed = base64.urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4))
         except (binascii.Error, UnicodeEncodeError) as exc:
-            raise _refused() from exc
+            raise refused_cursor() from exc
         seal, content = sealed[:_SEAL_SIZE], sealed[_SEAL_SIZE:]
         if not hmac.compare_digest(seal, self._seal(question, content)):
-            raise _refused()
+            raise refused_cursor()
         place: list[str | int] = orjson.loads(content)
         return place
 
@@ -72,7 +72,8 @@ class Cursors:
         return hmac.digest(self._key, text, hashlib.sha256)[:_SEAL_SIZE]
 
 
-def _refused() -> QueryRefused:
+def refused_cursor() -> QueryRefused:
+    """Return the error for what is no cursor of the question it came with."""
     return QueryRefused(
         "this cursor belongs to another question, or the server has restarted since; "
         "ask again without a cursor, then go on with the nextCursor of that answer"

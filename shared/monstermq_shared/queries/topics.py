@@ -18,6 +18,7 @@ from monstermq_shared.queries.filters import checked_filters
 from monstermq_shared.queries.history import Message
 from monstermq_shared.queries.pages import Page
 from monstermq_shared.queries.patterns import TopicPattern
+from monstermq_shared.topics import is_wildcard, matches
 
 CONFIG_LEVEL = "<config>"
 """The last level of a retained topic that describes the topic above it, in JSON."""
@@ -251,10 +252,15 @@ def description_in(document: bytes) -> str | None:
     )
 
 
-def missing_topics(asked: Sequence[str], found: Sequence[TopicValue]) -> list[str]:
-    """Return those of some topics that have no value among those found."""
+def without_value(asked: Sequence[str], found: Sequence[TopicValue]) -> list[str]:
+    """Return those of some topics and filters that have no value among those found."""
     there = {value.message.topic for value in found}
-    return [topic for topic in asked if topic not in there]
+    return [
+        one
+        for one in asked
+        if one not in there
+        and not (is_wildcard(one) and any(matches(one, topic) for topic in there))
+    ]
 
 
 def _is_unicode(text: str) -> bool:

@@ -384,6 +384,16 @@ class Measured(Protocol):
 
 
 @runtime_checkable
+class IndexesTopics(Protocol):
+    """A database with an index of topics that follows its commits."""
+
+    @property
+    def topics_noted(self) -> int:
+        """About how many changes of topics the index does not show yet."""
+        ...
+
+
+@runtime_checkable
 class OnDisk(Measured, Protocol):
     """A database that is a file of this machine."""
 

@@ -100,3 +100,42 @@ async def test_both_names_of_topics_are_taken(rooms: Asked) -> None:
 
     assert past["returned"] == now["returned"] == upper["returned"] == 1
     assert upper["rows"][0]["max"] == 223.0
+
+
+async def test_a_pattern_that_finds_nothing_is_called_one(rooms: Asked) -> None:
+    pattern = await rooms.answer("find-topics-by-name", name="room+")
+    part = await rooms.answer("find-topics-by-name", name="cellar")
+    refusal = await rooms.refusal("find-topics-by-name", name="temp", namespace="rooms/+")
+
+    assert "This was a pattern, which is for whole names" in pattern["hint"]
+    assert "pattern" not in part["hint"]
+    assert "the namespace is the beginning of names, without wildcards" in refusal
+
+
+async def test_a_level_without_a_value_leads_to_what_is_below_it(rooms: Asked) -> None:
+    found = await rooms.answer("get-topic-value", topics=["rooms", KITCHEN, "attic/+", "rooms/#"])
+
+    assert [(one["topic"], one["nearest"][:1]) for one in found["missing"]] == [
+        ("rooms", ["rooms/#"]),
+        ("attic/+", []),
+    ]
+
+
+async def test_what_is_kept_nowhere_is_called_that(rooms: Asked) -> None:
+    found = await rooms.answer("get-topic-value", topics="$SYS/broker/version")
+
+    assert "no archive group keeps them" in found["hint"]
+
+
+async def test_the_log_says_that_a_name_is_unknown(rooms: Asked) -> None:
+    unknown = await rooms.answer("read-log", topics="attic/#", startTime="2026-01-15")
+    quiet = await rooms.answer("read-log", topics=KITCHEN, startTime="2026-06-01")
+
+    assert "No topic of these has a value" in unknown["hint"]
+    assert quiet["hint"] == "Nothing yet; call again later with this position."
+
+
+async def test_a_cursor_of_nobody_is_refused_as_everywhere(rooms: Asked) -> None:
+    refusal = await rooms.refusal("query-message-archive-aggregated", topic=KITCHEN, cursor="abc")
+
+    assert "ask again without a cursor" in refusal

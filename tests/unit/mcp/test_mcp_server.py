@@ -174,7 +174,7 @@ async def test_a_call_that_takes_too_long_is_given_up() -> None:
         instructions="",
         tools=[make_tool(about, wait, ListArguments, ArchiveGroups)],
         additions={},
-        offered=lambda _name: True,
+        barred=lambda _name: None,
         patience_s={"wait": 0.01},
     )
 

@@ -15,6 +15,7 @@ from tests.support.compose import Service, Stack, arguments, stacks
 from tests.support.repository import ROOT
 
 from monstermq.cli import Run, parse_arguments
+from monstermq.invocations import Initialize
 from monstermq_shared.config import BrokerConfig, StoreType, check_runnable, load_config
 from monstermq_shared.config.checks import postgres_connection, stores_of
 from monstermq_shared.config.reference import settings_schema
@@ -28,7 +29,7 @@ KEYS = {
 
 STACKS = stacks()
 SERVICES = [(stack, service) for stack in STACKS for service in stack.services.values()]
-OURS = [(stack, service) for stack, service in SERVICES if service.is_ours]
+OURS = [(stack, service) for stack in STACKS for service in stack.ours]
 
 
 def shown(value: object) -> str:
@@ -73,9 +74,9 @@ def listening(service: Service) -> set[int]:
 
 
 def test_every_stack_is_there() -> None:
-    kafka = ["kafka", "kafka-ui", "postgres", "edge1", "edge2", "balancer"]
+    kafka = ["kafka", "kafka-ui", "postgres", "init", "edge1", "edge2", "balancer"]
     assert {stack.path.name: [*stack.services] for stack in STACKS} == {
-        "docker-compose.yml": ["postgres", "monstermq"],
+        "docker-compose.yml": ["postgres", "init", "monstermq"],
         "docker-compose-sqlite.yml": ["monstermq"],
         "docker-compose-kafka.yaml": [*kafka, "projector1", "projector2", "mcp"],
     }
@@ -90,7 +91,7 @@ def test_every_stack_is_there() -> None:
 @each_service
 def test_a_service_has_no_key_that_is_not_checked(stack: Stack, service: Service) -> None:
     assert set(service.values) - KEYS == set()
-    assert service.values["restart"] == "unless-stopped"
+    assert service.values["restart"] == ("on-failure" if service.prepares else "unless-stopped")
     assert set(stack.values) <= {"name", "services", "volumes"}
 
 
@@ -152,8 +153,33 @@ def test_a_database_is_a_service_of_the_file_and_lets_the_broker_in(
     }
 
 
+@each_stack
+def test_the_others_wait_for_what_prepares_the_database(stack: Stack) -> None:
+    waiting = {service.name for service in stack.ours}
+    if "postgres" not in stack.services:
+        waiting = set()
+    done = {"condition": "service_completed_successfully"}
+    found = {
+        name
+        for name, service in stack.services.items()
+        if dict(service.values.get("depends_on", {})).get("init") == done
+    }
+    assert found == waiting
+    for service in stack.services.values():
+        if service.prepares:
+            invocation = parse_arguments(service.command[1:])
+            assert isinstance(invocation, Initialize)
+            assert invocation.config is not None
+            one = stack.ours[0]
+            assert service.file(str(invocation.config)) == configuration_file(one)
+            assert service.values["depends_on"] == {"postgres": {"condition": "service_healthy"}}
+            assert service.temporary == one.temporary
+
+
 @each_service
 def test_a_service_says_whether_it_is_well(stack: Stack, service: Service) -> None:
+    if service.prepares:  # it ends before anybody asks
+        return
     written = service.values.get("healthcheck")
     if written is not None:
         assert {"test", "interval", "timeout", "retries"} <= set(written)

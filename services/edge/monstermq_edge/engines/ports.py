@@ -58,6 +58,7 @@ class HostGauges:
         tap_dropped: Records that were not kept until all of them had read them; it only grows.
         routing_cache_entries: Topics whose match is remembered.
         database_bytes: What the session store's database takes on disk, or in memory.
+        topics_noted: Changes of topics that the index for searches does not show yet, about.
         projection_lag_records: Projection -> records it has not committed yet.
         projection_lag_s: Projection -> age in seconds of the oldest of them, 0 if there is none.
         view_backlog_bytes: Database -> bytes that the views in it have not committed.
@@ -79,6 +80,7 @@ class HostGauges:
     tap_dropped: Reading
     routing_cache_entries: Reading
     database_bytes: Reading
+    topics_noted: Reading
     projection_lag_records: Readings
     projection_lag_s: Readings
     view_backlog_bytes: Readings

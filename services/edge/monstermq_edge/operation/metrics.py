@@ -138,6 +138,11 @@ _GAUGES: tuple[tuple[str, str, Callable[[Gauges], Callable[[], float]]], ...] = 
         lambda g: g.host.view_backlog_bound_bytes,
     ),
     ("database_bytes", "Size of the session store's database.", lambda g: g.host.database_bytes),
+    (
+        "topics_noted",
+        "Changes of topics that the index for searches does not show yet.",
+        lambda g: g.host.topics_noted,
+    ),
 )
 
 _LAGS: tuple[tuple[str, str, str, Callable[[Gauges], Readings]], ...] = (

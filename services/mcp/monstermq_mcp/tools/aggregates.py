@@ -48,6 +48,7 @@ from monstermq_shared.queries.aggregates import (
     coarsened,
 )
 from monstermq_shared.queries.bounds import TEXT_SIZE_MAX
+from monstermq_shared.queries.cursors import refused_cursor
 from monstermq_shared.queries.fields import FieldPath
 from monstermq_shared.queries.history import HistoryQuery
 from monstermq_shared.queries.ports import ArchiveQueries
@@ -230,7 +231,7 @@ def _place(clock: Clock, arguments: AggregateArguments) -> tuple[tuple[int, int]
         return _stretch(clock, arguments), None
     found = _CURSOR.fullmatch(arguments.cursor)
     if found is None:
-        raise QueryRefused("this cursor belongs to another tool; ask again without a cursor")
+        raise refused_cursor()
     return (int(found["start"]), int(found["end"])), found["rest"]
 
 

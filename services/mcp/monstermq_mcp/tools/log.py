@@ -1,5 +1,7 @@
 """``read-log``: messages in the order in which they came, from a place on."""
 
+import asyncio
+from contextlib import suppress
 from typing import Annotated
 
 from mcp.server.mcpserver.tools import Tool
@@ -30,12 +32,17 @@ from monstermq_mcp.tools.arguments import (
     time_ms,
 )
 from monstermq_mcp.tools.making import READS, About, make_tool, result
+from monstermq_mcp.tools.values import NO_VALUE, PATIENCE_S
+from monstermq_shared.errors import MonsterError
 from monstermq_shared.queries.history import Message
 from monstermq_shared.queries.live import LogPage, LogQuery
 from monstermq_shared.queries.ports import LogQueries
+from monstermq_shared.queries.topics import ValuesQuery
 
 MESSAGES_MAX = 200
 """Messages of a call."""
+
+_LATER = "Nothing yet; call again later with this position."
 
 POSITION_MAX = 32 * 1024
 """Characters of a position: on Kafka it has a place for each partition of the bus."""
@@ -112,12 +119,26 @@ def log_tool(groups: Groups, log: LogQueries | None) -> Tool:
             cursor=arguments.position,
             payload_limit=PAYLOAD_MAX,
         )
-        return _read(query, await queries.read(query), where)
+        page = await queries.read(query)
+        hint = None if page.messages else _nothing(query, page)
+        if hint == _LATER and await _is_unknown(groups, arguments):
+            hint = f"{NO_VALUE} {_LATER}"
+        return _read(page, where, hint)
 
     return make_tool(ABOUT, answer, LogArguments, LogRead)
 
 
-def _read(query: LogQuery, page: LogPage, where: str) -> CallToolResult:
+async def _is_unknown(groups: Groups, arguments: LogArguments) -> bool:
+    """Tell whether no topic has such a name, as far as that is known soon."""
+    with suppress(TimeoutError, MonsterError):
+        async with asyncio.timeout(PATIENCE_S):
+            _, topics = groups.topics(arguments.archive_group)
+            query = ValuesQuery(filters=as_list(arguments.topics), limit=1, payload_limit=0)
+            return not (await topics.values(query)).rows
+    return False
+
+
+def _read(page: LogPage, where: str, hint: str | None) -> CallToolResult:
     room = ROWS_SIZE_MAX - min(len(page.next_cursor), POSITION_MAX)
     rows, lines = fit(page.messages, _shown, _cells, room)
     whole = len(rows) == len(page.messages)
@@ -127,7 +148,7 @@ def _read(query: LogQuery, page: LogPage, where: str) -> CallToolResult:
         returned=len(rows),
         truncated=page.more or not whole,
         next_position=position if len(position) <= POSITION_MAX else None,
-        hint=None if rows else _nothing(query, page),
+        hint=hint,
         rows=rows,
     )
     heading = f"{counted(answer.returned, 'message')}, read from {answer.source}. {DATA_NOTE}"
@@ -143,7 +164,7 @@ def _nothing(query: LogQuery, page: LogPage) -> str:
         return "Nothing in what was looked through so far; go on with this position."
     if query.start_ms is None and query.cursor is None:
         return "Nothing among the newest messages; give startTime to look at older ones."
-    return "Nothing yet; call again later with this position."
+    return _LATER
 
 
 def _shown(message: Message) -> LogMessage:

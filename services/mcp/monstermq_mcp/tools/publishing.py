@@ -2,12 +2,10 @@
 
 import json
 import logging
-from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from mcp.server.mcpserver.tools import Tool
-from mcp.shared.exceptions import MCPError
-from mcp.types import INVALID_REQUEST, CallToolResult
+from mcp.types import CallToolResult
 from pydantic import BeforeValidator, Field
 
 from monstermq_mcp.rendering.text import plain
@@ -30,6 +28,15 @@ ABOUT = About(
     " one; an empty value with retain takes that away.",
     WRITES,
 )
+
+OFF = (
+    f"{ABOUT.name} is switched off here: nobody may publish. Who runs the broker can set"
+    " MCP.AllowPublish: true and MCP.WriteToken"
+)
+"""Why nobody may call it."""
+
+NEEDS_TOKEN = f"{ABOUT.name} needs the bearer token of MCP.WriteToken"
+"""Why the present caller may not."""
 
 _log = logging.getLogger(__name__)
 
@@ -62,14 +69,10 @@ class Published(Answer):
     qos: int
 
 
-def publish_tool(publisher: Publisher, may_write: Callable[[], bool]) -> Tool:
-    """Return the tool."""
+def publish_tool(publisher: Publisher) -> Tool:
+    """Return the tool, which publishes for whoever calls it."""
 
     async def answer(arguments: PublishArguments) -> CallToolResult:
-        if not may_write():
-            raise MCPError(
-                INVALID_REQUEST, "set-topic-value needs the bearer token of MCP.WriteToken"
-            )
         payload = arguments.value.encode()
         await publisher.publish(
             Publication(

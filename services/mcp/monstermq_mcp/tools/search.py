@@ -23,6 +23,7 @@ from monstermq_mcp.tools.answers import (
 )
 from monstermq_mcp.tools.arguments import Paged, ShortText
 from monstermq_mcp.tools.making import READS, About, fit_page, make_tool, result
+from monstermq_shared.errors import QueryRefused
 from monstermq_shared.queries.bounds import TEXT_SIZE_MAX
 from monstermq_shared.queries.patterns import TopicPattern
 from monstermq_shared.queries.topics import (
@@ -31,15 +32,17 @@ from monstermq_shared.queries.topics import (
     FoundTopic,
     NameSearch,
 )
+from monstermq_shared.topics import is_wildcard
 
 BY_NAME = About(
     "find-topics-by-name",
     "Find topics by name",
     "Returns topics that have a value, by a part of their names, each with its description if it"
     " has one. Use it first, to learn what topics are called. name is a part of the name, or a"
-    " pattern for the whole of it: * is any text, + and ? are one character (a + that fills a"
-    " level is any text, as in an MQTT filter), and % is any text as in SQL. Narrow by namespace,"
-    " the beginning of the names, or by a longer name. If nothing is found, try another word, or"
+    " pattern for the whole of it: * is any text, ? is one character, % is any text as in SQL. A +"
+    " or # that fills a level is any text too, slashes included: it finds more than that MQTT"
+    " filter, which get-topic-value takes. Narrow by namespace, the beginning of the names, or by a"
+    " longer name. If nothing is found, try another word, or"
     " find-topics-by-description.",
     READS,
 )
@@ -55,6 +58,7 @@ BY_DESCRIPTION = About(
 )
 
 
+_WHOLE = "This was a pattern, which is for whole names; * before and after it finds parts of them."
 _NARROWER = "A longer name, more words or a namespace finds fewer."
 
 
@@ -68,21 +72,31 @@ class SearchArguments(Paged):
         str | None,
         Field(
             max_length=TEXT_SIZE_MAX,
-            description="Only topics below this one: plant/line1. Absent: all.",
+            description="Only topics below this one, without wildcards: plant/line1. Absent: all.",
         ),
     ] = None
 
     @property
     def below(self) -> str | None:
-        """The namespace without the slash or wildcard that it may end with."""
-        return (self.namespace or "").removesuffix("#").rstrip("/") or None
+        """The namespace without the slash or wildcard that it may end with.
+
+        Raises:
+            QueryRefused: It has other wildcards.
+        """
+        below = (self.namespace or "").removesuffix("#").rstrip("/")
+        if is_wildcard(below):
+            raise QueryRefused(
+                "the namespace is the beginning of names, without wildcards; a pattern for whole"
+                " names is the argument name of find-topics-by-name"
+            )
+        return below or None
 
 
 class NameArguments(SearchArguments):
     """Which names."""
 
     name: Annotated[
-        ShortText, Field(description="A part of the name, or a pattern: *temperature*, room+/temp*")
+        ShortText, Field(description="A part of the name, or a pattern: *temperature*, room?/temp*")
     ]
 
 
@@ -136,7 +150,13 @@ async def found_by_name(groups: Groups, arguments: NameArguments) -> CallToolRes
         )
     )
     return _found(
-        group, page, _nothing(groups, group, arguments, BY_DESCRIPTION), with_config=False
+        group,
+        page,
+        joined(
+            _WHOLE if pattern != TopicPattern.containing(arguments.name) else None,
+            _nothing(groups, group, arguments, BY_DESCRIPTION),
+        ),
+        with_config=False,
     )
 
 

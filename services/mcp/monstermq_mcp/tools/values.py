@@ -37,13 +37,18 @@ from monstermq_shared.queries.topics import (
     TopicValue,
     ValuesPage,
     ValuesQuery,
-    missing_topics,
+    without_value,
 )
 
 _GUESSED_MAX = 10
 _NEAREST_MAX = 3
 _NAME_MAX = 200
-_PATIENCE_S = 2.0
+
+PATIENCE_S = 2.0
+"""Seconds that a help may take, which is no answer to the question."""
+
+NO_VALUE = "No topic of these has a value; find-topics-by-name finds topics by a part of the name."
+"""What is told where nothing is found."""
 
 MISSING_SIZE_MAX = 12_000
 """Bytes of a result that tell what is missing, in JSON, and in Markdown."""
@@ -75,11 +80,15 @@ class Value(Payload):
 
 
 class Missing(Answer):
-    """A topic that was asked for and has no value."""
+    """A topic or filter that was asked for and has no value."""
 
     topic: ClientText
     nearest: Annotated[
-        tuple[ClientText, ...], Field(description="Topics with a value whose names are like it.")
+        tuple[ClientText, ...],
+        Field(
+            description="Topics with a value whose names are like it; first the filter of those"
+            " below it, if there are any."
+        ),
     ] = ()
 
 
@@ -89,7 +98,8 @@ class Values(Page):
     archive_group: GroupNamed
     values: list[Value]
     missing: Annotated[
-        tuple[Missing, ...], Field(description="Topics that were asked for and have no value.")
+        tuple[Missing, ...],
+        Field(description="Topics and filters that were asked for and have no value."),
     ] = ()
     missing_count: Annotated[
         int | None, Field(description="How many they are; not all need to be listed.")
@@ -139,7 +149,9 @@ async def values(groups: Groups, arguments: ValuesArguments) -> CallToolResult:
     heading = f"{counted(answer.returned, 'current value')} of archive group {group}. {DATA_NOTE}"
     listed = table(["topic", "value", "time"], fitted.lines)
     without = table(["topic without a value", "nearest"], missing_lines)
-    lacking = f"{len(names)} of the topics asked for without a value." if names else None
+    lacking = (
+        f"{len(names)} of the topics and filters asked for without a value." if names else None
+    )
     return result(answer, paragraphs(heading, listed, lacking, without, more_text(answer)))
 
 
@@ -153,15 +165,19 @@ def _shown(value: TopicValue) -> Value:
 
 
 async def _missing(topics: TopicQueries, query: ValuesQuery, page: ValuesPage) -> list[str]:
-    """Return the topics without a value; the first page tells it, for all of them."""
-    asked = exact_topics(query.filters)
-    if query.cursor is not None or not asked:
+    """Return the topics without a value; the first page tells it, for all of them.
+
+    Where it has everything, it tells of filters too.
+    """
+    if query.cursor is not None:
         return []
-    found = page.rows
-    if page.more:
-        exact = ValuesQuery(filters=tuple(asked), limit=len(asked), payload_limit=0)
-        found = (await topics.values(exact)).rows
-    return missing_topics(asked, found)
+    if not page.more:
+        return without_value(query.filters, page.rows)
+    asked = exact_topics(query.filters)
+    if not asked:
+        return []
+    exact = ValuesQuery(filters=tuple(asked), limit=len(asked), payload_limit=0)
+    return without_value(asked, (await topics.values(exact)).rows)
 
 
 async def _guessed(topics: TopicQueries, names: Sequence[str]) -> list[Missing]:
@@ -169,13 +185,21 @@ async def _guessed(topics: TopicQueries, names: Sequence[str]) -> list[Missing]:
     nearest: dict[str, tuple[str, ...]] = {}
     # A guess is a help: whoever asked gets the values also if none can be made in that time.
     with suppress(TimeoutError, MonsterError):
-        async with asyncio.timeout(_PATIENCE_S):
-            for name in names[:_GUESSED_MAX]:
-                similar = await topics.similar(name, limit=_NEAREST_MAX)
-                nearest[name] = tuple(clipped(near, _NAME_MAX) for near in similar)
+        async with asyncio.timeout(PATIENCE_S):
+            for name in exact_topics(names)[:_GUESSED_MAX]:
+                near = [*await _below(topics, name)]
+                near += await topics.similar(name, limit=_NEAREST_MAX - len(near))
+                nearest[name] = tuple(clipped(one, _NAME_MAX) for one in near)
     return [
         Missing(topic=clipped(name, _NAME_MAX), nearest=nearest.get(name, ())) for name in names
     ]
+
+
+async def _below(topics: TopicQueries, name: str) -> Sequence[str]:
+    """Return the filter of what is below a topic, if anything there has a value."""
+    below = f"{name}/#"
+    query = ValuesQuery(filters=(below,), limit=1, payload_limit=0)
+    return [below] if (await topics.values(query)).rows else []
 
 
 def _hint(query: ValuesQuery, returned: int, *, truncated: bool) -> str | None:
@@ -183,4 +207,4 @@ def _hint(query: ValuesQuery, returned: int, *, truncated: bool) -> str | None:
         return "A narrower filter has fewer values."
     if returned or query.cursor is not None:
         return None
-    return "No topic of these has a value; find-topics-by-name finds topics by a part of the name."
+    return NO_VALUE

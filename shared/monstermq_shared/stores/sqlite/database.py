@@ -223,6 +223,11 @@ class SqliteDatabase:
             place=self._place, sessions=sessions, ended_cleanly=self._ended_cleanly
         )
 
+    @property
+    def topics_noted(self) -> int:
+        """About how many changes of topics the index does not show yet; 0 without an index."""
+        return 0 if self._indexing is None else self._indexing.behind
+
     async def free_size(self) -> int | None:
         """Return the bytes that can be written before its disk is full, None for ``:memory:``.
 

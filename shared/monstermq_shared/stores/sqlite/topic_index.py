@@ -121,9 +121,13 @@ class Indexing:
         index: The index.
         writer: The thread that writes.
         behind: How much an earlier run has left.
+
+    Attributes:
+        behind: About how many changes are noted, as of the last slice.
     """
 
     def __init__(self, index: TopicIndex, writer: Writer, *, behind: int) -> None:
+        self.behind = behind
         self._index = index
         self._writer = writer
         self._noted = asyncio.Event()
@@ -155,7 +159,7 @@ class Indexing:
             self._noted.clear()
             self._busy = False
             try:
-                behind, duration_s = await self._writer.submit(self._timed)
+                self.behind, duration_s = await self._writer.submit(self._timed)
             except StoreError as exc:
                 self._tell(exc)
                 await asyncio.sleep(_RETRY_S)
@@ -163,9 +167,9 @@ class Indexing:
                 continue
             self._failed = False
             if self._busy:
-                rest = _REST if behind <= _BEHIND_MAX else 1
-                await asyncio.sleep(max(rest * duration_s, 0 if behind else _PAUSE_S))
-            if behind:
+                rest = _REST if self.behind <= _BEHIND_MAX else 1
+                await asyncio.sleep(max(rest * duration_s, 0 if self.behind else _PAUSE_S))
+            if self.behind:
                 self._noted.set()
 
     def _tell(self, error: StoreError) -> None:

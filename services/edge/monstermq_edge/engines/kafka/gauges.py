@@ -48,6 +48,7 @@ def host_gauges(
         tap_dropped=_zero,
         routing_cache_entries=lambda: engine.router.cached,
         database_bytes=_zero,
+        topics_noted=_zero,
         projection_lag_records=lags,
         projection_lag_s=dict,
         view_backlog_bytes=lambda: {"overlay": engine.overlay.size},

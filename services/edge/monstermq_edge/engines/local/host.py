@@ -313,6 +313,7 @@ class LocalHost:
             tap_dropped=lambda: taps.kept.dropped,
             routing_cache_entries=lambda: engine.router.cached,
             database_bytes=lambda: self._upkeep.database_size,
+            topics_noted=lambda: self._upkeep.topics_noted,
             projection_lag_records=self._lag_records,
             projection_lag_s=self._lag_s,
             view_backlog_bytes=self._followers.backlogs,

@@ -17,7 +17,14 @@ from monstermq_shared.counters import Counters
 from monstermq_shared.errors import MonsterError, StoreError, StoreUnavailable
 from monstermq_shared.sessions.local import LocalEngine
 from monstermq_shared.stores.outages import Outage
-from monstermq_shared.stores.ports import Database, Measured, OnDisk, Purgeable, Shrinkable
+from monstermq_shared.stores.ports import (
+    Database,
+    IndexesTopics,
+    Measured,
+    OnDisk,
+    Purgeable,
+    Shrinkable,
+)
 from monstermq_shared.views.catalogue import ArchiveView, Catalogue, MessageView
 from monstermq_shared.views.purging import PURGE_PAUSE_S, purge_in_slices
 
@@ -94,6 +101,12 @@ class Upkeep:
         if isinstance(database, Measured):
             with self._noticing(self._databases.primary_type, "measurements"):
                 self.database_size = await database.size()
+
+    @property
+    def topics_noted(self) -> int:
+        """About how many changes of topics the indexes of topics do not show yet."""
+        databases = self._databases.by_type.values()
+        return sum(at.topics_noted for at in databases if isinstance(at, IndexesTopics))
 
     @contextmanager
     def _noticing(self, store_type: StoreType, what: str) -> Iterator[None]:
