@@ -1,7 +1,7 @@
 """Past values in buckets of time: what can be asked, and what comes back."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from monstermq_shared.errors import QueryRefused
@@ -9,6 +9,7 @@ from monstermq_shared.queries.bounds import ROWS_DEFAULT, check_rows, check_time
 from monstermq_shared.queries.fields import FieldPath
 from monstermq_shared.queries.filters import checked_filters
 from monstermq_shared.queries.pages import Page
+from monstermq_shared.topics import is_wildcard
 
 BUCKETS_MAX = 10_000
 """Buckets of one topic that a database computes for one question."""
@@ -84,6 +85,22 @@ class AggregateQuery:
         """What is asked, without how much of it at a time: what a cursor belongs to."""
         what = (self.filters, self.start_ms, self.end_ms, self.bucket_ms, self.field, self.by_topic)
         return repr(("aggregate", *what, self.functions))
+
+    def halves(self) -> "Sequence[AggregateQuery]":
+        """Return two questions whose buckets, one after the other, are this one's; or it alone.
+
+        Most of the time of an answer goes into looking up single messages, so two connections that
+        each do half of it are nearly twice as fast. Of several topics the buckets are in another
+        order, and a page that goes on somewhere has less to do.
+        """
+        buckets = bucket_count(self.start_ms, self.end_ms, self.bucket_ms)
+        in_order = not self.by_topic or (
+            len(self.filters) == 1 and not is_wildcard(self.filters[0])
+        )
+        if buckets < 2 or not in_order or self.cursor is not None:
+            return [self]
+        middle_ms = self.start_ms + buckets // 2 * self.bucket_ms
+        return [replace(self, end_ms=middle_ms), replace(self, start_ms=middle_ms)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

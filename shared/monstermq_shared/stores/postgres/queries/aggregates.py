@@ -41,12 +41,14 @@ class Aggregates:
         self._archive = archive
         self._cursors = cursors
 
-    async def answer(self, fetch: Fetch, query: AggregateQuery) -> AggregatePage:
-        """Return a page of buckets."""
+    async def buckets(self, fetch: Fetch, query: AggregateQuery) -> list[Bucket]:
+        """Return the buckets of a page, and one more if there are others."""
         ask = _of_each if query.by_topic else _of_all
         question = _Question(self._table, query, self._place(query))
-        found = await ask(fetch, self._archive, question)
-        buckets = [_bucket(row, query) for row in found]
+        return [_bucket(row, query) for row in await ask(fetch, self._archive, question)]
+
+    def page(self, query: AggregateQuery, buckets: Sequence[Bucket]) -> AggregatePage:
+        """Return the page that has them."""
         return page_of(
             buckets[: query.limit],
             more=len(buckets) > query.limit,

@@ -1,5 +1,6 @@
 """Questions to an archive in PostgreSQL."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
@@ -7,7 +8,7 @@ from functools import partial
 import asyncpg
 
 from monstermq_shared.config import StoreType
-from monstermq_shared.queries.aggregates import AggregatePage, AggregateQuery
+from monstermq_shared.queries.aggregates import AggregatePage, AggregateQuery, Bucket
 from monstermq_shared.queries.bounds import PAGE_SIZE_MAX
 from monstermq_shared.queries.cursors import Cursors
 from monstermq_shared.queries.history import HistoryPage, HistoryQuery
@@ -84,8 +85,12 @@ class PostgresArchiveQueries:
 
     async def aggregate(self, query: AggregateQuery) -> AggregatePage:
         """Return numbers of past messages in buckets of time."""
+        found = await asyncio.gather(*map(self._buckets, query.halves()))
+        return self._aggregates.page(query, [bucket for part in found for bucket in part])
+
+    async def _buckets(self, query: AggregateQuery) -> list[Bucket]:
         async with self._asking.question() as fetch:
-            return await self._aggregates.answer(fetch, query)
+            return await self._aggregates.buckets(fetch, query)
 
     def _stretch(self, query: HistoryQuery) -> tuple[datetime, datetime, object, object, object]:
         """Return where the stretch of time ends, and where the page begins."""

@@ -1,5 +1,6 @@
 """Questions to an archive in SQLite."""
 
+import asyncio
 import math
 import sqlite3
 from collections.abc import Mapping, Sequence
@@ -111,13 +112,8 @@ class SqliteArchiveQueries:
 
     async def aggregate(self, query: AggregateQuery) -> AggregatePage:
         """Return numbers of past messages in buckets of time."""
-        after = ["", -1]
-        if query.cursor is not None:
-            after = [*self._cursors.open(query.question, query.cursor)]
-        parameters = _bucket_parameters(query)
-        ask = self._by_topic if query.by_topic else self._of_all
-        found = await self._connections.run(partial(ask, query, parameters, after))
-        buckets = [_bucket(values, query.functions) for values in found]
+        found = await asyncio.gather(*map(self._buckets, query.halves()))
+        buckets = [bucket for part in found for bucket in part]
         return page_of(
             buckets[: query.limit],
             more=len(buckets) > query.limit,
@@ -125,6 +121,15 @@ class SqliteArchiveQueries:
             question=query.question,
             place=lambda bucket: [bucket.topic or "", bucket.start_ms],
         )
+
+    async def _buckets(self, query: AggregateQuery) -> list[Bucket]:
+        after = ["", -1]
+        if query.cursor is not None:
+            after = [*self._cursors.open(query.question, query.cursor)]
+        parameters = _bucket_parameters(query)
+        ask = self._by_topic if query.by_topic else self._of_all
+        found = await self._connections.run(partial(ask, query, parameters, after))
+        return [_bucket(values, query.functions) for values in found]
 
     def _stretch(self, query: HistoryQuery) -> dict[str, object]:
         start = _FIRST_TIME if query.start_ms is None else time_prefix(query.start_ms)
