@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from monstermq.stretch import Stretch
-from monstermq_mcp.kafka.matching import Wanted
 from monstermq_shared.bus.control import decode_facts
 from monstermq_shared.bus.facts import Marker
 from monstermq_shared.bus.fences import Fences
 from monstermq_shared.bus.header import KIND_SHIFT, STAMPED, Kind
 from monstermq_shared.bus.ports import Entry, LogReader, RecordBatch
+from monstermq_shared.bus.wanted import Wanted
 from monstermq_shared.errors import BusGap, InvalidRecord, UnknownFact
 from monstermq_shared.records import StampedRecord
 
@@ -103,6 +103,7 @@ class Picker:
         """
         takes, partition, found = self._wanted.takes, batch.partition, []
         picked_ms, newest_ms = before.picked_ms, before.newest_ms
+        late_ms = newest_ms - LATE_MS
         self.counts.records += batch.upto - batch.first
         for entry in batch.entries:
             flags, time_ms, counts = entry.flags, entry.time_ms, True
@@ -112,11 +113,12 @@ class Picker:
                     self.counts.foreign += 1
                     continue
                 counts = self._counts(partition, entry)
-            newest_ms = max(newest_ms, time_ms)
+            if time_ms > newest_ms:
+                newest_ms, late_ms = time_ms, time_ms - LATE_MS
             if time_ms < since_ms or (until_ms is not None and time_ms >= until_ms):
                 continue
             if counts and (flags >> KIND_SHIFT or takes(entry.topic)):
-                picked_ms = max(picked_ms, time_ms, newest_ms - LATE_MS)
+                picked_ms = max(picked_ms, time_ms, late_ms)
                 found.append(Standing(picked_ms, partition, entry.offset, entry))
         before.picked_ms, before.newest_ms = picked_ms, newest_ms
         return found

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
 from monstermq_mcp.kafka.door import BusDoor
-from monstermq_mcp.kafka.matching import Wanted, message_in
 from monstermq_shared.bus.kafka.log import KafkaLog
 from monstermq_shared.bus.ports import RecordBatch
+from monstermq_shared.bus.wanted import Wanted, message_in
 from monstermq_shared.bus.watching import MessageWatch, Published
 from monstermq_shared.errors import BusError, BusGap, BusUnavailable
 from monstermq_shared.queries.filters import checked_filters

@@ -8,9 +8,9 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from monstermq_mcp.kafka.door import BusDoor
-from monstermq_mcp.kafka.matching import Wanted, message_in
 from monstermq_shared.bus.kafka.log import KafkaLog
 from monstermq_shared.bus.ports import RecordBatch
+from monstermq_shared.bus.wanted import Wanted, message_in
 from monstermq_shared.errors import BusGap
 from monstermq_shared.queries.cursors import Cursors
 from monstermq_shared.queries.history import Message

@@ -6,10 +6,14 @@ from monstermq_shared.bus.header import Kind
 from monstermq_shared.bus.ports import Entry
 from monstermq_shared.errors import InvalidRecord, UnknownFact
 from monstermq_shared.records import Record
+from monstermq_shared.remembered import Remembered
 from monstermq_shared.topics import matches
 
-REMEMBERED_MAX = 10_000
-"""Topics whose match is remembered."""
+REMEMBERED_SIZE = 2 * 1024 * 1024
+"""Bytes of topics whose match is remembered, about: some ten thousand of them."""
+
+OVERHEAD = 100
+"""Bytes that one takes beside its name."""
 
 
 class Wanted:
@@ -21,16 +25,15 @@ class Wanted:
 
     def __init__(self, filters: Sequence[str]) -> None:
         self._filters = filters
-        self._known: dict[bytes, bool] = {}
+        self._known: Remembered[bytes, bool] = Remembered(REMEMBERED_SIZE)
 
     def takes(self, topic: bytes) -> bool:
         """Whether one of them matches."""
         known = self._known.get(topic)
         if known is None:
-            if len(self._known) >= REMEMBERED_MAX:
-                self._known.clear()
             name = topic.decode(errors="replace")
-            known = self._known[topic] = any(matches(each, name) for each in self._filters)
+            known = any(matches(each, name) for each in self._filters)
+            self._known.remember(topic, known, len(topic) + OVERHEAD)
         return known
 
 
