@@ -118,7 +118,7 @@ override the configuration, two underscores before a section's key: MONSTERMQ_SQ
 )
 
 
-_LIMIT_MAX = 100_000
+_LISTED_MAX = 100_000
 """As many rows as quarantine can have, and more."""
 
 
@@ -299,7 +299,7 @@ def _parse_quarantine(
     parser.option("config", type=file_name, metavar="FILE")
     parser.option("json", action="store_true")
     if command == "list":
-        parser.option("limit", type=_limit, metavar="N", default=LISTED_MAX)
+        parser.option("limit", type=_listed, metavar="N", default=LISTED_MAX)
         parsed = parser.parse(arguments[1:])
         return ListQuarantine(config=parsed.config, limit=parsed.limit, as_json=parsed.json)
     if command == "show":
@@ -323,8 +323,8 @@ def _parse_quarantine(
     )
 
 
-def _limit(text: str) -> int:
-    return whole_number(text, 1, _LIMIT_MAX)
+def _listed(text: str) -> int:
+    return whole_number(text, 1, _LISTED_MAX)
 
 
 def _parse_database_command(arguments: Sequence[str]) -> Operation:

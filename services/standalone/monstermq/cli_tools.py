@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from monstermq.invocations import Replay, Tail
 from monstermq.moments import begin_of, moment_of, positions_of
-from monstermq.shapes import Shape
+from monstermq.payload_format import PayloadFormat
 from monstermq_shared.errors import ConfigError
 from monstermq_shared.operation.command_line import CommandLine, file_name, whole_number
 
@@ -14,7 +14,8 @@ TOOLS_HELP = """\
   tail [FILTER]      on a Kafka bus: the records of the log as they come; else by MQTT, what the
                      running broker delivers. With --from they begin in the past; with --to
                      they end, and with --limit N after so many
-      --from T       a time, -10m (s, m, h, d, w ago), a position such as 3:17, or beginning
+      --from T       a time, now, -10m (s, m, h, d, w ago), a position such as 3:17, or
+                     beginning
       --to T         a time, -1m, or now; tail goes on until a time that is still to come
       --archive NAME the past from an archive group instead
       --control      control records, too
@@ -50,7 +51,7 @@ def parse_tail(arguments: Sequence[str]) -> Tail:
     parser = _parser()
     parser.add_argument("filter", metavar="FILTER", nargs="?", default="#")
     parser.option("control", action="store_true")
-    parser.option("payload", type=_shape, metavar="HOW")
+    parser.option("payload", type=_payload_format, metavar="HOW")
     parser.option("limit", type=_count, metavar="N")
     parser.option("qos", type=_qos, metavar="N")
     parsed = parser.parse(_with_values(arguments))
@@ -62,7 +63,7 @@ def parse_tail(arguments: Sequence[str]) -> Tail:
         begin=getattr(parsed, "from"),
         until_ms=None if parsed.to is None else parsed.to.time_ms,
         control=parsed.control,
-        shape=parsed.payload or Shape.AUTO,
+        payload_format=parsed.payload or PayloadFormat.AUTO,
         archive=parsed.archive,
         limit=parsed.limit,
         qos=parsed.qos,
@@ -132,11 +133,11 @@ def _with_values(arguments: Sequence[str]) -> list[str]:
     return joined
 
 
-def _shape(text: str) -> Shape:
+def _payload_format(text: str) -> PayloadFormat:
     try:
-        return Shape(text)
+        return PayloadFormat(text)
     except ValueError as exc:
-        raise ArgumentTypeError(f"{text[:80]!r} is none of {', '.join(Shape)}") from exc
+        raise ArgumentTypeError(f"{text[:80]!r} is none of {', '.join(PayloadFormat)}") from exc
 
 
 def _count(text: str) -> int:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from monstermq.moments import Begin
-from monstermq.shapes import Shape
+from monstermq.payload_format import PayloadFormat
 
 LISTED_MAX = 100
 """Entries that are listed unless more are asked for."""
@@ -114,7 +114,7 @@ class Tail:
         begin: The first one; None: those to come.
         until_ms: Where to end, exclusive, milliseconds since 1970-01-01 UTC; None: never.
         control: Control facts, too.
-        shape: How payloads are shown.
+        payload_format: How payloads are shown.
         archive: The archive group with the past; None: the log.
         limit: After so many it ends; None: never.
         qos: By MQTT: what to subscribe with; None: 0.
@@ -126,7 +126,7 @@ class Tail:
     begin: Begin | None = None
     until_ms: int | None = None
     control: bool = False
-    shape: Shape = Shape.AUTO
+    payload_format: PayloadFormat = PayloadFormat.AUTO
     archive: str | None = None
     limit: int | None = None
     qos: int | None = None

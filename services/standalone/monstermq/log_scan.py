@@ -23,7 +23,7 @@ only so far back. Without such a bound a partition with nothing that is wanted w
 until it is read to its end."""
 
 
-class Standing(NamedTuple):
+class PositionedEntry(NamedTuple):
     """An entry, and what it is ordered by: in its partition never backwards."""
 
     time_ms: int
@@ -92,7 +92,7 @@ class Picker:
 
     def picked(
         self, batch: RecordBatch, since_ms: int, until_ms: int | None, before: "Before"
-    ) -> list[Standing]:
+    ) -> list[PositionedEntry]:
         """Return the entries of a batch that are of a time, in order.
 
         Args:
@@ -119,7 +119,7 @@ class Picker:
                 continue
             if counts and (flags >> KIND_SHIFT or takes(entry.topic)):
                 picked_ms = max(picked_ms, time_ms, late_ms)
-                found.append(Standing(picked_ms, partition, entry.offset, entry))
+                found.append(PositionedEntry(picked_ms, partition, entry.offset, entry))
         before.picked_ms, before.newest_ms = picked_ms, newest_ms
         return found
 
@@ -176,7 +176,7 @@ class LogScan:
         self._on_gap = on_gap
         self.positions = dict(stretch.ends)
 
-    async def past(self, advance: Callable[[int], None]) -> AsyncIterator[list[Standing]]:
+    async def past(self, advance: Callable[[int], None]) -> AsyncIterator[list[PositionedEntry]]:
         """Yield what the stretch has, merged by time, and within a partition as it stands there.
 
         The order is the same each time.
@@ -207,7 +207,7 @@ class LogScan:
                     yield merged
                 lanes = [lane for lane in lanes if lane.standing or not lane.is_done]
 
-    async def live(self) -> AsyncIterator[list[Standing]]:
+    async def live(self) -> AsyncIterator[list[PositionedEntry]]:
         """Yield what is appended behind the stretch, as it comes, until the bus is closed."""
         positions, ended = self.positions, False
         while not ended:
@@ -234,7 +234,7 @@ class LogScan:
         """Return a reader of one partition."""
         return self._log.read({partition: offset})
 
-    def picked(self, batch: RecordBatch, before: Before) -> list[Standing]:
+    def picked(self, batch: RecordBatch, before: Before) -> list[PositionedEntry]:
         """Return what is wanted of a batch of the stretch; see ``Picker.picked``."""
         end = self._stretch.ends[batch.partition]
         if batch.upto > end:
@@ -264,7 +264,7 @@ class _Lane:
     """
 
     def __init__(self, partition: int, offset: int, scan: LogScan) -> None:
-        self.standing: deque[Standing] = deque()
+        self.standing: deque[PositionedEntry] = deque()
         self.is_done = False
         self.partition = partition
         self._next = offset
@@ -297,7 +297,7 @@ class _Lane:
         self.is_done = self._next >= self._scan.end_of(self.partition)
         return self._next - before
 
-    def take(self, bound: tuple[int, int] | None) -> Sequence[Standing]:
+    def take(self, bound: tuple[int, int] | None) -> Sequence[PositionedEntry]:
         """Return, and forget, what is not behind a time and partition; None: all."""
         standing, taken = self.standing, []
         if bound is None or (standing and standing[-1][:2] <= bound):

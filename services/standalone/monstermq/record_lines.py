@@ -6,8 +6,8 @@ from typing import BinaryIO
 
 import orjson
 
-from monstermq.log_scan import Standing
-from monstermq.shapes import Shape
+from monstermq.log_scan import PositionedEntry
+from monstermq.payload_format import PayloadFormat
 from monstermq_shared.errors import InvalidRecord, StartupError, UnknownFact
 from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.operation.logging import escape
@@ -23,28 +23,30 @@ LINE_SIZE_MAX = 384 * 1024 * 1024
 """Bytes of a line: as long as the longest payload of MQTT is in base64."""
 
 
-def text_line(record: Record, position: str, shape: Shape) -> str:
+def text_line(record: Record, position: str, payload_format: PayloadFormat) -> str:
     """Return a record for people: time, position, topic, QoS and retain flag, payload."""
     when = format_timestamp(record.timestamp_ms)
     where = f"{position:>9}  " if position else ""
     if isinstance(record, ControlRecord):
         return f"{when}  {where}control  {escape(record.payload.decode())}"
     flags = f"{record.qos}{'r' if record.retained else ' '}"
-    return f"{when}  {where}{flags}  {escape(record.topic)}  {shown(record.payload, shape)}"
+    return (
+        f"{when}  {where}{flags}  {escape(record.topic)}  {shown(record.payload, payload_format)}"
+    )
 
 
-def shown(payload: bytes, shape: Shape) -> str:
+def shown(payload: bytes, payload_format: PayloadFormat) -> str:
     """Return a payload on one line, cut if it is long; its own controls cannot reach a terminal."""
-    match shape:
-        case Shape.HEX:
+    match payload_format:
+        case PayloadFormat.HEX:
             return escape(payload.hex())
-        case Shape.BASE64:
+        case PayloadFormat.BASE64:
             return escape(base64.b64encode(payload).decode())
-        case Shape.JSON:
+        case PayloadFormat.JSON:
             return escape(_folded(payload))
-        case Shape.TEXT:
+        case PayloadFormat.TEXT:
             return escape(payload.decode(errors="replace"))
-        case Shape.AUTO:
+        case PayloadFormat.AUTO:
             text = _text(payload)
             return escape(payload.hex() if text is None else text)
 
@@ -70,7 +72,7 @@ def json_line(record: Record) -> bytes:
     return encode_record(record)
 
 
-def standing_line(at: Standing) -> bytes:
+def standing_line(at: PositionedEntry) -> bytes:
     """Return the JSON as it stands in the log, with its ``position``.
 
     Raises:
@@ -84,7 +86,7 @@ def standing_line(at: Standing) -> bytes:
     return b'%b,"position":"%d:%d"}' % (value[:-1], at.partition, at.offset)
 
 
-def readable(at: Standing) -> Record | None:
+def readable(at: PositionedEntry) -> Record | None:
     """Return the record that stands there; None if nobody can read it."""
     try:
         return at.entry.record()

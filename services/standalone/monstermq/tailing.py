@@ -7,7 +7,7 @@ from secrets import token_hex
 from typing import TextIO
 
 from monstermq.invocations import Tail
-from monstermq.log_scan import LogScan, Picker, Standing
+from monstermq.log_scan import LogScan, Picker, PositionedEntry
 from monstermq.moments import Moment
 from monstermq.mqtt_link import (
     Address,
@@ -80,10 +80,10 @@ class _Shown:
 
     def __init__(self, invocation: Tail, terminal: Terminal) -> None:
         self.terminal = terminal
-        self._shape = invocation.shape
+        self._payload_format = invocation.payload_format
         self._left = invocation.limit
 
-    def standing(self, found: Sequence[Standing]) -> None:
+    def standing(self, found: Sequence[PositionedEntry]) -> None:
         """Write what stands in the log.
 
         Raises:
@@ -100,9 +100,9 @@ class _Shown:
         if self.terminal.as_json:
             self._write([json_line(record).decode() for record in records])
         else:
-            self._write([text_line(record, "", self._shape) for record in records])
+            self._write([text_line(record, "", self._payload_format) for record in records])
 
-    def _json_lines(self, found: Sequence[Standing]) -> list[str]:
+    def _json_lines(self, found: Sequence[PositionedEntry]) -> list[str]:
         lines = []
         for at in found:
             try:
@@ -111,15 +111,15 @@ class _Shown:
                 self._tell_bad(at, exc)
         return b"\n".join(lines).decode().split("\n") if lines else []
 
-    def _lines(self, found: Sequence[Standing]) -> list[str]:
+    def _lines(self, found: Sequence[PositionedEntry]) -> list[str]:
         lines = []
         for at in found:
             record = readable(at)
             if record is not None:
-                lines.append(text_line(record, at.position, self._shape))
+                lines.append(text_line(record, at.position, self._payload_format))
         return lines
 
-    def _tell_bad(self, at: Standing, exc: Exception) -> None:
+    def _tell_bad(self, at: PositionedEntry, exc: Exception) -> None:
         self.terminal.note(f"position {at.position}: {exc}")
 
     def _write(self, lines: Sequence[str]) -> None:

@@ -5,7 +5,7 @@ import pytest
 from monstermq.cli import parse_arguments
 from monstermq.invocations import Replay, Tail
 from monstermq.moments import LogPosition, Moment
-from monstermq.shapes import Shape
+from monstermq.payload_format import PayloadFormat
 from monstermq_shared.clock import SystemClock
 from monstermq_shared.errors import ConfigError
 
@@ -39,7 +39,9 @@ def test_where_to_begin_is_a_time_a_position_or_the_beginning() -> None:
 
 def test_how_it_is_shown() -> None:
     invocation = tail("--payload", "hex", "--control", "-limit", "7", "-archive", "A")
-    assert invocation == Tail(config=None, shape=Shape.HEX, control=True, limit=7, archive="A")
+    assert invocation == Tail(
+        config=None, payload_format=PayloadFormat.HEX, control=True, limit=7, archive="A"
+    )
     assert tail("--json", "--qos", "1") == Tail(config=None, as_json=True, qos=1)
     with pytest.raises(ConfigError, match="--payload is for people"):
         tail("--json", "--payload", "hex")

@@ -6,7 +6,7 @@ from typing import Self
 
 import pytest
 
-from monstermq.log_scan import LogScan, Picker, Standing
+from monstermq.log_scan import LogScan, Picker, PositionedEntry
 from monstermq.stretch import Stretch
 from monstermq_shared.bus.ports import LogReader, RecordBatch, Stamp
 from monstermq_shared.errors import BusGap
@@ -36,7 +36,7 @@ def refuse(gap: BusGap) -> None:
     raise gap
 
 
-def payloads(found: list[Standing], partition: int) -> list[bytes]:
+def payloads(found: list[PositionedEntry], partition: int) -> list[bytes]:
     return [at.entry.record().payload for at in found if at.partition == partition]
 
 
@@ -138,7 +138,7 @@ async def test_what_comes_is_behind_the_stretch() -> None:
     scan = LogScan(bus.messages, Stretch(dict(ends), ends), picker, refuse)
     assert [some async for some in scan.past(lambda _: None)] == []
     expected = await fill(bus, prng, 30)
-    found: list[Standing] = []
+    found: list[PositionedEntry] = []
     async for some in scan.live():
         found += some
         if len(found) == len(expected):

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monstermq.mqtt_link import address_of
+from monstermq.payload_format import PayloadFormat
 from monstermq.record_lines import json_line, records_in, shown, text_line
-from monstermq.shapes import Shape
 from monstermq_shared.errors import ConfigError, StartupError
 from monstermq_shared.records import ControlRecord, Record
 
@@ -28,9 +28,11 @@ def _at(record: Record, line: int) -> Record:
 
 
 @given(payload=st.binary(max_size=200), topic=st.text(min_size=1, max_size=20))
-@pytest.mark.parametrize("shape", Shape)
-def test_a_record_is_one_harmless_line(shape: Shape, payload: bytes, topic: str) -> None:
-    line = text_line(Record(topic, payload, 0, False, "c", TIME_MS, 1), "1:2", shape)
+@pytest.mark.parametrize("payload_format", PayloadFormat)
+def test_a_record_is_one_harmless_line(
+    payload_format: PayloadFormat, payload: bytes, topic: str
+) -> None:
+    line = text_line(Record(topic, payload, 0, False, "c", TIME_MS, 1), "1:2", payload_format)
     assert line.isprintable()
 
 
@@ -45,14 +47,14 @@ def test_a_line_that_is_no_record_is_named(line: bytes, tmp_path: Path) -> None:
         list(records_in(io.BytesIO(b"\n" + line), "f", 2**20))
 
 
-def test_shapes() -> None:
-    assert shown(b"\xc3\xa4", Shape.AUTO) == "\u00e4"
-    assert shown(b"\xff", Shape.AUTO) == "ff"
-    assert shown(b"\xff", Shape.TEXT) == "\ufffd"
-    assert shown(b"\xff\x00", Shape.HEX) == "ff00"
-    assert shown(b"\xff", Shape.BASE64) == "/w=="
-    assert shown(b'{ "a" : 1 }', Shape.JSON) == '{"a":1}'
-    assert shown(b"no JSON", Shape.JSON) == "no JSON"
+def test_payload_formats() -> None:
+    assert shown(b"\xc3\xa4", PayloadFormat.AUTO) == "\u00e4"
+    assert shown(b"\xff", PayloadFormat.AUTO) == "ff"
+    assert shown(b"\xff", PayloadFormat.TEXT) == "\ufffd"
+    assert shown(b"\xff\x00", PayloadFormat.HEX) == "ff00"
+    assert shown(b"\xff", PayloadFormat.BASE64) == "/w=="
+    assert shown(b'{ "a" : 1 }', PayloadFormat.JSON) == '{"a":1}'
+    assert shown(b"no JSON", PayloadFormat.JSON) == "no JSON"
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from enum import StrEnum
 
 
-class Shape(StrEnum):
+class PayloadFormat(StrEnum):
     """How: ``auto`` is text where it is text, else hex; ``json`` is folded to one line."""
 
     AUTO = "auto"
