@@ -11,17 +11,16 @@ import statistics
 import subprocess
 import sys
 from collections import Counter
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import duckdb
 import pytest
 from pyarrow import parquet
 from tests.lake.document import SERVERS, TOPIC, block, blocks
 from tests.lake.filled_bus import FilledBus
-from tests.support.log_reading import Row
+from tests.lake.rows import expected_of, rows_in
 from tests.support.repository import ROOT
 
 BOUND_S = 120.0
@@ -55,40 +54,6 @@ def lake(bus: FilledBus, tmp_path_factory: pytest.TempPathFactory) -> Path:
     # As after the death of one of Kafka's servers.
     exported.write_bytes(b"".join([*lines, lines[0]]))
     return folder
-
-
-def rows_in(file: Path) -> list[tuple[Any, ...]]:
-    """Return the messages in a Parquet file, sorted; times in milliseconds."""
-    return sorted(
-        (
-            text_of(row["topic"]),
-            row["bytes"],
-            row["timestamp"] // timedelta(milliseconds=1),
-            row["qos"],
-            row["retained"],
-            text_of(row["clientId"]),
-            text_of(row["id"]),
-        )
-        for row in parquet.read_table(file).to_pylist()
-        for row["timestamp"] in [row["timestamp"] - datetime(1970, 1, 1, tzinfo=UTC)]
-    )
-
-
-def text_of(value: str | bytes | UUID) -> str:
-    """Return a text as it is; ClickHouse has bytes for texts, and some have a type for ids."""
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
-def expected(row: Row) -> tuple[Any, ...]:
-    return (
-        row.topic,
-        row.payload,
-        row.time_ms,
-        row.qos,
-        row.retained,
-        row.client_id,
-        row.uuid,
-    )
 
 
 # -- lines ---------------------------------------------------------------------------------------
@@ -152,7 +117,7 @@ def test_duckdb_has_every_message_and_the_average_per_room_and_minute(
         database.execute(make_table)
         database.execute(f"COPY ({ask.rstrip().rstrip(';')}) TO 'rooms.parquet'")
     answer = parquet.read_table(lake / "rooms.parquet").to_pylist()
-    assert rows_in(lake / "duckdb.parquet") == sorted(map(expected, bus.messages))
+    assert rows_in(lake / "duckdb.parquet") == expected_of(bus.messages)
 
     values: dict[tuple[str, datetime], list[float]] = {}
     for row in bus.messages:
@@ -176,4 +141,4 @@ def test_a_library_of_python_has_every_message(bus: FilledBus, lake: Path, secti
     subprocess.run(
         [sys.executable, "-c", block(section, "python")], cwd=lake, timeout=BOUND_S, check=True
     )
-    assert rows_in(lake / f"{section.lower()}.parquet") == sorted(map(expected, bus.messages))
+    assert rows_in(lake / f"{section.lower()}.parquet") == expected_of(bus.messages)
