@@ -1,10 +1,9 @@
 """What stands on a bus on Kafka: ours, somebody else's, large, refused; and a topic that goes."""
 
 import asyncio
-import gc
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Any
 import jsonschema
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.consumer.fetcher import PartitionRecords
 from aiokafka.partitioner import DefaultPartitioner
 from tests.support.kafka import KafkaServer
 from tests.support.kafka_bus import (
@@ -92,30 +90,6 @@ async def read(reader: LogReader, count: int) -> list[Entry]:
 
 def run_payloads(entries: Sequence[Entry]) -> list[bytes]:
     return payloads([entry for entry in entries if entry.kind == Kind.MESSAGE])
-
-
-@pytest.fixture
-def _uncollected() -> Iterator[None]:
-    """No garbage is collected meanwhile."""
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
-
-
-@pytest.mark.usefixtures("_uncollected")
-async def test_what_was_fetched_goes_as_soon_as_it_is_read(
-    kafka_server: KafkaServer, kafka_topic: str
-) -> None:
-    async with opened(bus_settings(kafka_server.address(), kafka_topic)) as bus:
-        log = bus.messages
-        async with aclosing(log.read(await log.end_positions())) as reader:
-            for number in range(3):
-                record = a_record("a", b"x")
-                await log.append(0, [record], Stamp(b"a writer", number))
-                assert payloads(await read(reader, 1)) == [b"x"]
-            held = [at for at in gc.get_objects() if isinstance(at, PartitionRecords)]
-    assert held == []
 
 
 # -- runs, facts, tickets ------------------------------------------------------------------------
