@@ -7,11 +7,21 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from aiokafka.errors import (
+    KafkaError,
+    MessageSizeTooLargeError,
+    UnknownTopicOrPartitionError,
+)
 from tests.support.kafka import KafkaServer
 from tests.support.kafka_tools import create_topic, read_topic
 
+from monstermq_shared.config import Compression
+from monstermq_shared.errors import StartupError, StoreUnavailable
+from monstermq_shared.exit_codes import ExitCode
+from monstermq_shared.kafka.admin import TopicFacts
 from monstermq_shared.kafka.producing import BatchProducer, Entry, close_producer
+from monstermq_shared.stores.kafka.archives import ArchiveTopic
+from monstermq_shared.stores.kafka.production import Production, _Lane
 
 BOUND_S = 60.0
 CLOSING_S = 10.0
@@ -57,7 +67,7 @@ async def values_of(server: KafkaServer, topic: str) -> list[bytes]:
 
 @pytest.fixture
 async def producer(kafka_server: KafkaServer) -> AsyncIterator[BatchProducer]:
-    producer = BatchProducer(options(kafka_server))
+    producer = BatchProducer(lambda: options(kafka_server))
     yield producer
     await producer.close()
 
@@ -111,9 +121,43 @@ async def test_one_refusal_fails_nothing_else_that_is_under_way(
     assert len(await values_of(kafka_server, large)) == 5
 
 
+async def test_a_producer_that_is_made_anew_asks_for_its_options_again(
+    kafka_server: KafkaServer, kafka_topic: str
+) -> None:
+    await create_topic(kafka_server.address(), kafka_topic)
+    files = iter([True, False, True])
+
+    def ask() -> dict[str, Any]:
+        if not next(files):
+            raise StartupError("Kafka.Security.CertFile cannot be used", exit_code=ExitCode.TLS)
+        return options(kafka_server)
+
+    producer = BatchProducer(ask)
+    try:
+        await send_all(producer, kafka_topic, entries(b"1"))
+        with pytest.raises(UnknownTopicOrPartitionError):
+            await producer.send(kafka_topic, 99, entries(b"x"), first=0, size_max=SIZE_MAX)
+        with pytest.raises(StartupError):
+            await send_all(producer, kafka_topic, entries(b"x"))
+        await send_all(producer, kafka_topic, entries(b"2"))
+    finally:
+        await producer.close()
+    assert await values_of(kafka_server, kafka_topic) == [b"1", b"2"]
+
+
+async def test_an_archive_waits_for_a_file_that_is_being_renewed() -> None:
+    def ask() -> dict[str, Any]:
+        raise StartupError("Kafka.Security.CertFile cannot be used", exit_code=ExitCode.TLS)
+
+    topic = ArchiveTopic(TopicFacts(name="t", partitions=1, replication=1))
+    lane = _Lane(topic, 0, entries(b"1"), Compression.NONE)
+    with pytest.raises(StoreUnavailable, match=r"topic t: .*CertFile cannot be used"):
+        await Production([lane], "nowhere").run({Compression.NONE: BatchProducer(ask)})
+
+
 async def test_an_outage_doubles_nothing(own_kafka: KafkaServer, kafka_topic: str) -> None:
     await create_topic(own_kafka.address(), kafka_topic)
-    producer = BatchProducer(options(own_kafka))
+    producer = BatchProducer(lambda: options(own_kafka))
     try:
         await send_all(producer, kafka_topic, numbered(0, 10_000))
         for first in (10_000, 20_000):
@@ -168,7 +212,8 @@ async def test_a_producer_that_was_never_started_is_closed() -> None:
 
 
 async def test_a_server_that_is_away_fails_the_start_and_leaves_nothing_open() -> None:
-    producer = BatchProducer({"bootstrap_servers": "127.0.0.1:1", "enable_idempotence": True})
+    nowhere = {"bootstrap_servers": "127.0.0.1:1", "enable_idempotence": True}
+    producer = BatchProducer(lambda: nowhere)
     for _ in range(2):
         with pytest.raises(KafkaError):
             await producer.send("t", 0, entries(b"1"), first=0, size_max=SIZE_MAX)

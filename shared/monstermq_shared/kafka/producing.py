@@ -127,12 +127,14 @@ class BatchProducer:
     """Sends batches with all replicas' acknowledgement, in order within a partition.
 
     Args:
-        options: Arguments of ``AIOKafkaProducer``; it is idempotent whatever they say.
+        options: Returns the arguments of ``AIOKafkaProducer``, see ``Producers``; it is idempotent
+            whatever they say.
     """
 
-    def __init__(self, options: Mapping[str, Any]) -> None:
-        given = {**options, "acks": "all", "enable_idempotence": True}
-        self._producers = Producers(lambda: given)
+    def __init__(self, options: Callable[[], Mapping[str, Any]]) -> None:
+        self._producers = Producers(
+            lambda: {**options(), "acks": "all", "enable_idempotence": True}
+        )
 
     async def send(
         self, topic: str, partition: int, entries: Sequence[Entry], *, first: int, size_max: int
@@ -153,6 +155,8 @@ class BatchProducer:
 
         Raises:
             KafkaError, OSError: Nobody knows whether Kafka has the batch: send the same again.
+            StartupError: A file of ``Kafka.Security`` cannot be used; it may be being renewed, so
+                do the same.
         """
         producer = await self._producers.take()
         failed = False

@@ -11,6 +11,7 @@ from aiokafka.errors import (
 
 from monstermq_edge.ingress.messages import Source
 from monstermq_shared.clock import SystemClock
+from monstermq_shared.errors import StartupError
 from monstermq_shared.kafka.admin import ANY_TIME, Admin, NewTopicSpec, TopicFacts
 from monstermq_shared.kafka.errors import CLIENT_ERRORS, meaning_of
 from monstermq_shared.kafka.producing import BatchProducer, Entry
@@ -83,7 +84,7 @@ class DeadLetters:
         if self._producer is None:
             size_max = facts[self._topic].number("max.message.bytes") or BATCH_SIZE_MAX
             self._producer = BatchProducer(
-                {
+                lambda: {
                     **self._settings.client_options(),
                     "max_batch_size": BATCH_SIZE_MAX,
                     "max_request_size": max(size_max, BATCH_SIZE_MAX),
@@ -115,7 +116,8 @@ class DeadLetters:
                     self._topic, partition, together, first=first, size_max=BATCH_SIZE_MAX
                 )
                 is_alone = False
-            except CLIENT_ERRORS as exc:
+            except (*CLIENT_ERRORS, StartupError) as exc:
+                # Also a file of Kafka.Security that is being renewed.
                 if isinstance(exc, REFUSALS) and not is_alone:
                     is_alone = True  # which of them is it?
                 elif letters[first].is_mended(exc):

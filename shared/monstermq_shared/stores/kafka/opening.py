@@ -1,10 +1,11 @@
 """Opens the archives in Kafka."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from monstermq_shared.config import Compression
 from monstermq_shared.kafka.producing import BatchProducer
-from monstermq_shared.kafka.settings import BATCH_SIZE_MAX, KafkaSettings
+from monstermq_shared.kafka.settings import BATCH_SIZE_MAX, KafkaSettings, Options
 from monstermq_shared.stores.kafka.archives import KafkaArchive, Shape
 from monstermq_shared.stores.kafka.database import KafkaDatabase, SharedKafkaDatabase
 from monstermq_shared.stores.kafka.preparing import Topics
@@ -35,17 +36,19 @@ async def open_archives(
     facts = await topics.prepare()
     archives = {at.store: KafkaArchive(at, facts[at.name], shape) for at, shape in groups}
     producers = {
-        compression: BatchProducer(
-            {
-                **settings.client_options(),
-                "max_batch_size": BATCH_SIZE_MAX,
-                "max_request_size": settings.record_size_max,
-                "request_timeout_ms": ANSWER_MS,
-                "compression_type": _COMPRESSIONS[compression],
-            }
-        )
+        compression: BatchProducer(partial(_options, settings, compression))
         for compression in {shape.compression for _, shape in groups}
     }
     if isinstance(marks, KeepsLogState):
         return SharedKafkaDatabase(producers, archives, marks, topics, log_states=marks)
     return KafkaDatabase(producers, archives, marks, topics)
+
+
+def _options(settings: KafkaSettings, compression: Compression) -> Options:
+    return {
+        **settings.client_options(),
+        "max_batch_size": BATCH_SIZE_MAX,
+        "max_request_size": settings.record_size_max,
+        "request_timeout_ms": ANSWER_MS,
+        "compression_type": _COMPRESSIONS[compression],
+    }

@@ -12,7 +12,7 @@ from aiokafka.errors import (
 )
 
 from monstermq_shared.config import Compression
-from monstermq_shared.errors import StoreUnavailable
+from monstermq_shared.errors import StartupError, StoreUnavailable
 from monstermq_shared.kafka.errors import CLIENT_ERRORS, meaning_of, worst_of
 from monstermq_shared.kafka.producing import BatchProducer, Entry
 from monstermq_shared.records import Record
@@ -121,7 +121,8 @@ class Production:
         )
         failures: list[tuple[str, BaseException]] = []
         for lane, outcome in zip(lanes, outcomes, strict=True):
-            if isinstance(outcome, CLIENT_ERRORS):
+            # Also a file of Kafka.Security that is being renewed: that mends itself, too.
+            if isinstance(outcome, (*CLIENT_ERRORS, StartupError)):
                 failures.append((lane.topic.name, outcome))
             elif outcome is not None:
                 raise outcome
