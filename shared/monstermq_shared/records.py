@@ -88,6 +88,19 @@ class Record:
             self._id = uuid7(self.timestamp_ms)
         return self._id
 
+    def at(self, offset: int) -> "Record":
+        """Return the same record at an offset."""
+        return Record(
+            self.topic,
+            self.payload,
+            self.qos,
+            self.retained,
+            self.client_id,
+            self.timestamp_ms,
+            offset,
+            self.id,  # made now, so that both have the same
+        )
+
     def __eq__(self, other: object) -> bool:
         """Two records are equal if all they say is; the id only matters if both have one."""
         if not isinstance(other, Record):
@@ -130,6 +143,10 @@ class StampedRecord(Record):
         self.packet_id = packet_id
         self.epoch = epoch
 
+    def at(self, offset: int) -> "StampedRecord":
+        """See ``Record.at``."""
+        return StampedRecord(super().at(offset), self.packet_id, self.epoch)
+
 
 class ControlRecord(Record):
     """Facts of the broker itself, in one of the two logs of a bus. No client published it.
@@ -146,6 +163,10 @@ class ControlRecord(Record):
     ) -> None:
         super().__init__(topic, payload, 0, False, "", timestamp_ms, offset, "")
         self.kind = kind
+
+    def at(self, offset: int) -> "ControlRecord":
+        """See ``Record.at``."""
+        return ControlRecord(self.topic, self.payload, self.timestamp_ms, offset, self.kind)
 
 
 def size_of(record: Record) -> int:

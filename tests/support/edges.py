@@ -17,7 +17,7 @@ from monstermq_shared.bus.control import encode_facts, kind_of
 from monstermq_shared.bus.facts import Claim, Fact
 from monstermq_shared.bus.header import Kind
 from monstermq_shared.bus.ports import RecordBatch
-from monstermq_shared.bus.ring import RingEntry, placed, unread
+from monstermq_shared.bus.ring import RingEntry, unread
 from monstermq_shared.bus.runs import Runs
 from monstermq_shared.close_reasons import CloseReason
 from monstermq_shared.counters import Counters
@@ -65,7 +65,7 @@ class SimLog:
         """Append records whose sequences count up from ``first``."""
         entries = self.entries[partition]
         for sequence, record in enumerate(records, first):
-            entries.append(RingEntry(placed(record, len(entries)), writer, sequence))
+            entries.append(RingEntry(record.at(len(entries)), writer, sequence))
 
     def ends(self) -> dict[int, int]:
         """Return the ends of all partitions."""

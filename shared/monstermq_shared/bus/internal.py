@@ -14,9 +14,11 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
+from mypy_extensions import mypyc_attr
+
 from monstermq_shared.bus.header import RUN_SIZE
 from monstermq_shared.bus.ports import Stamp
-from monstermq_shared.bus.ring import RingEntry, RingLog, RingReader, placed, size_of
+from monstermq_shared.bus.ring import RingEntry, RingLog, RingReader, size_of
 from monstermq_shared.bus.room import Room
 from monstermq_shared.bus.runs import Runs
 from monstermq_shared.errors import BusUnavailable
@@ -50,6 +52,7 @@ def run_of(boot: int) -> bytes:
     return boot.to_bytes(RUN_SIZE, "big")
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)  # the simulation looks on
 class InternalLog:
     """Hands out offsets and keeps records until the next turn takes them.
 
@@ -83,7 +86,7 @@ class InternalLog:
 
     def pass_through(self, record: Record) -> None:
         """Give a control record its offset; nobody but taps takes it."""
-        at = placed(record, self.allot(1))
+        at = record.at(self.allot(1))
         if self.tap is not None:
             self.tap([at])
 
@@ -300,7 +303,7 @@ class InternalSessions(RingLog):
         _note(self._runs, stamp.writer, last)
         first = self._log.allot(len(new))
         self._keep(
-            RingEntry(placed(record, offset), stamp.writer, sequence)
+            RingEntry(record.at(offset), stamp.writer, sequence)
             for record, offset, sequence in zip(
                 new,
                 range(first, first + len(new)),

@@ -7,7 +7,6 @@ back, and never makes the log larger.
 import asyncio
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
-from copy import copy
 from operator import attrgetter
 from typing import Protocol, Self
 
@@ -29,14 +28,6 @@ _offset_of = attrgetter("offset")
 def size_of(record: Record) -> int:
     """Return about how many bytes a record takes in memory."""
     return len(record.payload) + len(record.topic) + ENTRY_OVERHEAD
-
-
-def placed(record: Record, offset: int) -> Record:
-    """Return the same record at an offset."""
-    record.id  # noqa: B018 - made now, so that both have the same
-    at = copy(record)
-    at.offset = offset
-    return at
 
 
 class RingEntry:

@@ -1,7 +1,7 @@
 """R1: what was appended twice, because nobody knew if the first time had worked, counts once."""
 
 from collections.abc import Mapping, Sequence
-from typing import Self
+from typing import Any, Self
 
 WILL_RUN = b"will"
 """Runs that begin so write the wills that became due in one sessions partition (S2)."""
@@ -74,7 +74,7 @@ class Runs:
         return {run.hex(): [*at] for run, at in self._runs.items()}
 
     @classmethod
-    def load(cls, dump: Mapping[str, Sequence[int]], lateness_ms: int) -> Self:
+    def load(cls, dump: Mapping[str, Sequence[Any]], lateness_ms: int) -> Self:
         """Return the state that was dumped.
 
         Raises:

@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 
 from monstermq_shared.budget import Budget
 from monstermq_shared.messages import MessageRun
+from monstermq_shared.records import Record
 from monstermq_shared.sessions.backpressure import Backpressure
 from monstermq_shared.sessions.ports import Source
 from monstermq_shared.sessions.session import ClientSession
@@ -26,17 +27,25 @@ class FanOut(Generic[S]):
         targets: All of them, each with the QoS granted to it.
         reached: How many have it.
         source: Where it comes from, if that can be held.
+        rows: The records for queue rows, where sessions have them and it is above QoS 0.
+        durable: Handing it over made queue rows so far.
     """
 
-    __slots__ = ("reached", "run", "source", "targets")
+    __slots__ = ("durable", "reached", "rows", "run", "source", "targets")
 
     def __init__(
-        self, run: MessageRun, targets: Sequence[tuple[S, int]], source: Source | None
+        self,
+        run: MessageRun,
+        targets: Sequence[tuple[S, int]],
+        source: Source | None,
+        rows: Sequence[Record] | None = None,
     ) -> None:
         self.run = run
         self.targets = targets
         self.reached = 0
         self.source = source
+        self.rows = rows
+        self.durable = False
 
     def next_targets(self, deliveries_max: int) -> Sequence[tuple[S, int]]:
         """Return the targets to hand it to now."""

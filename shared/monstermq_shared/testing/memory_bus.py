@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Self
 
 from monstermq_shared.bus.ports import RecordBatch, Stamp
-from monstermq_shared.bus.ring import BATCH_RECORDS_MAX, Ring, RingEntry, placed, size_of, unread
+from monstermq_shared.bus.ring import BATCH_RECORDS_MAX, Ring, RingEntry, size_of, unread
 from monstermq_shared.bus.room import Room
 from monstermq_shared.bus.runs import Runs
 from monstermq_shared.errors import BusGap, BusUnavailable
@@ -135,7 +135,7 @@ class MemoryLog:
         entries: list[RingEntry] = []
         for sequence, record in enumerate(append.records, append.stamp.sequence):
             if at.runs.is_new(writer, sequence, record.timestamp_ms):
-                entries.append(RingEntry(placed(record, at.next_offset), writer, sequence))
+                entries.append(RingEntry(record.at(at.next_offset), writer, sequence))
             at.next_offset += 1
         at.kept.extend(entries)
         for reader in self._readers:

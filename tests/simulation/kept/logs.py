@@ -7,7 +7,6 @@ never. Per partition and writer, appends land in the order they were made (R1, t
 import random
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -112,8 +111,7 @@ class Log:
         entries = self.partitions[partition]
         written: list[LogEntry] = []
         for sequence, record in enumerate(pending.records, pending.first):
-            placed = copy(record)
-            placed.offset = len(entries)
+            placed = record.at(len(entries))
             written.append(LogEntry(placed, run, sequence, pending.facts, step))
             entries.append(written[-1])
         return written

@@ -6,9 +6,9 @@ to fetch, to close, or to hold. Time is an argument. The connection implements
 ``sessions.ports.Link`` for the engine.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import chain
-from typing import Any, ClassVar
+from typing import Any
 
 from monstermq_edge.mqtt import encoder
 from monstermq_edge.mqtt.context import ConnectionContext, Peer
@@ -150,12 +150,12 @@ class Connection(Outbox):
         try:
             while True:
                 for packet in packets:
-                    if self.phase is not _CONNECTED or type(packet) is Connect:
+                    if self.phase is not _CONNECTED or isinstance(packet, Connect):
                         self._begin(packet, now)
-                    elif type(packet) is MessageRun:
+                    elif isinstance(packet, MessageRun):
                         self._publish(packet)
                     else:
-                        self._HANDLERS[type(packet)](self, packet)
+                        self._take(packet)
                     if self.phase is _CLOSED:
                         return
                     if budget.left <= floor or self._holds:
@@ -335,6 +335,19 @@ class Connection(Outbox):
         else:
             port.complete(session, answers.packet_ids)
 
+    def _take(self, packet: Answers | Subscribe | Unsubscribe | Pingreq | Disconnect) -> None:
+        match packet:
+            case Answers():
+                self._answers(packet)
+            case Subscribe():
+                self._subscribe(packet)
+            case Unsubscribe():
+                self._unsubscribe(packet)
+            case Pingreq():
+                self._pingreq()
+            case Disconnect():
+                self._disconnect()
+
     def _subscribe(self, packet: Subscribe) -> None:
         context = self._context
         if not self._codes and context.port.holds_subscribe(self.session):
@@ -364,27 +377,17 @@ class Connection(Outbox):
             self._context.counters.packets_received[PacketType.UNSUBSCRIBE] += 1
             port.unsubscribed(self.session, packet.packet_id)
 
-    def _pingreq(self, _: Pingreq) -> None:
+    def _pingreq(self) -> None:
         self.last_ping_ms = self._wall_ms
         counters = self._context.counters
         counters.packets_received[PacketType.PINGREQ] += 1
         counters.packets_sent[PacketType.PINGRESP] += 1
         self._append(encoder.PINGRESP)
 
-    def _disconnect(self, _: Disconnect) -> None:
+    def _disconnect(self) -> None:
         self._context.counters.packets_received[PacketType.DISCONNECT] += 1
         self._end(CloseReason.CLIENT_DISCONNECTED)
         self._context.wake(self)
-
-    _HANDLERS: ClassVar[dict[type[Packet], Callable[..., None]]] = {
-        MessageRun: _publish,
-        Answers: _answers,
-        Subscribe: _subscribe,
-        Unsubscribe: _unsubscribe,
-        Pingreq: _pingreq,
-        Disconnect: _disconnect,
-    }
-    # What each packet does once CONNECT was accepted: the keys are ``ALLOWED`` then.
 
     # -- the end ---------------------------------------------------------------------------------
 

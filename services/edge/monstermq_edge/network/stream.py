@@ -4,6 +4,8 @@ import asyncio
 import math
 from typing import cast
 
+from mypy_extensions import mypyc_attr
+
 from monstermq_edge.mqtt.connection import Connection
 from monstermq_edge.mqtt.context import ConnectionContext, Peer
 from monstermq_edge.mqtt.phases import Phase
@@ -32,6 +34,7 @@ STASH_CHUNKS = 8
 _WHERE = "a connection"  # where a bug came up, see ``Faults.note``
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)  # tests put bugs in
 class StreamProtocol(asyncio.Protocol):
     """Feeds what the transport reads, and writes what the connection wants to say once per turn.
 

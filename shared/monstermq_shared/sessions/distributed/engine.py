@@ -11,7 +11,6 @@ from monstermq_shared.records import Record
 from monstermq_shared.routing import Interest, Route, Router
 from monstermq_shared.sessions.backpressure import Backpressure
 from monstermq_shared.sessions.chores import Chores
-from monstermq_shared.sessions.core import EngineCore
 from monstermq_shared.sessions.distributed.connections import Connections
 from monstermq_shared.sessions.distributed.kept import KeptSession
 from monstermq_shared.sessions.distributed.kept_host import KeptHost
@@ -56,7 +55,7 @@ _ATTACH_WORK = 40
 _DETACH_WORK = 20
 
 
-class DistributedEngine(KeptHost, EngineCore[BusSession]):
+class DistributedEngine(KeptHost):
     """Sessions and routing of one edge.
 
     The host's half: ``begin`` says where reading begins, ``messages_read`` and ``facts_read`` bring

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 
+from monstermq_shared.sessions.core import EngineCore
 from monstermq_shared.sessions.distributed.kept_serving import KeptServing
+from monstermq_shared.sessions.distributed.session import BusSession
 from monstermq_shared.stores.queues import KeptRows, QueueAsk, QueuePage
 
 
-class KeptHost:
-    """A base of the engine, which makes its attribute.
+class KeptHost(EngineCore[BusSession]):
+    """The base of the engine, which makes its attribute.
 
     Attributes:
         kept: Kept sessions.

@@ -117,7 +117,9 @@ class MessageReading:
         budget = self._budget
         floor = budget.left - PIECE
         deliverer = self._deliverer
-        if deliverer.fan_out is not None:
+        # By a name of its own: mypyc takes an attribute that was None for one that stays None.
+        fan_out = deliverer.fan_out
+        if fan_out is not None:
             deliverer.go_on()
             return True
         while self._batches and budget.left > floor and deliverer.fan_out is None:

@@ -31,34 +31,10 @@ Targets = Sequence[tuple[Session, int]]
 """Sessions, each with the QoS granted to it."""
 
 
-class StoredFanOut(FanOut[Session]):
-    """A run that some of its targets have been handed, with what it becomes in queues.
-
-    Attributes:
-        rows: The records for queue rows; None at QoS 0, where there are none.
-        durable: Handing it over made rows so far.
-    """
-
-    __slots__ = ("durable", "rows")
-
-    def __init__(
-        self,
-        run: MessageRun,
-        targets: Targets,
-        source: Source | None,
-        rows: Sequence[Record] | None,
-    ) -> None:
-        super().__init__(run, targets, source)
-        self.rows = rows
-        self.durable = False
-
-
 class Publisher(Deliverer[Session]):
     """The hot path from a publisher to its subscribers, a run at a time (ARCHITECTURE 11.1)."""
 
     __slots__ = ("_counters", "_journal", "_retained", "_router")
-
-    fan_out: StoredFanOut | None
 
     def __init__(
         self,
@@ -144,7 +120,7 @@ class Publisher(Deliverer[Session]):
         """Hand a run to the first of many."""
         if run.qos and rows is None:
             rows = _records(run, origin, retained=False)
-        self.fan_out = StoredFanOut(run, targets, source, rows)
+        self.fan_out = FanOut(run, targets, source, rows)
         self._budget.busy = True
         self._budget.left = 0
         self.go_on()
