@@ -13,12 +13,24 @@ PYTHON ?= $(or $(shell for p in $(PYTHONS); do $$p -c "$(FIT)" 2>&- && echo $$p 
 PROCESSES := 2
 TESTS := $(PY) -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
-.PHONY: run setup postgres kafka test test-faults test-lake tools check lint types layers format bench lock build clean
+# The compiled form, once `make compiled` has been said: it is brought up to date by all that runs it.
+COMPILED = $(wildcard $(VENV)/.compiled)
+SOURCES := $(shell find shared services -name '*.py') hatch_build.py
+LIBRARIES = shared services -name '*.so'
 
-run: $(VENV)/.run
+.PHONY: run setup compiled pure postgres kafka test test-faults test-lake tools check lint types layers \
+	format bench lock build clean
+
+run: $(VENV)/.run $(COMPILED)
 	$(VENV)/bin/monstermq $(ARGS)
 
 setup: $(VENV)/.dev
+
+compiled: $(VENV)/.compiled
+
+pure:
+	rm -f $(VENV)/.compiled
+	find $(LIBRARIES) -delete
 
 postgres: setup
 	scripts/install-test-tools postgresql
@@ -70,8 +82,8 @@ build: $(VENV)/.dev
 	$(VENV)/bin/pip -q install build
 	$(PY) -m build
 
-clean:
-	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+clean: pure
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 
 $(VENV)/.pip:
 	@$(PYTHON) -c "$(FIT)" || { echo "$(PYTHON) is not Python 3.11 or newer with venv and ensurepip:" \
@@ -90,4 +102,8 @@ $(VENV)/.dev: $(VENV)/.run
 
 $(VENV)/.lake: $(VENV)/.dev
 	$(VENV)/bin/pip -q install -c constraints.txt --group lake
+	touch $@
+
+$(VENV)/.compiled: $(VENV)/.dev $(SOURCES)
+	MONSTERMQ_COMPILED=1 $(VENV)/bin/hatchling build -t wheel:editable --hooks-only
 	touch $@

@@ -22,6 +22,7 @@ from tests.simulation.sessions_world import (
     Told,
     World,
 )
+from tests.support.form import pure_only
 
 from monstermq_shared.bus.control import kind_of
 from monstermq_shared.bus.fact_reading import check_facts
@@ -260,6 +261,7 @@ BREAKS: dict[str, list[tuple[type, str, Any]]] = {
 }
 
 
+@pure_only
 @pytest.mark.parametrize("rule", BREAKS)
 async def test_it_notices_a_rule_that_is_taken_out(
     rule: str, monkeypatch: pytest.MonkeyPatch

@@ -15,6 +15,7 @@ from tests.simulation.kept.ledger import Violation
 from tests.simulation.kept.running import failures, first_failure, processes
 from tests.simulation.kept.steps import Simulation
 from tests.support.chance import seeds
+from tests.support.form import pure_only
 
 SEEDS = 300
 
@@ -36,6 +37,7 @@ def test_every_promise_is_kept(executor: Executor, name: str) -> None:
     assert not found, f"{len(found)} seeds fail: {told}"
 
 
+@pure_only
 @pytest.mark.parametrize("rule", BREAKS)
 def test_a_rule_that_is_taken_out_is_missed(executor: Executor, rule: str) -> None:
     assert first_failure(executor, rule) is not None
@@ -52,6 +54,7 @@ def test_a_seed_decides_everything() -> None:
     assert traces[0] == traces[1]
 
 
+@pure_only
 def test_what_is_broken_is_told_by_its_letter(monkeypatch: pytest.MonkeyPatch) -> None:
     BREAKS["noapp"].take_out(monkeypatch)
     told = set[str]()

@@ -4,12 +4,17 @@ A seed decides everything, so a failure is repeated by its number. More seeds th
 ``MONSTERMQ_SIM_SEEDS=5000``, or a range such as ``MONSTERMQ_SIM_SEEDS=5000-9000``.
 """
 
+from collections.abc import Callable
+
 import pytest
-from tests.simulation.breaks import BREAKS, Change
+from tests.simulation.broker import Build
 from tests.simulation.world import simulate
 from tests.support.chance import seeds
+from tests.support.form import breaks_of, pure_only
 
 from monstermq_shared.sessions import retained
+
+BREAKS = breaks_of("tests.simulation.breaks")
 
 SEEDS = 60
 
@@ -28,7 +33,7 @@ def test_every_promise_is_kept(seed: int) -> None:
     simulate(seed)
 
 
-def _is_found(change: Change, seed: int) -> bool:
+def _is_found(change: Callable[[Build], Build], seed: int) -> bool:
     try:
         simulate(seed, change=change)
     except AssertionError:
@@ -37,10 +42,11 @@ def _is_found(change: Change, seed: int) -> bool:
 
 
 @pytest.mark.parametrize("change", BREAKS.values(), ids=BREAKS.keys())
-def test_a_broken_rule_is_found(change: Change) -> None:
+def test_a_broken_rule_is_found(change: Callable[[Build], Build]) -> None:
     assert any(_is_found(change, seed) for seed in range(BREAK_SEEDS))
 
 
+@pure_only
 def test_a_seed_decides_everything() -> None:
     """The same seed breaks the same rule at the same place."""
     change = BREAKS["open ids are not stored"]

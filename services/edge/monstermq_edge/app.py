@@ -11,6 +11,7 @@ from monstermq_edge.broker import Broker
 from monstermq_edge.companion import Companions, none
 from monstermq_shared.config import BrokerConfig, LoadedConfig, check_runnable
 from monstermq_shared.errors import MonsterError
+from monstermq_shared.operation.form import told_version
 from monstermq_shared.operation.logging import configure_logging
 from monstermq_shared.operation.process import exit_status, run_process, run_service
 from monstermq_shared.operation.signals import Signals
@@ -41,7 +42,7 @@ def run_broker(
     configure_logging(log_level, loaded.config.log.format, name)
     tell = supervised is None  # else the supervisor has told all this
     if tell:
-        logger.info("MonsterMQ %s, configuration: %s", version("monstermq"), loaded.source)
+        logger.info("MonsterMQ %s, configuration: %s", told_version(), loaded.source)
         _warn(loaded.warnings)
     try:
         more = check_runnable(loaded)

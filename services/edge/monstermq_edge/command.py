@@ -4,12 +4,12 @@ import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from functools import partial
-from importlib.metadata import version
 
 from monstermq_edge.app import run_broker
 from monstermq_edge.processes import run_edges
 from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.operation.command_line import CommandLine, file_name
+from monstermq_shared.operation.form import told_version
 from monstermq_shared.operation.held import release
 from monstermq_shared.operation.process import run_command
 from monstermq_shared.supervisor.beginning import begin
@@ -43,7 +43,7 @@ def _execute(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     parsed = parser.parse(arguments)
     if parsed.help or parsed.h or parsed.version:
         release()
-        sys.stdout.write(f"{version('monstermq')}\n" if parsed.version else HELP)
+        sys.stdout.write(f"{told_version()}\n" if parsed.version else HELP)
         return ExitCode.OK
     loaded, level, signals, supervised = begin(parsed, environ, cluster=parsed.cluster)
     if supervised is None and loaded.config.edge.processes > 1:

@@ -3,11 +3,11 @@
 import logging
 from collections.abc import Sequence
 from functools import partial
-from importlib.metadata import version
 
 from monstermq_edge import settings
 from monstermq_shared.config import BrokerConfig, LoadedConfig, check_runnable
 from monstermq_shared.operation.binding import listen
+from monstermq_shared.operation.form import told_version
 from monstermq_shared.operation.health import Place
 from monstermq_shared.operation.logging import configure_logging
 from monstermq_shared.operation.process import run_process
@@ -35,7 +35,7 @@ def run_edges(
     """
     config = loaded.config
     configure_logging(log_level, config.log.format, "monstermq-edge")
-    logger.info("MonsterMQ %s, configuration: %s", version("monstermq"), loaded.source)
+    logger.info("MonsterMQ %s, configuration: %s", told_version(), loaded.source)
     for warning in [*loaded.warnings, *check_runnable(loaded)]:
         logger.warning("%s", warning)
     check_ports(config)

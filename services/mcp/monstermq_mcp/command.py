@@ -7,7 +7,6 @@ from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from importlib.metadata import version
 
 from monstermq_mcp.forwarding import forward_standard_input
 from monstermq_mcp.places import url_of
@@ -17,6 +16,7 @@ from monstermq_shared.config import load_config
 from monstermq_shared.errors import ConfigError
 from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.operation.command_line import CommandLine, file_name
+from monstermq_shared.operation.form import told_version
 from monstermq_shared.operation.held import release
 from monstermq_shared.operation.logging import configure_logging
 from monstermq_shared.operation.process import run_command
@@ -51,7 +51,7 @@ def _execute(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     parsed = _parse(arguments)
     if parsed.help or parsed.h or parsed.version:
         release()
-        sys.stdout.write(f"{version('monstermq')}\n" if parsed.version else HELP)
+        sys.stdout.write(f"{told_version()}\n" if parsed.version else HELP)
         return ExitCode.OK
     if parsed.stdio:
         return _forward(parsed, environ)
@@ -99,7 +99,7 @@ def _serve(parsed: Namespace, environ: Mapping[str, str]) -> int:
             "itself; start monstermq"
         )
     if supervised is None:
-        logger.info("MonsterMQ MCP %s, configuration: %s", version("monstermq"), loaded.source)
+        logger.info("MonsterMQ MCP %s, configuration: %s", told_version(), loaded.source)
         for warning in loaded.warnings:
             logger.warning("%s", warning)
     return run_server(loaded, signals, supervised)

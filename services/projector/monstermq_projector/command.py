@@ -5,7 +5,6 @@ import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from functools import partial
-from importlib.metadata import version
 
 from monstermq_projector.app import run_part
 from monstermq_projector.groups import instance_of
@@ -16,6 +15,7 @@ from monstermq_shared.config.fields import ProjectorKind
 from monstermq_shared.errors import ConfigError
 from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.operation.command_line import CommandLine, file_name
+from monstermq_shared.operation.form import told_version
 from monstermq_shared.operation.health import Place
 from monstermq_shared.operation.held import release
 from monstermq_shared.operation.logging import configure_logging
@@ -53,7 +53,7 @@ def _execute(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     parsed = _parse(arguments)
     if parsed.help or parsed.h or parsed.version:
         release()
-        sys.stdout.write(f"{version('monstermq')}\n" if parsed.version else HELP)
+        sys.stdout.write(f"{told_version()}\n" if parsed.version else HELP)
         return ExitCode.OK
     begun = begin(parsed, environ)
     loaded, signals, supervised = begun.loaded, begun.signals, begun.supervised
@@ -107,7 +107,7 @@ def _kinds(text: str) -> list[ProjectorKind]:
 
 
 def _tell_start(loaded: LoadedConfig) -> None:
-    logger.info("MonsterMQ projector %s, configuration: %s", version("monstermq"), loaded.source)
+    logger.info("MonsterMQ projector %s, configuration: %s", told_version(), loaded.source)
     for warning in loaded.warnings:
         logger.warning("%s", warning)
 

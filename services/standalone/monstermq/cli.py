@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import TextIO
 
@@ -42,6 +41,7 @@ from monstermq_shared.errors import ConfigError
 from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.kafka.settings import KafkaSettings
 from monstermq_shared.operation.command_line import CommandLine, file_name, level_of, whole_number
+from monstermq_shared.operation.form import told_version
 
 HELP = (
     """\
@@ -184,7 +184,7 @@ def parse_arguments(arguments: Sequence[str]) -> Invocation:
     if not {"-h", "--h", "-help", "--help"}.isdisjoint(arguments):
         return Show(text=HELP)
     if not {"-version", "--version"}.isdisjoint(arguments):
-        return Show(text=f"monstermq {version('monstermq')}\n")
+        return Show(text=f"monstermq {told_version()}\n")
     command = _COMMANDS.get(arguments[0]) if arguments else None
     return _parse_run(arguments) if command is None else command(arguments[1:])
 

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Sequence
 from functools import partial
-from importlib.metadata import version
 
 from monstermq_edge import settings
 from monstermq_edge.processes import check_ports, edge_programs
@@ -11,6 +10,7 @@ from monstermq_projector.groups import instance_of
 from monstermq_projector.parts import parts_of, program_of
 from monstermq_shared.config import LoadedConfig, check_runnable
 from monstermq_shared.errors import MonsterError
+from monstermq_shared.operation.form import told_version
 from monstermq_shared.operation.health import Place
 from monstermq_shared.operation.logging import configure_logging
 from monstermq_shared.operation.process import exit_status, run_process
@@ -34,7 +34,7 @@ def run_stack(
     """
     config = loaded.config
     configure_logging(log_level, config.log.format, "monstermq")
-    logger.info("MonsterMQ %s, configuration: %s", version("monstermq"), loaded.source)
+    logger.info("MonsterMQ %s, configuration: %s", told_version(), loaded.source)
     try:
         for warning in [*loaded.warnings, *check_runnable(loaded)]:
             logger.warning("%s", warning)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from tests.support.broker import LOOPBACK, free_ports
+from tests.support.form import pure_only
 from tests.support.host import host_of
 from tests.support.mqtt_peer import Peer
 from tests.support.other_loop import OtherLoop, other_loop
@@ -231,6 +232,7 @@ async def test_a_qos_that_is_none_is_refused(scene: Scene) -> None:
         await scene.publish("a", b"", qos=3)
 
 
+@pure_only
 async def test_a_broker_that_does_not_commit_is_told_in_time(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,8 @@ from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
+from tests.support.attributes import attributes_of
+from tests.support.form import pure_only
 from tests.support.operation import LABELS, OF_EDGE, OF_HOST, settable_gauges
 
 from monstermq_edge.ingress.counts import IngressCollector, IngressCounts
@@ -33,7 +35,7 @@ def samples(registry: CollectorRegistry) -> dict[str, float]:
     return {name: float(value) for name, _, value in ours}
 
 
-@pytest.mark.parametrize("name", Counters.__slots__)
+@pytest.mark.parametrize("name", attributes_of(Counters()))
 def test_every_counter_is_a_metric(name: str) -> None:
     counters, (gauges, _) = Counters(), settable_gauges()
     registry = build_registry(counters, gauges, version="1.2.3")
@@ -110,10 +112,11 @@ def test_packets_of_all_types_add_up_to_messages() -> None:
     assert counters.messages_sent == 240
 
 
+@pure_only
 def test_every_counter_has_its_sentence() -> None:
     sentences = inspect.cleandoc(Counters.__doc__ or "")  # Python 3.13 removes the indentation
     described = re.findall(r"^    (\w+): \S", sentences, re.MULTILINE)
-    assert sorted(described) == sorted(Counters.__slots__)
+    assert sorted(described) == sorted(attributes_of(Counters()))
 
 
 def test_process_and_version_are_shown_from_a_registry_of_its_own() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 import uvloop
 from tests.support.engine import Bench, session_of, subscribe_to
+from tests.support.form import pure_only
 from tests.support.mqtt_client_frames import (
     PINGREQ,
     encode_connect,
@@ -364,6 +365,7 @@ def test_a_bug_ends_the_connection_that_met_it_and_is_logged_once(
     assert record.exc_info[0] is KeyError
 
 
+@pure_only
 def test_a_bug_at_the_end_of_a_connection_is_counted_and_nothing_stays_behind(
     tell: Callable[[Story], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -379,6 +381,7 @@ def test_a_bug_at_the_end_of_a_connection_is_counted_and_nothing_stays_behind(
     tell(story)
 
 
+@pure_only
 def test_a_bug_met_at_the_stop_does_not_stop_the_stop(
     tell: Callable[[Story], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.form import pure_only
 
 from monstermq_shared.bus.fences import Fences
 from monstermq_shared.bus.runs import Runs
@@ -70,6 +71,7 @@ def test_whoever_loads_a_state_goes_on_as_the_one_who_dumped_it(
     assert told == [copied.is_new(*step) for step in steps[at:]]
 
 
+@pure_only
 @given(st.lists(STEPS, max_size=40))
 def test_when_silent_runs_are_swept_changes_nothing(steps: list[tuple[bytes, int, int]]) -> None:
     class Unswept(Runs):

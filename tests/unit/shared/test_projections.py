@@ -6,6 +6,7 @@ import tracemalloc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.form import pure_only
 
 from monstermq_shared.projections import selection
 from monstermq_shared.projections.archive import ArchiveProjection
@@ -116,6 +117,7 @@ def matched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return topics
 
 
+@pure_only
 def test_remembered_decisions_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(selection, "DECISIONS_SIZE_MAX", 10 * 200)
     asked = matched(monkeypatch)

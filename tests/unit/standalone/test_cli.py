@@ -4,6 +4,7 @@ import io
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from monstermq.cli import Check, Invocation, Run, Show, check, parse_arguments, 
 from monstermq_shared.config import load_config
 from monstermq_shared.errors import ConfigError, StartupError
 from monstermq_shared.exit_codes import ExitCode
+from monstermq_shared.operation.form import form
 
 
 @pytest.fixture(autouse=True)
@@ -94,7 +96,7 @@ def test_help_comes_before_anything_else_and_names_every_option(help_: str) -> N
 def test_the_version_is_shown() -> None:
     invocation = parse_arguments(["--version"])
     assert isinstance(invocation, Show)
-    assert invocation.text.startswith("monstermq 0.")
+    assert invocation.text == f"monstermq {version('monstermq')} ({form()})\n"
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import random
 from collections.abc import Collection
 
 import pytest
+from tests.support.form import pure_only
 
 from monstermq_shared.messages import Subscription
 from monstermq_shared.sessions.distributed import varying
@@ -187,6 +188,7 @@ def test_one_filter_more_costs_each_partition_the_same_however_many_there_are() 
     assert costs[16] <= costs[4] < 10 * 300
 
 
+@pure_only
 def test_what_a_change_does_not_concern_costs_a_varied_client_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

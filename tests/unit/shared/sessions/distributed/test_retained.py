@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 from tests.support.edges import SETTINGS, Bus, Edge, topic_in
+from tests.support.form import pure_only
 from tests.support.links import Publish, RecordingLink, Suback
 
 from monstermq_shared.bus.ring import RingEntry
@@ -229,6 +230,7 @@ def test_a_table_that_goes_back_below_what_was_forgotten_is_not_enough() -> None
     assert of.is_shown_by({0: 2, 1: 0})
 
 
+@pure_only
 def test_what_cannot_be_decoded_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     of, counters = noted()
     bad = entry(1, "a")

@@ -1,10 +1,13 @@
 """Who waits for rows is found by what the rows reflect, and costs no look while nobody is due."""
 
 import pytest
+from tests.support.form import pure_only
 
 from monstermq_shared.sessions.distributed import row_waits
 from monstermq_shared.sessions.distributed.kept import KeptSession
 from monstermq_shared.sessions.distributed.row_waits import RowWaits
+
+pytestmark = pure_only
 
 
 def sessions(number: int) -> list[KeptSession]:

@@ -5,6 +5,7 @@ from itertools import count
 from sys import getsizeof
 
 import pytest
+from tests.support.attributes import attributes_of
 
 from monstermq_shared.bus.facts import (
     Ack,
@@ -245,5 +246,5 @@ def test_a_session_takes_little_memory(session: Session) -> None:
     session.subscribe(session.take(KEPT), *names)
     assert session.filters == names
     state = session.state
-    parts = [getattr(state, name) for name in state.__slots__]
+    parts = [getattr(state, name) for name in attributes_of(state)]
     assert getsizeof(state) + sum(map(getsizeof, parts)) < 800

@@ -1,6 +1,7 @@
 """E10: a subscription takes effect in each partition at its own marker."""
 
 import pytest
+from tests.support.form import pure_only
 
 from monstermq_shared.sessions.distributed.varying import Change, Varying
 from monstermq_shared.topics import matches
@@ -121,6 +122,7 @@ def test_many_filters_grant_what_few_do() -> None:
             assert (few.granted(topic, 0) == 1) == matches(topic_filter, topic)
 
 
+@pure_only
 def test_a_thousand_changes_on_their_way_are_not_all_looked_at() -> None:
     varying = Varying()
     varying.vary({})
