@@ -11,12 +11,12 @@ from tests.support.kafka_tools import new_topic_name
 from tests.support.mcp_server import configured, served
 
 from monstermq_mcp.kafka import door as door_module
-from monstermq_mcp.kafka import feed as feed_module
 from monstermq_mcp.kafka import log_queries
 from monstermq_mcp.kafka.door import BusDoor
 from monstermq_mcp.kafka.feed import KafkaFeed
 from monstermq_mcp.kafka.log_queries import KafkaLogQueries
 from monstermq_mcp.kafka.publishing import KafkaPublisher
+from monstermq_shared.bus import watching
 from monstermq_shared.bus.ports import Stamp
 from monstermq_shared.bus.publishing import PublisherLimits
 from monstermq_shared.clock import SystemClock
@@ -184,7 +184,7 @@ async def test_a_watch_shows_what_is_published_from_then_on(scene: Scene) -> Non
 
 
 async def test_there_is_a_bound_on_watches(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feed_module, "WATCHES_MAX", 1)
+    monkeypatch.setattr(watching, "WATCHES_MAX", 1)
     async with scene.feed.watch(["a"], payload_limit=0):
         with pytest.raises(BusUnavailable, match="1 watches run already"):
             async with scene.feed.watch(["a"], payload_limit=0):

@@ -8,13 +8,27 @@ from collections import deque
 from contextlib import suppress
 from typing import NamedTuple
 
+from monstermq_shared.errors import BusUnavailable
 from monstermq_shared.queries.history import Message, is_text
+
+WATCHES_MAX = 32
+"""Watches at a time, of one feed."""
 
 WAITING_MAX = 1_000
 """Messages that wait in one watch; more are dropped, and counted."""
 
 WAITING_SIZE_MAX = 4 * 1024 * 1024
 """Bytes of them, from which on more are dropped."""
+
+
+def check_room(watches: int) -> None:
+    """Refuse another watch beside as many as there may be.
+
+    Raises:
+        BusUnavailable: There are so many.
+    """
+    if watches >= WATCHES_MAX:
+        raise BusUnavailable(f"{WATCHES_MAX} watches run already; try again in a minute")
 
 
 class Published(NamedTuple):

@@ -15,7 +15,6 @@ from tests.support.mqtt_peer import Peer
 from tests.support.other_loop import OtherLoop, other_loop
 
 from monstermq_edge.broker import Broker
-from monstermq_edge.engines.local import live
 from monstermq_edge.engines.local.live import LiveMessages, PublisherElsewhere
 from monstermq_shared.bus import publishing, watching
 from monstermq_shared.bus.publishing import LogPublisher, PublisherLimits
@@ -185,7 +184,7 @@ async def test_a_filter_that_is_none_is_refused(scene: Scene, topic_filter: str)
 
 
 async def test_there_is_a_bound_on_watches(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "WATCHES_MAX", 2)
+    monkeypatch.setattr(watching, "WATCHES_MAX", 2)
     await scene.watch("a")
     await scene.watch("a")
     with pytest.raises(BusUnavailable, match="2 watches run already"):

@@ -9,14 +9,11 @@ from monstermq_mcp.kafka.door import BusDoor
 from monstermq_shared.bus.kafka.log import KafkaLog
 from monstermq_shared.bus.ports import RecordBatch
 from monstermq_shared.bus.wanted import Wanted, message_in
-from monstermq_shared.bus.watching import MessageWatch, Published
-from monstermq_shared.errors import BusError, BusGap, BusUnavailable
+from monstermq_shared.bus.watching import MessageWatch, Published, check_room
+from monstermq_shared.errors import BusError, BusGap
 from monstermq_shared.queries.filters import checked_filters
 
 logger = logging.getLogger(__name__)
-
-WATCHES_MAX = 32
-"""Watches at a time."""
 
 
 class KafkaFeed:
@@ -38,8 +35,7 @@ class KafkaFeed:
     ) -> AsyncIterator[MessageWatch]:
         """See ``LiveFeed.watch``."""
         wanted = Wanted(checked_filters(filters))
-        if len(self._watches) >= WATCHES_MAX:
-            raise BusUnavailable(f"{WATCHES_MAX} watches run already; try again in a minute")
+        check_room(len(self._watches))
         watch = MessageWatch(payload_limit)
         self._watches[watch] = wanted
         try:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 
 from monstermq_shared.bus.publishing import LogPublisher
-from monstermq_shared.bus.watching import MessageWatch, Published
+from monstermq_shared.bus.watching import MessageWatch, Published, check_room
 from monstermq_shared.clock import Clock
 from monstermq_shared.close_reasons import CloseReason
 from monstermq_shared.errors import BusUnavailable, InvalidTopic, QueryRefused
@@ -21,9 +21,6 @@ from monstermq_shared.sessions.local import LocalEngine
 from monstermq_shared.sessions.local.session import Session
 from monstermq_shared.sessions.ports import Answer, AttachRequest
 from monstermq_shared.topics import check_topic_filter
-
-WATCHES_MAX = 32
-"""Watches at a time."""
 
 BEGIN_S = 10.0
 """How long a watch may take to begin."""
@@ -60,8 +57,7 @@ class LiveMessages:
     ) -> AsyncIterator[MessageWatch]:
         """See ``LiveFeed.watch``."""
         wanted = checked_filters(filters)
-        if self._watches >= WATCHES_MAX:
-            raise BusUnavailable(f"{WATCHES_MAX} watches run already; try again in a minute")
+        check_room(self._watches)
         self._watches += 1
         link = WatchLink(MessageWatch(payload_limit), self._clock)
         try:
