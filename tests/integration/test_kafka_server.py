@@ -86,9 +86,7 @@ async def test_a_frozen_server_answers_once_it_is_thawed(own_kafka: KafkaServer)
 
 async def test_a_cluster_goes_on_without_the_leader(kafka_cluster: KafkaCluster) -> None:
     await create_topic(kafka_cluster.address(), "kept", replication=3)
-    producer = AIOKafkaProducer(
-        bootstrap_servers=kafka_cluster.address(), acks="all", enable_idempotence=True
-    )
+    producer = AIOKafkaProducer(bootstrap_servers=kafka_cluster.address(), acks="all")
     async with asyncio.timeout(BOUND_S), producer:
         await producer.send_and_wait("kept", b"1", partition=0)
         leader = producer.client.cluster.leader_for_partition(TopicPartition("kept", 0))

@@ -33,7 +33,7 @@ class StackProcess(BrokerProcess):
         config_path: The file that all share.
     """
 
-    start_s = 60.0  # it may wait for servers that have only just been started
+    start_s = 120.0  # it may wait for servers that have only just been started
 
     _module: str
 
