@@ -15,10 +15,12 @@ from tests.support.operator_tools import WITHIN_S, begin_tool, run_tool
 
 from monstermq.moments import Moment
 from monstermq.sources import archive_source
+from monstermq_shared.bus.facts import Marker
+from monstermq_shared.bus.header import Kind
 from monstermq_shared.config import load_config
 from monstermq_shared.errors import StartupError
 from monstermq_shared.exit_codes import ExitCode
-from monstermq_shared.records import Record, encode_record, format_timestamp
+from monstermq_shared.records import Record, StampedRecord, encode_record, format_timestamp
 from monstermq_shared.replays import REPLAYED
 
 pytestmark = pytest.mark.integration
@@ -176,6 +178,21 @@ async def test_what_retention_takes_between_two_calls_is_not_passed_over(
     there = [at for at in records if messages.partition_of(at.topic) == partition]
     expected = [at for at in records if at not in there[:3]]
     assert sorted(said(await target.archived("between/#"))) == sorted(told(expected))
+
+
+async def test_what_did_not_count_does_not_count_when_it_is_gone_on(log: Log) -> None:
+    messages = log.bus.messages
+    partition = messages.partition_of("fence/a")
+    await log.state(partition, Marker(client_id="c", epoch=9, incarnation=1), Kind.CONTROL)
+    for n, epoch in enumerate([9, 5, 9]):
+        record = Record("fence/a", b"%d" % n, 2, False, "c", log.begin_ms + n, 0)
+        await log.append(StampedRecord(record, 1, epoch))
+    positions = dict(await messages.end_positions())
+    positions[partition] -= 2  # behind the marker and the first of them
+    text = ",".join(f"{each}:{at}" for each, at in positions.items())
+    command = ("replay", "fence/#", "--from", "beginning", "--into", "mqtt://localhost:1")
+    _, lines = await log.run(*command, "--continue", text, "--dry-run", "--json")
+    assert json.loads(lines[0])["messages"] == 1
 
 
 async def test_positions_to_go_on_at_are_those_of_all_partitions(log: Log) -> None:

@@ -242,7 +242,9 @@ class LogScan:
             batch = RecordBatch(batch.partition, batch.first, end, entries)
         stretch = self._stretch
         since_ms = stretch.since_of(batch.partition)
-        return self._picker.picked(batch, since_ms, stretch.until_ms, before)
+        found = self._picker.picked(batch, since_ms, stretch.until_ms, before)
+        first = stretch.goes_on_at.get(batch.partition, 0)
+        return found if batch.first >= first else [at for at in found if at.offset >= first]
 
     def end_of(self, partition: int) -> int:
         """Return where the stretch ends."""

@@ -367,7 +367,7 @@ class MqttLink(asyncio.Protocol):
         self._writable.set()
 
     def data_received(self, data: bytes) -> None:
-        """See ``asyncio.Protocol``."""
+        """See ``asyncio.Protocol``. What is no MQTT ends the connection."""
         self._silent_looks = 0
         if self._buffer:
             self._buffer += data

@@ -117,7 +117,7 @@ async def opened_source(
 
 def _in_log(begin: Begin, stretch: Stretch) -> PositionBookmark:
     since = format_timestamp(begin.time_ms) if isinstance(begin, Moment) else str(begin)
-    return PositionBookmark(since, stretch.until_ms, stretch.begins)
+    return PositionBookmark(since, stretch.until_ms, stretch.goes_on_at or stretch.begins)
 
 
 @dataclass(slots=True)

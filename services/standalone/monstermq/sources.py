@@ -267,7 +267,11 @@ class FileSource:
         self._size = found.st_size
 
     async def records(self, advance: Advance) -> AsyncIterator[Sequence[Past]]:
-        """See ``Source.records``."""
+        """See ``Source.records``.
+
+        Raises:
+            StartupError: A line is no record.
+        """
         with self._path.open("rb") as file:
             records = records_in(file, self.named, self._size)
             # Whoever sends needs the loop, also while a long line is read.

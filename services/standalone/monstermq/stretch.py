@@ -1,7 +1,8 @@
 """Which part of a log on Kafka a tool reads."""
 
+import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from monstermq.moments import Begin, LogPosition
 from monstermq.reaching import first_entry
@@ -25,6 +26,8 @@ class Stretch:
         whole: The partition of which nothing is too old: it begins at a position.
         cut: Partition -> its first offset, where what stood below that is deleted and may have
             been asked for.
+        goes_on_at: Partition -> the first offset that counts; what is read before it only tells
+            which of those behind it are doubles (R1), or fenced (R3). Empty: all count.
     """
 
     begins: dict[int, int]
@@ -32,7 +35,8 @@ class Stretch:
     since_ms: int = 0
     until_ms: int | None = None
     whole: int | None = None
-    cut: Mapping[int, int] | None = None
+    cut: Mapping[int, int] = field(default_factory=dict)
+    goes_on_at: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
@@ -154,9 +158,13 @@ async def go_on_at(log: KafkaLog, stretch: Stretch, positions: Mapping[int, int]
         StartupError: Kafka does not answer, or what was to be read next is deleted.
     """
     try:
-        firsts, ends = await log.first_positions(), await log.end_positions()
+        await _go_on_at(log, stretch, positions)
     except BusUnavailable as exc:
         raise StartupError(str(exc), exit_code=ExitCode.BUS_UNREACHABLE) from exc
+
+
+async def _go_on_at(log: KafkaLog, stretch: Stretch, positions: Mapping[int, int]) -> None:
+    firsts, ends = await log.first_positions(), await log.end_positions()
     if positions.keys() != ends.keys():
         raise ConfigError(
             f"--continue: the log has the partitions 0 to {len(ends) - 1}; give a position of each"
@@ -176,5 +184,16 @@ async def go_on_at(log: KafkaLog, stretch: Stretch, positions: Mapping[int, int]
             "is left",
             exit_code=ExitCode.FAILURE,
         )
-    stretch.cut = None
-    stretch.begins = {each: min(at, stretch.ends[each]) for each, at in positions.items()}
+    reading = [each for each, at in positions.items() if at < stretch.ends[each]]
+    entries = await asyncio.gather(
+        *(first_entry(log, each, positions[each], READ_S) for each in reading)
+    )
+    times = [entry.time_ms for entry in entries if entry is not None]
+    # Doubles and what is fenced stand within two latenesses of what makes them that (R1, R3).
+    since_ms = max(0, min(times, default=0) - 2 * log.lateness_ms)
+    since = await log.positions_since(since_ms) if times else {}
+    stretch.begins = {
+        each: min(max(stretch.begins[each], since.get(each, at)), at, stretch.ends[each])
+        for each, at in positions.items()
+    }
+    stretch.cut, stretch.goes_on_at = {}, positions
