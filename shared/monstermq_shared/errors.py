@@ -16,6 +16,7 @@
     │   └── UnknownFact      a later release wrote it; the partition stops, loudly (R6)
     ├── StoreError           a database said no; the driver's error is the ``__cause__``
     │   ├── StoreUnavailable worth repeating: locked, full, restarting
+    │   │   └── StoreFull    but whoever fills it by himself had better stop
     │   ├── StoreConflict    somebody else owns the database now; never repeated
     │   │   └── TenureEnded  or a command has put other rows there, and nobody owns them yet
     │   └── StoreDamaged     corrupt, or of an unknown schema; never emptied, never repeated
@@ -131,6 +132,10 @@ class StoreError(MonsterError):
 
 class StoreUnavailable(StoreError):
     """The database cannot do it now; the same call may succeed later."""
+
+
+class StoreFull(StoreUnavailable):
+    """It has no room for what is written; it has again once somebody has made some."""
 
 
 class StoreConflict(StoreError):

@@ -21,7 +21,7 @@ class ExitCode(IntEnum):
     STORE_IN_USE = 6
     """Another broker runs on the same database, or may, because it has several names."""
     STORE_FULL = 7
-    """The disk was full at start."""
+    """The disk was full at start, or ``rebuild`` has filled it."""
     TLS = 8
     """A certificate, key or CA file cannot be read or does not fit."""
     STORE_UNREACHABLE = 9

@@ -1,34 +1,31 @@
 """``rebuild`` and ``verify``: tables against the log that they are a fold of."""
 
-import asyncio
-import io
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import asyncpg
-import orjson
 import pytest
 from aiokafka import AIOKafkaProducer
 from tests.support.kafka import KafkaServer
 from tests.support.kafka_tools import delete_below
 from tests.support.projectors import ProjectorProcess, Setting, Writer, until
+from tests.support.rebuilding import (
+    TABLES,
+    change,
+    make_tables,
+    rows_of,
+    run_rebuild,
+    run_verify,
+)
 
 from monstermq import rebuilding
-from monstermq.invocations import Rebuild, Verify
-from monstermq.rebuilding import rebuild
-from monstermq.verifying import verify
 from monstermq_shared.bus.ports import Stamp
 from monstermq_shared.config.checks import postgres_connection
 from monstermq_shared.errors import StartupError, StoreConflict
 from monstermq_shared.exit_codes import ExitCode
-from monstermq_shared.positions import Partition
-from monstermq_shared.stores.postgres.database import PostgresDatabase
 from monstermq_shared.stores.postgres.shadows import Shadow, opened
 
 pytestmark = pytest.mark.integration
-
-TABLES = {"retained": "retainedmessages", "lastval:G": "glastval", "archive:G": "garchive"}
 
 
 @pytest.fixture
@@ -40,57 +37,6 @@ def setting(tmp_path: Path, kafka_server: KafkaServer, postgres_database: str) -
 async def writer(setting: Setting) -> AsyncIterator[Writer]:
     async with setting.bus() as writer:
         yield writer
-
-
-async def make_tables(setting: Setting) -> None:
-    """Make the tables as a projector does that begins at the end of the log."""
-    database = await PostgresDatabase.open(
-        postgres_connection(setting.config),
-        session_store=True,
-        message_stores=("RetainedMessages", "GLastval"),
-        archive_stores=("GArchive",),
-        exclusive=False,
-    )
-    async with setting.bus() as writer:
-        generation = writer.bus.generation
-        ends = await writer.bus.messages.end_positions()
-    names = ("retained", "GLastval", "GArchive")
-    starts = {Partition(generation, p): dict.fromkeys(names, at) for p, at in ends.items()}
-    await database.belong_to(generation)
-    await database.begin_marks(generation, starts)
-    await database.close()
-
-
-async def run_rebuild(setting: Setting, table: str, **options: bool) -> str:
-    output = io.StringIO()
-    invocation = Rebuild(config=setting.path, table=table, **options)
-    assert await asyncio.to_thread(rebuild, invocation, {}, output) == ExitCode.OK
-    return output.getvalue()
-
-
-async def run_verify(setting: Setting, *tables: str, limit: int = 100) -> tuple[int, list[Any]]:
-    """Return its exit code, and what it has told."""
-    output = io.StringIO()
-    invocation = Verify(config=setting.path, tables=tables, as_json=True, limit=limit)
-    code = await asyncio.to_thread(verify, invocation, {}, output)
-    return code, [orjson.loads(line) for line in output.getvalue().splitlines()]
-
-
-async def rows_of(setting: Setting) -> dict[str, list[tuple[Any, ...]]]:
-    """Return all rows of all tables, whole."""
-    return {
-        table: sorted(await setting.rows(f'SELECT "{table}"::text FROM "{table}"'))
-        for table in TABLES.values()
-    }
-
-
-async def change(setting: Setting, *statements: str) -> None:
-    connection = await asyncpg.connect(setting.database_url)
-    try:
-        for statement in statements:
-            await connection.execute(statement)
-    finally:
-        await connection.close()
 
 
 async def publish_all_sorts(writer: Writer) -> None:
@@ -123,12 +69,24 @@ async def test_what_is_rebuilt_is_what_the_projector_holds_and_it_goes_on(
 
         await until(done, projector)
         before = await rows_of(setting)
+        await change(
+            setting,
+            "GRANT SELECT, DELETE ON garchive TO PUBLIC",
+            "GRANT UPDATE (payload_blob) ON garchive TO PUBLIC",
+        )
         code, told = await run_verify(setting)
         assert (code, [at["differences"] for at in told]) == (ExitCode.OK, [0, 0, 0])
         assert {at["table"]: at["compared"] for at in told}["archive:G"] == len(writer.expected())
         for table in TABLES:
             assert f"{table}: made anew" in await run_rebuild(setting, table)
         assert await rows_of(setting) == before
+        ((granted,),) = await setting.rows(
+            "SELECT (SELECT relacl FROM pg_class WHERE relname = 'garchive')::text"
+            " || (SELECT attacl FROM pg_attribute WHERE attname = 'payload_blob'"
+            " AND attrelid = 'garchive'::regclass)::text"
+        )
+        assert ",=rd/" in granted
+        assert "{=w/" in granted
         # The projector notices that another has committed, and goes on with the new tables.
         await writer.publish("plant/later", b"1", b"2", retained=True)
         await until(done, projector)
@@ -292,7 +250,7 @@ async def test_what_is_broken_off_changes_nothing_and_goes_on(
     await writer.publish("a", b"1", b"2")
     await make_tables(setting)
 
-    async def fails(self: object, database: object) -> str:
+    async def fails(self: object, filling: object) -> str:
         raise StartupError("broken off")
 
     with monkeypatch.context() as patched:
@@ -332,51 +290,3 @@ async def test_two_rebuilds_of_one_table_and_views_of_others_are_refused(
     with pytest.raises(StoreConflict, match="mine depends on garchive"):
         await run_rebuild(setting, "archive:G")
     assert await setting.archived() == []
-
-
-async def test_a_log_that_retention_cuts_meanwhile_is_told_and_nothing_is_swapped(
-    setting: Setting, writer: Writer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await writer.publish("a", b"1", b"2")
-    await make_tables(setting)
-    begin = rebuilding._Rebuilding._begin
-    ends = dict(await writer.bus.messages.end_positions())
-
-    async def cut_first(self: Any, database: Any, number: int) -> Any:
-        part = await begin(self, database, number)
-        if number == 0:
-            await delete_below(setting.config.kafka.servers, setting.topic, ends)
-        return part
-
-    with monkeypatch.context() as patched:
-        patched.setattr(rebuilding._Rebuilding, "_begin", cut_first)
-        with pytest.raises(StartupError, match="retention has taken the records from"):
-            await run_rebuild(setting, "archive:G")
-    assert await setting.archived() == []
-    await writer.publish("a", b"3")
-    await run_rebuild(setting, "archive:G")
-    assert await setting.archived() == [b"3"]
-
-
-async def test_a_kafka_that_is_killed_meanwhile_is_waited_for(
-    tmp_path: Path, own_kafka: KafkaServer, postgres_database: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    setting = Setting(tmp_path, own_kafka.address(), postgres_database)
-    async with setting.bus() as writer:
-        await publish_all_sorts(writer)
-    await make_tables(setting)
-    begin = rebuilding._Rebuilding._begin
-
-    async def kill_first(self: Any, database: Any, number: int) -> Any:
-        part = await begin(self, database, number)
-        if number == 0:
-            own_kafka.kill()
-            asyncio.get_running_loop().run_in_executor(None, own_kafka.start)
-        return part
-
-    with monkeypatch.context() as patched:
-        patched.setattr(rebuilding._Rebuilding, "_begin", kill_first)
-        await run_rebuild(setting, "archive:G")
-    assert await setting.archived() == writer.expected()
-    code, (found,) = await run_verify(setting, "archive:G")
-    assert (code, found["compared"]) == (ExitCode.OK, len(writer.expected()))

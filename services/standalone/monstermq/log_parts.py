@@ -1,5 +1,7 @@
 """Reads a part of a bus on Kafka for whoever folds it again, and says what is missing there."""
 
+import asyncio
+import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 
 from monstermq_shared.bus.kafka.log import KafkaLog
@@ -7,16 +9,26 @@ from monstermq_shared.bus.ports import Entry
 from monstermq_shared.config import BrokerConfig, StoreType
 from monstermq_shared.errors import BusGap, ConfigError, StartupError, UnknownFact
 from monstermq_shared.exit_codes import ExitCode
+from monstermq_shared.positions import Partition
 from monstermq_shared.stores.changes import Quarantined
+from monstermq_shared.stores.postgres.database import PostgresDatabase
 from monstermq_shared.views.catalogue import ArchiveView, Catalogue, MessageView
-from monstermq_shared.views.log_fold import Batch, LogFold, LogSettings
+from monstermq_shared.views.log_fold import Batch, LogFold, LogSettings, id_of
+from monstermq_shared.views.log_loading import another_log
 
 View = MessageView | ArchiveView
 
 SHADOW_SUFFIX = "_new"
 """What the names of a table that is made anew, and of its projection, end with."""
 
+NAME_LENGTH_MAX = 63
+"""Characters of a table's name."""
+
 RETAINED_TABLE, LAST_VALUES, ARCHIVE = "retained", "lastval", "archive"
+
+
+ENTRY_S = 30.0
+"""How long a single entry may take to come."""
 
 
 def log_settings(config: BrokerConfig, generation: str) -> LogSettings:
@@ -33,6 +45,14 @@ def _only_where(entry: Entry, reason: str) -> Quarantined:
     return Quarantined(
         offset=entry.offset, time_ms=entry.time_ms, reason=reason, key=b"", value=b""
     )
+
+
+def shadow_store(store: str) -> str:
+    """Return the name of the store that a store is made anew in."""
+    if len(store) + len(SHADOW_SUFFIX) > NAME_LENGTH_MAX:
+        digest = hashlib.sha256(store.encode()).hexdigest()[:12]
+        store = f"{store[: NAME_LENGTH_MAX - len(SHADOW_SUFFIX) - len(digest) - 1]}_{digest}"
+    return store + SHADOW_SUFFIX
 
 
 def name_of(view: View) -> str:
@@ -90,13 +110,82 @@ def _no_table(config: BrokerConfig, name: str, there: Iterable[str]) -> str:
     )
 
 
+class Overtaken(StartupError):
+    """Retention has taken records before they were read.
+
+    Args:
+        partition: Of what.
+        expected: The first of them.
+        found: From which on everything is there.
+    """
+
+    def __init__(self, partition: int, expected: int, found: int) -> None:
+        super().__init__(
+            f"retention has taken the records from {partition}:{expected} to "
+            f"{partition}:{found - 1} while they were read, and nothing was changed; raise "
+            "Kafka.Bus.RetentionHours, or call this again for what is left",
+            exit_code=ExitCode.FAILURE,
+        )
+        self.expected = expected
+        self.found = found
+
+
+async def refuse_another_log(
+    log: KafkaLog, database: PostgresDatabase, generation: str, projections: Sequence[str]
+) -> None:
+    """Refuse a log that is not the one which marks are of: its topic was made again (P1).
+
+    Raises:
+        StartupError: It is not, or Kafka does not answer.
+    """
+    firsts, ends = await log.first_positions(), await log.end_positions()
+    below: dict[int, dict[int, str]] = {}
+    for number, end in ends.items():
+        partition = Partition(generation, number)
+        for name, state in (await database.log_states(partition, projections)).items():
+            reflected = state.mark.reflected
+            if reflected > end:
+                raise another_log(
+                    partition, f"it ends at {end}, and {name} reflects it to {reflected}"
+                )
+            if state.last_id is not None and reflected > firsts[number]:
+                below.setdefault(number, {})[reflected - 1] = state.last_id
+    for number, known in below.items():
+        for offset, expected in known.items():
+            found = await _id_at(log, number, offset)
+            if found not in {None, expected}:
+                why = f"at {offset} stands {found}, and stood {expected}"
+                raise another_log(Partition(generation, number), why)
+
+
+async def _id_at(log: KafkaLog, partition: int, offset: int) -> str | None:
+    """Return what tells an entry from others; None if it went meanwhile."""
+    reader = log.read({partition: offset})
+    try:
+        async with asyncio.timeout(ENTRY_S):
+            async for batch in reader:
+                if batch.entries:
+                    return id_of(batch.entries[0]) if batch.entries[0].offset == offset else None
+    except BusGap:
+        return None
+    except TimeoutError as exc:
+        raise StartupError(
+            f"position {partition}:{offset} cannot be read: Kafka does not answer",
+            exit_code=ExitCode.BUS_UNREACHABLE,
+        ) from exc
+    finally:
+        await reader.aclose()
+    return None
+
+
 async def folded(
     log: KafkaLog, partition: int, fold: LogFold, upto: int
 ) -> AsyncGenerator[Batch, None]:
     """Yield batches of a partition until a fold has come to an offset.
 
     Raises:
-        StartupError: Retention has overtaken it, or there stands what this release cannot read.
+        Overtaken: Retention was faster.
+        StartupError: There stands what this release cannot read.
     """
     while fold.next_offset < upto:
         try:
@@ -138,12 +227,7 @@ async def _pass_hole(log: KafkaLog, fold: LogFold, gap: BusGap) -> None:
     """Go on behind a hole that a stranger's transaction has left; refuse what is a loss."""
     firsts = await log.first_positions()
     if firsts[gap.partition] > gap.expected:
-        raise StartupError(
-            f"retention has taken the records from {gap.partition}:{gap.expected} to "
-            f"{gap.partition}:{firsts[gap.partition] - 1} while they were read, and nothing was "
-            "changed; raise Kafka.Bus.RetentionHours, or call this again for what is left",
-            exit_code=ExitCode.FAILURE,
-        )
+        raise Overtaken(gap.partition, gap.expected, firsts[gap.partition])
     if gap.lost is None:
         raise StartupError(
             f"partition {gap.partition} ends below {gap.expected}: the topic was made again",

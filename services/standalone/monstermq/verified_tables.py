@@ -9,6 +9,7 @@ from typing import Any
 
 from monstermq.log_parts import View
 from monstermq.terminal import Terminal
+from monstermq_shared.clock import SystemClock
 from monstermq_shared.operation.logging import escape
 from monstermq_shared.records import Record
 from monstermq_shared.stores.postgres.comparing import ArchivePart, Comparing, Difference, Snapshot
@@ -43,6 +44,8 @@ class Findings:
         older_rows: Rows that are older than what the log has: nobody can compare them.
         older_records: Records that are older than the table: the projector began behind them.
         expired: Records whose rows may have gone by retention, and are not there.
+        doubtful: Differences so near the log's beginning that retention may have taken what tells
+            whether the record counts (R1, R3).
         guessed: Where the table began was not noted, so its first row says it.
         begun: Whether some projector has begun it.
     """
@@ -53,6 +56,7 @@ class Findings:
     older_rows: int = 0
     older_records: int = 0
     expired: int = 0
+    doubtful: int = 0
     guessed: bool = False
     begun: bool = False
 
@@ -69,6 +73,8 @@ class Findings:
             parts.append(f"{self.older_records} records are older than the table{where}")
         if self.expired:
             parts.append(f"{self.expired} are gone by retention")
+        if self.doubtful:
+            parts.append(f"{self.doubtful} at the log's beginning cannot be told")
         return f"{self.name}: {', '.join(parts)}"
 
     @property
@@ -81,6 +87,7 @@ class Findings:
             "olderRows": self.older_rows,
             "olderRecords": self.older_records,
             "expired": self.expired,
+            "doubtful": self.doubtful,
         }
 
 
@@ -92,6 +99,8 @@ class Site:
         comparing: Where they are.
         partition_of: Where a topic's messages are.
         limit: How many differences are told.
+        doubtful_ms: For how long after the log's beginning doubles and dead connections may not be
+            known as such: 2 L.
         terminal: Where.
         number: What rows call the log; None where there are none of it.
         differences: How many were found.
@@ -100,6 +109,7 @@ class Site:
     comparing: Comparing
     partition_of: Callable[[str], int]
     limit: int
+    doubtful_ms: int
     terminal: Terminal
     number: int | None = None
     differences: int = 0
@@ -130,6 +140,11 @@ class Table:
         self.first = 0
         self.upto = 0
         self._kept_from_ms = 0
+        # Below this offset a difference says nothing.
+        self._sure_from = 0
+        self._in_doubt = False
+        self._doubtful_until_ms: int | None = None
+        self._view = view
         self._site = site
         self._findings = findings
 
@@ -137,8 +152,30 @@ class Table:
         """Set the bounds of what it should show."""
         self.first, self.upto, self._kept_from_ms = first, upto, kept_from_ms
 
+    def cut(self) -> None:
+        """Retention has taken what was before, and so what would tell some records' doubles."""
+        self._in_doubt, self._doubtful_until_ms = True, None
+
+    def _look_for_end_of_doubt(self, records: Sequence[Record]) -> None:
+        if not self._in_doubt or not records:
+            return
+        if self._doubtful_until_ms is None:
+            self._doubtful_until_ms = records[0].timestamp_ms + self._site.doubtful_ms
+        for record in records:
+            if record.timestamp_ms >= self._doubtful_until_ms:
+                self._in_doubt = False
+                return
+            self._sure_from = record.offset + 1
+
     async def take(self, records: Sequence[Record]) -> None:
         """Take the next records of the log; those that are not the table's own are passed over."""
+        raise NotImplementedError
+
+    def pass_over(self, first: int, behind: int) -> None:
+        """Records from an offset up to another have gone before they were read, behind the others.
+
+        What shows them can be compared with nothing.
+        """
         raise NotImplementedError
 
     async def settle(self) -> None:
@@ -158,8 +195,10 @@ class Table:
         return record.timestamp_ms >= self._kept_from_ms
 
     def _judge(self, found: Sequence[Difference]) -> None:
+        # Rows go by retention also while this goes on.
+        kept_from_ms = no_longer_kept(self._view, SystemClock().wall_ms())
         for record, columns in found:
-            if not columns and not self._is_kept(record):
+            if not columns and record.timestamp_ms < kept_from_ms:
                 self._findings.expired += 1
             elif columns:
                 self._tell(record.topic, record.offset, "differs", columns)
@@ -168,6 +207,9 @@ class Table:
 
     def _tell(self, topic: str, offset: int | None, kind: str, columns: Sequence[str] = ()) -> None:
         """Tell a difference, unless there were too many."""
+        if offset is not None and offset < self._sure_from:
+            self._findings.doubtful += 1
+            return
         self._findings.differences += 1
         self._site.differences += 1
         if self._site.differences > self._site.limit:
@@ -205,6 +247,7 @@ class ArchiveTable(Table):
     async def take(self, records: Sequence[Record]) -> None:
         """See ``Table.take``."""
         self._findings.older_records += len(self._projection.fold(records[: self._older(records)]))
+        self._look_for_end_of_doubt(records)
         own = self._projection.fold(self._own(records))
         self._findings.compared += len(own)
         for record in own:
@@ -213,6 +256,12 @@ class ArchiveTable(Table):
         for start in range(0, len(own), RECORDS_AT_ONCE):
             await self.settle()
             self._running = asyncio.create_task(self._look_up(own[start : start + RECORDS_AT_ONCE]))
+
+    def pass_over(self, first: int, behind: int) -> None:
+        """See ``Table.pass_over``: whatever stands there may."""
+        self.cut()
+        for offset in range(max(first, self.first), min(behind, self.upto)):
+            self._expect(offset - self.first)
 
     def _expect(self, place: int) -> None:
         byte = place >> 3
@@ -225,7 +274,7 @@ class ArchiveTable(Table):
         return byte < len(self._expected) and bool(self._expected[byte] & 1 << (place & 7))
 
     async def _look_up(self, records: Sequence[Record]) -> None:
-        async with self._site.comparing.snapshot([]) as snapshot:
+        async with self._site.comparing.snapshot([self.name]) as snapshot:
             found = await snapshot.archive_differences(self.name, self.place, records)
         self._rows -= sum(1 for record, columns in found if not columns and self._is_kept(record))
         self._judge(found)
@@ -266,7 +315,14 @@ class MessageTable(Table):
     async def take(self, records: Sequence[Record]) -> None:
         """See ``Table.take``."""
         self._findings.older_records += len(self._projection.fold(records[: self._older(records)]))
+        self._look_for_end_of_doubt(records)
         self._expected.update(self._projection.fold(self._own(records)))
+
+    def pass_over(self, first: int, behind: int) -> None:
+        """See ``Table.pass_over``: nobody knows which topics those have changed."""
+        self.cut()
+        self._expected.clear()
+        self.first = max(self.first, behind)
 
     async def compare(self, snapshot: Snapshot) -> None:
         """Compare all rows with what was read."""

@@ -4,13 +4,21 @@ Partition by partition, each up to where its rows reflect the log at one moment.
 the topics of one partition, and by one bit for each record of an archive; not with the log.
 """
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import aclosing
 from typing import TextIO
 
 from monstermq.invocations import Verify
-from monstermq.log_parts import View, check_kept_log, chosen, folded, log_settings, name_of
+from monstermq.log_parts import (
+    Overtaken,
+    View,
+    check_kept_log,
+    chosen,
+    folded,
+    log_settings,
+    name_of,
+    refuse_another_log,
+)
 from monstermq.reaching import reached_bus, reached_database
 from monstermq.terminal import Steps, Terminal, run_tool
 from monstermq.verified_tables import (
@@ -22,18 +30,17 @@ from monstermq.verified_tables import (
     no_longer_kept,
 )
 from monstermq_shared.bus.kafka.bus import KafkaBus
+from monstermq_shared.clock import SystemClock
 from monstermq_shared.config import BrokerConfig, load_config
 from monstermq_shared.config.checks import postgres_connection
 from monstermq_shared.errors import BusUnavailable, StartupError, StoreUnavailable
 from monstermq_shared.exit_codes import ExitCode
-from monstermq_shared.positions import Partition
 from monstermq_shared.stores.postgres.comparing import ArchivePart, Comparing, Reflected, Snapshot
 from monstermq_shared.stores.postgres.log_states import of_another_log
 from monstermq_shared.stores.postgres.rows import Place
 from monstermq_shared.stores.sql import table_name
 from monstermq_shared.views.catalogue import ArchiveView
 from monstermq_shared.views.log_fold import Batch, LogFold
-from monstermq_shared.views.log_loading import another_log
 from monstermq_shared.views.view_set import ViewSet
 
 Marks = Mapping[tuple[str, int], Reflected]
@@ -68,9 +75,12 @@ async def _verify(
             comparing=comparing,
             partition_of=bus.messages.partition_of,
             limit=limit,
+            doubtful_ms=2 * bus.messages.lateness_ms,
             terminal=terminal,
         )
         try:
+            names = [view.projection.name for view in views]
+            await refuse_another_log(bus.messages, database, bus.generation, names)
             await _Verification(config, views, bus, site).run()
         except BusUnavailable as exc:
             raise StartupError(str(exc), exit_code=ExitCode.BUS_UNREACHABLE) from exc
@@ -79,14 +89,6 @@ async def _verify(
         finally:
             await comparing.close()
     return ExitCode.FAILURE if site.differences else ExitCode.OK
-
-
-@dataclass(slots=True)
-class _Bounds:
-    """Where each partition of the log begins and ends."""
-
-    firsts: Mapping[int, int]
-    ends: Mapping[int, int]
 
 
 class _Verification:
@@ -109,7 +111,7 @@ class _Verification:
         self._names = [view.projection.name for view in views]
         self._set = ViewSet.of_views(views)
         self._tables = {view.store: table_name(view.store) for view in views}
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = SystemClock().wall_ms()
         self._kept_from = {view.store: no_longer_kept(view, now_ms) for view in views}
         self._findings = {view.store: Findings(name_of(view)) for view in views}
         self._archives: dict[str, list[ArchiveTable]] = {}
@@ -118,14 +120,13 @@ class _Verification:
         """Compare all partitions, and tell what was found."""
         marks = await self._look()
         messages = self._bus.messages
-        bounds = _Bounds(await messages.first_positions(), await messages.end_positions())
-        self._refuse_shorter_log(marks, bounds)
-        total = sum(
-            max(0, at - bounds.firsts[p]) for p, at in _lowest(marks).items() if p in bounds.firsts
-        )
+        firsts = await messages.first_positions()
+        total = sum(max(0, at - firsts[p]) for p, at in _lowest(marks).items() if p in firsts)
         with self._site.terminal.progress("compares with the log", total) as steps:
             for partition in range(messages.partitions):
-                await self._compare(partition, bounds.firsts[partition], marks, steps)
+                # Retention goes on while others are compared.
+                first = (await messages.first_positions())[partition]
+                await self._compare(partition, first, marks, steps)
             await self._count_archives()
         self._tell()
 
@@ -152,15 +153,6 @@ class _Verification:
             upto = marks[name, partition].upto
             marks[name, partition] = Reflected(upto, firsts.get(partition, upto))
         self._findings[view.store].guessed = True
-
-    def _refuse_shorter_log(self, marks: Marks, bounds: _Bounds) -> None:
-        for (name, number), at in marks.items():
-            end = bounds.ends.get(number, 0)
-            if at.upto > end:
-                partition = Partition(self._bus.generation, number)
-                raise another_log(
-                    partition, f"it ends at {end}, and {name} reflects it to {at.upto}"
-                )
 
     async def _compare(self, partition: int, first: int, marks: Marks, steps: Steps) -> None:
         tables = self._tables_of(partition, first, marks)
@@ -202,6 +194,8 @@ class _Verification:
                 self._findings[view.store],
             )
             table.begin(max(first, at.began or 0), at.upto, self._kept_from[view.store])
+            if first:
+                table.cut()
             found.append(table)
             if isinstance(table, ArchiveTable):
                 self._archives.setdefault(view.store, []).append(table)
@@ -210,11 +204,19 @@ class _Verification:
     async def _fold(
         self, fold: LogFold, partition: int, upto: int, tables: Iterable[Table], steps: Steps
     ) -> None:
-        before = fold.next_offset
-        async for batch in folded(self._bus.messages, partition, fold, upto):
-            await _take(batch, tables)
-            steps.advance(batch.upto - before)
-            before = batch.upto
+        while fold.next_offset < upto:
+            before = fold.next_offset
+            try:
+                async with aclosing(folded(self._bus.messages, partition, fold, upto)) as batches:
+                    async for batch in batches:
+                        await _take(batch, tables)
+                        steps.advance(batch.upto - before)
+                        before = batch.upto
+            except Overtaken as gap:
+                await _take(fold.flush(), tables)
+                for table in tables:
+                    table.pass_over(gap.expected, gap.found)
+                fold.skip_to(gap.found)
 
     async def _count_archives(self) -> None:
         """Look for rows that should not be there: each archive is read once, for all partitions."""

@@ -10,7 +10,13 @@ from typing import Any, TypeAlias
 
 import asyncpg
 
-from monstermq_shared.errors import StartupError, StoreDamaged, StoreError, StoreUnavailable
+from monstermq_shared.errors import (
+    StartupError,
+    StoreDamaged,
+    StoreError,
+    StoreFull,
+    StoreUnavailable,
+)
 from monstermq_shared.exit_codes import ExitCode
 
 DRIVER_ERRORS = (
@@ -35,6 +41,7 @@ class TlsProblem(StoreUnavailable):
 
 class _Kind(Enum):
     UNAVAILABLE = auto()
+    FULL = auto()
     DAMAGED = auto()
     REFUSED = auto()
 
@@ -87,7 +94,7 @@ _STATES: dict[str, tuple[_Kind, str]] = {
     "42P01": (_Kind.DAMAGED, _GONE),
     "42P10": (_Kind.DAMAGED, _ALTERED),
     "428C9": (_Kind.DAMAGED, _ALTERED),
-    "53100": (_Kind.UNAVAILABLE, "its disk is full; free some space"),
+    "53100": (_Kind.FULL, "its disk is full; free some space"),
     "53200": (_Kind.UNAVAILABLE, "it has no memory left"),
     "53300": (
         _Kind.UNAVAILABLE,
@@ -219,6 +226,8 @@ def store_error(exc: BaseException, where: str) -> StoreError:
     match kind:
         case _Kind.UNAVAILABLE:
             return StoreUnavailable(message)
+        case _Kind.FULL:
+            return StoreFull(message)
         case _Kind.DAMAGED:
             return StoreDamaged(message)
         case _Kind.REFUSED:
