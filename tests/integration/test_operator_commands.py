@@ -526,6 +526,38 @@ async def test_what_is_a_message_after_all_is_appended_once(
     await database.close()
 
 
+async def test_what_ingress_has_put_aside_is_read_by_the_rules_of_its_topic(site: Site) -> None:
+    await quarantine(site)
+    rules = "{Topic: weather, Format: RAW, TopicFrom: 'weather/{header:station}', Retain: true}"
+    text = site.path.read_text()
+    site.path.write_text(text.replace("Bus:", f"Ingress: [{rules}], Bus:"))
+    database = await open_database(site.url, exclusive=False)
+    place = Partition("kafka:cluster:weather", 0)
+    named = Quarantined(
+        offset=3,
+        time_ms=NOON_MS,
+        reason="too large once",
+        key=b"k",
+        value=b"\xff",
+        headers=(("station", b"north"),),
+    )
+    nameless = Quarantined(offset=4, time_ms=NOON_MS, reason="r", key=b"k", value=b"x")
+    await database.put_in_quarantine(place, [named, nameless])
+    reader = site.bus.messages.read(dict(await site.bus.messages.end_positions()))
+    assert await in_thread(site, "quarantine", "retry", f"{place.generation}/0:3") == [
+        "1 appended to the log, 0 still in quarantine"
+    ]
+    async with asyncio.timeout(30):
+        batch = await anext(reader)
+    await reader.aclose()
+    (record,) = [at.record() for at in batch.entries]
+    assert (record.topic, record.payload, record.qos) == ("weather/north", b"\xff", 1)
+    assert (record.retained, record.client_id) == (True, "kafka:weather")
+    with pytest.raises(AssertionError):  # exit code 1: it stays
+        await in_thread(site, "quarantine", "retry", f"{place.generation}/0:4")
+    await database.close()
+
+
 @pytest.mark.parametrize("text", ["", "1", "1:x", "1:-2", "a b/1:2", "1:2:3", "\u0661:2"])
 def test_what_is_no_position_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="is not a position"):

@@ -80,16 +80,26 @@ class Log:
         await delete_below(self.servers, self.topic, {partition: offset})
 
 
-def write_config(path: Path, servers: str, topic: str) -> None:
+def write_config(path: Path, servers: str, topic: str, size_max_kb: int) -> None:
+    # A record of the largest size has to fit, in JSON at its longest.
+    room_kb = max(8_192, 3 * size_max_kb)
     path.write_text(
-        f"Kafka: {{Servers: '{servers}', Bus: {{Enabled: true, Topic: {topic}, "
-        "Partitions: 3}}\nSessionStoreType: POSTGRES\nRetainedStoreType: POSTGRES\n"
+        f"Kafka: {{Servers: '{servers}', Bus: {{Enabled: true, Topic: {topic}, Partitions: 3, "
+        f"InFlightKbPerPartition: {room_kb}}}}}\nMaxMessageSizeKb: {size_max_kb}\n"
+        "SessionStoreType: POSTGRES\nRetainedStoreType: POSTGRES\n"
     )
 
 
-async def opened_log(path: Path, servers: str, topic: str) -> Log:
-    """Return a log whose configuration is this file; closing it is up to the caller."""
-    write_config(path, servers, topic)
+async def opened_log(path: Path, servers: str, topic: str, size_max_kb: int = 512) -> Log:
+    """Return a log whose configuration is this file; closing its bus is up to the caller.
+
+    Args:
+        path: The file, which is written.
+        servers: Kafka's.
+        topic: The bus's.
+        size_max_kb: ``MaxMessageSizeKb``.
+    """
+    write_config(path, servers, topic, size_max_kb)
     bus = await open_kafka_bus(KafkaSettings.from_config(load_config(path, {}).config))
     return Log(path, bus, servers, topic)
 

@@ -213,6 +213,9 @@ class MqttLink(asyncio.Protocol):
                 body = await self._answered(PacketType.CONNACK)
         except ssl.SSLCertVerificationError as exc:
             raise LinkRefused(f"{at.text}: its certificate is not trusted: {exc}") from exc
+        except (ssl.SSLError, ConnectionResetError) as exc:
+            asked = "; does it speak TLS at this port?" if at.tls else ""
+            raise LinkLost(f"{at.text} has closed the connection at once: {exc}{asked}") from exc
         except (OSError, TimeoutError) as exc:
             raise LinkLost(f"{at.text} cannot be reached: {str(exc) or 'no answer'}") from exc
         code = body[1] if len(body) == 2 else 1
