@@ -13,7 +13,12 @@ from tests.support.kafka_stack import KafkaStack
 from tests.support.kafka_tools import new_topic_name
 from tests.support.load import Cast
 from tests.support.log_tools import KEPT, Log, Target, opened_log
+from tests.support.operator_site import Site, configure
 from tests.support.postgres import PostgresServer
+
+from monstermq_shared.bus.kafka.bus import open_kafka_bus
+from monstermq_shared.config import load_config
+from monstermq_shared.kafka.settings import KafkaSettings
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -142,3 +147,14 @@ def target(shared_target: Target) -> Target:
     if not shared_target.process.is_running:
         shared_target.process.start(KEPT)
     return shared_target
+
+
+@pytest.fixture
+async def site(
+    kafka_server: KafkaServer, kafka_topic: str, postgres_schema: str, tmp_path: Path
+) -> AsyncIterator[Site]:
+    """A log on Kafka, an empty database, and the configuration that joins them."""
+    path = configure(tmp_path / "c.yaml", kafka_server.address(), kafka_topic, postgres_schema)
+    bus = await open_kafka_bus(KafkaSettings.from_config(load_config(path, {}).config))
+    yield Site(path, bus, postgres_schema)
+    await bus.close()
