@@ -45,7 +45,7 @@ class ThroughIngress(RawKafka):
 
     async def close_reader(self) -> None:
         """See ``RawKafka``."""
-        self._link.close()
+        await self._link.close()
 
     async def read(self) -> None:
         """See ``RawKafka``."""

@@ -76,7 +76,7 @@ async def test_a_pause_is_no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
         await link.connect()
         for _ in range(3 * mqtt_link.LOOKS):
             await pings.acquire()
-        link.close()
+        await link.close()
         await link.ended()
 
 
@@ -119,7 +119,7 @@ async def test_a_suback_without_codes_is_no_subscription() -> None:
         await link.connect()
         with pytest.raises(LinkRefused, match="answers 0 of 1 filters"):
             await link.subscribe(["#"], 0)
-        link.close()
+        await link.close()
 
 
 async def test_a_packet_comes_whole_in_whatever_pieces() -> None:
@@ -141,4 +141,4 @@ async def test_a_packet_comes_whole_in_whatever_pieces() -> None:
         await link.connect()
         for _ in range(2):
             assert await came.get() == (b"a", payload, 0, False)
-        link.close()
+        await link.close()

@@ -36,6 +36,9 @@ LOOKS = 4
 """So often it is looked in that time. Looks are counted, not seconds: whoever was stopped himself
 (Ctrl-Z) finds one look due, and what has come meanwhile."""
 
+CLOSE_S = 1.0
+"""How long the end of a connection may take, of its own accord and then by force."""
+
 PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 _CODES = {
@@ -455,11 +458,19 @@ class MqttLink(asyncio.Protocol):
         if self._transport is not None and not self._ended.done():
             self._transport.write(data)
 
-    def close(self) -> None:
-        """End the connection as MQTT asks for, if it has not ended."""
+    async def close(self) -> None:
+        """End the connection as MQTT asks for, if it has not ended; return when it has.
+
+        A loop that is closed before TLS has said goodbye fails.
+        """
+        if self._transport is None:
+            return
         self._write(_DISCONNECT)
-        if self._transport is not None:
-            self._transport.close()
+        self._transport.close()
+        ended, _ = await asyncio.wait([self._ended], timeout=CLOSE_S)
+        if not ended:
+            self._transport.abort()
+            await asyncio.wait([self._ended], timeout=CLOSE_S)
 
 
 def _string(raw: bytes) -> bytes:

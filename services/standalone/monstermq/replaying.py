@@ -331,7 +331,7 @@ class _Run:
                 await self._send_all(source, sender)
                 await sender.finish()
             except BaseException:
-                sender.close()
+                await sender.close()
                 self._tell_end(sender)
                 raise
         seconds = loop.time() - self._begun_s

@@ -127,12 +127,12 @@ class Sender:
         """
         while self._pending:
             await self._progress()
-        self._link.close()
+        await self._link.close()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """End the connection, whatever has arrived."""
         self._collect()
-        self._link.close()
+        await self._link.close()
 
     async def _progress(self) -> None:
         await self._mended(self._link.wait())
@@ -168,7 +168,7 @@ class Sender:
         deadline_s = self._deadline_s
         while True:
             self._collect()
-            self._link.close()
+            await self._link.close()
             try:
                 self._link = MqttLink(self._address, self._client_id)
                 await self._link.connect()

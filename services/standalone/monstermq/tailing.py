@@ -270,7 +270,7 @@ async def _follow(
             if not connected_once:
                 raise StartupError(str(exc), exit_code=ExitCode.FAILURE) from exc
         finally:
-            link.close()
+            await link.close()
         await pause(failures)
         failures += 1
 
