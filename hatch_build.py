@@ -9,6 +9,7 @@ import shutil
 import sysconfig
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,22 @@ OPTIMIZATION = "2"
 """gcc's level, that of Debian's Python."""
 
 
+NEEDED = ("mypy>=1.14", "setuptools>=75")
+"""What compiles, and builds what that has made."""
+
+
 class CompiledForm(BuildHookInterface[Any]):
     """Puts the libraries into the wheel; for an editable installation, beside their sources."""
 
+    def dependencies(self) -> list[str]:
+        """See ``BuildHookInterface``."""
+        core = self.metadata.core
+        types = core.dependencies, core.optional_dependencies["edge"]
+        return [*NEEDED, *chain(*types)] if _is_wanted() else []
+
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """See ``BuildHookInterface``."""
-        if os.environ.get("MONSTERMQ_COMPILED") != "1":
+        if not _is_wanted():
             return
         root = Path(self.root)
         built = _compile(root, _sources(root, self.config))
@@ -44,6 +55,10 @@ class CompiledForm(BuildHookInterface[Any]):
             old.unlink()
         for name, path in built.items():
             shutil.copyfile(path, root / folders.get(Path(name).parts[0], GROUP_FOLDER) / name)
+
+
+def _is_wanted() -> bool:
+    return os.environ.get("MONSTERMQ_COMPILED") == "1"
 
 
 def _sources(root: Path, config: dict[str, Any]) -> list[str]:
