@@ -55,6 +55,7 @@ class RawKafka:
         self.value = encode_record(Record(TOPIC, payload, 0, False, "pub-00", now_ms, 0))
         self.headers = [(HEADER, bytes(HEADER_SIZE))]
         self._runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+        self._turns = [asyncio.Lock() for _ in range(PARTITIONS)]
         self._received = 0
         self._on_value: Callable[[bytes, int], None] | None = None
 
@@ -200,7 +201,10 @@ class RawKafka:
 
     async def _send(self, builder: BatchBuilder, partition: int) -> None:
         builder.close()
-        await (await self._producer.send_batch(builder, self.topic, partition=partition))
+        # Not several at a time: aiokafka counts what each waits for the others more than once.
+        async with self._turns[partition]:
+            sent = await self._producer.send_batch(builder, self.topic, partition=partition)
+        await sent
 
 
 class _Working:
