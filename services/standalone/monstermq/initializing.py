@@ -10,16 +10,17 @@ from typing import TextIO
 
 from monstermq.invocations import Initialize
 from monstermq.reaching import check_in_postgres
-from monstermq_shared.config import BrokerConfig, load_config
+from monstermq_shared.config import BrokerConfig, StoreType, load_config
 from monstermq_shared.config.checks import postgres_connection, reading_connection
 from monstermq_shared.config.postgres_urls import ConnectionSettings, describe
 from monstermq_shared.errors import StartupError
 from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.stores.postgres import reading_role, search_indexes
-from monstermq_shared.stores.postgres.configured import readable_tables, searched_tables
+from monstermq_shared.stores.postgres.configured import searched_tables
 from monstermq_shared.stores.postgres.connection import Connection, connect
 from monstermq_shared.stores.postgres.errors import translated_at_start
 from monstermq_shared.stores.postgres.opening import MIGRATION_TIMEOUT_S
+from monstermq_shared.stores.readable import readable_tables
 
 _NO_ROLE = """\
 Postgres.ReadUser is not set, so there is no SQL of others: set it, and Postgres.ReadPass, to have
@@ -55,7 +56,8 @@ async def _initialize(config: BrokerConfig, output: TextIO) -> ExitCode:
             if reader is None:
                 output.write(f"{where}: {_NO_ROLE}")
             else:
-                told = await _Role(connection, reader, [*readable_tables(config)], where).make()
+                readable = readable_tables(config, StoreType.POSTGRES)
+                told = await _Role(connection, reader, [*readable], where).make()
                 output.write(f"{where}: {told}\n")
             output.write(f"{where}: {await _index(connection, config)}\n")
         finally:

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
-from monstermq_shared.queries.bounds import FILTERS_MAX, PAYLOAD_START_MAX, ROWS_MAX, TEXT_SHOWN_MAX
+from monstermq_shared.queries.bounds import FILTERS_MAX, PAYLOAD_START_MAX, ROWS_MAX
 from monstermq_shared.queries.cursors import Cursors
 from monstermq_shared.queries.nearest import nearest_topics
 from monstermq_shared.queries.pages import Page, page_of
@@ -155,13 +155,7 @@ class JoinedTopics:
         result = []
         for one in found:
             description, config = described.get(config_topic(one.topic), (None, None))
-            result.append(
-                FoundTopic(
-                    topic=one.topic,
-                    description=None if description is None else description[:TEXT_SHOWN_MAX],
-                    config=None if config is None else config[:TEXT_SHOWN_MAX],
-                )
-            )
+            result.append(FoundTopic.cut(one.topic, description=description, config=config))
         return result
 
     async def _values_of(

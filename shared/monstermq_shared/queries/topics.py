@@ -10,6 +10,7 @@ from monstermq_shared.errors import QueryRefused
 from monstermq_shared.queries.bounds import (
     PAYLOAD_START_DEFAULT,
     ROWS_DEFAULT,
+    TEXT_SHOWN_MAX,
     TEXT_SIZE_MAX,
     check_payload_start,
     check_rows,
@@ -175,6 +176,15 @@ class FoundTopic:
     topic: str
     description: str | None
     config: str | None
+
+    @classmethod
+    def cut(cls, topic: str, *, description: str | None, config: str | None) -> "FoundTopic":
+        """Return one with the beginnings of its texts."""
+        return cls(
+            topic=topic,
+            description=None if description is None else description[:TEXT_SHOWN_MAX],
+            config=None if config is None else config[:TEXT_SHOWN_MAX],
+        )
 
 
 FoundPage = Page[FoundTopic]

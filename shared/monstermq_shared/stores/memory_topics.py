@@ -377,8 +377,4 @@ def _found(topic: str, config: Record | None) -> FoundTopic:
         return FoundTopic(topic=topic, description=None, config=None)
     message = Message.of(config, payload_limit=4 * TEXT_SHOWN_MAX)
     description = description_in(config.payload)
-    return FoundTopic(
-        topic=topic,
-        description=None if description is None else description[:TEXT_SHOWN_MAX],
-        config=None if message.text is None else message.text[:TEXT_SHOWN_MAX],
-    )
+    return FoundTopic.cut(topic, description=description, config=message.text)

@@ -5,12 +5,12 @@ from monstermq_shared.config.checks import postgres_connection, reading_connecti
 from monstermq_shared.config.sections import enabled_groups
 from monstermq_shared.queries.cursors import Cursors
 from monstermq_shared.queries.ports import DatabaseQueries
-from monstermq_shared.queries.sql import TableKind
-from monstermq_shared.stores.needed import StoresNeeded, archive_name, last_value_name
+from monstermq_shared.stores.needed import StoresNeeded, last_value_name
 from monstermq_shared.stores.ports import Database
 from monstermq_shared.stores.postgres.database import PostgresDatabase
 from monstermq_shared.stores.postgres.queries.database import PostgresQueries
 from monstermq_shared.stores.postgres.reading_role import RETAINED_TABLE
+from monstermq_shared.stores.readable import readable_tables
 from monstermq_shared.stores.sql import table_name
 
 
@@ -24,7 +24,8 @@ async def open_configured(config: BrokerConfig, needed: StoresNeeded) -> Databas
         exclusive=not config.kafka.bus.enabled,
     )
     if config.postgres.read_user is not None:
-        await database.let_read(config.postgres.read_user, [*readable_tables(config)])
+        readable = readable_tables(config, StoreType.POSTGRES)
+        await database.let_read(config.postgres.read_user, [*readable])
     return database
 
 
@@ -33,25 +34,10 @@ def open_queries(config: BrokerConfig, cursors: Cursors, *, timeout_s: float) ->
     return PostgresQueries(
         postgres_connection(config),
         reader=reading_connection(config),
-        readable=readable_tables(config),
+        readable=readable_tables(config, StoreType.POSTGRES),
         cursors=cursors,
         timeout_s=timeout_s,
     )
-
-
-def readable_tables(config: BrokerConfig) -> dict[str, TableKind]:
-    """Return the tables that SQL of others may read, and what each keeps.
-
-    Raises:
-        ConfigError: A group's name cannot be that of a table.
-    """
-    tables = {}
-    for _, group in enabled_groups(config):
-        if group.archive_type is StoreType.POSTGRES:
-            tables[table_name(archive_name(group))] = TableKind.ARCHIVE
-        if group.last_val_type is StoreType.POSTGRES:
-            tables[table_name(last_value_name(group))] = TableKind.LAST_VALUES
-    return tables
 
 
 def searched_tables(config: BrokerConfig) -> list[str]:

@@ -28,3 +28,12 @@
 
 -- short_client_id --
     CASE WHEN length(client_id) <= 1024 THEN client_id END AS short_client_id
+
+-- description --
+-- What describes a topic, in the row of its config: the first of the two members that is a text.
+    CASE
+        WHEN json_type(payload_json, '$.Description') = 'text'
+            THEN json_extract(payload_json, '$.Description')
+        WHEN json_type(payload_json, '$.description') = 'text'
+            THEN json_extract(payload_json, '$.description')
+    END

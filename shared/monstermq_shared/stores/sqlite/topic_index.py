@@ -15,6 +15,7 @@ from contextlib import suppress
 
 from monstermq_shared.errors import StoreError
 from monstermq_shared.stores.sql import fill_in, load_queries
+from monstermq_shared.stores.sqlite.rows import FRAGMENTS
 from monstermq_shared.stores.sqlite.tenures import transaction
 from monstermq_shared.stores.sqlite.writer import Writer
 
@@ -72,6 +73,7 @@ class TopicIndex:
                 "there": " OR ".join(there),
                 "described_now": now,
                 "changed": _QUERIES["changed"],
+                "description": FRAGMENTS["description"],
                 "retained": _RETAINED,
             },
         )

@@ -69,12 +69,7 @@ EXISTS (SELECT 1 FROM "{table}" AS kept WHERE kept.topic = topic_names.topic)
 -- described_now --
 -- Long descriptions are found by their beginning.
 (
-    SELECT substr(CASE
-        WHEN json_type(payload_json, '$.Description') = 'text'
-            THEN json_extract(payload_json, '$.Description')
-        WHEN json_type(payload_json, '$.description') = 'text'
-            THEN json_extract(payload_json, '$.description')
-    END, 1, 2048)
+    SELECT substr({description}, 1, 2048)
     FROM "{retained}" AS config WHERE config.topic = topic_names.topic
 )
 

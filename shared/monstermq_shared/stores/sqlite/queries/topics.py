@@ -30,6 +30,7 @@ from monstermq_shared.stores.sqlite.queries.filters import filter_rows, ranges
 from monstermq_shared.stores.sqlite.queries.levels import children_of
 from monstermq_shared.stores.sqlite.queries.rows import Found, Placed, read_messages
 from monstermq_shared.stores.sqlite.queries.searching import Search, search, trigrams
+from monstermq_shared.stores.sqlite.rows import FRAGMENTS
 from monstermq_shared.stores.sqlite.statements import to_json
 
 _RAW = load_queries(__package__, "topics.sql")
@@ -199,7 +200,7 @@ def _statements(tables: MessageTables, *, ignore_case: bool) -> Mapping[str, str
             "described": _RAW[described],
             "worded": _RAW["worded"],
             "configs": _RAW["configs"],
-            "description": _RAW["description"],
+            "description": FRAGMENTS["description"],
             "there": _RAW["there"],
             "alike": _RAW[f"alike{folded}"],
             "containing": _RAW[f"containing{folded}"],

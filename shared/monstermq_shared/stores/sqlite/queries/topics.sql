@@ -11,15 +11,6 @@ found AS (
 )
 {page};
 
--- description --
--- What describes a topic, in the row of its config: the first of the two members that is a text.
-    CASE
-        WHEN json_type(payload_json, '$.Description') = 'text'
-            THEN json_extract(payload_json, '$.Description')
-        WHEN json_type(payload_json, '$.description') = 'text'
-            THEN json_extract(payload_json, '$.description')
-    END
-
 -- described --
 -- Found topics, one row with everything as JSON, each with its config if there is one.
 SELECT json_group_array(json_array(
