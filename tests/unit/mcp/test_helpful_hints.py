@@ -125,6 +125,7 @@ async def test_what_is_kept_nowhere_is_called_that(rooms: Asked) -> None:
     found = await rooms.answer("get-topic-value", topics="$SYS/broker/version")
 
     assert "no archive group keeps them" in found["hint"]
+    assert found["missing"][0]["nearest"] == []
 
 
 async def test_the_log_says_that_a_name_is_unknown(rooms: Asked) -> None:

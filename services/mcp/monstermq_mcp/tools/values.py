@@ -39,6 +39,7 @@ from monstermq_shared.queries.topics import (
     ValuesQuery,
     without_value,
 )
+from monstermq_shared.topics import is_system_topic
 
 _GUESSED_MAX = 10
 _NEAREST_MAX = 3
@@ -183,10 +184,11 @@ async def _missing(topics: TopicQueries, query: ValuesQuery, page: ValuesPage) -
 async def _guessed(topics: TopicQueries, names: Sequence[str]) -> list[Missing]:
     """Return topics without a value, the first of them with those that may be meant."""
     nearest: dict[str, tuple[str, ...]] = {}
+    guessable = [name for name in exact_topics(names) if not is_system_topic(name)]
     # A guess is a help: whoever asked gets the values also if none can be made in that time.
     with suppress(TimeoutError, MonsterError):
         async with asyncio.timeout(PATIENCE_S):
-            for name in exact_topics(names)[:_GUESSED_MAX]:
+            for name in guessable[:_GUESSED_MAX]:
                 near = [*await _below(topics, name)]
                 near += await topics.similar(name, limit=_NEAREST_MAX - len(near))
                 nearest[name] = tuple(clipped(one, _NAME_MAX) for one in near)
