@@ -230,8 +230,13 @@ async def test_a_double_whose_first_copy_is_deleted_is_no_difference(
 
 
 async def test_a_kafka_that_is_killed_meanwhile_is_waited_for(
-    tmp_path: Path, own_kafka: KafkaServer, postgres_database: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    own_kafka: KafkaServer,
+    postgres_database: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    monkeypatch.setattr("monstermq_shared.retries.LATE_S", 0.1)
     setting = Setting(tmp_path, own_kafka.address(), postgres_database)
     async with setting.bus() as writer:
         await fill(writer)
@@ -245,6 +250,7 @@ async def test_a_kafka_that_is_killed_meanwhile_is_waited_for(
         before_first(patched, Filling, "_take_batches", killed)
         await run_rebuild(setting, "archive:G")
     assert await setting.archived() == writer.expected()
+    assert "nothing comes from Kafka, which is waited for" in caplog.text
     with monkeypatch.context() as patched:
         before_first(patched, verifying._Verification, "_fold", killed)
         code, (found,) = await run_verify(setting, "archive:G")

@@ -2,19 +2,23 @@
 
 import asyncio
 import hashlib
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 
 from monstermq_shared.bus.kafka.log import KafkaLog
-from monstermq_shared.bus.ports import Entry
+from monstermq_shared.bus.ports import Entry, LogReader, RecordBatch
 from monstermq_shared.config import BrokerConfig, StoreType
 from monstermq_shared.errors import BusGap, ConfigError, StartupError, UnknownFact
 from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.positions import Partition
+from monstermq_shared.retries import telling_when_late
 from monstermq_shared.stores.changes import Quarantined
 from monstermq_shared.stores.postgres.database import PostgresDatabase
 from monstermq_shared.views.catalogue import ArchiveView, Catalogue, MessageView
 from monstermq_shared.views.log_fold import Batch, LogFold, LogSettings, id_of
 from monstermq_shared.views.log_loading import another_log
+
+logger = logging.getLogger(__name__)
 
 View = MessageView | ArchiveView
 
@@ -204,7 +208,7 @@ async def folded(
 async def _read(log: KafkaLog, partition: int, fold: LogFold, upto: int) -> AsyncIterator[Batch]:
     reader = log.read({partition: fold.next_offset})
     try:
-        async for read in reader:
+        async for read in _told_when_late(reader):
             for batch in fold.fold(_below(read.entries, upto)):
                 yield batch
             reached = min(read.upto, upto)
@@ -215,6 +219,21 @@ async def _read(log: KafkaLog, partition: int, fold: LogFold, upto: int) -> Asyn
                 return
     finally:
         await reader.aclose()
+
+
+async def _told_when_late(reader: LogReader) -> AsyncIterator[RecordBatch]:
+    """Yield what a reader does, and say so when nothing comes: it waits for Kafka in silence."""
+    while True:
+        with telling_when_late(_tell_late):
+            try:
+                batch = await anext(reader)
+            except StopAsyncIteration:
+                return
+        yield batch
+
+
+def _tell_late(why: str) -> None:
+    logger.warning("nothing comes from Kafka, which is waited for: %s", why)
 
 
 def _below(entries: Sequence[Entry], upto: int) -> Sequence[Entry]:
