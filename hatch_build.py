@@ -9,7 +9,6 @@ import shutil
 import sysconfig
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +25,8 @@ OPTIMIZATION = "2"
 """gcc's level, that of Debian's Python."""
 
 
-NEEDED = ("mypy>=1.14", "setuptools>=75")
-"""What compiles, and builds what that has made."""
+NEEDED = ("mypy==", "setuptools==")
+"""What compiles, and builds what that has made, in the versions of ``constraints.txt``."""
 
 
 class CompiledForm(BuildHookInterface[Any]):
@@ -35,9 +34,12 @@ class CompiledForm(BuildHookInterface[Any]):
 
     def dependencies(self) -> list[str]:
         """See ``BuildHookInterface``."""
+        if not _is_wanted():
+            return []
+        pins = Path(self.root, "constraints.txt").read_text(encoding="utf-8").splitlines()
+        tools = [pin for pin in pins if pin.startswith(NEEDED)]
         core = self.metadata.core
-        types = core.dependencies, core.optional_dependencies["edge"]
-        return [*NEEDED, *chain(*types)] if _is_wanted() else []
+        return [*tools, *core.dependencies, *core.optional_dependencies["edge"]]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """See ``BuildHookInterface``."""
