@@ -10,7 +10,7 @@ PYTHON ?= $(or $(shell for p in $(PYTHONS); do $$p -c "$(FIT)" 2>&- && echo $$p 
 
 # All tests: two processes take the files in turn, in the order that tests/conftest.py gives them.
 # One that dies is not replaced: its replacement would wait for ever (pytest-xdist 3.8).
-PROCESSES := 2
+PROCESSES ?= 2
 TESTS := $(PY) -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 # The compiled form, once `make compiled` has been said: it is brought up to date by all that runs it.
