@@ -24,7 +24,7 @@ from tests.support.broker import free_ports
 from tests.support.machine import program
 from tests.support.postgres import PostgresServer
 
-START_TIMEOUT_S = 20.0
+START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
 LAST_WORDS_SIZE = 2000
 OUTPUT = "output.log"
