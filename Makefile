@@ -14,12 +14,19 @@ PROCESSES ?= 2
 TESTS := $(PY) -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 # The compiled form, once `make compiled` has been said: it is brought up to date by all that runs it.
-COMPILED = $(wildcard $(VENV)/.compiled)
+COMPILED := $(wildcard $(VENV)/.compiled)
 SOURCES := $(shell find shared services -name '*.py') hatch_build.py
-LIBRARIES = shared services -name '*.so'
+REMOVE_LIBRARIES = rm -f $(VENV)/.compiled; find shared services -name '*.so' -delete
+HEADERS = $(PY) -c "import sysconfig; print(sysconfig.get_path('include'))"
+VERSION = $(PY) -c "import sysconfig; print(sysconfig.get_python_version())"
 
-.PHONY: run setup compiled pure postgres kafka test test-faults test-lake tools check lint types layers \
-	format bench lock build clean
+# What of the integration runs on the compiled form too: every client, what survives kill -9, and
+# kept sessions on two edges; each on SQLite and Kafka. The order is that of the longest first.
+COMPILED_TESTS := $(addprefix tests/,simulation unit contract conformance compiled) \
+	$(addprefix tests/integration/test_,kill.py kafka_kept_edges.py interop.py)
+
+.PHONY: run setup compiled pure postgres kafka test test-faults test-lake test-compiled tools check lint \
+	types layers format bench lock build clean
 
 run: $(VENV)/.run $(COMPILED)
 	$(VENV)/bin/monstermq $(ARGS)
@@ -29,8 +36,7 @@ setup: $(VENV)/.dev
 compiled: $(VENV)/.compiled
 
 pure:
-	rm -f $(VENV)/.compiled
-	find $(LIBRARIES) -delete
+	$(REMOVE_LIBRARIES)
 
 postgres: setup
 	scripts/install-test-tools postgresql
@@ -50,6 +56,11 @@ test-faults: setup tools
 test-lake: setup $(VENV)/.lake
 	scripts/install-test-tools lake
 	$(PY) -m pytest tests/lake
+
+# It leaves the form that was there: pure Python, unless `make compiled` had been said.
+test-compiled: setup tools compiled
+	MONSTERMQ_SIM_SEEDS=20 MONSTERMQ_FAULT_ROUNDS=4 $(TESTS) $(COMPILED_TESTS); status=$$?; \
+	$(if $(COMPILED),,$(REMOVE_LIBRARIES);) $(VENV)/bin/monstermq --version; exit $$status
 
 tools:
 	scripts/install-test-tools
@@ -105,5 +116,7 @@ $(VENV)/.lake: $(VENV)/.dev
 	touch $@
 
 $(VENV)/.compiled: $(VENV)/.dev $(SOURCES)
+	@command -v gcc >/dev/null && test -f "$$($(HEADERS))/Python.h" || { echo "The compiled form needs gcc" \
+		"and Python's headers: apt install gcc libc6-dev python$$($(VERSION))-dev" >&2; exit 1; }
 	MONSTERMQ_COMPILED=1 $(VENV)/bin/hatchling build -t wheel:editable --hooks-only
 	touch $@

@@ -70,7 +70,7 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def _environment() -> dict[str, str]:
+def users_environment() -> dict[str, str]:
     """Return this process's environment without what steers the tests."""
     return {name: value for name, value in os.environ.items() if not name.startswith(_OF_TESTS)}
 
@@ -145,7 +145,7 @@ class BrokerProcess(ABC):
             self._process = subprocess.Popen(
                 command,
                 cwd=self.directory,
-                env={**_environment(), **NO_RESERVE, **(env or {})},
+                env={**users_environment(), **NO_RESERVE, **(env or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -185,7 +185,7 @@ class BrokerProcess(ABC):
         completed = subprocess.run(
             self._prepare(config_yaml),
             cwd=self.directory,
-            env={**_environment(), **(env or {})},
+            env={**users_environment(), **(env or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.broker import users_environment
 from tests.support.certificates import CertificateAuthority, Identity
 
 from monstermq.cli import Check, Invocation, Run, Show, check, parse_arguments, summary
@@ -335,7 +336,14 @@ def test_the_check_loads_the_certificates_that_lead_to_kafka(tmp_path: Path) -> 
 
 def ended(*arguments: str) -> tuple[int, str, str]:
     command = [sys.executable, "-m", "monstermq", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        command,
+        env=users_environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     return done.returncode, done.stdout, done.stderr
 
 
