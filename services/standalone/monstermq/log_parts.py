@@ -1,10 +1,10 @@
 """Reads a part of a bus on Kafka for whoever folds it again, and says what is missing there."""
 
-import asyncio
 import hashlib
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 
+from monstermq.reaching import entry_within
 from monstermq_shared.bus.kafka.log import KafkaLog
 from monstermq_shared.bus.ports import Entry, LogReader, RecordBatch
 from monstermq_shared.config import BrokerConfig, StoreType
@@ -164,22 +164,14 @@ async def refuse_another_log(
 
 async def _id_at(log: KafkaLog, partition: int, offset: int) -> str | None:
     """Return what tells an entry from others; None if it went meanwhile."""
-    reader = log.read({partition: offset})
     try:
-        async with asyncio.timeout(ENTRY_S):
-            async for batch in reader:
-                if batch.entries:
-                    return id_of(batch.entries[0]) if batch.entries[0].offset == offset else None
-    except BusGap:
-        return None
+        entry = await entry_within(log, partition, offset, ENTRY_S)
     except TimeoutError as exc:
         raise StartupError(
             f"position {partition}:{offset} cannot be read: Kafka does not answer",
             exit_code=ExitCode.BUS_UNREACHABLE,
         ) from exc
-    finally:
-        await reader.aclose()
-    return None
+    return id_of(entry) if entry is not None and entry.offset == offset else None
 
 
 async def folded(

@@ -116,13 +116,25 @@ async def generation_of(config: BrokerConfig) -> str | None:
 
 async def first_entry(log: KafkaLog, partition: int, offset: int, within_s: float) -> Entry | None:
     """Return what stands at an offset or next to it; None if that is gone, or too slow."""
+    try:
+        return await entry_within(log, partition, offset, within_s)
+    except TimeoutError:
+        return None
+
+
+async def entry_within(log: KafkaLog, partition: int, offset: int, within_s: float) -> Entry | None:
+    """Return what stands at an offset or next to it; None if that is gone.
+
+    Raises:
+        TimeoutError: Nothing has come within so many seconds.
+    """
     reader = log.read({partition: offset})
     try:
         async with asyncio.timeout(within_s):
             async for batch in reader:
                 if batch.entries:
                     return batch.entries[0]
-    except (BusGap, TimeoutError):
+    except BusGap:
         return None
     finally:
         await reader.aclose()

@@ -69,9 +69,11 @@ class Topics:
         """
         names = [topic.name for topic in topics]
         async with Admin.opened(self._settings, ExitCode.STORE_UNREACHABLE) as admin:
-            found = await admin.topics(names)
-            made = await self._create(admin, [at for at in topics if at.name not in found])
-            facts = {**found, **await admin.topics(made, made=made)}
+            facts = dict(await admin.topics(names))
+            missing = [topic for topic in topics if topic.name not in facts]
+            made = await self._create(admin, missing) if missing else []
+            if made:
+                facts |= await admin.topics(made, made=made)
         for name in made:
             logger.info("made the Kafka topic %s", name)
         for topic in topics:
