@@ -1,5 +1,6 @@
 """Brokers and clients for one test."""
 
+import gc
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from tests.support.load import Cast
 from tests.support.log_tools import KEPT, Log, Target, opened_log
 from tests.support.operator_site import Site, configure
 from tests.support.postgres import PostgresServer
+from tests.support.projectors import Setting, Writer
 
 from monstermq_shared.bus.kafka.bus import open_kafka_bus
 from monstermq_shared.config import load_config
@@ -25,12 +27,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let tests on Kafka pass over what aiokafka leaves behind.
 
     Where its start is cut short, because a server is slow or says no, it may leave a connection
-    open, and nobody knows in which later test that is found.
+    open, and nobody knows in which later test of the file that is found.
     """
     left_open = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
     for item in items:
         if item.path.name.startswith("test_kafka_"):
             item.add_marker(left_open)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Have what aiokafka leaves behind found in the file that it is of."""
+    yield
+    if request.path.name.startswith("test_kafka_"):
+        gc.collect()
 
 
 @pytest.fixture
@@ -131,6 +141,19 @@ async def log(kafka_server: KafkaServer, kafka_topic: str, tmp_path: Path) -> As
     log = await opened_log(tmp_path / "log.yaml", kafka_server.address(), kafka_topic)
     yield log
     await log.bus.close()
+
+
+@pytest.fixture
+def setting(tmp_path: Path, kafka_server: KafkaServer, postgres_database: str) -> Setting:
+    """A log and its tables, both empty, for projectors and tools."""
+    return Setting(tmp_path, kafka_server.address(), postgres_database)
+
+
+@pytest.fixture
+async def writer(setting: Setting) -> AsyncIterator[Writer]:
+    """Writes to that log."""
+    async with setting.bus() as writer:
+        yield writer
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,6 @@ from typing import Any
 
 import jsonschema
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.partitioner import DefaultPartitioner
 from tests.support.kafka import KafkaServer
 from tests.support.kafka_bus import (
@@ -22,7 +21,7 @@ from tests.support.kafka_bus import (
     produce,
     produce_with_header,
 )
-from tests.support.kafka_tools import create_topic, read_topic
+from tests.support.kafka_tools import create_topic, delete_topics, read_topic
 
 from monstermq_shared.bus.control import decode_facts
 from monstermq_shared.bus.facts import Ack, Gap, Lease, Release
@@ -465,7 +464,7 @@ async def test_a_topic_that_is_deleted_ends_its_readers(
         log = bus.messages
         async with aclosing(log.read(await log.end_positions())) as reader:
             waiting = await begun(next_batch(reader))
-            await delete_topic(own_kafka, "monster")
+            await delete_topics(own_kafka.address(), "monster")
             with pytest.raises(BusLost, match=r"Kafka.Bus.Topic: the topic monster is gone"):
                 await outcome_of(waiting)
 
@@ -485,16 +484,7 @@ async def test_a_topic_that_was_made_again_is_not_read_on(
             await told.until(3)
             async with aclosing(log.read(await log.end_positions())) as reader:
                 waiting = await begun(next_batch(reader))
-                await delete_topic(own_kafka, topic)
+                await delete_topics(own_kafka.address(), topic)
                 await create_topic(own_kafka.address(), topic, partitions=partitions)
                 with pytest.raises((BusGap, BusLost)):
                     await outcome_of(waiting)
-
-
-async def delete_topic(server: KafkaServer, name: str) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=server.address())
-    await admin.start()
-    try:
-        await admin.delete_topics([name])
-    finally:
-        await admin.close()

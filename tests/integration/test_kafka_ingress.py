@@ -19,7 +19,7 @@ from tests.support.kafka_tools import (
     add_partitions,
     create_topic,
     delete_below,
-    delete_topic,
+    delete_topics,
     read_topic,
 )
 from tests.support.load import Cast
@@ -256,7 +256,7 @@ async def until_begun(edges: Sequence[BrokerProcess], topic: str, partitions: in
 async def made_again(stack: KafkaStack, peer: Peer, source: str) -> None:
     """Offsets that were read once are others now, also for an edge that has not noticed it."""
     _, victim = stack.edges
-    await delete_topic(stack.servers, source)
+    await delete_topics(stack.servers, source)
     await create_topic(stack.servers, source, partitions=4, settings=ANY_TIME)
     for number in range(4):
         await write(stack.servers, source, [Written(b"again", b"k/%d" % number)], number)

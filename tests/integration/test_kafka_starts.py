@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 import yaml
-from aiokafka.admin import AIOKafkaAdminClient
 from tests.integration.kafka_scenes import KafkaScene
 from tests.integration.observing import until_metric
 from tests.support.broker import LOOPBACK, RunningBroker, free_ports
 from tests.support.kafka import KafkaServer
 from tests.support.kafka_security import PASSWORD, USER, Security
 from tests.support.kafka_stack import KafkaStack, StackProcess
+from tests.support.kafka_tools import delete_topics
 from tests.support.postgres import PostgresServer
 
 from monstermq_shared.exit_codes import ExitCode
@@ -169,26 +169,16 @@ async def fill(scene: KafkaScene) -> None:
 async def test_a_topic_that_was_made_again_is_refused(kafka_scene: KafkaScene) -> None:
     scene, stack = kafka_scene, kafka_scene.stack
     await fill(scene)
-    await delete_topics(stack)
+    await delete_topics(stack.servers, stack.topic, stack.sessions_topic)
     await assert_refused(
         stack, ExitCode.STORE_OF_ANOTHER_LOG, "Kafka.Bus.Topic", "monstermq db adopt"
     )
 
 
-async def delete_topics(stack: KafkaStack) -> None:
-    """Delete both topics of the bus."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=stack.servers)
-    await admin.start()
-    try:
-        await admin.delete_topics([stack.topic, stack.sessions_topic])
-    finally:
-        await admin.close()
-
-
 async def test_a_topic_that_goes_under_way_ends_everybody_loudly(kafka_scene: KafkaScene) -> None:
     scene, stack = kafka_scene, kafka_scene.stack
     await scene.begin()
-    await delete_topics(stack)
+    await delete_topics(stack.servers, stack.topic, stack.sessions_topic)
     told = f"CRITICAL .* Kafka.Bus.Topic: the topic {stack.topic}"
     for process in (stack.views, stack.sessions):
         assert await asyncio.to_thread(process.has_ended, within_s=BOUND_S), process.log_text()

@@ -13,11 +13,6 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-def setting(tmp_path: Path, kafka_server: KafkaServer, postgres_database: str) -> Setting:
-    return Setting(tmp_path, kafka_server.address(), postgres_database)
-
-
-@pytest.fixture
 def projectors(setting: Setting) -> Iterator[list[ProjectorProcess]]:
     """Two of them, to be started."""
     both = [ProjectorProcess(setting, f"projector-{number}") for number in (1, 2)]

@@ -11,9 +11,9 @@ from unittest.mock import ANY
 
 import pytest
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient
 from tests.support.kafka import KafkaServer
 from tests.support.kafka_bus import HeaderName, produce_with_header
+from tests.support.kafka_tools import delete_topics
 from tests.support.postgres import PostgresServer
 from tests.support.projectors import PATIENCE_S, ProjectorProcess, Setting, Writer, until
 
@@ -23,11 +23,6 @@ from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.records import CONTROL_TOPIC, ControlRecord, encode_record
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-def setting(tmp_path: Path, kafka_server: KafkaServer, postgres_database: str) -> Setting:
-    return Setting(tmp_path, kafka_server.address(), postgres_database)
 
 
 @pytest.fixture
@@ -303,12 +298,7 @@ async def test_a_topic_that_was_made_again_is_refused(
             await writer.publish(f"t/{number}", b"x")
         await complete(setting, writer, projector)
     await projector.stop()
-    admin = AIOKafkaAdminClient(bootstrap_servers=setting.config.kafka.servers)
-    await admin.start()
-    try:
-        await admin.delete_topics([setting.topic])
-    finally:
-        await admin.close()
+    await delete_topics(setting.config.kafka.servers, setting.topic)
     async with asyncio.timeout(PATIENCE_S):
         async with setting.bus():
             projector.launch()

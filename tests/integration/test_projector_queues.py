@@ -1,12 +1,10 @@
 """The queues of kept sessions in PostgreSQL, while their projector is killed again and again."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from random import Random
 from time import time_ns
 
 import pytest
-from tests.support.kafka import KafkaServer
 from tests.support.kept_reading import CutRow, fold_cuts
 from tests.support.log_reading import LogReader, LogRecord
 from tests.support.projectors import (
@@ -125,11 +123,6 @@ def _match(
         decided = min(qos, max(granted, default=0))
         if decided:
             found[client_id, partition, record.offset] = decided
-
-
-@pytest.fixture
-def setting(tmp_path: Path, kafka_server: KafkaServer, postgres_database: str) -> Setting:
-    return Setting(tmp_path, kafka_server.address(), postgres_database)
 
 
 @pytest.fixture

@@ -2,15 +2,13 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
 from pathlib import Path
 from time import time_ns
 from typing import Any
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient
 from tests.support.kafka import KafkaServer
-from tests.support.kafka_tools import delete_below
+from tests.support.kafka_tools import delete_below, delete_topics
 from tests.support.postgres import PostgresServer
 from tests.support.projectors import ProjectorProcess, Setting, Writer, until
 from tests.support.rebuilding import TABLES, change, make_tables, run_rebuild, run_verify
@@ -27,17 +25,6 @@ from monstermq_shared.stores.postgres.database import PostgresDatabase
 from monstermq_shared.stores.postgres.shadows import Shadows
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-def setting(tmp_path: Path, kafka_server: KafkaServer, postgres_database: str) -> Setting:
-    return Setting(tmp_path, kafka_server.address(), postgres_database)
-
-
-@pytest.fixture
-async def writer(setting: Setting) -> AsyncIterator[Writer]:
-    async with setting.bus() as writer:
-        yield writer
 
 
 async def fill(writer: Writer) -> None:
@@ -124,12 +111,7 @@ async def test_a_log_that_was_made_again_is_refused_and_the_history_stays(
     await writer.publish("a", b"1", b"2")
     await make_tables(setting)
     await run_rebuild(setting, "archive:G")
-    admin = AIOKafkaAdminClient(bootstrap_servers=setting.config.kafka.servers)
-    await admin.start()
-    try:
-        await admin.delete_topics([setting.topic])
-    finally:
-        await admin.close()
+    await delete_topics(setting.config.kafka.servers, setting.topic)
     await writer.bus.close()
     async with setting.bus() as again:
         for payloads in ([b"3"], [b"4", b"5"]):  # shorter, and then longer

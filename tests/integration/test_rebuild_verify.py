@@ -1,12 +1,9 @@
 """``rebuild`` and ``verify``: tables against the log that they are a fold of."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer
-from tests.support.kafka import KafkaServer
 from tests.support.kafka_tools import delete_below
 from tests.support.projectors import ProjectorProcess, Setting, Writer, until
 from tests.support.rebuilding import (
@@ -26,17 +23,6 @@ from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.stores.postgres.shadows import Shadow, opened
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-def setting(tmp_path: Path, kafka_server: KafkaServer, postgres_database: str) -> Setting:
-    return Setting(tmp_path, kafka_server.address(), postgres_database)
-
-
-@pytest.fixture
-async def writer(setting: Setting) -> AsyncIterator[Writer]:
-    async with setting.bus() as writer:
-        yield writer
 
 
 async def publish_all_sorts(writer: Writer) -> None:

@@ -111,13 +111,13 @@ async def create_topic(
         await admin.close()
 
 
-async def delete_topic(address: str, name: str) -> None:
-    """Delete a topic, and return once it is gone."""
+async def delete_topics(address: str, *names: str) -> None:
+    """Delete topics, and return once they are gone."""
     admin = AIOKafkaAdminClient(bootstrap_servers=address)
     await admin.start()
     try:
-        await admin.delete_topics([name])
-        while name in await admin.list_topics():
+        await admin.delete_topics([*names])
+        while not set(names).isdisjoint(await admin.list_topics()):
             pass
     finally:
         await admin.close()
