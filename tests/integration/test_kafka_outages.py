@@ -189,7 +189,7 @@ async def test_a_partition_without_a_leader_holds_its_publishers_only(
     victim.kill()
     for partition in away:
         edge = next(e for e in stack.edges if e.tcp_port == publishers[partition].port)
-        await until_told(edge, f"{stack.topic}, partition {partition}:")
+        await until_told(edge, f"Kafka: {stack.topic}, ", "a partition has no leader")
     stuck = {partition: publishers[partition].acknowledged for partition in away}
     await until_more(scene)
     assert {partition: publishers[partition].acknowledged for partition in away} == stuck
