@@ -12,6 +12,7 @@ PYTHON ?= $(or $(shell for p in $(PYTHONS); do $$p -c "$(FIT)" 2>&- && echo $$p 
 # One that dies is not replaced: its replacement would wait for ever (pytest-xdist 3.8).
 PROCESSES ?= 2
 TESTS := $(PY) -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
+PATIENT := $(PY) -m pytest -o faulthandler_timeout=14400
 
 # The compiled form, once `make compiled` has been said: it is brought up to date by all that runs it.
 COMPILED := $(wildcard $(VENV)/.compiled)
@@ -49,9 +50,10 @@ kafka: setup
 test: setup check tools
 	$(TESTS)
 
+# Its tests take longer than the ten minutes after which `make test` takes one for hung.
 test-faults: setup tools
-	MONSTERMQ_FAULT_ROUNDS=200 $(PY) -m pytest tests/integration -k "kill or away_for_long"
-	MONSTERMQ_SIM_SEEDS=10000 $(PY) -m pytest tests/simulation/test_kept_sessions.py
+	MONSTERMQ_FAULT_ROUNDS=200 $(PATIENT) tests/integration -k "kill or away_for_long"
+	MONSTERMQ_SIM_SEEDS=10000 $(PATIENT) tests/simulation/test_kept_sessions.py
 
 test-lake: setup $(VENV)/.lake
 	scripts/install-test-tools lake
