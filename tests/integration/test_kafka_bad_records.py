@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaProducer
 from tests.integration.kafka_scenes import KafkaScene
 from tests.integration.observing import metric, until_metric, until_ready
 from tests.support.kafka_stack import KafkaStack, StackProcess
+from tests.support.kafka_tools import write_in_transactions
 
 pytestmark = pytest.mark.integration
 
@@ -186,6 +187,18 @@ async def test_what_is_no_record_is_kept_aside_and_counted(large_scene: KafkaSce
     for edge in stack.edges:
         # An edge looks into what begins as ours only if somebody there wants it.
         await until_metric(edge, "monstermq_records_unreadable_total", foreign, BOUND_S)
+    await scene.until_ready()
+    await scene.finish()
+
+
+async def test_a_transaction_of_a_stranger_ends_nobody(kafka_scene: KafkaScene) -> None:
+    scene, stack = kafka_scene, kafka_scene.stack
+    await scene.begin()
+    offsets = await write_in_transactions(stack.servers, stack.topic, 0)
+    scene.strangers.update((0, offset) for offset in offsets)
+    for client in scene.clients:
+        await client.drop()
+    await scene.all_served()
     await scene.until_ready()
     await scene.finish()
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer
-from tests.support.kafka_tools import delete_below
+from tests.support.kafka_tools import delete_below, write_in_transactions
 from tests.support.projectors import ProjectorProcess, Setting, Writer, until
 from tests.support.rebuilding import (
     TABLES,
@@ -228,6 +228,19 @@ async def test_what_is_older_than_the_log_is_no_difference_and_is_kept(
         "lastval:G": 2,
         "archive:G": 4,
     }
+
+
+async def test_a_transaction_of_a_stranger_is_no_loss(setting: Setting, writer: Writer) -> None:
+    servers, partition = setting.config.kafka.servers, writer.bus.messages.partition_of("a")
+    await writer.publish("a", b"1")
+    await write_in_transactions(servers, setting.topic, partition)
+    await writer.publish("a", b"2")
+    await write_in_transactions(servers, setting.topic, partition)
+    await make_tables(setting)
+    assert "made anew" in await run_rebuild(setting, "archive:G")
+    assert await setting.archived() == [b"1", b"2"]
+    code, (found,) = await run_verify(setting, "archive:G")
+    assert (code, found["compared"], found["olderRows"]) == (ExitCode.OK, 2, 0)
 
 
 async def test_what_is_broken_off_changes_nothing_and_goes_on(

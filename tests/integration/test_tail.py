@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from tests.support.kafka import KafkaServer
 from tests.support.kafka_bus import produce
+from tests.support.kafka_tools import write_in_transactions
 from tests.support.log_tools import Log, Target, opened_log, said, told
 from tests.support.mqtt_client_frames import encode_publish
 from tests.support.mqtt_peer import ConnectOptions, Peer
@@ -195,6 +196,27 @@ async def test_tail_goes_on_behind_what_was_deleted(
         async for _ in LogSource(bus, stretch, ["#"]).records(lambda _: None):
             pass
     assert capsys.readouterr().err == ""
+
+
+async def test_a_transaction_of_a_stranger_leaves_nothing_out(
+    log: Log, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records = await log.fill(30)
+    partition = log.bus.messages.partition_of("plant/0")
+    await write_in_transactions(log.servers, log.topic, partition)
+    await write_in_transactions(log.servers, log.topic, partition)
+    later = log.message("plant/0", b"later", 40)
+    await log.append(later)
+    # Where nothing of ours stands behind it, too.
+    await write_in_transactions(log.servers, log.topic, partition)
+    assert said(await log.tail("--from", "beginning")) == told([*records, later])
+    assert [line for line in capsys.readouterr().err.splitlines() if line] == [
+        "6 records are none of MonsterMQ's, or of a later release: see monstermq quarantine list"
+    ]
+    bus = log.bus.messages
+    source = LogSource(bus, await stretch_of(bus, Moment(0), None), ["#"])
+    sent = [record async for some in source.records(lambda _: None) for record, _ in some]
+    assert [record.payload for record in sent] == [at.payload for at in (*records, later)]
 
 
 def test_the_internal_bus_is_watched_until_an_end(target: Target) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import Path
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
 from aiokafka.errors import for_code
 from tests.support.machine import program
@@ -149,6 +149,26 @@ async def delete_below(address: str, name: str, ends: Mapping[int, int]) -> None
         )
     finally:
         await admin.close()
+
+
+async def write_in_transactions(address: str, name: str, partition: int) -> list[int]:
+    """Append a record in a transaction that is committed, and one in a transaction that is not.
+
+    Returns:
+        Their offsets. Behind each stands one that has no record, which ends the transaction.
+    """
+    producer = AIOKafkaProducer(bootstrap_servers=address, transactional_id=f"stranger-of-{name}")
+    offsets = []
+    await producer.start()
+    try:
+        for end in (producer.commit_transaction, producer.abort_transaction):
+            await producer.begin_transaction()
+            sent = await producer.send_and_wait(name, b"not ours", key=b"key", partition=partition)
+            offsets.append(sent.offset)
+            await end()
+    finally:
+        await producer.stop()
+    return offsets
 
 
 async def read_topic(address: str, name: str) -> list[ConsumerRecord]:

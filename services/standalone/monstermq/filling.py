@@ -1,24 +1,30 @@
 """Fills a table that is made anew: with what is older than the log, and then with the log."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple, TypeVar
 
+from monstermq.doubts import Doubt, UsedArchive
 from monstermq.log_parts import Overtaken, View, folded, log_settings, name_of
 from monstermq.terminal import Steps, Terminal
 from monstermq_shared.bus.kafka.bus import KafkaBus
 from monstermq_shared.config import BrokerConfig
+from monstermq_shared.config.checks import postgres_connection
 from monstermq_shared.errors import BusUnavailable, StartupError, StoreConflict, StoreFull
 from monstermq_shared.exit_codes import ExitCode
 from monstermq_shared.positions import Partition
+from monstermq_shared.records import Record
 from monstermq_shared.retries import telling_when_late
 from monstermq_shared.stores.changes import Tenure
 from monstermq_shared.stores.outages import COMMITS, Outage
+from monstermq_shared.stores.postgres.comparing import Comparing
 from monstermq_shared.stores.postgres.database import PostgresDatabase
+from monstermq_shared.stores.postgres.rows import Place
 from monstermq_shared.stores.postgres.shadows import OldRows, Shadows, Slice
+from monstermq_shared.stores.sql import table_name
 from monstermq_shared.views.catalogue import ArchiveView
 from monstermq_shared.views.log_fold import Batch, LogFold
 from monstermq_shared.views.view_set import ViewSet
@@ -59,8 +65,10 @@ class Views(NamedTuple):
 class _Part:
     """One partition of the new table."""
 
+    place: Place
     tenure: Tenure
     fold: LogFold
+    doubt: Doubt
 
 
 class Filling:
@@ -109,6 +117,16 @@ class Filling:
         self._parts: dict[int, _Part] = {}
         self._free = asyncio.Semaphore(AT_ONCE)
         self._rate = 0.0
+        self._used = UsedArchive(
+            Comparing(postgres_connection(config)),
+            table_name(views.used.store),
+            views.used.projection.name,
+            bus.generation,
+        )
+
+    async def close(self) -> None:
+        """Close the connections of its own."""
+        await self._used.close()
 
     async def asked(self, what: str, attempt: Callable[[], Awaitable[T]]) -> T:
         """Ask PostgreSQL, again and again while it is away.
@@ -147,8 +165,12 @@ class Filling:
             name = self._views.new.projection.name
             starts = {Partition(generation, p): {name: at} for p, at in firsts.items()}
             await self.asked(REQUESTS, lambda: self._database.begin_marks(generation, starts))
+        name = self._views.new.projection.name
+        begins = await self.asked(REQUESTS, lambda: self._used.begins(name))
         for number in range(self._bus.messages.partitions):
-            self._parts[number] = await self.asked(REQUESTS, partial(self._begin, number))
+            self._parts[number] = await self.asked(
+                REQUESTS, partial(self._begin, number, begins[number])
+            )
         with self._terminal.progress("takes the log", None) as steps:
             await self.catch_up(steps)
 
@@ -163,12 +185,16 @@ class Filling:
                 self.kept += copied.rows
                 steps.advance(copied.rows)
 
-    async def _begin(self, number: int) -> _Part:
+    async def _begin(self, number: int, began: int) -> _Part:
         name, partition = self._views.new.projection.name, Partition(self._bus.generation, number)
         tenure = await self._database.begin(partition, [name])
         state = (await self._database.log_states(partition, [name])).get(name)
         assert state is not None, "its mark was just begun"
-        return _Part(tenure, LogFold(self._log, self._set, state.mark.reflected, state))
+        doubt = Doubt(2 * self._bus.messages.lateness_ms)
+        if began:
+            doubt.cut(0, began)
+        fold = LogFold(self._log, self._set, state.mark.reflected, state)
+        return _Part(Place(self.number, number), tenure, fold, doubt)
 
     async def catch_up(self, steps: Steps | None = None) -> None:
         """Take the log until only so much is left that a swap may wait for it.
@@ -236,6 +262,7 @@ class Filling:
                     await self._commit(part, part.fold.flush())
                     await self._copy_taken(number, gap)
                     part.fold.skip_to(gap.found)
+                    part.doubt.cut(gap.expected, gap.found)
                     await self._commit(part, part.fold.flush())
 
     async def _take_batches(self, number: int, upto: int, steps: Steps | None) -> None:
@@ -250,7 +277,7 @@ class Filling:
                 before = batch.upto
 
     async def _commit(self, part: _Part, batch: Batch) -> None:
-        commit = self._set.fold(batch.records, batch.upto)
+        commit = self._set.fold(await self._counting(part, batch.records), batch.upto)
         commit.log = batch.state
         try:
             await self.asked(COMMITS, lambda: self._database.commit(part.tenure, commit))
@@ -258,6 +285,17 @@ class Filling:
             raise StoreConflict(
                 f"another process has begun to rebuild {self._name}, and this one stops: {exc}"
             ) from exc
+
+    async def _counting(self, part: _Part, records: Sequence[Record]) -> Sequence[Record]:
+        """Return records without those that only a projector has known to be doubles."""
+        part.doubt.take(records)
+        doubtful = part.doubt.doubtful(records)
+        if not doubtful or not isinstance(self._views.used, ArchiveView):
+            return records
+        doubles = await self.asked(
+            REQUESTS, lambda: self._used.doubles(part.place, doubtful, part.doubt)
+        )
+        return [record for record in records if record.offset not in doubles]
 
     async def _copy_taken(self, number: int, gap: Overtaken) -> None:
         """Copy what retention has taken from the log, but not from the table in use.

@@ -183,12 +183,12 @@ async def folded(
         Overtaken: Retention was faster.
         StartupError: There stands what this release cannot read.
     """
-    while fold.next_offset < upto:
+    if fold.next_offset < upto:
         try:
             async for batch in _read(log, partition, fold, upto):
                 yield batch
         except BusGap as gap:
-            await _pass_hole(log, fold, gap)
+            raise _loss(gap) from gap
         except UnknownFact as exc:
             raise StartupError(
                 f"position {partition}:{fold.next_offset} cannot be read: {exc}",
@@ -234,14 +234,10 @@ def _below(entries: Sequence[Entry], upto: int) -> Sequence[Entry]:
     return [entry for entry in entries if entry.offset < upto]
 
 
-async def _pass_hole(log: KafkaLog, fold: LogFold, gap: BusGap) -> None:
-    """Go on behind a hole that a stranger's transaction has left; refuse what is a loss."""
-    firsts = await log.first_positions()
-    if firsts[gap.partition] > gap.expected:
-        raise Overtaken(gap.partition, gap.expected, firsts[gap.partition])
+def _loss(gap: BusGap) -> StartupError:
     if gap.lost is None:
-        raise StartupError(
+        return StartupError(
             f"partition {gap.partition} ends below {gap.expected}: the topic was made again",
             exit_code=ExitCode.STORE_OF_ANOTHER_LOG,
         )
-    fold.skip_to(gap.found)
+    return Overtaken(gap.partition, gap.expected, gap.found)

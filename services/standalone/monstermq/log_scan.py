@@ -45,13 +45,11 @@ class ScanCounts:
         records: All, those included that were not wanted.
         foreign: What is no record of ours, or cannot be read.
         fenced: Publishes of dead connections, which do not count (R3).
-        lost: Records that were deleted before they could be read, at most.
     """
 
     records: int = 0
     foreign: int = 0
     fenced: int = 0
-    lost: int = 0
 
 
 @dataclass(slots=True)
@@ -160,6 +158,7 @@ class LogScan:
             scan goes on behind them.
 
     Attributes:
+        on_gap: See above.
         positions: Partition -> up to where ``live`` has come.
     """
 
@@ -173,7 +172,7 @@ class LogScan:
         self._log = log
         self._stretch = stretch
         self._picker = picker
-        self._on_gap = on_gap
+        self.on_gap = on_gap
         self.positions = dict(stretch.ends)
 
     async def past(self, advance: Callable[[int], None]) -> AsyncIterator[list[PositionedEntry]]:
@@ -220,15 +219,10 @@ class LogScan:
                         yield found
                 ended = True
             except BusGap as gap:
-                self.told(gap)
+                self.on_gap(gap)
                 positions[gap.partition] = gap.found
             finally:
                 await reader.aclose()
-
-    def told(self, gap: BusGap) -> None:
-        """Count what is lost, and tell it."""
-        self._picker.counts.lost += gap.lost or 0
-        self._on_gap(gap)
 
     def open(self, partition: int, offset: int) -> LogReader:
         """Return a reader of one partition."""
@@ -288,7 +282,7 @@ class _Lane:
             self.is_done = True
             return 0
         except BusGap as gap:
-            self._scan.told(gap)
+            self._scan.on_gap(gap)
             await self._reader.aclose()
             end = self._scan.end_of(self.partition)
             self._next = min(max(gap.found, self._next), end)

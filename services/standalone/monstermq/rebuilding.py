@@ -156,13 +156,14 @@ class _Rebuilding:
             await self._shadows.discard()
             firsts = await self._bus.messages.first_positions()
         database = await self._open()
+        filling = Filling(
+            self._config, self._views, self._bus, database, self._shadows, self._terminal
+        )
         try:
-            filling = Filling(
-                self._config, self._views, self._bus, database, self._shadows, self._terminal
-            )
             await filling.fill(firsts)
             await self._swap(filling)
         finally:
+            await filling.close()
             await database.close()
         self._terminal.tell(
             f"{self._name}: made anew of {filling.records} records of the log"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
+from monstermq.doubts import Doubt
 from monstermq.log_parts import View
 from monstermq.terminal import Terminal
 from monstermq_shared.clock import SystemClock
@@ -140,10 +141,8 @@ class Table:
         self.first = 0
         self.upto = 0
         self._kept_from_ms = 0
-        # Below this offset a difference says nothing.
-        self._sure_from = 0
-        self._in_doubt = False
-        self._doubtful_until_ms: int | None = None
+        # Where a difference says nothing.
+        self._doubt = Doubt(site.doubtful_ms)
         self._view = view
         self._site = site
         self._findings = findings
@@ -152,20 +151,9 @@ class Table:
         """Set the bounds of what it should show."""
         self.first, self.upto, self._kept_from_ms = first, upto, kept_from_ms
 
-    def cut(self) -> None:
-        """Retention has taken what was before, and so what would tell some records' doubles."""
-        self._in_doubt, self._doubtful_until_ms = True, None
-
-    def _look_for_end_of_doubt(self, records: Sequence[Record]) -> None:
-        if not self._in_doubt or not records:
-            return
-        if self._doubtful_until_ms is None:
-            self._doubtful_until_ms = records[0].timestamp_ms + self._site.doubtful_ms
-        for record in records:
-            if record.timestamp_ms >= self._doubtful_until_ms:
-                self._in_doubt = False
-                return
-            self._sure_from = record.offset + 1
+    def cut(self, first: int, behind: int) -> None:
+        """Retention has taken what was there, and so what would tell some records' doubles."""
+        self._doubt.cut(first, behind)
 
     async def take(self, records: Sequence[Record]) -> None:
         """Take the next records of the log; those that are not the table's own are passed over."""
@@ -207,7 +195,7 @@ class Table:
 
     def _tell(self, topic: str, offset: int | None, kind: str, columns: Sequence[str] = ()) -> None:
         """Tell a difference, unless there were too many."""
-        if offset is not None and offset < self._sure_from:
+        if offset is not None and self._doubt.concerns(offset):
             self._findings.doubtful += 1
             return
         self._findings.differences += 1
@@ -247,7 +235,7 @@ class ArchiveTable(Table):
     async def take(self, records: Sequence[Record]) -> None:
         """See ``Table.take``."""
         self._findings.older_records += len(self._projection.fold(records[: self._older(records)]))
-        self._look_for_end_of_doubt(records)
+        self._doubt.take(records)
         own = self._projection.fold(self._own(records))
         self._findings.compared += len(own)
         for record in own:
@@ -259,7 +247,7 @@ class ArchiveTable(Table):
 
     def pass_over(self, first: int, behind: int) -> None:
         """See ``Table.pass_over``: whatever stands there may."""
-        self.cut()
+        self.cut(first, behind)
         for offset in range(max(first, self.first), min(behind, self.upto)):
             self._expect(offset - self.first)
 
@@ -276,8 +264,14 @@ class ArchiveTable(Table):
     async def _look_up(self, records: Sequence[Record]) -> None:
         async with self._site.comparing.snapshot([self.name]) as snapshot:
             found = await snapshot.archive_differences(self.name, self.place, records)
-        self._rows -= sum(1 for record, columns in found if not columns and self._is_kept(record))
-        self._judge(found)
+            missing = [record for record, columns in found if not columns]
+            doubtful, doubt = self._doubt.doubtful(missing), self._doubt
+            doubles = await snapshot.archive_doubles(
+                self.name, self.place, doubtful, doubt.deleted, doubt.within_ms
+            )
+        self._rows -= sum(map(self._is_kept, missing))
+        self._findings.compared -= len(doubles)
+        self._judge([at for at in found if at.record.offset not in doubles])
 
     async def settle(self) -> None:
         """See ``Table.settle``."""
@@ -315,12 +309,12 @@ class MessageTable(Table):
     async def take(self, records: Sequence[Record]) -> None:
         """See ``Table.take``."""
         self._findings.older_records += len(self._projection.fold(records[: self._older(records)]))
-        self._look_for_end_of_doubt(records)
+        self._doubt.take(records)
         self._expected.update(self._projection.fold(self._own(records)))
 
     def pass_over(self, first: int, behind: int) -> None:
         """See ``Table.pass_over``: nobody knows which topics those have changed."""
-        self.cut()
+        self.cut(first, behind)
         self._expected.clear()
         self.first = max(self.first, behind)
 

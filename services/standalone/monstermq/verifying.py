@@ -195,7 +195,7 @@ class _Verification:
             )
             table.begin(max(first, at.began or 0), at.upto, self._kept_from[view.store])
             if first:
-                table.cut()
+                table.cut(0, first)
             found.append(table)
             if isinstance(table, ArchiveTable):
                 self._archives.setdefault(view.store, []).append(table)

@@ -1,7 +1,9 @@
 """aiokafka's consumer, for readers that want records and nothing around them."""
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
+from typing import NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.consumer.fetcher import FetchResult
@@ -10,6 +12,19 @@ from aiokafka.errors import ConsumerStoppedError, CorruptRecordException
 from monstermq_shared.bus.kafka.entries import KafkaRecord
 from monstermq_shared.kafka.errors import CLIENT_ERRORS
 from monstermq_shared.kafka.parsing import read_any_header_name
+
+
+class Piece(NamedTuple):
+    """What a fetch has brought of a partition, or the part of it up to a transaction's end.
+
+    Attributes:
+        records: In order of offset.
+        ending: The offsets behind them that Kafka has used for itself, to end the transaction of
+            some client; empty if it has not.
+    """
+
+    records: Sequence[KafkaRecord]
+    ending: range
 
 
 class RecordConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has no types
@@ -40,8 +55,11 @@ class RecordConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has no
         with suppress(*CLIENT_ERRORS):
             await self.stop()
 
-    async def fetch(self, timeout_s: float) -> dict[int, list[KafkaRecord]]:
+    async def fetch(self, timeout_s: float) -> dict[int, list[Piece]]:
         """Return all that has come, by partition; nothing if nothing came in time.
+
+        Transactions of strangers are read as if they were none, aborted ones too: no view is of
+        their records.
 
         The next request is made only when all of it has been taken, so it is taken at once.
 
@@ -63,9 +81,9 @@ class RecordConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has no
             fetched = self._taken()
         return fetched
 
-    def _taken(self) -> dict[int, list[KafkaRecord]]:
+    def _taken(self) -> dict[int, list[Piece]]:
         fetcher = self._fetcher
-        taken: dict[int, list[KafkaRecord]] = {}
+        taken: dict[int, list[Piece]] = {}
         for at, result in [*fetcher._records.items()]:  # noqa: SLF001 - see the class
             is_error = type(result) is not FetchResult
             if is_error and taken:
@@ -74,27 +92,33 @@ class RecordConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has no
             fetcher._notify(fetcher._wait_consume_future)  # noqa: SLF001 - see the class
             if is_error:
                 result.check_raise()
-            elif records := self._records_of(at, result):
-                taken[at.partition] = records
+            elif pieces := self._pieces_of(at, result):
+                taken[at.partition] = pieces
         return taken
 
-    def _records_of(self, at: TopicPartition, result: FetchResult) -> list[KafkaRecord]:
+    def _pieces_of(self, at: TopicPartition, result: FetchResult) -> list[Piece]:
         partition = result._partition_records  # noqa: SLF001 - see the class
         # It refers to the partition, so all the bytes of the fetch would wait for the collector.
         partition._records_iterator = None  # noqa: SLF001 - see the class
         if not result.check_assignment(at):
             return []
         batches, upto = partition._records, partition.next_fetch_offset  # noqa: SLF001 - see above
+        pieces: list[Piece] = []
         records: list[KafkaRecord] = []
         while batches.has_next():
             batch = batches.next_batch()
             if self._check_crcs and not batch.validate_crc():
                 raise CorruptRecordException(f"{at}: a batch does not have its checksum")
-            if not batch.is_control_batch:
+            if batch.is_control_batch:
+                pieces.append(Piece(records, range(batch.base_offset, batch.next_offset)))
+                records = []
+            else:
                 # A fetch brings whole batches, also if it asked for the middle of one.
                 first = batch.base_offset
                 records += batch if first >= upto else (r for r in batch if r.offset >= upto)
             upto = batch.next_offset
         partition.next_fetch_offset = upto
         result._update_position()  # noqa: SLF001 - see the class
-        return records
+        if records:
+            pieces.append(Piece(records, range(0)))
+        return pieces

@@ -1,7 +1,8 @@
 """Reads partitions of a log: those it was given, from positions it was given, in no group.
 
-Nothing is passed over: offsets are dense, because the topics are not compacted and have no
-transactions, so a jump is a loss, and an offset that is out of range never becomes another one.
+Nothing is passed over: offsets are dense, because the topics are not compacted, so a jump is a
+loss, and an offset that is out of range never becomes another one. We use no transactions; where a
+stranger has, Kafka says that it has used an offset for itself.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ from typing import Protocol, Self
 from aiokafka import TopicPartition
 from aiokafka.errors import ConsumerStoppedError, OffsetOutOfRangeError
 
-from monstermq_shared.bus.kafka.consuming import RecordConsumer
+from monstermq_shared.bus.kafka.consuming import Piece, RecordConsumer
 from monstermq_shared.bus.kafka.entries import KafkaRecord, entries_of, new_entries
 from monstermq_shared.bus.kafka.presence import refuse_lost_topic
 from monstermq_shared.bus.ports import RecordBatch
@@ -75,7 +76,7 @@ class KafkaReader:
         self._batch_max = settings.poll_records_max
         self._consumer: RecordConsumer | None = None
         # What one fetch has brought: aiokafka fetches again only when all of it has been taken.
-        self._fetched: deque[tuple[int, Sequence[KafkaRecord]]] = deque()
+        self._fetched: deque[tuple[int, Piece]] = deque()
         self._gap: tuple[int, int, int, int | None] | None = None
         self._failures = 0
 
@@ -95,15 +96,24 @@ class KafkaReader:
             await self._fetch()
         raise StopAsyncIteration
 
-    def _take(self, partition: int, records: Sequence[KafkaRecord]) -> RecordBatch:
+    def _take(self, partition: int, piece: Piece) -> RecordBatch:
         first = self.positions[partition]
-        count = len(records)
-        if records[0].offset != first or records[-1].offset != first + count - 1:
+        records, ending = piece
+        upto = first + len(records)
+        if records and (records[0].offset != first or records[-1].offset != upto - 1):
             records = self._before_hole(partition, first, records)
+            upto = first + len(records)
+        elif ending:
+            if ending.start > upto:
+                self._note_gap(partition, upto, ending.start)
+            else:
+                upto = max(upto, ending.stop)
+        if upto == first and self._gap is not None:
+            raise _gap(self._gap)
         entries = entries_of(records)
         counting = new_entries(entries, self._runs[partition])
         self.doubled += len(entries) - len(counting)
-        upto = self.positions[partition] = first + len(records)
+        self.positions[partition] = upto
         return RecordBatch(partition, first, upto, counting)
 
     def _before_hole(
@@ -111,11 +121,11 @@ class KafkaReader:
     ) -> Sequence[KafkaRecord]:
         """Return the records before a jump, which is told when they have been taken."""
         count = next(n for n, record in enumerate(records) if record.offset != first + n)
-        expected, found = first + count, records[count].offset
-        self._gap = (partition, expected, found, found - expected if found > expected else None)
-        if not count:
-            raise _gap(self._gap)
+        self._note_gap(partition, first + count, records[count].offset)
         return records[:count]
+
+    def _note_gap(self, partition: int, expected: int, found: int) -> None:
+        self._gap = (partition, expected, found, found - expected if found > expected else None)
 
     async def _fetch(self) -> None:
         """Bring what there is, or nothing after a while, or find out why there is nothing."""
@@ -131,15 +141,18 @@ class KafkaReader:
             await self._failed(exc)
         else:
             self._worked()
-            for partition, records in fetched.items():
-                self._keep(partition, records)
+            for partition, pieces in fetched.items():
+                for piece in pieces:
+                    self._keep(partition, piece)
             if not fetched:
                 await self._look_for_topic(consumer)
 
-    def _keep(self, partition: int, records: list[KafkaRecord]) -> None:
-        size = self._batch_max or len(records)
-        for first in range(0, len(records), size):
-            self._fetched.append((partition, records[first : first + size]))
+    def _keep(self, partition: int, piece: Piece) -> None:
+        records, size = piece.records, self._batch_max
+        while size and len(records) > size:
+            self._fetched.append((partition, Piece(records[:size], range(0))))
+            records = records[size:]
+        self._fetched.append((partition, Piece(records, piece.ending)))
 
     async def _connected(self) -> RecordConsumer:
         if self._consumer is None:

@@ -151,6 +151,35 @@ class Snapshot:
         query = fill_in(QUERIES, {"table": table})["archive_differences"]
         return await self._differences(query, place, records, record_arrays)
 
+    async def archive_doubles(
+        self,
+        table: str,
+        place: Place,
+        records: Sequence[Record],
+        deleted: range,
+        within_ms: int,
+    ) -> set[int]:
+        """Return the offsets of records that an archive has once already, and not where they stand.
+
+        Args:
+            table: The archive.
+            place: The partition.
+            records: Of it. The table reflects all of them.
+            deleted: The offsets at which the same message is looked for.
+            within_ms: How far its time may be from the record's.
+        """
+        query = fill_in(QUERIES, {"table": table})["archive_doubles"]
+        bounds = (*place, deleted.start, deleted.stop, within_ms)
+        found: set[int] = set()
+        await self._connection.execute(QUERIES["look_up"])
+        for part in record_parts(records):
+            topics, times, payloads, qos, retained, clients, _, offsets = record_arrays(part)
+            rows = await self._connection.fetch(
+                query, topics, times, payloads, qos, retained, clients, offsets, *bounds
+            )
+            found |= {row["position"] for row in rows}
+        return found
+
     async def message_differences(
         self, table: str, place: Place, records: Sequence[Record]
     ) -> list[Difference]:

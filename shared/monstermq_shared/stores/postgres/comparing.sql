@@ -50,6 +50,26 @@ OR (stored.topic, stored.payload_blob, stored.qos, stored.retained, stored.clien
     stored.message_uuid)
     IS DISTINCT FROM (new.topic, new.payload, new.qos, new.retained, new.client_id, new.id);
 
+-- archive_doubles --
+-- Which of these records have no row, while the same message has one among those from $10 up to $11.
+-- What is appended again by another process has another id, and another time.
+SELECT new.position FROM unnest(
+    $1::text[], $2::float8[], $3::bytea[], $4::smallint[], $5::boolean[], $6::text[], $7::bigint[]
+) AS new (topic, time_ms, payload, qos, retained, client_id, position)
+WHERE NOT EXISTS (
+    SELECT FROM "{table}" AS stored WHERE stored.time = to_timestamp(new.time_ms / 1000)
+    AND stored.generation = $8 AND stored.partition = $9 AND stored.position = new.position
+) AND EXISTS (
+    SELECT FROM "{table}" AS stored
+    WHERE left(stored.topic, 250) = left(new.topic, 250)
+    AND stored.time >= to_timestamp((new.time_ms - $12::float8) / 1000)
+    AND stored.time <= to_timestamp((new.time_ms + $12::float8) / 1000)
+    AND stored.generation = $8 AND stored.partition = $9
+    AND stored.position >= $10 AND stored.position < $11
+    AND (stored.topic, stored.payload_blob, stored.qos, stored.retained, stored.client_id)
+        = (new.topic, new.payload, new.qos, new.retained, new.client_id)
+);
+
 -- archive_counts --
 -- Rows of each partition that the log still has, from $5 on, and those that are older than it.
 -- Of other logs, and of partitions that are not given, is what has no partition here.
