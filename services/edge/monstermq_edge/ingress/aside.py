@@ -11,10 +11,14 @@ class Aside(Protocol):
     """Keeps them.
 
     Attributes:
-        trouble: Why it does not take what it has to.
+        trouble: What fails and why, None if nothing does. The log has it once when it begins, and
+            once when it is over.
     """
 
-    trouble: str | None
+    @property
+    def trouble(self) -> str | None:
+        """See the class."""
+        ...
 
     async def prepare(self, admin: Admin, source: TopicFacts) -> None:
         """Make what is needed, and learn what the source is like; for each connection.
@@ -41,8 +45,10 @@ class Aside(Protocol):
 class Nowhere:
     """Keeps nothing, see ``Aside``: the records still stand where they came from."""
 
-    def __init__(self) -> None:
-        self.trouble: str | None = None
+    @property
+    def trouble(self) -> str | None:
+        """See ``Aside.trouble``: nothing can fail."""
+        return None
 
     async def prepare(self, admin: Admin, source: TopicFacts) -> None:
         """See ``Aside.prepare``."""

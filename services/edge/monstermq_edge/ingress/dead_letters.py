@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 
 from aiokafka.errors import (
     InvalidTimestampError,
@@ -11,12 +12,13 @@ from aiokafka.errors import (
 
 from monstermq_edge.ingress.messages import Source
 from monstermq_shared.clock import SystemClock
-from monstermq_shared.errors import StartupError
+from monstermq_shared.errors import StartupError, StoreUnavailable
 from monstermq_shared.kafka.admin import ANY_TIME, Admin, NewTopicSpec, TopicFacts
 from monstermq_shared.kafka.errors import CLIENT_ERRORS, meaning_of
 from monstermq_shared.kafka.producing import BatchProducer, Entry
 from monstermq_shared.kafka.settings import BATCH_SIZE_MAX, KafkaSettings
-from monstermq_shared.retries import pause
+from monstermq_shared.retries import pause, telling_when_late
+from monstermq_shared.stores.outages import Outage
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +41,8 @@ Of the key, and of all headers that it came with, a quarter of that.
 MARK_SIZE_MIN = 128
 """Bytes that are kept of a header that is added, however little the topic takes."""
 
+WRITES = "writes of dead letters"
+
 _TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
 
 REFUSALS = (*_TOO_LARGE, InvalidTimestampError)
@@ -51,17 +55,19 @@ class DeadLetters:
     Args:
         topic: Its name.
         settings: Of the cluster.
-
-    Attributes:
-        trouble: Why it does not take what it has to.
     """
 
     def __init__(self, topic: str, settings: KafkaSettings) -> None:
-        self.trouble: str | None = None
+        self._outage = Outage(f"the Kafka topic {topic}")
         self._topic = topic
         self._settings = settings
         self._producer: BatchProducer | None = None
         self._partitions = 1
+
+    @property
+    def trouble(self) -> str | None:
+        """See ``Aside.trouble``."""
+        return self._outage.told if self._outage.reasons else None
 
     async def prepare(self, admin: Admin, source: TopicFacts) -> None:
         """See ``Aside.prepare``."""
@@ -103,7 +109,6 @@ class DeadLetters:
             of_partition.setdefault(source.partition % self._partitions, []).append(letter)
         for partition, found in of_partition.items():
             await self._put(partition, found)
-        self.trouble = None
 
     async def _put(self, partition: int, letters: Sequence["_Letter"]) -> None:
         assert self._producer is not None
@@ -112,10 +117,12 @@ class DeadLetters:
         while first < len(entries):
             together = entries[: first + 1] if is_alone else entries
             try:
-                first = await self._producer.send(
-                    self._topic, partition, together, first=first, size_max=BATCH_SIZE_MAX
-                )
+                with telling_when_late(partial(self._outage.late, WRITES)):
+                    first = await self._producer.send(
+                        self._topic, partition, together, first=first, size_max=BATCH_SIZE_MAX
+                    )
                 is_alone = False
+                self._outage.passed(WRITES)
             except (*CLIENT_ERRORS, StartupError) as exc:
                 # Also a file of Kafka.Security that is being renewed.
                 if isinstance(exc, REFUSALS) and not is_alone:
@@ -123,14 +130,9 @@ class DeadLetters:
                 elif letters[first].is_mended(exc):
                     entries[first] = letters[first].entry()
                 else:
-                    await self._failed(exc, attempt)
+                    self._outage.failed(WRITES, StoreUnavailable(meaning_of(exc)))
+                    await pause(attempt)
                     attempt += 1
-
-    async def _failed(self, exc: BaseException, attempt: int) -> None:
-        self.trouble = f"the Kafka topic {self._topic} does not take records: {meaning_of(exc)}"
-        if not attempt:
-            logger.warning("%s", self.trouble)
-        await pause(attempt)
 
     async def close(self) -> None:
         """See ``Aside.close``."""

@@ -1,19 +1,20 @@
 """Records that cannot become messages, in the quarantine of PostgreSQL."""
 
-import logging
 from collections.abc import Sequence
+from functools import partial
 from itertools import groupby
 
 from monstermq_edge.ingress.messages import Source
 from monstermq_shared.config.postgres_urls import ConnectionSettings
-from monstermq_shared.errors import StartupError, StoreError
+from monstermq_shared.errors import MonsterError
 from monstermq_shared.kafka.admin import Admin, TopicFacts
 from monstermq_shared.positions import Partition
-from monstermq_shared.retries import pause
+from monstermq_shared.retries import telling_when_late
 from monstermq_shared.stores.changes import Quarantined
+from monstermq_shared.stores.outages import Outage
 from monstermq_shared.stores.postgres.database import PostgresDatabase
 
-logger = logging.getLogger(__name__)
+WRITES = "writes"
 
 
 class Quarantine:
@@ -24,10 +25,15 @@ class Quarantine:
     """
 
     def __init__(self, settings: ConnectionSettings) -> None:
-        self.trouble: str | None = None
+        self._outage = Outage("the quarantine of Kafka.Ingress", MonsterError)
         self._settings = settings
         self._cluster_id = ""
         self._database: PostgresDatabase | None = None
+
+    @property
+    def trouble(self) -> str | None:
+        """See ``Aside.trouble``."""
+        return self._outage.told if self._outage.reasons else None
 
     async def prepare(self, admin: Admin, source: TopicFacts) -> None:
         """See ``Aside.prepare``."""
@@ -39,29 +45,23 @@ class Quarantine:
         of_partition = sorted(letters, key=lambda at: (at[0].partition, at[0].offset))
         for number, found in groupby(of_partition, key=lambda at: at[0].partition):
             records = [_quarantined(source, reason) for source, reason in found]
-            await self._put(Partition(generation, number), records)
-        self.trouble = None
+            write = partial(self._write, Partition(generation, number), records)
+            await self._outage.repeat(WRITES, write, _nothing)
 
-    async def _put(self, partition: Partition, records: Sequence[Quarantined]) -> None:
-        attempt = 0
-        while True:
-            try:
-                if self._database is None:
-                    self._database = await PostgresDatabase.inspect(self._settings)
-                await self._database.put_in_quarantine(partition, records)
-            except (StartupError, StoreError) as exc:
-                self.trouble = f"the quarantine does not take records: {exc}"
-                if not attempt:
-                    logger.warning("%s", self.trouble)
-            else:
-                return
-            await pause(attempt)
-            attempt += 1
+    async def _write(self, partition: Partition, records: Sequence[Quarantined]) -> None:
+        with telling_when_late(partial(self._outage.late, WRITES)):
+            if self._database is None:
+                self._database = await PostgresDatabase.inspect(self._settings)
+            await self._database.put_in_quarantine(partition, records)
 
     async def close(self) -> None:
         """See ``Aside.close``."""
         if self._database is not None:
             await self._database.close()
+
+
+def _nothing() -> None:
+    """Count nothing: ``/ready`` tells what fails."""
 
 
 def _quarantined(source: Source, reason: str) -> Quarantined:
