@@ -10,7 +10,7 @@ import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +19,7 @@ import psutil
 import yaml
 from tests.bench.certificates import key_store, pem_files, write_certificate
 from tests.bench.channels import Transport
+from tests.bench.forms import Form, pure_packages
 from tests.bench.kafka_places import KafkaPlace, kafka_place
 from tests.support.broker import free_ports
 from tests.support.machine import program
@@ -100,6 +101,8 @@ class Running:
     """The server with the database ``POSTGRES_DATABASE``, if the profile is in PostgreSQL."""
     kafka: KafkaPlace | None = None
     """Where Kafka is, if the profile needs it."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """What its processes have in their environment beside ours."""
 
     def last_words(self) -> str:
         """The end of what the broker printed."""
@@ -163,6 +166,8 @@ class Broker(ABC):
     """Makes processes of one broker."""
 
     name: str
+    start_line = ""
+    """A part of what it prints when it starts, if that says whether it is the right one."""
 
     @abstractmethod
     def version(self) -> str:
@@ -176,12 +181,17 @@ class Broker(ABC):
     def command(self, profile: Profile, places: Places) -> list[str]:
         """Write the configuration into the folder; the command that serves with it."""
 
+    def environment(self) -> Mapping[str, str]:
+        """What its processes have in their environment beside ours."""
+        return {}
+
     @contextmanager
     def run(self, profile: Profile = Profile.ROUTING) -> Iterator[Running]:
         """A fresh process in a folder of its own; both are gone afterwards.
 
         Raises:
-            RuntimeError: it did not accept connections in time; its output is in the message.
+            RuntimeError: it did not accept connections in time, or is not what it should be; its
+                output is in the message.
         """
         with ExitStack() as stack:
             folder = Path(tempfile.mkdtemp(prefix=f"bench-{self.name}-"))
@@ -193,20 +203,23 @@ class Broker(ABC):
             ports = dict(zip(Transport, mqtt, strict=True))
             places = Places(ports, operation, folder, url, kafka)
             running = Running(
-                _start(stack, self.command(profile, places), folder / OUTPUT),
+                _start(stack, self.command(profile, places), folder / OUTPUT, self.environment()),
                 places.mqtt,
                 folder / "monstermq.db",
                 folder / OUTPUT,
                 operation if profile.is_watched else 0,
                 postgres,
                 kafka,
+                self.environment(),
             )
             _wait_for_ports(running)
+            if self.start_line not in running.output.read_text(encoding="utf-8", errors="replace"):
+                raise RuntimeError(f"this is not {self.name}: {running.last_words()}")
             yield running
 
 
 def _start(
-    stack: ExitStack, command: Sequence[str], output: Path, env: Mapping[str, str] | None = None
+    stack: ExitStack, command: Sequence[str], output: Path, env: Mapping[str, str]
 ) -> psutil.Popen:
     """A process that is gone with the stack, in the folder of its output."""
     with output.open("wb") as log:
@@ -216,7 +229,7 @@ def _start(
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env={**os.environ, **(env or {})},
+            env={**os.environ, **env},
         )
     stack.callback(_stop, process)
     return process
@@ -230,6 +243,7 @@ def another_edge(running: Running) -> Iterator[Running]:
         names = {Transport.TCP: "TCP", Transport.TLS: "TCPS", Transport.WEBSOCKET: "WS"}
         env = {f"MONSTERMQ_{names[transport]}": str(port) for transport, port in ports.items()}
         output = running.output.with_name("another.log")
+        env |= running.environment
         process = _start(stack, _of_edge(running.process.cmdline()), output, env)
         another = replace(running, process=process, ports=ports, output=output)
         _wait_for_ports(another)
@@ -252,19 +266,27 @@ def _new_server(stack: ExitStack) -> PostgresServer:
 class MonsterMQ(Broker):
     """Ours, from this repository's virtual environment or from another checkout's."""
 
-    name = "MonsterMQ"
+    def __init__(self, program: Path | None = None, form: Form | None = None) -> None:
+        """``program`` is the ``monstermq`` that is run; without it, that of this repository.
 
-    def __init__(self, program: Path | None = None) -> None:
-        """``program`` is the ``monstermq`` that is run; without it, that of this repository."""
+        It has to be of ``form``, if that is given.
+        """
+        self.name = form.broker if form else "MonsterMQ"
         self._program = program or Path(sys.executable).with_name("monstermq")
+        self._form = form
+        self.start_line = form.start_line if form else ""
 
     def version(self) -> str:
         """See ``Broker``."""
-        return f"MonsterMQ {importlib.metadata.version('monstermq')}"
+        return f"{self.name} {importlib.metadata.version('monstermq')}"
 
     def supports(self, profile: Profile) -> bool:
         """See ``Broker``."""
         return True
+
+    def environment(self) -> Mapping[str, str]:
+        """See ``Broker``."""
+        return {"PYTHONPATH": str(pure_packages())} if self._form is Form.PURE else {}
 
     def command(self, profile: Profile, places: Places) -> list[str]:
         """See ``Broker``."""
@@ -282,7 +304,7 @@ class MonsterMQ(Broker):
         path = folder / "config.yaml"
         path.write_text(yaml.safe_dump(settings), encoding="utf-8")
         program = self._program.with_name(EDGE) if profile.is_edge_alone else self._program
-        return [str(program), "-config", str(path), "-log", "WARNING"]
+        return [str(program), "-config", str(path), "-log", "INFO"]
 
 
 def _stores(profile: Profile, places: Places) -> dict[str, object]:

@@ -183,9 +183,13 @@ def answers(kind: int, high: bytes, low: bytes) -> bytearray:
     return wire
 
 
-def answer_publishes(kind: int, frames: bytes, payload_size: int = PAYLOAD_SIZE) -> bytearray:
+def answer_publishes(
+    kind: int, frames: bytes, payload_size: int = PAYLOAD_SIZE
+) -> bytes | bytearray:
     """One acknowledgement of ``kind`` for each of ``frames``, which are whole and not QoS 0."""
     size = frame_size(1, payload_size)
+    if len(frames) == size:
+        return bytes((kind, 2, frames[PACKET_ID_AT], frames[PACKET_ID_AT + 1]))
     return answers(kind, frames[PACKET_ID_AT::size], frames[PACKET_ID_AT + 1 :: size])
 
 

@@ -103,6 +103,14 @@ def times(value: float) -> Bound:
     return Bound(value, of_mosquitto=True)
 
 
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """How many times the pure form's figure the compiled one's has to be."""
+
+    required: float
+    aim: float
+
+
 SHARE = "of TCP"
 """The unit of shares: how one broker's share compares with another's tells nothing."""
 
@@ -118,6 +126,8 @@ class Metric:
     """As with times and sizes; of rates and shares, more is better."""
     required: Bound | None = None
     aim: Bound | None = None
+    gain: Gain | None = None
+    """What compiling is worth; of rates only."""
     rests_on: Sequence[str] = ()
     """Names in ``Outcome.busy``: it is void with any of them. Empty for its own name."""
 

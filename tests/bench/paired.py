@@ -1,6 +1,7 @@
 """``python -m tests.bench.paired``: is this tree faster or slower than another checkout?
 
-Rows of rates and latencies are measured with the broker of this tree and that of the other in turn,
+Or than its own pure form, which is what ``--pure`` asks for. Rows of rates and latencies are
+measured with the broker of this tree and that of the other in turn,
 and each pair gives a ratio: what the machine does meanwhile hits both. The generator is this tree's
 for both. Without ``MONSTERMQ_BENCH`` in the environment it only shows that it works.
 """
@@ -15,6 +16,7 @@ from typing import NamedTuple
 
 from tests.bench.__main__ import chosen_scenarios, raise_descriptor_limit, run_once, with_seconds
 from tests.bench.brokers import REPOSITORY, MonsterMQ
+from tests.bench.forms import Form, forms
 from tests.bench.model import Attack, Effort, Metric, Outcome, Scenario, chosen_effort
 
 PAIRS = 7
@@ -33,14 +35,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     raise_descriptor_limit()
     effort = with_seconds(chosen_effort(), options.seconds)
     print(f"this:  {_described(REPOSITORY)}")
-    print(f"other: {_described(options.against)}")
+    print(f"other: {options.other.version() if options.pure else _described(options.against)}")
     print(f"{options.pairs} pairs of {effort.seconds:g} s each; ratio: this by other")
     print()
     print("| figure | this | other | ratio, median | lowest to highest | better | void |")
     print("|---|---|---|---|---|---|---|")
     problems: list[str] = []
     for scenario in options.scenarios:
-        pairs = list(measured_pairs(scenario, options.program, effort, options.pairs))
+        pairs = list(measured_pairs(scenario, options.other, effort, options.pairs))
         for line in lines(scenario, pairs):
             print(line, flush=True)
         found = (one for pair in pairs for run in pair for one in run.problems)
@@ -52,9 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.paired", description=__doc__)
-    parser.add_argument(
-        "--against", type=Path, metavar="DIR", required=True, help="the other checkout, set up"
-    )
+    other = parser.add_mutually_exclusive_group(required=True)
+    other.add_argument("--against", type=Path, metavar="DIR", help="the other checkout, set up")
+    other.add_argument("--pure", action="store_true", help="this tree, compiled against pure")
     parser.add_argument(
         "--only",
         metavar="NAME",
@@ -64,8 +66,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--pairs", type=int, default=PAIRS)
     parser.add_argument("--seconds", type=float, help="length of each measurement")
     options = parser.parse_args(arguments)
-    options.against = options.against.resolve()
-    options.program = options.against / ".venv" / "bin" / "monstermq"
+    options.other = _other(parser, options)
     options.scenarios = [
         one
         for one in chosen_scenarios(options.only)
@@ -73,11 +74,21 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     ]
     if options.pairs < 1:
         parser.error(f"--pairs {options.pairs}: write 1 or more")
-    if not options.program.is_file():
-        parser.error(f"there is no {options.program}: run `make setup` in {options.against}")
     if not options.scenarios:
         parser.error("--only: no row that a broker is measured with has such a name")
     return options
+
+
+def _other(parser: argparse.ArgumentParser, options: argparse.Namespace) -> MonsterMQ:
+    if options.pure:
+        if Form.COMPILED not in forms():
+            parser.error("--pure: this tree is pure itself: run `make compiled`")
+        return MonsterMQ(form=Form.PURE)
+    options.against = options.against.resolve()
+    program: Path = options.against / ".venv" / "bin" / "monstermq"
+    if not program.is_file():
+        parser.error(f"there is no {program}: run `make setup` in {options.against}")
+    return MonsterMQ(program)
 
 
 def _described(tree: Path) -> str:
@@ -91,9 +102,11 @@ def _described(tree: Path) -> str:
     return f"{tree} {told.stdout.strip()}".strip()
 
 
-def measured_pairs(scenario: Scenario, program: Path, effort: Effort, count: int) -> Iterator[Pair]:
-    """Run this tree's broker and ``program`` in turn, each time a fresh process."""
-    brokers = {"this": MonsterMQ(), "other": MonsterMQ(program)}
+def measured_pairs(
+    scenario: Scenario, other: MonsterMQ, effort: Effort, count: int
+) -> Iterator[Pair]:
+    """Run this tree's broker and the ``other`` in turn, each time a fresh process."""
+    brokers = {"this": MonsterMQ(form=forms()[0]), "other": other}
     for number in range(1, count + 1):
         # Each is the first one in turn: the disk may still be busy with what ran before.
         order = sorted(brokers, reverse=number % 2 == 1)

@@ -1,4 +1,4 @@
-"""Tables of both brokers' median runs: one for the terminal, with what was required and whether a
+"""Tables of all brokers' median runs: one for the terminal, with what was required and whether a
 figure counts, and one for readers."""
 
 import datetime as dt
@@ -10,8 +10,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import psutil
-from tests.bench.brokers import MonsterMQ, Mosquitto, NullBroker
+from tests.bench.brokers import Mosquitto, NullBroker
 from tests.bench.busy import NO_TIME_LEFT
+from tests.bench.forms import Form
 from tests.bench.model import SHARE, Bound, Component, Metric, Outcome, Scenario
 
 _TIMES, _NOTHING = "\N{MULTIPLICATION SIGN}", "\N{EN DASH}"
@@ -19,7 +20,7 @@ _TIMES, _NOTHING = "\N{MULTIPLICATION SIGN}", "\N{EN DASH}"
 WAITS = ("message", "ping", "health", "stored", "lateness")
 """Names of the figures of an attack, in milliseconds, in the order of the table's columns."""
 
-_BROKERS = (Mosquitto.name, MonsterMQ.name)
+_BROKERS = (Mosquitto.name, Form.COMPILED.broker, Form.PURE.broker)
 
 
 @dataclass(slots=True)
@@ -105,19 +106,45 @@ def _verdict(metric: Metric, ours: float | None, peer: float | None) -> str:
     return f"{ratio} {word}".strip()
 
 
+def _gain(metric: Metric, compiled: float | None, pure: float | None) -> str:
+    if compiled is None or not pure or metric.unit == SHARE:
+        return ""
+    ratio = compiled / pure
+    told = f"{ratio:.1f} {_TIMES}"
+    if metric.gain is None:
+        return told
+    word = "met" if ratio >= metric.gain.required else "MISSED"
+    return f"{told} {'aim met' if ratio >= metric.gain.aim else word}"
+
+
+def _bounds(bound: Bound | None, gain: float | None, metric: Metric) -> str:
+    told = [_bound(bound, metric)] if bound else []
+    if gain is not None:
+        told.append(f"{gain:g} {_TIMES} pure")
+    return "; ".join(told)
+
+
 def _row(samples: Samples, metric: Metric) -> str:
+    """What is required of our broker, the compiled form has to reach if it is there."""
     runs = [samples.median(broker, metric) for broker in _BROKERS]
-    peer, ours = (None if run is None else run.figures[metric.name] for run in runs)
-    peer_void, ours_void = (run is not None and run.is_void(metric) for run in runs)
-    void = ours_void or (peer_void and metric.is_compared)
+    peer, compiled, pure = (None if run is None else run.figures[metric.name] for run in runs)
+    void = [run is not None and run.is_void(metric) for run in runs]
+    peer_void, compiled_void, pure_void = void
+    ours, ours_void = (pure, pure_void) if compiled is None else (compiled, compiled_void)
+    against_peer = ours_void or (peer_void and metric.is_compared)
+    against_pure = compiled is not None and pure is not None and (compiled_void or pure_void)
     limit = "at most " if metric.smaller_is_better else "at least "
+    gain = metric.gain
     cells = (
         metric.title,
-        (limit if peer_void else "") + _figure(peer, metric),
-        _figure(ours, metric),
-        "VOID" if void else _verdict(metric, ours, peer),
-        _bound(metric.required, metric),
-        _bound(metric.aim, metric),
+        *(
+            (limit if is_void else "") + _figure(value, metric)
+            for value, is_void in zip((peer, compiled, pure), void, strict=True)
+        ),
+        "VOID" if against_peer else _verdict(metric, ours, peer),
+        "VOID" if against_pure else _gain(metric, compiled, pure),
+        _bounds(metric.required, gain.required if gain else None, metric),
+        _bounds(metric.aim, gain.aim if gain else None, metric),
         samples.scenario.configuration,
     )
     return f"| {' | '.join(cells)} |"
@@ -130,7 +157,7 @@ def ceiling_lines(every: Sequence[Samples]) -> Iterator[str]:
     for samples in every:
         for metric in samples.scenario.metrics:
             best = samples.ceiling(metric)
-            if best is not None:
+            if best is not None and not metric.smaller_is_better:
                 figure = _figure(best.figures[metric.name], metric)
                 shares = _shares(best, metric.name)
                 yield f"| {samples.scenario.name}: {metric.name} | {figure} | {shares} |"
@@ -143,8 +170,8 @@ def busy_lines(every: Sequence[Samples]) -> Iterator[str]:
         f"more, broker less than {NO_TIME_LEFT:g}):"
     )
     yield ""
-    yield "| figure (measured with it) | generator / mosquitto | generator / MonsterMQ |"
-    yield "|---|---|---|"
+    yield f"| figure (measured with it) | {' | '.join(f'generator / {one}' for one in _BROKERS)} |"
+    yield "|---|---|---|---|"
     for samples in every:
         for metric in samples.scenario.metrics:
             yield from _busy_rows(samples, metric)
@@ -161,8 +188,11 @@ def _busy_rows(samples: Samples, metric: Metric) -> Iterator[str]:
 
 def table_lines(every: Sequence[Samples]) -> Iterator[str]:
     """The table, and below it whatever must not have happened."""
-    yield "| scenario | mosquitto | MonsterMQ | ratio or figure | required | aim | configuration |"
-    yield "|---|---|---|---|---|---|---|"
+    yield (
+        f"| scenario | {' | '.join(_BROKERS)} | by mosquitto, or figure | compiled by pure "
+        "| required | aim | configuration |"
+    )
+    yield "|---|---|---|---|---|---|---|---|---|"
     for samples in every:
         for metric in samples.scenario.metrics:
             yield _row(samples, metric)
@@ -171,32 +201,55 @@ def table_lines(every: Sequence[Samples]) -> Iterator[str]:
 
 def document_lines(every: Sequence[Samples]) -> Iterator[str]:
     """The table of ``docs/performance.md``: what was found, without what was required."""
-    yield "| scenario | mosquitto | MonsterMQ | ratio | configuration |"
-    yield "|---|---|---|---|---|"
+    peer, compiled, pure = _BROKERS
+    yield (
+        f"| scenario | {compiled} | {pure} | {peer} | compiled by pure | by mosquitto "
+        "| configuration |"
+    )
+    yield "|---|---|---|---|---|---|---|"
     for samples in every:
         for metric in samples.scenario.metrics:
             yield _document_row(samples, metric)
 
 
 def _document_row(samples: Samples, metric: Metric) -> str:
-    """A figure that the generator limited is only a bound, and so is a ratio with it."""
-    runs = [samples.median(broker, metric) for broker in _BROKERS]
-    peer, ours = (None if run is None else run.figures[metric.name] for run in runs)
-    peer_bound, our_bound = (run is not None and run.is_void(metric) for run in runs)
-    low, high = "at least ", "at most "
-    if metric.smaller_is_better:
-        low, high = high, low
-    ratio = _NOTHING
-    if peer and ours is not None and metric.unit != SHARE and not (peer_bound and our_bound):
-        ratio = f"{low if our_bound else high if peer_bound else ''}{ours / peer:.1f} {_TIMES}"
+    """A figure that the generator limited is only a bound, and so is a ratio with it.
+
+    It is the compiled form that is set against mosquitto, if it is there.
+    """
+    peer, compiled, pure = (samples.median(broker, metric) for broker in _BROKERS)
     cells = (
         metric.title,
-        (low if peer_bound else "") + _figure(peer, metric),
-        (low if our_bound else "") + _figure(ours, metric),
-        ratio,
+        *(_bounded(run, metric) for run in (compiled, pure, peer)),
+        _ratio(compiled, pure, metric),
+        _ratio(compiled or pure, peer, metric),
         samples.scenario.configuration,
     )
     return f"| {' | '.join(cells)} |"
+
+
+def _limits(metric: Metric) -> tuple[str, str]:
+    """What stands before a figure, or a ratio, that is or has too little because of another."""
+    limits = ("at least ", "at most ")
+    return limits[::-1] if metric.smaller_is_better else limits
+
+
+def _bounded(run: Outcome | None, metric: Metric) -> str:
+    if run is None:
+        return _NOTHING
+    limit = _limits(metric)[0] if run.is_void(metric) else ""
+    return limit + _figure(run.figures[metric.name], metric)
+
+
+def _ratio(ours: Outcome | None, theirs: Outcome | None, metric: Metric) -> str:
+    if ours is None or theirs is None or metric.unit == SHARE or not theirs.figures[metric.name]:
+        return _NOTHING
+    low, high = _limits(metric)
+    ours_void, theirs_void = ours.is_void(metric), theirs.is_void(metric)
+    if ours_void and theirs_void:
+        return _NOTHING
+    limit = low if ours_void else high if theirs_void else ""
+    return f"{limit}{ours.figures[metric.name] / theirs.figures[metric.name]:.1f} {_TIMES}"
 
 
 def canary_lines(every: Sequence[Samples]) -> Iterator[str]:
@@ -216,7 +269,7 @@ def canary_lines(every: Sequence[Samples]) -> Iterator[str]:
 
 def _canary_row(samples: Samples) -> str:
     """The worst of all runs: a wait that came once can come again."""
-    runs = [run for run in samples.outcomes.get(MonsterMQ.name, ()) if run.figures]
+    runs = [run for runs in samples.outcomes.values() for run in runs if run.figures]
     worst = (
         {name: max(run.figures[name] for run in runs) for name in runs[0].figures} if runs else {}
     )

@@ -3,6 +3,7 @@
 import sqlite3
 import time
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 
 from tests.bench.brokers import POSTGRES_DATABASE, Profile, Running
@@ -17,9 +18,9 @@ from tests.bench.frames import (
     publish_frame,
 )
 from tests.bench.generator import DRAIN_IDLE_S, Plan, Subscriber, measure, open_load
-from tests.bench.model import Bound, Effort, Metric, Outcome, Scenario
+from tests.bench.model import Bound, Effort, Gain, Metric, Outcome, Scenario
 from tests.bench.poller import CollectorPaused, Poller
-from tests.bench.scenarios_routing import run_load
+from tests.bench.scenarios_routing import cost_metric, plan_of, run_load
 
 ROWS_TIMEOUT_S = 120.0
 ROWS_INTERVAL_S = 0.05
@@ -204,11 +205,10 @@ def _drain(running: Running, expected: int) -> Outcome:
     )
 
 
-def run_default(running: Running, effort: Effort, *, qos: int) -> Outcome:
+def run_default(running: Running, effort: Effort, *, qos: int, shape: str = "pairs") -> Outcome:
     """Pairs for a minute; the rate counts until the last row of the last message is there."""
-    load = open_load(
-        running.ports, Plan(qos=qos, publishers=effort.pairs, subscribers=effort.pairs)
-    )
+    plan = plan_of(effort, qos=qos, shape=shape)
+    load, spent_s = open_load(running.ports, plan), running.processor_s()
     stopwatch = Stopwatch(running)
     try:
         measured = measure(load, running, warm_up_s=0, seconds=effort.sustained_s)
@@ -218,9 +218,14 @@ def run_default(running: Running, effort: Effort, *, qos: int) -> Outcome:
     problems = measured.tally.problems()
     problems += wait_for_rows(running, "mcparchive", measured.tally.sent)
     elapsed_s, busy = stopwatch.read()
-    problems += wait_for_rows(running, "mcplastval", effort.pairs)
+    cost_us = (running.processor_s() - spent_s) / measured.tally.sent * 1e6
+    problems += wait_for_rows(running, "mcplastval", effort.pairs * len(plan.variants))
     return Outcome(
-        figures={"rate": measured.tally.sent / elapsed_s, "lag": elapsed_s - delivered_s},
+        figures={
+            "rate": measured.tally.sent / elapsed_s,
+            "lag": elapsed_s - delivered_s,
+            "cost": cost_us,
+        },
         busy={"rate": busy},
         problems=problems,
     )
@@ -319,6 +324,23 @@ def _default_scenario(qos: int) -> Scenario:
     )
 
 
+def _mixed_default_scenario() -> Scenario:
+    plain = _default_scenario(1)
+    rate, lag = plain.metrics
+    title = "default configuration, QoS 1, 50 pairs, ten topics each in turn, 60 s, every row there"
+    return replace(
+        plain,
+        name="default-qos1-mixed",
+        metrics=(
+            replace(rate, title=title, gain=Gain(1.3, 2)),
+            lag,
+            cost_metric("the broker's"),
+        ),
+        run=partial(run_default, qos=1, shape="mixed"),
+        ceiling=partial(run_load, qos=1, shape="mixed"),
+    )
+
+
 SCENARIOS = (
     _retained_scenario(
         Profile.ROUTING,
@@ -346,4 +368,5 @@ SCENARIOS = (
     ),
     _default_scenario(0),
     _default_scenario(1),
+    _mixed_default_scenario(),
 )

@@ -15,7 +15,7 @@ from tests.bench.frames import DISCONNECT_FRAME, publish_frame
 from tests.bench.generator import WINDOWS
 from tests.bench.kafka_places import KafkaPlace
 from tests.bench.kafka_writer import bus_writer
-from tests.bench.model import Bound, Effort, Metric, Outcome, Scenario
+from tests.bench.model import Bound, Effort, Gain, Metric, Outcome, Scenario
 from tests.bench.poller import CollectorPaused
 from tests.bench.raw_kafka import PARTITIONS, Latencies, RawKafka
 from tests.bench.scenarios_connections import run_connects
@@ -69,13 +69,19 @@ def run_through_kafka(
 
 
 def _rate_scenario(
-    name: str, title: str, bounds: tuple[float, float], *, qos: int, shape: str = "pairs"
+    name: str,
+    title: str,
+    bounds: tuple[float, float],
+    *,
+    qos: int,
+    shape: str = "pairs",
+    gain: Gain | None = None,
 ) -> Scenario:
     required, aim = map(Bound, bounds)
     return Scenario(
         name=name,
         metrics=(
-            Metric(name="rate", title=title, unit="msg/s", required=required, aim=aim),
+            Metric(name="rate", title=title, unit="msg/s", required=required, aim=aim, gain=gain),
             Metric(name="raw", title="raw Kafka: sent and read back", unit="/s"),
             *(
                 Metric(
@@ -258,8 +264,17 @@ SCENARIOS = (
         (30_000, 80_000),
         qos=0,
         shape="mixed",
+        gain=Gain(1.5, 2),
     ),
     _rate_scenario("kafka-qos1-pairs", "Kafka: QoS 1, 50 pairs", (25_000, 60_000), qos=1),
+    _rate_scenario(
+        "kafka-qos1-mixed",
+        "Kafka: QoS 1, 50 pairs, ten topics each in turn",
+        (25_000, 60_000),
+        qos=1,
+        shape="mixed",
+        gain=Gain(1.5, 2),
+    ),
     Scenario(
         name="kafka-latency",
         metrics=(

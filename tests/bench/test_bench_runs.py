@@ -13,16 +13,18 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tests.bench.__main__ import MODULES, SCENARIOS, main
+from tests.bench.__main__ import MODULES, OURS, OWN, SCENARIOS, main
 from tests.bench.brokers import MonsterMQ, NullBroker, Running, ThreadId
 from tests.bench.busy import Busy, Stopwatch, busiest_s
 from tests.bench.channels import TcpChannel
+from tests.bench.forms import Form
 from tests.bench.model import (
     SHARE,
     SMALL,
     Attack,
     Bound,
     Component,
+    Gain,
     Metric,
     Outcome,
     Scenario,
@@ -56,6 +58,27 @@ def test_everything_acknowledged_is_delivered_and_kept(scenario: Scenario) -> No
         assert {name for metric in rates for name in metric.rests_on or [metric.name]} <= set(
             outcome.busy
         )
+
+
+def test_each_form_of_this_tree_is_what_runs() -> None:
+    """So is the pure one where the tree has libraries."""
+    assert Form.PURE in OURS
+    for form, broker in OURS.items():
+        with broker.run() as running:
+            assert form.start_line in running.last_words()
+            assert _libraries(running) == (form is Form.COMPILED)
+
+
+def _libraries(running: Running) -> bool:
+    maps = Path(f"/proc/{running.process.pid}/maps").read_text(encoding="utf-8")
+    return "monstermq__mypyc" in maps
+
+
+def test_another_form_than_the_one_to_measure_is_refused() -> None:
+    broker = MonsterMQ(form=next(iter(OURS)))
+    broker.start_line = "(of clay), configuration:"
+    with pytest.raises(RuntimeError, match="this is not MonsterMQ"), broker.run():
+        pass
 
 
 @pytest.mark.parametrize("component", COMPONENTS, ids=lambda one: one.name)
@@ -219,29 +242,33 @@ def _metric(required: Bound | None) -> Metric:
     return Metric(name="rate", title="rate", unit="msg/s", required=required)
 
 
+COLUMNS = {"compiled": Form.COMPILED.broker, "pure": Form.PURE.broker}
+
+
 def _samples(metric: Metric, **figures: tuple[float, Busy]) -> Samples:
-    """One run of each broker, by its name."""
+    """One run of each broker, by its name; ours by that of its form."""
     scenario = Component(
         name="some", metrics=[metric], configuration="", run=lambda _: Outcome(figures={})
     )
     samples = Samples(scenario)
     for broker, (figure, busy) in figures.items():
-        samples.add(broker, Outcome(figures={"rate": figure}, busy={"rate": busy}))
+        name = COLUMNS.get(broker, broker)
+        samples.add(name, Outcome(figures={"rate": figure}, busy={"rate": busy}))
     return samples
 
 
 def test_what_the_generator_limits_is_void_however_much_it_is() -> None:
     samples = _samples(
-        _metric(times(2)), mosquitto=(100, BROKER_LIMITS), MonsterMQ=(700, GENERATOR_LIMITS)
+        _metric(times(2)), mosquitto=(100, BROKER_LIMITS), compiled=(700, GENERATOR_LIMITS)
     )
     *_, row = table_lines([samples])
     assert "VOID" in row
     *_, row = busy_lines([samples])
-    assert row == "| some: rate | 0.76 / 0.99 | 0.97 / 0.60 |"
+    assert row == "| some: rate | 0.76 / 0.99 | 0.97 / 0.60 | \N{EN DASH} |"
 
 
 def test_a_peer_that_the_generator_limits_voids_only_a_comparison_with_it() -> None:
-    figures = {"mosquitto": (700.0, GENERATOR_LIMITS), "MonsterMQ": (100.0, BROKER_LIMITS)}
+    figures = {"mosquitto": (700.0, GENERATOR_LIMITS), "compiled": (100.0, BROKER_LIMITS)}
     required = (times(2), None, Bound(50))
     *_, compared, unrated, alone = table_lines(
         [_samples(_metric(bound), **figures) for bound in required]
@@ -255,18 +282,19 @@ def test_a_peer_that_the_generator_limits_voids_only_a_comparison_with_it() -> N
 def test_a_figure_of_several_measurements_is_void_with_any_of_them() -> None:
     samples = _samples(replace(_metric(Bound(0.5)), rests_on=("TCP", "rate")))
     outcome = Outcome(figures={"rate": 0.7}, busy={"TCP": GENERATOR_LIMITS, "rate": BROKER_LIMITS})
-    samples.add("MonsterMQ", outcome)
+    samples.add(Form.COMPILED.broker, outcome)
     *_, row = table_lines([samples])
     assert "VOID" in row
     *_, of_tcp, of_rate = busy_lines([samples])
-    assert of_tcp == "| some: rate (TCP) | \N{EN DASH} | 0.97 / 0.60 |"
-    assert of_rate == "| some: rate | \N{EN DASH} | 0.76 / 0.99 |"
+    dash = "\N{EN DASH}"
+    assert of_tcp == f"| some: rate (TCP) | {dash} | 0.97 / 0.60 | {dash} |"
+    assert of_rate == f"| some: rate | {dash} | 0.76 / 0.99 | {dash} |"
 
 
 def _samples_of_runs(*runs: tuple[float, Busy]) -> Samples:
     samples = _samples(_metric(Bound(50)))
     for rate, busy in runs:
-        samples.add("MonsterMQ", Outcome(figures={"rate": rate}, busy={"rate": busy}))
+        samples.add(Form.COMPILED.broker, Outcome(figures={"rate": rate}, busy={"rate": busy}))
     return samples
 
 
@@ -278,22 +306,22 @@ def test_the_run_with_the_median_figure_decides_and_its_shares_are_shown() -> No
         (200, Busy(generator=0.50, broker=0.85)),
     )
     *_, row = table_lines([samples])
-    assert "| 200 msg/s | met |" in row
+    assert "| 200 msg/s | \N{EN DASH} | met |" in row
     *_, row = busy_lines([samples])
-    assert row.endswith("| 0.50 / 0.85 |")
+    assert "| 0.50 / 0.85 |" in row
 
 
 def test_of_an_even_number_of_runs_the_one_below_the_middle_decides() -> None:
     samples = _samples_of_runs((300, BROKER_LIMITS), (100, GENERATOR_LIMITS))
     *_, row = table_lines([samples])
-    assert "| 100 msg/s | VOID |" in row
+    assert "| at least 100 msg/s | \N{EN DASH} | VOID |" in row
 
 
 def test_a_time_that_the_generator_limits_is_an_upper_bound_of_the_peers() -> None:
     metric = replace(_metric(times(1)), unit="ms", smaller_is_better=True)
-    samples = _samples(metric, mosquitto=(5, GENERATOR_LIMITS), MonsterMQ=(4, BROKER_LIMITS))
+    samples = _samples(metric, mosquitto=(5, GENERATOR_LIMITS), compiled=(4, BROKER_LIMITS))
     *_, row = table_lines([samples])
-    assert "| at most 5.00 ms | 4.00 ms | VOID | no worse than mosquitto |" in row
+    assert "| at most 5.00 ms | 4.00 ms | \N{EN DASH} | VOID |  | no worse than mosquitto |" in row
 
 
 @pytest.mark.parametrize(
@@ -304,37 +332,76 @@ def test_where_smaller_is_better_a_bound_is_not_to_be_exceeded(
     figure: float, bound: Bound, word: str
 ) -> None:
     metric = replace(_metric(bound), unit="ms", smaller_is_better=True)
-    samples = _samples(metric, mosquitto=(5, BROKER_LIMITS), MonsterMQ=(figure, BROKER_LIMITS))
+    samples = _samples(metric, mosquitto=(5, BROKER_LIMITS), compiled=(figure, BROKER_LIMITS))
     *_, row = table_lines([samples])
     assert f"{word} |" in row
 
 
 def test_a_figure_below_what_is_required_is_called_missed() -> None:
     samples = _samples(
-        _metric(times(2)), mosquitto=(100, BROKER_LIMITS), MonsterMQ=(150, BROKER_LIMITS)
+        _metric(times(2)), mosquitto=(100, BROKER_LIMITS), compiled=(150, BROKER_LIMITS)
     )
     *_, row = table_lines([samples])
     assert "MISSED" in row
 
 
 @pytest.mark.parametrize(
+    ("gain", "told"),
+    [(Gain(2, 2.5), "2.5 {} aim met"), (Gain(2, 3), "2.5 {} met"), (Gain(2.6, 3), "2.5 {} MISSED")],
+)
+def test_what_compiling_gains_is_told_and_judged(gain: Gain, told: str) -> None:
+    metric = replace(_metric(times(2)), aim=times(9), gain=gain)
+    brokers = {"compiled": (500.0, BROKER_LIMITS), "pure": (200.0, BROKER_LIMITS)}
+    *_, row = table_lines([_samples(metric, mosquitto=(100, BROKER_LIMITS), **brokers)])
+    times_ = "\N{MULTIPLICATION SIGN}"
+    assert f"| 500 msg/s | 200 msg/s | 5.0 {times_} met | {told.format(times_)} |" in row
+    assert f"| 2 {times_} mosquitto; {gain.required:g} {times_} pure |" in row
+    assert f"| 9 {times_} mosquitto; {gain.aim:g} {times_} pure |" in row
+
+
+@pytest.mark.parametrize("limited", ["compiled", "pure"])
+def test_what_compiling_gains_is_void_if_the_generator_limited_either_form(limited: str) -> None:
+    brokers = {"compiled": (500.0, BROKER_LIMITS), "pure": (200.0, BROKER_LIMITS)}
+    brokers[limited] = (300.0, GENERATOR_LIMITS)
+    *_, row = table_lines([_samples(replace(_metric(None), gain=Gain(2, 3)), **brokers)])
+    assert "at least 300 msg/s" in row
+    assert "| VOID |" in row
+    assert "met" not in row
+
+
+def test_without_the_compiled_form_the_pure_one_is_judged() -> None:
+    samples = _samples(_metric(times(2)), mosquitto=(100, BROKER_LIMITS), pure=(150, BROKER_LIMITS))
+    *_, row = table_lines([samples])
+    assert "1.5 \N{MULTIPLICATION SIGN} MISSED |  |" in row
+
+
+DASH, TIMES = "\N{EN DASH}", "\N{MULTIPLICATION SIGN}"
+
+
+@pytest.mark.parametrize(
     ("peer_busy", "our_busy", "cells"),
     [
-        (BROKER_LIMITS, BROKER_LIMITS, "200 msg/s | 100 msg/s | 0.5 \N{MULTIPLICATION SIGN}"),
+        (
+            BROKER_LIMITS,
+            BROKER_LIMITS,
+            f"100 msg/s | 50.00 msg/s | 200 msg/s | 2.0 {TIMES} | 0.5 {TIMES}",
+        ),
         (
             GENERATOR_LIMITS,
             BROKER_LIMITS,
-            "at least 200 msg/s | 100 msg/s | at most 0.5 \N{MULTIPLICATION SIGN}",
+            f"100 msg/s | 50.00 msg/s | at least 200 msg/s | 2.0 {TIMES} | at most 0.5 {TIMES}",
         ),
         (
             BROKER_LIMITS,
             GENERATOR_LIMITS,
-            "200 msg/s | at least 100 msg/s | at least 0.5 \N{MULTIPLICATION SIGN}",
+            f"at least 100 msg/s | 50.00 msg/s | 200 msg/s"
+            f" | at least 2.0 {TIMES} | at least 0.5 {TIMES}",
         ),
         (
             GENERATOR_LIMITS,
             GENERATOR_LIMITS,
-            "at least 200 msg/s | at least 100 msg/s | \N{EN DASH}",
+            f"at least 100 msg/s | 50.00 msg/s | at least 200 msg/s"
+            f" | at least 2.0 {TIMES} | {DASH}",
         ),
     ],
     ids=["neither", "mosquitto's", "ours", "both"],
@@ -342,23 +409,28 @@ def test_a_figure_below_what_is_required_is_called_missed() -> None:
 def test_readers_are_told_what_a_figure_of_the_generators_bounds(
     peer_busy: Busy, our_busy: Busy, cells: str
 ) -> None:
-    samples = _samples(_metric(times(2)), mosquitto=(200, peer_busy), MonsterMQ=(100, our_busy))
+    samples = _samples(
+        _metric(times(2)),
+        mosquitto=(200, peer_busy),
+        compiled=(100, our_busy),
+        pure=(50, BROKER_LIMITS),
+    )
     *_, row = document_lines([samples])
     assert row == f"| rate | {cells} |  |"
 
 
 def test_readers_are_told_a_time_that_the_generator_bounds_the_other_way_round() -> None:
     metric = replace(_metric(None), unit="ms", smaller_is_better=True)
-    samples = _samples(metric, mosquitto=(2, GENERATOR_LIMITS), MonsterMQ=(4, BROKER_LIMITS))
+    samples = _samples(metric, mosquitto=(2, GENERATOR_LIMITS), compiled=(4, BROKER_LIMITS))
     *_, row = document_lines([samples])
-    assert "| at most 2.00 ms | 4.00 ms | at least 2.0 \N{MULTIPLICATION SIGN} |" in row
+    assert f"| 4.00 ms | {DASH} | at most 2.00 ms | {DASH} | at least 2.0 {TIMES} |" in row
 
 
 def test_shares_have_no_ratio() -> None:
     metric = replace(_metric(None), unit=SHARE)
-    samples = _samples(metric, mosquitto=(0.5, BROKER_LIMITS), MonsterMQ=(0.6, BROKER_LIMITS))
+    samples = _samples(metric, mosquitto=(0.5, BROKER_LIMITS), compiled=(0.6, BROKER_LIMITS))
     *_, row = document_lines([samples])
-    assert "| 0.50 of TCP | 0.60 of TCP | \N{EN DASH} |" in row
+    assert f"| 0.60 of TCP | {DASH} | 0.50 of TCP | {DASH} | {DASH} |" in row
 
 
 def test_ceilings_and_problems_are_printed() -> None:
@@ -377,6 +449,6 @@ def test_a_row_without_a_broker_is_in_the_table_and_in_the_file(
     assert main([*chosen, "--json", str(path), "--table", str(table)]) == 0
     (match,) = (line for line in capsys.readouterr().out.splitlines() if "match, uncached" in line)
     assert "150 k topics/s" in match
-    runs = json.loads(path.read_text(encoding="utf-8"))["scenarios"]["subscriptions"]["MonsterMQ"]
+    runs = json.loads(path.read_text(encoding="utf-8"))["scenarios"]["subscriptions"][OWN.name]
     assert [sorted(run["figures"]) for run in runs] == [["add", "match", "resident"]]
     assert len(table.read_text(encoding="utf-8").splitlines()) == 2 + 3
