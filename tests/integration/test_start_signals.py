@@ -197,3 +197,13 @@ def test_commands_that_serve_nobody_end_as_others_do(tmp_path: Path) -> None:
     process.send_signal(signal.SIGTERM)
     assert process.wait(STOP_S) == -signal.SIGTERM
     os.close(descriptor)
+
+
+def test_ctrl_c_while_a_tool_is_loaded_ends_it_without_a_traceback(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "monstermq", "verify"], cwd=tmp_path, stderr=subprocess.PIPE
+    )
+    until(lambda: holds_signals(process.pid))
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=STOP_S)
+    assert (process.returncode, told) == (ExitCode.INTERRUPTED, b"")

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from monstermq.invocations import DIFFERENCES_MAX, Rebuild, Verify
+from monstermq_shared.errors import ConfigError
 from monstermq_shared.operation.command_line import CommandLine, file_name, whole_number
 
 LIMIT_MAX = 1_000_000_000
@@ -33,7 +34,7 @@ def parse_rebuild(arguments: Sequence[str]) -> Rebuild:
     """Read the arguments of ``rebuild``.
 
     Raises:
-        ConfigError: One is unknown, or the table is missing.
+        ConfigError: One is unknown, or two exclude each other, or the table is missing.
     """
     parser = CommandLine("monstermq")
     parser.option("config", type=file_name, metavar="FILE")
@@ -42,6 +43,8 @@ def parse_rebuild(arguments: Sequence[str]) -> Rebuild:
     parser.option("discard", action="store_true")
     parser.add_argument("table", metavar="TABLE")
     parsed = parser.parse(arguments)
+    if parsed.anew and parsed.discard:
+        raise ConfigError("--anew and --discard exclude each other: both drop what was begun")
     return Rebuild(
         config=parsed.config,
         table=parsed.table,

@@ -79,7 +79,7 @@ def parse_replay(arguments: Sequence[str]) -> Replay:
     """
     parser = _parser()
     parser.add_argument("what", metavar="FILTER or FILE")
-    parser.option("speed", type=_speed, metavar="X", default=1.0)
+    parser.option("speed", type=_speed, metavar="X")
     parser.option("as-fast-as-possible", action="store_true")
     parser.option("into", metavar="URL")
     parser.option("topic-prefix", metavar="P", default="")
@@ -92,6 +92,11 @@ def parse_replay(arguments: Sequence[str]) -> Replay:
     parser.option("continue", type=positions_of, metavar="P,...")
     parser.option("patience", type=_patience, metavar="S", default=60.0)
     parsed = vars(parser.parse(_with_values(arguments)))
+    speed = 1.0 if parsed["speed"] is None else parsed["speed"]
+    if parsed["as-fast-as-possible"]:
+        if parsed["speed"] is not None:
+            raise ConfigError("--speed and --as-fast-as-possible exclude each other")
+        speed = None
     return Replay(
         config=parsed["config"],
         what=parsed["what"],
@@ -100,7 +105,7 @@ def parse_replay(arguments: Sequence[str]) -> Replay:
         archive=parsed["archive"],
         into=parsed["into"],
         topic_prefix=parsed["topic-prefix"],
-        speed=None if parsed["as-fast-as-possible"] else parsed["speed"],
+        speed=speed,
         dry_run=parsed["dry-run"],
         qos=parsed["qos"],
         retain=parsed["retain"],

@@ -65,7 +65,15 @@ def _execute(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     invocation = parse_arguments(arguments)
     if isinstance(invocation, Run):
         return _run(invocation, environ)
-    release()
+    try:
+        release()
+        return _serve_nobody(invocation, environ)
+    except KeyboardInterrupt:
+        # While it was loaded; what runs takes Ctrl-C itself.
+        return ExitCode.INTERRUPTED
+
+
+def _serve_nobody(invocation: Show | Check | Operation, environ: Mapping[str, str]) -> ExitCode:
     match invocation:
         case Show():
             sys.stdout.write(invocation.text)

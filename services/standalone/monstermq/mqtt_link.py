@@ -220,7 +220,8 @@ class MqttLink(asyncio.Protocol):
             asked = "; does it speak TLS at this port?" if at.tls else ""
             raise LinkLost(f"{at.text} has closed the connection at once: {exc}{asked}") from exc
         except (OSError, TimeoutError) as exc:
-            raise LinkLost(f"{at.text} cannot be reached: {str(exc) or 'no answer'}") from exc
+            why = getattr(exc, "strerror", None) or str(exc) or "no answer"
+            raise LinkLost(f"{at.text} cannot be reached: {why}") from exc
         code = body[1] if len(body) == 2 else 1
         if code:
             reason = _CODES.get(code, f"code {code}")

@@ -221,6 +221,8 @@ async def _replay(
             async for some in source.records(steps.advance):
                 plan.note(selection.chosen(some))
         _tell_plan(plan, invocation, source, address, terminal)
+        if 0 < plan.count <= invocation.skip:
+            terminal.note(f"--skip {invocation.skip} leaves out all of them: nothing is sent")
         if invocation.dry_run or plan.count <= invocation.skip:
             return ExitCode.OK
         run = _Run(invocation, address, plan, bookmark, terminal)

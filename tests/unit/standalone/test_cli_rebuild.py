@@ -42,6 +42,7 @@ def test_command_lines_are_read() -> None:
     [
         (["rebuild"], "TABLE"),
         (["rebuild", "retained", "archive:A"], "archive:A"),
+        (["rebuild", "retained", "--anew", "--discard"], "exclude each other"),
         (["verify", "--limit", "-1"], "not a number from 0"),
         (["verify", "--jsn"], "did you mean"),
     ],

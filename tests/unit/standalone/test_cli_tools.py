@@ -73,6 +73,11 @@ def test_replay_takes_all_that_it_offers() -> None:
     )
 
 
+def test_one_cannot_have_a_speed_and_none() -> None:
+    with pytest.raises(ConfigError, match="exclude each other"):
+        parse_arguments(["replay", "file", "--speed", "2", "--as-fast-as-possible"])
+
+
 @pytest.mark.parametrize("positions", ["", "0", "0:1,", "0:1,0:2", "-1:2", "0:1 ,1:2"])
 def test_positions_to_go_on_at_are_written_in_one_way(positions: str) -> None:
     with pytest.raises(ConfigError, match="positions are written 0:17,1:4"):
