@@ -45,6 +45,7 @@ class Profile(Enum):
     POSTGRES = "as SQLITE, but in PostgreSQL"
     POSTGRES_DEFAULT = "as DEFAULT, but in PostgreSQL"
     KAFKA = "one edge on the Kafka bus; retained messages in PostgreSQL, without projectors"
+    KAFKA_EDGES = "as KAFKA, but two edges, which share the ports"
     KAFKA_INGRESS = "as KAFKA, and records of another topic become messages"
     KAFKA_STACK = "one edge on the Kafka bus, and projectors into PostgreSQL: what monstermq runs"
     KAFKA_ARCHIVE = "as SQLITE, and an archive over # in Kafka"
@@ -57,12 +58,12 @@ class Profile(Enum):
     @property
     def is_kafka(self) -> bool:
         """Whether every message goes through Kafka."""
-        return self in (Profile.KAFKA, Profile.KAFKA_INGRESS, Profile.KAFKA_STACK)
+        return self.is_edge_alone or self is Profile.KAFKA_STACK
 
     @property
     def is_edge_alone(self) -> bool:
         """Whether no projector is there."""
-        return self in (Profile.KAFKA, Profile.KAFKA_INGRESS)
+        return self in (Profile.KAFKA, Profile.KAFKA_EDGES, Profile.KAFKA_INGRESS)
 
     @property
     def needs_kafka(self) -> bool:
@@ -321,6 +322,8 @@ def _stores(profile: Profile, places: Places) -> dict[str, object]:
         on_disk = profile is not Profile.ROUTING
         path = str(places.folder / "monstermq.db") if on_disk else ":memory:"
         stores["SQLite"] = {"Path": path, "MinFreeMb": 0}
+    if profile is Profile.KAFKA_EDGES:
+        stores["Edge"] = {"Processes": 2}
     if places.kafka is not None:
         stores |= _of_kafka(profile, places.kafka)
     if profile.is_archived:

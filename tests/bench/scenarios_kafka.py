@@ -5,6 +5,7 @@ Server, edge and generator share the machine.
 
 import asyncio
 import time
+from dataclasses import replace
 from functools import partial
 from itertools import cycle
 
@@ -31,6 +32,8 @@ LATENCY_SLICES = 10
 FOLLOWED_PER_S = 100_000
 FOLLOWED_RUN = 20
 FOLLOWED_TOPICS = [b"f-%02d/bench" % number for number in range(50)]
+EDGES_ARE_STARTED = "all processes are started"
+EDGES_TIMEOUT_S, EDGES_INTERVAL_S = 60.0, 0.05
 SENTINELS = 200
 """Messages on topics of their own: surely in every partition one."""
 
@@ -71,13 +74,13 @@ def run_through_kafka(
 def _rate_scenario(
     name: str,
     title: str,
-    bounds: tuple[float, float],
+    bounds: tuple[Bound | None, Bound | None] = (None, None),
     *,
     qos: int,
     shape: str = "pairs",
     gain: Gain | None = None,
 ) -> Scenario:
-    required, aim = map(Bound, bounds)
+    required, aim = bounds
     return Scenario(
         name=name,
         metrics=(
@@ -97,6 +100,31 @@ def _rate_scenario(
         run=partial(run_through_kafka, qos=qos, shape=shape),
         configuration=f"Kafka, one edge, window {WINDOWS[qos]}, payloads of 64 bytes",
         profile=Profile.KAFKA,
+    )
+
+
+def run_through_edges(running: Running, effort: Effort) -> Outcome:
+    """The load of ten topics in turn, once both edges share the port."""
+    for _ in range(int(EDGES_TIMEOUT_S / EDGES_INTERVAL_S)):
+        if EDGES_ARE_STARTED in running.output.read_text(encoding="utf-8"):
+            return run_through_kafka(running, effort, qos=1, shape="mixed")
+        running.wait(EDGES_INTERVAL_S)
+    raise RuntimeError(f"not all edges were started: {running.last_words()}")
+
+
+def _edges_scenario() -> Scenario:
+    """Of 50 pairs half are of two edges: the one reads what the other has written."""
+    title = "Kafka: QoS 1, 50 pairs, ten topics each in turn, two edges on one port"
+    one = _rate_scenario("kafka-edges-qos1-mixed", title, qos=1)
+    told = {"edge-cost": "both edges' processor time per message"}
+    return replace(
+        one,
+        metrics=tuple(
+            replace(metric, title=told.get(metric.name, metric.title)) for metric in one.metrics
+        ),
+        run=run_through_edges,
+        configuration="Kafka, two edges, window 20, payloads of 64 bytes",
+        profile=Profile.KAFKA_EDGES,
     )
 
 
@@ -257,24 +285,28 @@ def _is_ended(channel: Channel) -> bool:
 
 
 SCENARIOS = (
-    _rate_scenario("kafka-qos0-pairs", "Kafka: QoS 0, 50 pairs", (40_000, 100_000), qos=0),
+    _rate_scenario(
+        "kafka-qos0-pairs", "Kafka: QoS 0, 50 pairs", (Bound(40_000), Bound(100_000)), qos=0
+    ),
     _rate_scenario(
         "kafka-qos0-mixed",
         "Kafka: QoS 0, 50 pairs, ten topics each in turn",
-        (30_000, 80_000),
+        (Bound(30_000), Bound(80_000)),
         qos=0,
         shape="mixed",
         gain=Gain(1.5, 2),
     ),
-    _rate_scenario("kafka-qos1-pairs", "Kafka: QoS 1, 50 pairs", (25_000, 60_000), qos=1),
+    _rate_scenario(
+        "kafka-qos1-pairs", "Kafka: QoS 1, 50 pairs", (Bound(25_000), Bound(60_000)), qos=1
+    ),
     _rate_scenario(
         "kafka-qos1-mixed",
         "Kafka: QoS 1, 50 pairs, ten topics each in turn",
-        (25_000, 60_000),
         qos=1,
         shape="mixed",
         gain=Gain(1.5, 2),
     ),
+    _edges_scenario(),
     Scenario(
         name="kafka-latency",
         metrics=(
