@@ -6,6 +6,7 @@ import pytest
 from tests.bench.__main__ import chosen_scenarios
 from tests.bench.brokers import REPOSITORY
 from tests.bench.busy import Busy
+from tests.bench.forms import Form, forms
 from tests.bench.model import Outcome, Scenario
 from tests.bench.paired import Pair, lines, main
 
@@ -53,6 +54,22 @@ def test_a_tree_is_compared_with_itself(
     assert "| qos0-fan-in: rate |" in captured.out
     assert "| latency: p99 |" in captured.out
     assert "qos0-fan-in: pair 2 of 2" in captured.err
+
+
+def test_the_compiled_form_of_a_tree_is_compared_with_its_pure_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("MONSTERMQ_BENCH", raising=False)
+    asked = ["--pure", "--only", "qos0-mixed", "--pairs", "1", "--seconds", "0.05"]
+    if Form.COMPILED in forms():
+        assert main(asked) == 0
+        captured = capsys.readouterr()
+        assert "other: MonsterMQ, pure" in captured.out
+        assert "| qos0-mixed: cost |" in captured.out
+    else:
+        with pytest.raises(SystemExit):
+            main(asked)
+        assert "run `make compiled`" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
