@@ -196,6 +196,8 @@ async def test_a_transaction_of_a_stranger_ends_nobody(kafka_scene: KafkaScene) 
     await scene.begin()
     offsets = await write_in_transactions(stack.servers, stack.topic, 0)
     scene.strangers.update((0, offset) for offset in offsets)
+    for partition in range(SESSIONS_PARTITIONS):
+        await write_in_transactions(stack.servers, stack.sessions_topic, partition)
     for client in scene.clients:
         await client.drop()
     await scene.all_served()

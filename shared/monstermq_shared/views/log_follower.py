@@ -339,7 +339,8 @@ class LogFollower(Generic[B]):
 
     async def _cross(self, fold: Fold[B], entries: Sequence[Entry]) -> bool:
         """Deal with a hole below entries; return whether they may be folded."""
-        if self._is_rereading():
+        is_real = self._is_real(fold.next_offset, entries[0].offset)
+        if self._is_rereading() and not is_real:
             # Most likely it was on its way before; if not, it is read again, later.
             self._thrown_away = True
             return False
@@ -348,7 +349,7 @@ class LogFollower(Generic[B]):
             if fold.oldest_ms >= 0:
                 await self._emit(fold.flush())
             self._skip_gap(fold, bounds.first)
-        elif self._is_real(fold.next_offset, entries[0].offset):
+        elif is_real:
             logger.warning(
                 "%s: nothing stands at the positions %d to %d of partition %d",
                 *(self._desk.name, fold.next_offset, entries[0].offset - 1, self.partition.number),
@@ -364,9 +365,12 @@ class LogFollower(Generic[B]):
 
     def _is_real(self, first: int, behind: int) -> bool:
         """Whether a hole was read again so often that nothing can be there."""
-        if self._hole != (first, behind):
-            # What was on its way before goes on and on behind other holes.
+        known_first, known_behind = self._hole
+        if first != known_first or behind < known_behind:
             self._hole, self._hole_reads = (first, behind), 0
+        elif behind > known_behind:
+            # It was on its way before: where much is written, that is what mostly comes.
+            return False
         self._hole_reads += 1
         return self._hole_reads > HOLES_MAX
 

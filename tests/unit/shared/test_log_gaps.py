@@ -102,6 +102,31 @@ async def test_a_hole_that_is_none_of_ours_does_not_hold_the_log_up(
     assert "nothing stands at the positions 2 to 2" in caplog.text
 
 
+async def test_a_hole_in_a_busy_log_does_not_hold_it_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whenever it is read again, something else was on its way before."""
+    monkeypatch.setattr(log_follower, "REREAD_S", 0.02)
+    stage = Stage()
+    await stage.begun()
+    fill(stage.log, 2_000)
+    pieces = [*stage.log.entries[:2], *stage.log.entries[3:]]
+    on_their_way = iter(stage.log.entries[4:])
+
+    class Busy(Reader):
+        sought: int | None = None
+
+        def next_piece(self) -> Sequence[LogEntry]:
+            if self.sought is None and self.at == 2:
+                self.sought = self.at
+                return [next(on_their_way)]
+            at, self.sought = self.at if self.sought is None else self.sought, None
+            return [entry for entry in pieces if entry.offset >= at]
+
+    follower = stage.new_follower()
+    async with running(follower.run, Busy(stage.log, follower).run):
+        await stage.caught_up()
+    assert await stage.archived() == [0, 1, *range(3, 2_000)]
+
+
 async def test_a_hole_at_the_end_of_a_quiet_log_does_not_hold_it_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
