@@ -32,6 +32,7 @@ pytestmark = pytest.mark.integration
 
 BOUND_S = 60.0
 MANY = 2_000
+BIT = 25
 KEPT = ConnectOptions(clean=False)
 ANY_TIME_AND_SIZE = {**ANY_TIME, "max.message.bytes": "12000000"}
 YEAR_2_948_000_MS = 93_000_000_000_000_000
@@ -66,6 +67,21 @@ async def write(servers: str, topic: str, records: Sequence[Written], partition:
         await asyncio.gather(*sent)
     finally:
         await producer.stop()
+
+
+async def write_bit_by_bit(
+    servers: str, topic: str, records: Sequence[Written], partition: int
+) -> None:
+    """Write in pieces, so that much of it is still to come while it is read."""
+    for first in range(0, len(records), BIT):
+        await write(servers, topic, records[first : first + BIT], partition)
+
+
+def assert_in_order(found: Sequence[int], kinds: int) -> None:
+    """Assert that numbers of a kind, which have one partition and one topic, grow."""
+    for kind in range(kinds):
+        of_kind = [number for number in found if number % kinds == kind]
+        assert of_kind == sorted(of_kind)
 
 
 def settings_of(server: KafkaServer, *ingress: dict[str, Any], **extra: Any) -> str:
@@ -182,6 +198,34 @@ async def test_a_restart_loses_nothing_and_an_own_archive_does_not_come_again(
     assert await metric(broker, "monstermq_ingress_messages_total", topic=kafka_topic) == 99
 
 
+async def test_a_stop_with_records_on_their_way_loses_and_doubles_nothing(
+    broker: RunningBroker, cast: Cast, kafka_server: KafkaServer, kafka_topic: str
+) -> None:
+    """On the internal bus, which forgets what was appended: all of it has to be committed."""
+    servers = kafka_server.address()
+    await create_topic(servers, kafka_topic, partitions=2)
+    config = settings_of(kafka_server, {"Topic": kafka_topic, "Format": "RAW"})
+    broker.start(config)
+    await subscriber(cast, broker.tcp_port, "in/#", options=KEPT)
+    for partition in range(2):
+        await begun(broker, kafka_topic, partition)
+    records = [Written(b"%d" % n, b"in/%d" % (n % 5)) for n in range(MANY)]
+    writing = [
+        asyncio.create_task(write_bit_by_bit(servers, kafka_topic, records[n::2], n))
+        for n in range(2)
+    ]
+    await until_metric(broker, "monstermq_ingress_messages_total", MANY // 4, BOUND_S)
+    assert await asyncio.to_thread(broker.stop) == 0
+    await asyncio.gather(*writing)
+    broker.start(config)
+    peer = await cast.peer(broker.tcp_port)
+    await peer.connect("subscriber", KEPT)
+    await write(servers, kafka_topic, [Written(b"%d" % MANY, b"in/end")])
+    found = [int(at.payload) for at in await taken(peer, MANY + 1)]
+    assert sorted(found) == [*range(MANY + 1)]
+    assert_in_order(found, 2 * 5)
+
+
 async def test_a_topic_that_is_not_there_and_a_kafka_that_goes_keep_nobody_waiting(
     broker: RunningBroker, cast: Cast, own_kafka: KafkaServer
 ) -> None:
@@ -272,16 +316,22 @@ async def one_message_each(stack: KafkaStack, cast: Cast, source: str) -> Peer:
     peer = await subscriber(cast, survivor.tcp_port, "k/#")
     written = [Written(b"%d" % n, b"k/%d" % (n % 7)) for n in range(MANY)]
     writing = [
-        asyncio.create_task(write(stack.servers, source, written[number::4], number))
+        asyncio.create_task(write_bit_by_bit(stack.servers, source, written[number::4], number))
         for number in range(4)
     ]
-    found = [await peer.take() for _ in range(MANY // 4)]
+    found = await taken(peer, MANY // 8)
+    # Partitions are dealt out anew while records of them are on their way.
+    await asyncio.to_thread(victim.stop)
+    await asyncio.to_thread(victim.start)
+    found += await taken(peer, MANY // 8)
     await asyncio.to_thread(victim.kill)
     await write(stack.servers, source, [Written(b"bad", b"k/#", time_ms=YEAR_2_948_000_MS)])
     await asyncio.gather(*writing)
     await asyncio.to_thread(victim.start)
     found += await taken(peer, MANY - len(found))
-    assert sorted(int(at.payload) for at in found) == list(range(MANY))
+    numbers = [int(at.payload) for at in found]
+    assert sorted(numbers) == [*range(MANY)]
+    assert_in_order(numbers, 4 * 7)
     # What would come twice would have come before this.
     await write(stack.servers, source, [Written(b"end", b"k/end")])
     assert [at.payload for at in await taken(peer, 1)] == [b"end"]

@@ -1,22 +1,14 @@
-"""Brings messages of a Kafka topic to the bus, each once as far as R1 reaches."""
+"""Brings a message of a Kafka topic to the bus, under the run of the place where it stood (R1)."""
 
-import asyncio
 import hashlib
-from collections.abc import Sequence
-from functools import partial
 from typing import NamedTuple
 
-from monstermq_edge.ingress.messages import Incoming
-from monstermq_shared.bus.appending import Appended, append_when_room, refusal_of
+from monstermq_edge.ingress.messages import Incoming, Source
+from monstermq_shared.bus.appending import Appended
 from monstermq_shared.bus.header import RUN_SIZE
 from monstermq_shared.bus.ports import LogPort, Stamp
 from monstermq_shared.clock import Clock
-from monstermq_shared.errors import BusUntimely, InvalidTopic
 from monstermq_shared.records import Record
-from monstermq_shared.retries import pause
-
-AT_ONCE = 50
-"""Messages that are appended in one go; then others have their turn."""
 
 _PREFIX = b"k"  # no run of wills begins so, which would never be forgotten
 
@@ -32,19 +24,12 @@ class Item(NamedTuple):
 
     Attributes:
         run: See ``run_of``.
-        sequence: The offset where it came from.
+        source: The record that it was; its offset is the sequence.
     """
 
     run: bytes
-    sequence: int
+    source: Source
     incoming: Incoming
-
-
-class Refusal(NamedTuple):
-    """What the log takes neither now nor later."""
-
-    item: Item
-    reason: str
 
 
 class Appender:
@@ -59,54 +44,23 @@ class Appender:
         self._log = log
         self._clock = clock
 
-    async def append(self, items: Sequence[Item]) -> list[Refusal]:
-        """Append in order, and return what is refused once the log has everything else.
+    def partition_of(self, item: Item) -> int:
+        """Return the partition of the bus where it belongs."""
+        return self._log.partition_of(item.incoming.publication.topic)
 
-        What is refused for its time is appended again, for as long as a clock is off.
+    def append(self, partition: int, item: Item) -> Appended:
+        """Append it behind what was appended before.
 
         Raises:
-            BusUnavailable: The bus was closed.
+            InvalidTopic, BusUnavailable: See ``LogPort.append``.
         """
-        refused: list[Refusal] = []
-        attempt = 0
-        while True:
-            untimely = await self._try(items, refused)
-            if not untimely:
-                return refused
-            items = untimely
-            await pause(attempt)
-            attempt += 1
-
-    async def _try(self, items: Sequence[Item], refused: list[Refusal]) -> list[Item]:
-        under_way: list[tuple[Item, int, Appended]] = []
-        for number, item in enumerate(items, 1):
-            partition = self._log.partition_of(item.incoming.publication.topic)
-            append = partial(self._append, partition, item)
-            try:
-                under_way.append((item, partition, await append_when_room(self._log, append)))
-            except InvalidTopic as exc:
-                refused.append(Refusal(item, str(exc)))
-            if not number % AT_ONCE:
-                await asyncio.sleep(0)
-        await asyncio.gather(*(future for *_, future in under_way), return_exceptions=True)
-        untimely: list[Item] = []
-        passed: set[tuple[bytes, int]] = set()
-        for item, partition, future in reversed(under_way):
-            error = refusal_of(future)
-            if error is None:
-                passed.add((item.run, partition))
-            elif isinstance(error, BusUntimely) and (item.run, partition) not in passed:
-                untimely.append(item)
-            else:
-                # Also where a later one stands already: by R1 this one would count for nothing.
-                refused.append(Refusal(item, str(error)))
-        return untimely[::-1]
-
-    def _append(self, partition: int, item: Item) -> Appended:
-        """Append a message with the time of now."""
         publication, client_id = item.incoming
         record = Record(
             *(publication.topic, publication.payload, publication.qos, publication.retained),
             *(client_id, self._clock.wall_ms(), 0),
         )
-        return self._log.append(partition, [record], Stamp(item.run, item.sequence))
+        return self._log.append(partition, [record], Stamp(item.run, item.source.offset))
+
+    async def room(self) -> None:
+        """See ``LogPort.room``."""
+        await self._log.room()

@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 
 @dataclass(slots=True, kw_only=True)
 class IngressCounts:
-    """Of one topic; but for the last one, every number only grows.
+    """Of one topic; but for the last two, every number only grows.
 
     Attributes:
         messages: Messages that the log has.
@@ -18,7 +18,8 @@ class IngressCounts:
         own: Records that were from this broker's own archives.
         passed_over: Records that say nothing: notes of a broker, tombstones without a topic.
         missed: Records that Kafka had deleted before they were read.
-        lag: Records that are there and were not read yet.
+        lag: Records that are there, and are not known to be on the log.
+        under_way: Records of them that were read.
     """
 
     topic: str
@@ -28,6 +29,7 @@ class IngressCounts:
     passed_over: int = 0
     missed: int = 0
     lag: int = 0
+    under_way: int = 0
 
 
 class IngressCollector(Collector):
@@ -53,11 +55,11 @@ class IngressCollector(Collector):
             for counts in self._counts:
                 family.add_metric([counts.topic], getattr(counts, name))
             yield family
-        lag = GaugeMetricFamily(
-            "monstermq_ingress_lag_records",
-            "Records of Kafka topics of others that are no messages yet.",
-            labels=["topic"],
-        )
-        for counts in self._counts:
-            lag.add_metric([counts.topic], counts.lag)
-        yield lag
+        for name, text in (
+            ("lag", "Records of Kafka topics of others that are no messages yet."),
+            ("under_way", "Those of them that were read, on their way to the log."),
+        ):
+            gauge = GaugeMetricFamily(f"monstermq_ingress_{name}_records", text, labels=["topic"])
+            for counts in self._counts:
+                gauge.add_metric([counts.topic], getattr(counts, name))
+            yield gauge

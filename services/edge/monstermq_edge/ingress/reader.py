@@ -19,6 +19,7 @@ from monstermq_edge.ingress.aside import Aside
 from monstermq_edge.ingress.counts import IngressCounts
 from monstermq_edge.ingress.messages import Incoming, Reading, Source
 from monstermq_edge.ingress.places import Places, Reached
+from monstermq_edge.ingress.window import Piece, Refusal, Window
 from monstermq_shared.clock import SystemClock
 from monstermq_shared.config import KafkaIngress
 from monstermq_shared.errors import BusUnavailable, InvalidRecord, MonsterError, StartupError
@@ -32,7 +33,7 @@ from monstermq_shared.retries import pause
 logger = logging.getLogger(__name__)
 
 RECORDS_MAX = 500
-"""Records that are brought to the bus together."""
+"""Records that are read together."""
 
 POLL_MS = 200
 """How long a fetch may take that finds nothing; so soon a stop is noticed."""
@@ -98,7 +99,6 @@ class IngressReader:
         self._trouble: str | None = None
         self._ingress = ingress
         self._settings = settings
-        self._appender = appender
         self._reading = reading
         self._group = group
         self._aside = aside
@@ -107,19 +107,21 @@ class IngressReader:
         # What has been dealt out to us; empty while it is dealt out anew.
         self._ours: frozenset[TopicPartition] = frozenset()
         self._places = Places(ingress.topic, group, self.counts)
+        self._window = Window(appender, self.counts, self._done)
         self._reached: dict[TopicPartition, Reached] = {}
         self._committed: dict[TopicPartition, Reached] = {}
         self._committed_s = self._answered_s = self._told_s = float("-inf")
         self._told_own = False
-        self._appending_since_s: float | None = None
         # Raised when partitions are dealt out anew.
         self._deals = 0
         self._closing: set[asyncio.Task[None]] = set()
+        self._committing: asyncio.Task[None] | None = None
+        self._commits = asyncio.Lock()
 
     @property
     def trouble(self) -> str | None:
         """See the class."""
-        since_s = self._appending_since_s
+        since_s = self._window.since_s
         if since_s is not None and time.monotonic() - since_s > SLOW_S:
             return f"the bus takes no records of the Kafka topic {self._ingress.topic}"
         return self._trouble or self._aside.trouble
@@ -174,10 +176,15 @@ class IngressReader:
             await consumer.start()
             while not self._stopping:
                 await self._step(consumer)
+            await self._settle()
         finally:
             with contextlib.suppress(*CLIENT_ERRORS):
                 async with asyncio.timeout(CLOSE_S):
                     await self.commit(consumer)
+            if self._committing is not None:
+                self._committing.cancel()
+                await asyncio.gather(self._committing, return_exceptions=True)
+                self._committing = None
             await self._close(consumer)
 
     async def _close(self, consumer: AIOKafkaConsumer) -> None:
@@ -216,17 +223,22 @@ class IngressReader:
             await self._aside.prepare(admin, facts[topic])
 
     async def _step(self, consumer: AIOKafkaConsumer) -> None:
-        """Bring to the bus what has come, and commit it when it is time to."""
+        """Send to the bus what has come, and commit it when it is time to."""
         loop = asyncio.get_running_loop()
+        self._look_at_commit()
         if not self._reached.keys() >= self._ours:
+            # Of what is dealt out anew nothing from before is on its way.
+            await self._settle()
             await self._learn(consumer)
+        room = await self._room()
         try:
-            fetched = await consumer.getmany(timeout_ms=POLL_MS, max_records=RECORDS_MAX)
+            fetched = await consumer.getmany(timeout_ms=POLL_MS, max_records=min(room, RECORDS_MAX))
         except NoOffsetForPartitionError as exc:
             # From before it was begun.
             self._seek(consumer, exc.args[0])
             return
         except OffsetOutOfRangeError as exc:
+            await self._settle()
             for partition in exc.args[0].keys() & self._reached.keys():
                 await self._find(consumer, partition)
             return
@@ -241,9 +253,30 @@ class IngressReader:
                 await consumer.end_offsets([TopicPartition(self._ingress.topic, 0)])
             self._worked()
         self._note_lag(consumer)
-        if not known or loop.time() - self._committed_s > COMMIT_S:
-            await self.commit(consumer)
+        if self._committing is None and (not known or loop.time() - self._committed_s > COMMIT_S):
             self._committed_s = loop.time()
+            self._committing = asyncio.create_task(self.commit(consumer), name="ingress commit")
+
+    async def _room(self) -> int:
+        """Return how many records may be read, once that is any; nothing refused is left behind."""
+        while True:
+            if self._window.needs_settling:
+                await self._settle()
+            if room := self._window.room:
+                return room
+            await self._window.change()
+
+    async def _settle(self) -> None:
+        """Return when nothing is on its way, and what cannot be on the bus is kept aside."""
+        while refusals := await self._window.settle():
+            await self._put_aside(refusals)
+            self._window.kept(refusals)
+
+    def _look_at_commit(self) -> None:
+        """Fail if the commit beside the reading has."""
+        if self._committing is not None and self._committing.done():
+            committing, self._committing = self._committing, None
+            committing.result()
 
     def _note_lag(self, consumer: AIOKafkaConsumer) -> None:
         assigned = consumer.assignment()
@@ -254,11 +287,15 @@ class IngressReader:
         )
 
     async def commit(self, consumer: AIOKafkaConsumer) -> None:
-        """Commit what the bus has, of the partitions that are still ours.
+        """Commit what the bus has, of the partitions that are still ours; after other commits.
 
         Raises:
             KafkaError, TimeoutError: Nobody knows whether it is committed.
         """
+        async with self._commits:
+            await self._commit(consumer)
+
+    async def _commit(self, consumer: AIOKafkaConsumer) -> None:
         assigned = consumer.assignment()
         new = {
             at: reached
@@ -288,6 +325,10 @@ class IngressReader:
         """
         self._deals += 1
         self._ours = frozenset()
+        # What is on its way the others would append once more; it would count once (R1).
+        with contextlib.suppress(TimeoutError, BusUnavailable):
+            async with asyncio.timeout(CLOSE_S):
+                await self._window.answers()
         with contextlib.suppress(*CLIENT_ERRORS):
             await self.commit(consumer)
         self._reached.clear()
@@ -332,40 +373,35 @@ class IngressReader:
     # -- records ---------------------------------------------------------------------------------
 
     async def _take(self, fetched: Mapping[TopicPartition, Sequence[ConsumerRecord]]) -> None:
-        deal = self._deals
-        items: list[Item] = []
-        sources: dict[tuple[bytes, int], Source] = {}
-        bad: list[tuple[Source, str]] = []
-        for at, records in fetched.items():
-            salt = self._reached[at].salt
-            run = run_of(self._cluster_id, *at, self._group, salt)
+        """Send records to the bus; before anything is waited for it is noted what was read."""
+        taken = [
+            (
+                self._window.open(at, records[-1].offset + 1, [each.timestamp for each in records]),
+                run_of(self._cluster_id, *at, self._group, self._reached[at].salt),
+                records,
+            )
+            for at, records in fetched.items()
+        ]
+        for piece, run, records in taken:
             for number, record in enumerate(records, 1):
                 source = _source_of(record)
                 try:
                     incoming = self._message_of(source)
                 except InvalidRecord as exc:
-                    bad.append((source, str(exc)))
+                    self._window.refuse(piece, source, str(exc))
                 else:
                     if incoming is not None:
-                        items.append(Item(run, source.offset, incoming))
-                        sources[run, source.offset] = source
+                        await self._window.append(piece, Item(run, source, incoming))
                 if not number % AT_ONCE:
                     await asyncio.sleep(0)
-        self._appending_since_s = time.monotonic()
-        try:
-            refusals = await self._appender.append(items)
-        finally:
-            self._appending_since_s = None
-        self.counts.messages += len(items) - len(refusals)
-        bad += [(sources[at.run, at.sequence], reason) for (at, reason) in refusals]
-        if bad:
-            await self._put_aside(bad)
-        # What has gone to somebody else is read again there, and also if that is we.
-        if deal == self._deals:
+            self._window.close(piece)
+
+    def _done(self, piece: Piece) -> None:
+        """Note that the bus has what was read; what was ours then is read again where it is now."""
+        reached = self._reached.get(piece.at)
+        if reached is not None:
             now_ms = SystemClock().wall_ms()
-            for at, records in fetched.items():
-                times_ms = [record.timestamp for record in records]
-                self._reached[at] = self._reached[at].upto(records[-1].offset + 1, times_ms, now_ms)
+            self._reached[piece.at] = reached.upto(piece.upto, piece.times_ms, now_ms)
 
     def _message_of(self, source: Source) -> Incoming | None:
         if self._reading.is_own(source):
@@ -383,18 +419,19 @@ class IngressReader:
             self.counts.passed_over += 1
         return incoming
 
-    async def _put_aside(self, bad: Sequence[tuple[Source, str]]) -> None:
-        self.counts.refused += len(bad)
+    async def _put_aside(self, refusals: Sequence[Refusal]) -> None:
+        self.counts.refused += len(refusals)
         now_s = asyncio.get_running_loop().time()
         if now_s - self._told_s > TOLD_S:
             self._told_s = now_s
-            source, reason = bad[0]
+            _, source, reason = refusals[0]
             logger.warning(
                 "%d records of the Kafka topic %s cannot become messages, %d since the start, such "
                 "as %d:%d: %s",
-                *(len(bad), self._ingress.topic, self.counts.refused),
+                *(len(refusals), self._ingress.topic, self.counts.refused),
                 *(source.partition, source.offset, reason),
             )
+        bad = [(source, reason) for _, source, reason in refusals]
         await self._aside.put(self._ingress.topic, bad)
 
 
