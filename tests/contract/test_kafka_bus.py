@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 
 import pytest
 from tests.support.kafka import KafkaServer
@@ -10,12 +10,13 @@ from tests.support.kafka_tools import delete_below, new_topic_name
 
 from monstermq_shared.bus.kafka.bus import KafkaBus, open_kafka_bus
 from monstermq_shared.bus.kafka.log import KafkaLog
+from monstermq_shared.bus.kafka.reader import AT_ONCE
 from monstermq_shared.bus.ports import BusPort, LogPort, Stamp
 from monstermq_shared.config import Kafka
 from monstermq_shared.config.kafka import KafkaBus as Section
 from monstermq_shared.errors import BusUnavailable
 from monstermq_shared.kafka.settings import KafkaSettings
-from monstermq_shared.testing.bus_contract import outcome_of
+from monstermq_shared.testing.bus_contract import next_batch, outcome_of
 from monstermq_shared.testing.bus_records import a_record
 from monstermq_shared.testing.partitioned_bus_contract import PartitionedBusContract
 
@@ -55,6 +56,22 @@ class TestKafkaBus(PartitionedBusContract):
             yield
         finally:
             self._server.thaw()
+
+    @pytest.mark.parametrize(("count", "is_in_one_turn"), [(1, True), (AT_ONCE, False)])
+    async def test_a_few_records_of_several_partitions_come_in_one_turn_of_the_loop(
+        self, bus: KafkaBus, count: int, is_in_one_turn: bool
+    ) -> None:
+        log = bus.messages
+        positions = await log.end_positions()
+        for partition in positions:
+            await log.append(partition, [a_record("a")] * count, Stamp(b"a writer", 0))
+        others: list[str] = []
+        async with aclosing(log.read(positions)) as reader:
+            first = await next_batch(reader)
+            asyncio.get_running_loop().call_soon(others.append, "had their turn")
+            second = await anext(reader)
+            assert first.partition != second.partition
+            assert (not others) == is_in_one_turn
 
     async def test_what_is_with_the_producer_when_the_bus_ends_fails(self, bus: KafkaBus) -> None:
         log = bus.messages

@@ -29,6 +29,10 @@ logger = logging.getLogger(__name__)
 POLL_S = 1.0
 """How long a fetch may take that finds nothing; then it is looked whether the topic is there."""
 
+AT_ONCE = 200
+"""After so many records of a fetch others have their turn. Fewer are handed out in one turn of the
+loop, also those of several partitions: a turn costs more than one record that came alone."""
+
 
 class ReadLog(Protocol):
     """What a reader has to know of its log."""
@@ -77,6 +81,8 @@ class KafkaReader:
         self._consumer: RecordConsumer | None = None
         # What one fetch has brought: aiokafka fetches again only when all of it has been taken.
         self._fetched: deque[tuple[int, Piece]] = deque()
+        # Records that were handed out in this turn of the loop.
+        self._at_once = 0
         self._gap: tuple[int, int, int, int | None] | None = None
         self._failures = 0
 
@@ -87,7 +93,9 @@ class KafkaReader:
     async def __anext__(self) -> RecordBatch:
         """See ``LogReader.__anext__``."""
         # A reader that always finds something must not keep the loop from those who write it.
-        await asyncio.sleep(0)
+        if not self._fetched or self._at_once >= AT_ONCE:
+            self._at_once = 0
+            await asyncio.sleep(0)
         while self.is_open:
             if self._gap is not None:
                 raise _gap(self._gap)
@@ -99,6 +107,7 @@ class KafkaReader:
     def _take(self, partition: int, piece: Piece) -> RecordBatch:
         first = self.positions[partition]
         records, ending = piece
+        self._at_once += len(records)
         upto = first + len(records)
         if records and (records[0].offset != first or records[-1].offset != upto - 1):
             records = self._before_hole(partition, first, records)
