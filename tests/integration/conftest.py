@@ -14,6 +14,7 @@ from tests.support.kafka_stack import KafkaStack
 from tests.support.kafka_tools import new_topic_name
 from tests.support.load import Cast
 from tests.support.log_tools import KEPT, Log, Target, opened_log
+from tests.support.mcp_broker import Served
 from tests.support.operator_site import Site, configure
 from tests.support.postgres import PostgresServer
 from tests.support.projectors import Setting, Writer
@@ -49,6 +50,14 @@ def broker(tmp_path: Path) -> Iterator[RunningBroker]:
     broker = RunningBroker(tmp_path)
     yield broker
     broker.close()
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    """As ``broker``, to be started with an MCP server."""
+    served = Served(tmp_path)
+    yield served
+    served.close()
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,8 @@ import httpx2
 import pytest
 from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters
-from tests.support.broker import LOOPBACK, RunningBroker, free_ports
+from tests.support.broker import LOOPBACK, free_ports
+from tests.support.mcp_broker import Served
 from tests.support.mcp_serving import HEADERS, INITIALIZE, READER, WRITER
 from tests.support.mqtt_peer import Peer
 
@@ -24,50 +24,32 @@ pytestmark = pytest.mark.integration
 BOUND_S = 60.0
 
 
-class Served(RunningBroker):
-    """A broker with an MCP server."""
-
-    def serve(self, **mcp: Any) -> None:
-        self.start(json.dumps({"MCP": {"Enabled": True, "Port": self.mcp_port, **mcp}}))
-
-    def refusal(self, **mcp: Any) -> tuple[int, str]:
-        return self.run_to_end(json.dumps({"MCP": {"Enabled": True, "Port": self.mcp_port, **mcp}}))
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Served]:
-    broker = Served(tmp_path)
-    yield broker
-    broker.close()
-
-
 def forwarder(*arguments: str, cwd: Path) -> StdioServerParameters:
     command = ["-m", "monstermq_mcp", "--stdio", *arguments]
     return StdioServerParameters(command=sys.executable, args=command, cwd=cwd)
 
 
-async def test_a_client_finds_it_beside_the_broker_which_stops_as_before(broker: Served) -> None:
-    broker.serve()
-    async with Client(broker.mcp_url) as client:
+async def test_a_client_finds_it_beside_the_broker_which_stops_as_before(served: Served) -> None:
+    served.serve()
+    async with Client(served.mcp_url) as client:
         assert client.server_info is not None
         assert client.server_info.name == "monstermq"
         await client.list_tools()
-        assert await asyncio.to_thread(broker.stop) == ExitCode.OK
-    assert "Traceback" not in broker.log_text()
+        assert await asyncio.to_thread(served.stop) == ExitCode.OK
+    assert "Traceback" not in served.log_text()
 
 
-async def test_pages_go_on_where_values_are_in_memory_and_in_a_database(broker: Served) -> None:
-    group = {"Name": "MCP", "LastValType": "MEMORY", "ArchiveType": "SQLITE"}
-    mcp = {"Enabled": True, "Port": broker.mcp_port}
-    broker.start(json.dumps({"MCP": mcp, "ArchiveGroups": [group]}))
-    peer = await Peer.open(broker.tcp_port)
+async def test_pages_go_on_where_values_are_in_memory_and_in_a_database(served: Served) -> None:
+    group = {"LastValType": "MEMORY", "ArchiveType": "SQLITE"}
+    served.serve(group)
+    peer = await Peer.open(served.tcp_port)
     await peer.connect("sensor")
     for number in range(4):
         await peer.publish(f"a/{number}", b"%d" % number, 1, retain=number % 2 == 0)
     peer.drop()
     found: list[str] = []
     cursor = None
-    async with Client(broker.mcp_url) as client:
+    async with Client(served.mcp_url) as client:
         while cursor or not found:
             asked = {"topics": ["a/#"], "limit": 1, **({"cursor": cursor} if cursor else {})}
             answer = await client.call_tool("get-topic-value", asked)
@@ -78,28 +60,28 @@ async def test_pages_go_on_where_values_are_in_memory_and_in_a_database(broker: 
     assert found == [f"a/{number}" for number in range(4)]
 
 
-async def test_the_brokers_metrics_count_its_requests(broker: Served) -> None:
-    broker.serve()
-    async with Client(broker.mcp_url):
+async def test_the_brokers_metrics_count_its_requests(served: Served) -> None:
+    served.serve()
+    async with Client(served.mcp_url):
         pass
     async with httpx2.AsyncClient() as client:
-        answer = await client.get(f"http://{LOOPBACK}:{broker.metrics_port}/metrics")
+        answer = await client.get(f"http://{LOOPBACK}:{served.metrics_port}/metrics")
     assert "monstermq_mcp_requests_total 0.0" not in answer.text
     assert "monstermq_mcp_requests_total" in answer.text
     assert "monstermq_mcp_calls_total 0.0" in answer.text
 
 
-async def connected(broker: Served) -> float:
+async def connected(served: Served) -> float:
     """Return how many clients the broker counts; a watch is one."""
     async with httpx2.AsyncClient() as client:
-        answer = await client.get(f"http://{LOOPBACK}:{broker.metrics_port}/metrics")
+        answer = await client.get(f"http://{LOOPBACK}:{served.metrics_port}/metrics")
     (line,) = re.findall(r"^monstermq_clients_connected (\S+)$", answer.text, re.MULTILINE)
     return float(line)
 
 
 @pytest.mark.parametrize("version", ["2025-06-18", "2026-07-28"])
-async def test_a_watch_whose_client_leaves_ends(broker: Served, version: str) -> None:
-    broker.serve()
+async def test_a_watch_whose_client_leaves_ends(served: Served, version: str) -> None:
+    served.serve()
     meta = {
         "io.modelcontextprotocol/protocolVersion": version,
         "io.modelcontextprotocol/clientCapabilities": {},
@@ -115,26 +97,26 @@ async def test_a_watch_whose_client_leaves_ends(broker: Served, version: str) ->
     }
     async with httpx2.AsyncClient() as client:
         calling = asyncio.create_task(
-            client.post(broker.mcp_url, json=call, headers=sent, timeout=60)
+            client.post(served.mcp_url, json=call, headers=sent, timeout=60)
         )
         async with asyncio.timeout(BOUND_S):
-            while await connected(broker) != 1:
+            while await connected(served) != 1:
                 assert not calling.done(), calling.result().text
         calling.cancel()
         await asyncio.gather(calling, return_exceptions=True)
     async with asyncio.timeout(BOUND_S / 2):
-        while await connected(broker) != 0:
+        while await connected(served) != 0:
             pass
 
 
-def test_a_port_that_is_taken_ends_the_start_with_the_key(broker: Served) -> None:
-    broker.mcp_port = broker.tcp_port + 1
-    other = Served(broker.directory / "other")
+def test_a_port_that_is_taken_ends_the_start_with_the_key(served: Served) -> None:
+    served.mcp_port = served.tcp_port + 1
+    other = Served(served.directory / "other")
     other.directory.mkdir()
     other.serve()
-    broker.mcp_port = other.mcp_port
+    served.mcp_port = other.mcp_port
     try:
-        status, said = broker.refusal()
+        status, said = served.refusal()
     finally:
         other.close()
     assert status == ExitCode.PORT_IN_USE
@@ -142,8 +124,8 @@ def test_a_port_that_is_taken_ends_the_start_with_the_key(broker: Served) -> Non
     assert "MONSTERMQ_MCP__PORT=" in said
 
 
-def test_a_token_file_that_is_not_there_ends_the_start(broker: Served) -> None:
-    status, said = broker.refusal(TokenFile="none")
+def test_a_token_file_that_is_not_there_ends_the_start(served: Served) -> None:
+    status, said = served.refusal(TokenFile="none")
     assert status == ExitCode.CONFIG
     assert "MCP.TokenFile: none cannot be read" in said
 
@@ -203,17 +185,17 @@ def test_without_a_server_there_is_nothing_to_forward_to(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
-async def test_a_client_that_starts_its_servers_is_forwarded(broker: Served, mode: str) -> None:
-    broker.serve(Token=READER, WriteToken=WRITER, AllowPublish=True)
-    where = forwarder("-config", "config.yaml", cwd=broker.directory)
+async def test_a_client_that_starts_its_servers_is_forwarded(served: Served, mode: str) -> None:
+    served.serve(mcp={"Token": READER, "WriteToken": WRITER, "AllowPublish": True})
+    where = forwarder("-config", "config.yaml", cwd=served.directory)
     async with asyncio.timeout(BOUND_S), Client(where, mode=mode) as client:
         assert client.server_info is not None
         assert client.server_info.name == "monstermq"
         assert isinstance((await client.list_tools()).tools, list)
 
 
-def test_lines_are_answered_before_the_end_also_from_a_file(broker: Served) -> None:
-    broker.serve()
+def test_lines_are_answered_before_the_end_also_from_a_file(served: Served) -> None:
+    served.serve()
     lines = [
         json.dumps(INITIALIZE),
         '{"jsonrpc": "2.0", "method": "notifications/initialized"}',
@@ -223,12 +205,12 @@ def test_lines_are_answered_before_the_end_also_from_a_file(broker: Served) -> N
         '{"jsonrpc": "2.0", "id": "two", "method": "tools/list"}',
         '{"jsonrpc": "2.0", "id": 3, "method": "no/such"}',
     ]
-    given = broker.directory / "lines"
+    given = served.directory / "lines"
     given.write_text("\n".join(lines))
     with given.open("rb") as file:
         done = subprocess.run(
-            [sys.executable, "-m", "monstermq_mcp", "--stdio", "--url", broker.mcp_url],
-            cwd=broker.directory,
+            [sys.executable, "-m", "monstermq_mcp", "--stdio", "--url", served.mcp_url],
+            cwd=served.directory,
             stdin=file,
             capture_output=True,
             timeout=BOUND_S,
@@ -252,14 +234,14 @@ def test_a_line_that_is_too_long_is_refused_as_a_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("token", ["", "a-wrong-token-0123456789"])
-def test_what_the_server_refuses_is_told_to_who_asked(broker: Served, token: str) -> None:
-    broker.serve(Token=READER)
-    (broker.directory / "client.yaml").write_text(
+def test_what_the_server_refuses_is_told_to_who_asked(served: Served, token: str) -> None:
+    served.serve(mcp={"Token": READER})
+    (served.directory / "client.yaml").write_text(
         "SessionStoreType: SQLITE\nMCP: {" + (f"Token: {token}" if token else "") + "}\n"
     )
     given = json.dumps(INITIALIZE).encode()
-    arguments = ("--stdio", "--url", broker.mcp_url, "-config", "client.yaml")
-    status, said = run_mcp(broker.directory, *arguments, given=given)
+    arguments = ("--stdio", "--url", served.mcp_url, "-config", "client.yaml")
+    status, said = run_mcp(served.directory, *arguments, given=given)
     assert status == ExitCode.OK
     answer = json.loads(said)
     assert answer["id"] == 1

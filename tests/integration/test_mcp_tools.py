@@ -1,10 +1,9 @@
 """The MCP tools of a broker, over HTTP, while MQTT clients publish to it."""
 
 import asyncio
-import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from mcp.client import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 from mcp.types import INVALID_REQUEST
-from tests.support.broker import RunningBroker
+from tests.support.mcp_broker import Served
 from tests.support.mcp_serving import READER, WRITER
 from tests.support.mqtt_peer import Peer, Publish
 from tests.support.postgres import PostgresServer
@@ -47,37 +46,14 @@ AVERAGES = {
 """The README's statement, in the SQL of each."""
 
 
-class Served(RunningBroker):
-    """A broker with an MCP server."""
-
-    def serve(self, group: dict[str, str], *, mcp: Any = None, **keys: Any) -> None:
-        """Start it with one archive group, and wait until the MCP server answers."""
-        self.start(
-            json.dumps(
-                {
-                    "MCP": {"Enabled": True, "Port": self.mcp_port, **(mcp or {})},
-                    "ArchiveGroups": [{"Name": "MCP", **group}],
-                    **keys,
-                }
-            )
-        )
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Served]:
-    broker = Served(tmp_path)
-    yield broker
-    broker.close()
-
-
 @asynccontextmanager
-async def client_of(broker: Served, token: str | None = None) -> AsyncIterator[Client]:
+async def client_of(served: Served, token: str | None = None) -> AsyncIterator[Client]:
     """A client that shows a token."""
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     async with (
         asyncio.timeout(BOUND_S),
         httpx2.AsyncClient(headers=headers, timeout=BOUND_S) as http,
-        Client(streamable_http_client(broker.mcp_url, http_client=http)) as client,
+        Client(streamable_http_client(served.mcp_url, http_client=http)) as client,
     ):
         yield client
 
@@ -90,9 +66,9 @@ async def answer(client: Client, tool: str, **arguments: object) -> dict[str, An
     return content
 
 
-async def publish(broker: Served, *messages: tuple[str, str]) -> None:
+async def publish(served: Served, *messages: tuple[str, str]) -> None:
     """Publish at QoS 1: once this returns, what the session store's database has is committed."""
-    peer = await Peer.open(broker.tcp_port)
+    peer = await Peer.open(served.tcp_port)
     await peer.connect("sensor")
     for topic, payload in messages:
         await peer.publish(topic, payload.encode(), qos=1)
@@ -106,11 +82,11 @@ def make_reader(folder: Path) -> None:
     assert made.returncode == ExitCode.OK, made.stderr.decode()
 
 
-async def read_me(broker: Served, database: str) -> None:
+async def read_me(served: Served, database: str) -> None:
     """Make the README's three calls, and look at what comes back."""
-    await publish(broker, *[("sensors/temperature", f"2{n}") for n in range(5)])
-    await publish(broker, ("sensors/humidity", "40"), ("sensors/humidity", "50"))
-    async with client_of(broker) as client:
+    await publish(served, *[("sensors/temperature", f"2{n}") for n in range(5)])
+    await publish(served, ("sensors/humidity", "40"), ("sensors/humidity", "50"))
+    async with client_of(served) as client:
         async with asyncio.timeout(BOUND_S):
             while True:
                 current = await answer(client, "get-topic-value", topics=["sensors/#"])
@@ -134,43 +110,43 @@ async def read_me(broker: Served, database: str) -> None:
     assert results["rows"] == [["sensors/humidity", 45], ["sensors/temperature", 22]]
 
 
-async def test_the_readmes_calls_on_sqlite(broker: Served) -> None:
-    broker.serve(SQLITE)
-    await read_me(broker, "SQLITE")
+async def test_the_readmes_calls_on_sqlite(served: Served) -> None:
+    served.serve(SQLITE)
+    await read_me(served, "SQLITE")
 
 
 async def test_the_readmes_calls_on_postgresql(
-    broker: Served, postgres_server: PostgresServer
+    served: Served, postgres_server: PostgresServer
 ) -> None:
     database = postgres_server.create_database()
     reader = f"reader_of_{database}"
     section = {"Url": postgres_server.url(database), "ReadUser": reader, "ReadPass": "reads"}
-    broker.serve(
+    served.serve(
         POSTGRES, SessionStoreType="POSTGRES", RetainedStoreType="POSTGRES", Postgres=section
     )
     postgres_server.psql(f"CREATE ROLE {reader} LOGIN PASSWORD 'reads'")
-    await asyncio.to_thread(make_reader, broker.directory)
-    await read_me(broker, "POSTGRES")
+    await asyncio.to_thread(make_reader, served.directory)
+    await read_me(served, "POSTGRES")
 
 
 async def test_sql_on_postgresql_needs_a_role_that_only_reads(
-    broker: Served, postgres_server: PostgresServer
+    served: Served, postgres_server: PostgresServer
 ) -> None:
     section = {"Url": postgres_server.url(postgres_server.create_database())}
-    broker.serve(
+    served.serve(
         POSTGRES, SessionStoreType="POSTGRES", RetainedStoreType="POSTGRES", Postgres=section
     )
-    async with client_of(broker) as client:
+    async with client_of(served) as client:
         refused = await client.call_tool("query-message-archive-by-sql", {"sql": "SELECT 1"})
 
     assert refused.is_error
     assert "Postgres.ReadUser" in str(refused.content)
 
 
-async def test_values_in_memory_are_found_and_read(broker: Served) -> None:
-    broker.serve({"LastValType": "MEMORY"}, RetainedStoreType="MEMORY")
-    await publish(broker, ("sensors/temperature", "21"), ("sensors/humidity", "40"))
-    async with client_of(broker) as client:
+async def test_values_in_memory_are_found_and_read(served: Served) -> None:
+    served.serve({"LastValType": "MEMORY"}, RetainedStoreType="MEMORY")
+    await publish(served, ("sensors/temperature", "21"), ("sensors/humidity", "40"))
+    async with client_of(served) as client:
         values = await answer(client, "get-topic-value", topics=["sensors/+"])
         found = await answer(client, "find-topics-by-name", name="humid")
         refused = await client.call_tool("query-message-archive", {"topic": "sensors/humidity"})
@@ -181,15 +157,15 @@ async def test_values_in_memory_are_found_and_read(broker: Served) -> None:
     assert "ArchiveType" in str(refused.content)
 
 
-async def test_what_is_published_while_somebody_watches_is_seen(broker: Served) -> None:
-    broker.serve(SQLITE)
-    async with client_of(broker) as client:
+async def test_what_is_published_while_somebody_watches_is_seen(served: Served) -> None:
+    served.serve(SQLITE)
+    async with client_of(served) as client:
         watching = asyncio.create_task(
             answer(client, "watch-topics", topics=["live/#"], seconds=60, limit=3)
         )
         number = 0
         while not watching.done():
-            await publish(broker, (f"live/{number}", str(number)), ("other", "x"))
+            await publish(served, (f"live/{number}", str(number)), ("other", "x"))
             number += 1
         seen = await watching
 
@@ -198,9 +174,9 @@ async def test_what_is_published_while_somebody_watches_is_seen(broker: Served) 
     assert seen["returned"] == 3
 
 
-async def test_a_watch_ends_when_its_time_is_over(broker: Served) -> None:
-    broker.serve(SQLITE)
-    async with client_of(broker) as client:
+async def test_a_watch_ends_when_its_time_is_over(served: Served) -> None:
+    served.serve(SQLITE)
+    async with client_of(served) as client:
         seen = await answer(
             client, "watch-topics", topics="nothing/#", seconds=0.2, archiveGroup="MCP"
         )
@@ -211,12 +187,12 @@ async def test_a_watch_ends_when_its_time_is_over(broker: Served) -> None:
     assert refused.is_error
 
 
-async def test_a_value_is_set_by_whoever_has_the_token(broker: Served) -> None:
-    broker.serve(SQLITE, mcp={"AllowPublish": True, "Token": READER, "WriteToken": WRITER})
-    peer = await Peer.open(broker.tcp_port)
+async def test_a_value_is_set_by_whoever_has_the_token(served: Served) -> None:
+    served.serve(SQLITE, mcp={"AllowPublish": True, "Token": READER, "WriteToken": WRITER})
+    peer = await Peer.open(served.tcp_port)
     await peer.connect("machine")
     await peer.subscribe(("machine/speed", 0))
-    async with client_of(broker, WRITER) as client:
+    async with client_of(served, WRITER) as client:
         tools = {tool.name: tool for tool in (await client.list_tools()).tools}
         done = await answer(
             client, "set-topic-value", topic="machine/speed", value=12.5, retain=True
@@ -224,7 +200,7 @@ async def test_a_value_is_set_by_whoever_has_the_token(broker: Served) -> None:
         delivered = await peer.receive()
         value = await answer(client, "get-topic-value", topics="machine/speed")
         refused = await client.call_tool("set-topic-value", {"topic": "machine/#", "value": ""})
-    async with client_of(broker, READER) as client:
+    async with client_of(served, READER) as client:
         shown = {tool.name for tool in (await client.list_tools()).tools}
         with pytest.raises(MCPError, match="WriteToken") as denied:
             await client.call_tool("set-topic-value", {"topic": "machine/speed", "value": "99"})
@@ -247,9 +223,9 @@ async def test_a_value_is_set_by_whoever_has_the_token(broker: Served) -> None:
     assert still["values"][0]["payload"] == "12.5"
 
 
-async def test_without_allow_publish_there_is_no_tool_that_publishes(broker: Served) -> None:
-    broker.serve(SQLITE)
-    async with client_of(broker) as client:
+async def test_without_allow_publish_there_is_no_tool_that_publishes(served: Served) -> None:
+    served.serve(SQLITE)
+    async with client_of(served) as client:
         tools = {tool.name for tool in (await client.list_tools()).tools}
         with pytest.raises(MCPError, match=r"MCP\.AllowPublish.*MCP\.WriteToken"):
             await client.call_tool("set-topic-value", {"topic": "machine/speed", "value": "99"})

@@ -23,8 +23,7 @@ from monstermq_shared.queries.cursors import Cursors
 from monstermq_shared.queries.ports import SqlQueries
 from monstermq_shared.queries.sql import CutValue, SqlAnswer, SqlQuery, TableKind
 from monstermq_shared.stores.postgres.configured import open_queries
-from monstermq_shared.stores.postgres.queries.asking import WAITING_MAX
-from monstermq_shared.stores.postgres.queries.statements import CONNECTIONS_MAX
+from monstermq_shared.stores.postgres.queries.asking import CONNECTIONS_MAX, WAITING_MAX
 from monstermq_shared.testing.builders import (
     LAST_VALUES,
     commit_archive,

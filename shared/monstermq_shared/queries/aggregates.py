@@ -6,9 +6,10 @@ from enum import StrEnum
 
 from monstermq_shared.errors import QueryRefused
 from monstermq_shared.queries.bounds import ROWS_DEFAULT, check_rows, check_times
+from monstermq_shared.queries.cursors import Cursors
 from monstermq_shared.queries.fields import FieldPath
 from monstermq_shared.queries.filters import checked_filters
-from monstermq_shared.queries.pages import Page
+from monstermq_shared.queries.pages import Page, page_of
 from monstermq_shared.topics import is_wildcard
 
 BUCKETS_MAX = 10_000
@@ -125,6 +126,19 @@ class Bucket:
 
 AggregatePage = Page[Bucket]
 """Buckets, in order of topic and then of time."""
+
+
+def page_of_buckets(
+    query: AggregateQuery, buckets: Sequence[Bucket], cursors: Cursors
+) -> AggregatePage:
+    """Return the page with the first of the buckets, of which more may have been found."""
+    return page_of(
+        buckets[: query.limit],
+        more=len(buckets) > query.limit,
+        cursors=cursors,
+        question=query.question,
+        place=lambda bucket: [bucket.topic or "", bucket.start_ms],
+    )
 
 
 def bucket_count(start_ms: int, end_ms: int, bucket_ms: int) -> int:

@@ -8,7 +8,12 @@ from functools import partial
 import asyncpg
 
 from monstermq_shared.config import StoreType
-from monstermq_shared.queries.aggregates import AggregatePage, AggregateQuery, Bucket
+from monstermq_shared.queries.aggregates import (
+    AggregatePage,
+    AggregateQuery,
+    Bucket,
+    page_of_buckets,
+)
 from monstermq_shared.queries.bounds import PAGE_SIZE_MAX
 from monstermq_shared.queries.cursors import Cursors
 from monstermq_shared.queries.history import HistoryPage, HistoryQuery
@@ -86,7 +91,8 @@ class PostgresArchiveQueries:
     async def aggregate(self, query: AggregateQuery) -> AggregatePage:
         """Return numbers of past messages in buckets of time."""
         found = await asyncio.gather(*map(self._buckets, query.halves()))
-        return self._aggregates.page(query, [bucket for part in found for bucket in part])
+        buckets = [bucket for part in found for bucket in part]
+        return page_of_buckets(query, buckets, self._cursors)
 
     async def _buckets(self, query: AggregateQuery) -> list[Bucket]:
         async with self._asking.question() as fetch:

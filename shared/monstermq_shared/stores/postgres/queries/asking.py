@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import TypeAlias
 
 import asyncpg
@@ -43,6 +43,60 @@ Fetch: TypeAlias = Callable[..., Awaitable[list[asyncpg.Record]]]
 """Runs one statement with its parameters, and returns its rows."""
 
 
+class Turns:
+    """Who asks a server: so many at a time wait for a connection or have one, each for its time.
+
+    Args:
+        where: The database, as messages name it.
+        timeout_s: Seconds after which a question is given up, its waiting included.
+    """
+
+    def __init__(self, where: str, timeout_s: float) -> None:
+        self._where = where
+        self._timeout_s = timeout_s
+        self._asked = 0
+
+    @asynccontextmanager
+    async def turn(
+        self, connection: AbstractAsyncContextManager[Connection]
+    ) -> AsyncIterator[Connection]:
+        """Enter what lends a connection, for one question.
+
+        Raises:
+            QueryTimedOut: It took too long.
+            StoreUnavailable: There was no connection in time, or too many are waiting.
+            StoreError: What the connection or the question raised.
+        """
+        with _in_time(self._where, self._timeout_s), self._counted():
+            connected = False
+            try:
+                async with asyncio.timeout(self._timeout_s), connection as lent:
+                    connected = True
+                    yield lent
+            except TimeoutError as exc:
+                if connected:
+                    raise
+                raise self._unreached() from exc
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        if self._asked >= CONNECTIONS_MAX + WAITING_MAX:
+            raise StoreUnavailable(
+                f"PostgreSQL at {self._where}: too many questions at a time; ask again later"
+            )
+        self._asked += 1
+        try:
+            yield
+        finally:
+            self._asked -= 1
+
+    def _unreached(self) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"PostgreSQL at {self._where}: there was no connection within {self._timeout_s:g} "
+            "seconds; is the server running, and can it be reached?"
+        )
+
+
 class Asking:
     """A few connections, made when they are needed.
 
@@ -58,9 +112,9 @@ class Asking:
     def __init__(self, settings: ConnectionSettings, *, timeout_s: float, session: str) -> None:
         self._settings = settings
         self.timeout_s = timeout_s
-        self._where = describe(settings)
-        self._readers = Readers(self._connect, self._where, size=CONNECTIONS_MAX, settings=session)
-        self._asked = 0
+        where = describe(settings)
+        self._readers = Readers(self._connect, where, size=CONNECTIONS_MAX, settings=session)
+        self._turns = Turns(where, timeout_s)
 
     @asynccontextmanager
     async def question(self) -> AsyncIterator[Fetch]:
@@ -71,30 +125,12 @@ class Asking:
             StoreUnavailable: The server cannot be reached now, or too many are waiting.
             StoreError: See ``errors.translated``.
         """
-        with in_time(self._where, self.timeout_s), self._counted():
-            connected = False
-            try:
-                async with asyncio.timeout(self.timeout_s), self._readers.connection() as lent:
-                    connected = True
-                    yield lent.fetch
-            except TimeoutError as exc:
-                if connected:
-                    raise
-                raise unreached(self._where, self.timeout_s) from exc
+        async with self._turns.turn(self._readers.connection()) as lent:
+            yield lent.fetch
 
     async def close(self) -> None:
         """Close all connections; what is being asked ends with StoreUnavailable."""
         await self._readers.close()
-
-    @contextmanager
-    def _counted(self) -> Iterator[None]:
-        if self._asked >= CONNECTIONS_MAX + WAITING_MAX:
-            raise busy(self._where)
-        self._asked += 1
-        try:
-            yield
-        finally:
-            self._asked -= 1
 
     async def _connect(self) -> Connection:
         forget_lost_waits(asyncio.get_running_loop())
@@ -104,7 +140,7 @@ class Asking:
 
 
 @contextmanager
-def in_time(where: str, timeout_s: float) -> Iterator[None]:
+def _in_time(where: str, timeout_s: float) -> Iterator[None]:
     """Raise what says that a question was not answered in time as what it means for who asked.
 
     Raises:
@@ -124,19 +160,6 @@ def in_time(where: str, timeout_s: float) -> Iterator[None]:
                 "that is started with this configuration makes it"
             ) from exc.__cause__
         raise
-
-
-def busy(where: str) -> StoreUnavailable:
-    """Return the error for a question that nobody has room for."""
-    return StoreUnavailable(f"PostgreSQL at {where}: too many questions at a time; ask again later")
-
-
-def unreached(where: str, timeout_s: float) -> StoreUnavailable:
-    """Return the error for a question for which there was no connection in its time."""
-    return StoreUnavailable(
-        f"PostgreSQL at {where}: there was no connection within {timeout_s:g} seconds; is the "
-        "server running, and can it be reached?"
-    )
 
 
 def _timed_out(where: str, timeout_s: float) -> QueryTimedOut:

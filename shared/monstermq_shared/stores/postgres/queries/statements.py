@@ -25,16 +25,11 @@ from monstermq_shared.stores.postgres import reading_role
 from monstermq_shared.stores.postgres.connection import Connection
 from monstermq_shared.stores.postgres.errors import forget_lost_waits, translated
 from monstermq_shared.stores.postgres.queries.asking import (
+    CONNECTIONS_MAX,
     SERVERS_SHARE,
-    WAITING_MAX,
-    busy,
-    in_time,
-    unreached,
+    Turns,
 )
 from monstermq_shared.stores.sql import fill_in, load_queries
-
-CONNECTIONS_MAX = 2
-"""How many statements run at the same time."""
 
 COLUMNS_MAX = 64
 """Columns of an answer."""
@@ -83,21 +78,15 @@ class PostgresSqlQueries:
         self._where = describe(reader)
         self._tables = tables
         self._timeout_s = timeout_s
+        self._turns = Turns(self._where, timeout_s)
         self._free = asyncio.Semaphore(CONNECTIONS_MAX)
-        self._asked = 0
         self._lent: set[Connection] = set()
         self._closed = False
 
     async def run(self, query: SqlQuery) -> SqlAnswer:
         """Run one statement that reads the tables, and nothing else."""
-        if self._asked >= CONNECTIONS_MAX + WAITING_MAX:
-            raise busy(self._where)
-        self._asked += 1
-        try:
-            with in_time(self._where, self._timeout_s):
-                return await self._run_in_time(query)
-        finally:
-            self._asked -= 1
+        async with self._turns.turn(self._connection()) as lent:
+            return await self._run_alone(lent, query)
 
     async def tables(self) -> Sequence[Table]:
         """Return what may be read."""
@@ -109,36 +98,28 @@ class PostgresSqlQueries:
         for connection in self._lent:
             connection.terminate()
 
-    async def _run_in_time(self, query: SqlQuery) -> SqlAnswer:
-        connected = False
-        try:
-            async with asyncio.timeout(self._timeout_s), self._free:
-                with translated(self._where):
-                    async with self._connection() as lent:
-                        connected = True
-                        return await self._run_alone(lent, query)
-        except TimeoutError as exc:
-            if connected:
-                raise
-            raise unreached(self._where, self._timeout_s) from exc
-
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Connection]:
         """Lend a connection that nobody has used, and nobody will."""
+        with translated(self._where):
+            async with self._free:
+                connection = await self._connect()
+                self._lent.add(connection)
+                try:
+                    await connection.execute(_QUERIES["session"])
+                    yield connection
+                finally:
+                    self._lent.discard(connection)
+                    # The server takes back whatever the session has done.
+                    connection.terminate()
+
+    async def _connect(self) -> Connection:
         if self._closed:
             raise StoreUnavailable(f"PostgreSQL at {self._where}: it has been closed")
         forget_lost_waits(asyncio.get_running_loop())
-        connection = await reading_role.connect_reader(
+        return await reading_role.connect_reader(
             self._reader, statement_timeout_s=self._timeout_s * SERVERS_SHARE
         )
-        self._lent.add(connection)
-        try:
-            await connection.execute(_QUERIES["session"])
-            yield connection
-        finally:
-            self._lent.discard(connection)
-            # The server takes back whatever the session has done.
-            connection.terminate()
 
     async def _run_alone(self, connection: Connection, query: SqlQuery) -> SqlAnswer:
         excess = await reading_role.excess(connection, [*self._tables])

@@ -15,11 +15,12 @@ from monstermq_shared.queries.aggregates import (
     AggregatePage,
     AggregateQuery,
     Bucket,
+    page_of_buckets,
 )
 from monstermq_shared.queries.bounds import PAGE_SIZE_MAX
 from monstermq_shared.queries.cursors import Cursors
 from monstermq_shared.queries.history import HistoryPage, HistoryQuery
-from monstermq_shared.queries.pages import Page, page_of
+from monstermq_shared.queries.pages import Page
 from monstermq_shared.stores.sql import fill_in, load_queries
 from monstermq_shared.stores.sqlite.queries.connections import Connections
 from monstermq_shared.stores.sqlite.queries.filters import filter_rows, ranges
@@ -114,13 +115,7 @@ class SqliteArchiveQueries:
         """Return numbers of past messages in buckets of time."""
         found = await asyncio.gather(*map(self._buckets, query.halves()))
         buckets = [bucket for part in found for bucket in part]
-        return page_of(
-            buckets[: query.limit],
-            more=len(buckets) > query.limit,
-            cursors=self._cursors,
-            question=query.question,
-            place=lambda bucket: [bucket.topic or "", bucket.start_ms],
-        )
+        return page_of_buckets(query, buckets, self._cursors)
 
     async def _buckets(self, query: AggregateQuery) -> list[Bucket]:
         after = ["", -1]
