@@ -9,12 +9,10 @@ import asyncpg
 
 from monstermq_shared.queries.aggregates import (
     AggregateFunction,
-    AggregatePage,
     AggregateQuery,
     Bucket,
 )
 from monstermq_shared.queries.cursors import Cursors
-from monstermq_shared.queries.pages import page_of
 from monstermq_shared.stores.postgres.queries.archive_topics import find_topics
 from monstermq_shared.stores.postgres.queries.asking import Fetch
 from monstermq_shared.stores.postgres.queries.filters import Filters
@@ -46,16 +44,6 @@ class Aggregates:
         ask = _of_each if query.by_topic else _of_all
         question = _Question(self._table, query, self._place(query))
         return [_bucket(row, query) for row in await ask(fetch, self._archive, question)]
-
-    def page(self, query: AggregateQuery, buckets: Sequence[Bucket]) -> AggregatePage:
-        """Return the page that has them."""
-        return page_of(
-            buckets[: query.limit],
-            more=len(buckets) > query.limit,
-            cursors=self._cursors,
-            question=query.question,
-            place=lambda bucket: [bucket.topic or "", bucket.start_ms],
-        )
 
     def _place(self, query: AggregateQuery) -> "_Place":
         if query.cursor is None:
@@ -119,6 +107,7 @@ class _Question:
             "numbers": _RAW["numbers"],
             "source": _RAW[source],
             "number": _RAW["number"],
+            "held": _RAW["held"],
             "field": f"payload_json{steps}",
             "table": self._table,
         }
