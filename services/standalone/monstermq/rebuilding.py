@@ -7,7 +7,6 @@ log.
 
 import asyncio
 from collections.abc import Mapping
-from copy import copy
 from dataclasses import replace
 from typing import Any, TextIO
 
@@ -257,6 +256,6 @@ class _Rebuilding:
 
 def _renamed(view: View) -> View:
     """Return the same view, of another store and with a mark of its own."""
-    projection: Any = copy(view.projection)  # of the kind that the view takes
-    projection.name += SHADOW_SUFFIX
+    name = view.projection.name + SHADOW_SUFFIX
+    projection: Any = view.projection.named(name)  # of the kind that the view takes
     return replace(view, store=shadow_store(view.store), projection=projection)

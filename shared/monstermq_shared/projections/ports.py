@@ -1,7 +1,7 @@
 """What a projection is: a pure fold from records to changes of one store."""
 
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from typing import Protocol, Self, TypeVar
 
 from monstermq_shared.records import Record
 
@@ -21,6 +21,10 @@ class Projection(Protocol[Changes_co]):
     name: str
     retained_only: bool
     every_topic: bool
+
+    def named(self, name: str) -> Self:
+        """Return the same projection with a watermark of its own."""
+        ...
 
     def wants(self, topic: str) -> bool:
         """Whether records on this topic concern it at all. Cheap: asked once per route."""

@@ -1,6 +1,7 @@
 """The retained message of every topic."""
 
 from collections.abc import Sequence
+from typing import Self
 
 from monstermq_shared.records import Record
 from monstermq_shared.stores.changes import MessageChanges
@@ -22,6 +23,10 @@ class RetainedProjection:
 
     def __init__(self, name: str = "retained") -> None:
         self.name = name
+
+    def named(self, name: str) -> Self:
+        """See ``Projection``."""
+        return type(self)(name)
 
     def wants(self, topic: str) -> bool:
         """Whether the topic can have a retained message."""

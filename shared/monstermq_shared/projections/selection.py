@@ -1,6 +1,7 @@
 """Which records belong to an archive group, and what its projections have in common."""
 
 from collections.abc import Sequence
+from typing import Self
 
 from monstermq_shared.records import Record
 from monstermq_shared.remembered import Remembered
@@ -76,6 +77,10 @@ class GroupProjection:
         self.retained_only = selection.retained_only
         self.every_topic = selection.every_topic
         self._selection = selection
+
+    def named(self, name: str) -> Self:
+        """See ``Projection``."""
+        return type(self)(name, self._selection)
 
     def wants(self, topic: str) -> bool:
         """Whether a filter of the group matches."""

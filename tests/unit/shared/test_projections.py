@@ -105,6 +105,21 @@ def test_filters_decide_what_a_group_wants(
         assert len(folded) == len(wanted)
 
 
+def test_a_projection_can_have_a_watermark_of_its_own() -> None:
+    selected = GroupSelection(["a"])
+    for projection in (
+        RetainedProjection("g"),
+        LastValueProjection("g", selected),
+        ArchiveProjection("g", selected),
+    ):
+        named = projection.named("g.shadow")
+        assert type(named) is type(projection)
+        assert (named.name, projection.name) == ("g.shadow", "g")
+        assert (named.wants("a"), named.every_topic) == (True, projection.every_topic)
+        records = [record(1, "a"), record(2, "b")]
+        assert named.fold(records) == projection.fold(records)
+
+
 def matched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return the topics that selections match with a filter from now on."""
     topics: list[str] = []
