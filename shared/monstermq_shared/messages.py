@@ -14,8 +14,8 @@ from typing import Any
 class MessageRun:
     """Consecutive messages on one topic with the same QoS and retain flag, in order.
 
-    A run is free of the protocol version: ``encodings`` is a cache that connections fill with the
-    wire forms of their version, keyed as the encoder likes; the engine never looks inside.
+    A run is free of the protocol version: ``frames`` and ``encodings`` are caches that connections
+    fill with the wire forms of their version; the engine never looks inside.
 
     Attributes:
         topic: The topic name as it stood on the wire: UTF-8, not yet validated. The router
@@ -31,6 +31,9 @@ class MessageRun:
         first_offset: Offset of the first message on the bus; the others follow without a gap.
             Set by the engine when the run is published.
         partition: Of the bus, in which they stand.
+        frames: The bytes of all messages at QoS 0, which all receivers share; None until they are
+            made, where they did not come like that.
+        encodings: Those of other QoS, keyed as the encoder likes; None until there are any.
         epoch: Of the connection, where the log is to be told of it with each packet id: the QoS 2
             publishes of a kept session. They are *stamped*.
     """
@@ -44,6 +47,7 @@ class MessageRun:
         "encodings",
         "epoch",
         "first_offset",
+        "frames",
         "packet_ids",
         "partition",
         "qos",
@@ -59,11 +63,11 @@ class MessageRun:
         qos: int,
         retain: bool,
         data: bytes,
-        starts: Sequence[int],
-        stops: Sequence[int],
         packet_ids: Sequence[int] = (),
+        starts: Sequence[int] | None = None,
+        stops: Sequence[int] = (),
     ) -> None:
-        """Describe messages whose payloads are ``data[starts[i]:stops[i]]``.
+        """Describe messages whose payloads are ``data[starts[i]:stops[i]]``; without them, one.
 
         ``data`` is kept alive until the payloads are asked for or the run is dropped.
         """
@@ -72,12 +76,17 @@ class MessageRun:
         self.retain = retain
         self.retained_copy = False
         self.packet_ids = packet_ids
-        self.count = len(starts)
-        self.size = stops[-1] - starts[0] + len(topic)
+        if starts is None:
+            self.count = 1
+            self.size = len(data) + len(topic)
+        else:
+            self.count = len(starts)
+            self.size = stops[-1] - starts[0] + len(topic)
         self.first_offset = 0
         self.partition = 0
         self.epoch: int | None = None
-        self.encodings: dict[Any, Any] = {}
+        self.frames: bytes | None = None
+        self.encodings: dict[Any, Any] | None = None
         self._data = data
         self._starts = starts
         self._stops = stops
@@ -88,7 +97,7 @@ class MessageRun:
         cls, topic: bytes, payload: bytes, qos: int, *, retained_copy: bool = False
     ) -> "MessageRun":
         """Make a run of one message that did not come from a read chunk: a row, a will, $SYS."""
-        run = cls(topic, qos, False, payload, (0,), (len(payload),))
+        run = cls(topic, qos, False, payload)
         run.retained_copy = retained_copy
         return run
 
@@ -96,7 +105,7 @@ class MessageRun:
     def of(cls, topic: bytes, payloads: list[bytes], qos: int) -> "MessageRun":
         """Make a run of messages that did not come from one read chunk."""
         stops = list(accumulate(map(len, payloads)))
-        run = cls(topic, qos, False, b"".join(payloads), (0, *stops[:-1]), stops)
+        run = cls(topic, qos, False, b"".join(payloads), (), (0, *stops[:-1]), stops)
         run._payloads = payloads
         return run
 
@@ -114,26 +123,28 @@ class MessageRun:
         """The payload of every message, in order. Cut out of the read chunk on first use."""
         payloads = self._payloads
         if payloads is None:
-            data = self._data
-            if self.count == 1:
-                payloads = [data[self._starts[0] : self._stops[0]]]
+            data, starts = self._data, self._starts
+            if starts is None:
+                payloads = [data]
             else:
-                payloads = [data[a:b] for a, b in zip(self._starts, self._stops, strict=True)]
+                payloads = [data[a:b] for a, b in zip(starts, self._stops, strict=True)]
             self._payloads = payloads
             self._data = b""  # lets the read chunk go
         return payloads
 
     def only(self, indexes: Sequence[int]) -> "MessageRun":
         """Return a run of just these messages, of one whose payloads nobody has asked for yet."""
+        starts = self._starts
         assert self._payloads is None
+        assert starts is not None
         return MessageRun(
             self.topic,
             self.qos,
             self.retain,
             self._data,
-            [self._starts[i] for i in indexes],
-            [self._stops[i] for i in indexes],
             [self.packet_ids[i] for i in indexes],
+            [starts[i] for i in indexes],
+            [self._stops[i] for i in indexes],
         )
 
 

@@ -7,9 +7,9 @@ used. There are many eras at a time, by the first level of topics, so that a cli
 does not slow all the others down.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from itertools import islice
-from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from monstermq_shared.budget import Budget
 from monstermq_shared.topic_index import MATCH_NODES_MAX, TopicIndex
@@ -22,19 +22,19 @@ from monstermq_shared.topics import (
 
 S = TypeVar("S")
 
-SIZE_PER_ROUTE = 512
+SIZE_PER_ROUTE: Final = 512
 """Bytes of topics and targets that the cache may hold for each route it may have, on average."""
 
-CACHED_TOPIC_SIZE_MAX = 1_024
+CACHED_TOPIC_SIZE_MAX: Final = 1_024
 """Bytes of the longest topic whose route is cached. Who uses longer ones pays for each match."""
 
-_SCOPES = 256
+_SCOPES: Final = 256
 """How many eras there are at a time. A filter that begins with a wildcard ends them all."""
 
-_MATCH_WORK = 4
+_MATCH_WORK: Final = 4
 """Units of work (``budget``) that a match costs beside what it visits and collects."""
 
-_TARGET_SIZE = 64
+_TARGET_SIZE: Final = 64
 """Bytes a target takes: a pair, and its place in a tuple."""
 
 
@@ -113,7 +113,7 @@ class Route(Generic[S]):
 
     def __init__(self, topic: str, interest: Interest, era: Era) -> None:
         self.topic = topic
-        self.targets: Sequence[tuple[S, int]] = ()
+        self.targets: tuple[tuple[S, int], ...] = ()
         self.era = era
         self.wanted = interest.wanted
         self.durable = interest.durable
@@ -310,7 +310,7 @@ def _scope_of(topic: str) -> int:
     return hash(topic.partition("/")[0]) % _SCOPES
 
 
-_Targets: TypeAlias = Sequence[tuple[S, int]]
+_Targets: TypeAlias = tuple[tuple[S, int], ...]
 
 
 class _RouteCache(Generic[S]):

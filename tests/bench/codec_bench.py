@@ -69,11 +69,11 @@ def _encoder_lines(repetitions: int) -> list[str]:
     assert encode_run_qos0(twenty) == encode_publish(_TOPIC, _PAYLOAD) * 20
 
     def first_receiver() -> None:
-        twenty.encodings.clear()
+        twenty.encodings = None
         encode_run(twenty, 0, ids, 1, False)
 
     def qos0_from_qos1() -> None:
-        twenty.encodings.clear()
+        twenty.frames = None
         encode_run_qos0(twenty)
 
     cases: dict[str, tuple[Callable[[], object], int]] = {

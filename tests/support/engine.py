@@ -59,7 +59,7 @@ def run_of(
     ends = [sum(map(len, payloads[: i + 1])) for i in range(len(payloads))]
     starts = [end - len(payload) for end, payload in zip(ends, payloads, strict=True)]
     ids = range(first_id, first_id + len(payloads)) if qos else ()
-    return MessageRun(topic.encode(), qos, retain, b"".join(payloads), starts, ends, ids)
+    return MessageRun(topic.encode(), qos, retain, b"".join(payloads), ids, starts, ends)
 
 
 def session_of(link: RecordingLink) -> Session:

@@ -56,7 +56,7 @@ async def opened(settings: KafkaSettings) -> AsyncIterator[KafkaBus]:
 def a_run(topic: str, *payloads: bytes, qos: int = 0) -> MessageRun:
     """Return what a client says in one read chunk on one topic."""
     stops = [sum(map(len, payloads[: i + 1])) for i in range(len(payloads))]
-    return MessageRun(topic.encode(), qos, False, b"".join(payloads), [0, *stops[:-1]], stops)
+    return MessageRun(topic.encode(), qos, False, b"".join(payloads), (), [0, *stops[:-1]], stops)
 
 
 async def produce(address: str, topic: str, *records: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from monstermq_shared.close_reasons import CloseReason
 from monstermq_shared.messages import MessageRun
-from monstermq_shared.sessions.ports import Answer
+from monstermq_shared.sessions.ports import Answer, Link
 
 
 class Connack(NamedTuple):
@@ -54,8 +54,8 @@ class Closed(NamedTuple):
 Said = Connack | Publish | Told | Suback | Unsuback | Closed
 
 
-class RecordingLink:
-    """Implements ``sessions.ports.Link`` for tests.
+class RecordingLink(Link):
+    """A link for tests.
 
     Attributes:
         session: What the engine gave in return.
@@ -64,10 +64,11 @@ class RecordingLink:
     """
 
     def __init__(self, *, is_bridge: bool = False) -> None:
+        super().__init__()
         self.session: Any = None
         self.room = True
         self.holds = 0
-        self._is_bridge = is_bridge
+        self.is_bridge = is_bridge
         self._said: list[Said] = []
 
     def take(self) -> list[Said]:
@@ -87,11 +88,6 @@ class RecordingLink:
     def is_held(self) -> bool:
         """See ``Link``."""
         return self.holds > 0
-
-    @property
-    def is_bridge(self) -> bool:
-        """See ``Link``."""
-        return self._is_bridge
 
     def attached(self, session_present: bool) -> None:
         """See ``Link``."""

@@ -17,7 +17,7 @@ from monstermq_shared.sessions.local.queue import QueueLimits
 from monstermq_shared.sessions.local.session import Session
 from monstermq_shared.sessions.local.settings import EngineSettings
 from monstermq_shared.sessions.local.views import EngineViews
-from monstermq_shared.sessions.ports import Answer, AttachRequest
+from monstermq_shared.sessions.ports import Answer, AttachRequest, Link
 from monstermq_shared.stores.changes import CommitResult
 
 WALL_MS = 1_768_473_000_000
@@ -41,14 +41,19 @@ SETTINGS = EngineSettings(
 )
 
 
-class LinkRecorder:
+class LinkRecorder(Link):
     """A connection that keeps what its engine gives it."""
 
     def __init__(self) -> None:
-        self.is_held = False
-        self.is_bridge = False
+        super().__init__()
+        self._held = False
         self.payloads: list[bytes] = []
         self.answers: list[tuple[Answer, list[int]]] = []
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it is held."""
+        return self._held
 
     def attached(self, session_present: bool) -> None:
         """Nothing waits for CONNACK."""
@@ -79,11 +84,11 @@ class LinkRecorder:
 
     def hold(self) -> None:
         """Be held."""
-        self.is_held = True
+        self._held = True
 
     def resume(self) -> None:
         """Be held no more."""
-        self.is_held = False
+        self._held = False
 
     def has_room(self) -> bool:
         """There is always room."""
@@ -157,4 +162,4 @@ def a_run(topic: str, payloads: Sequence[bytes], *, qos: int = 0, first_id: int 
     stops = [sum(map(len, payloads[: i + 1])) for i in range(len(payloads))]
     starts = [0, *stops[:-1]]
     ids = range(first_id, first_id + len(payloads)) if qos else ()
-    return MessageRun(topic.encode(), qos, False, b"".join(payloads), starts, stops, ids)
+    return MessageRun(topic.encode(), qos, False, b"".join(payloads), ids, starts, stops)

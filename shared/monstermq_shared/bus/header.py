@@ -6,36 +6,36 @@ Where a record has none (a log in memory), the same flags are made from the reco
 
 import struct
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from monstermq_shared.errors import InvalidRecord
 from monstermq_shared.records import ControlRecord, Record, StampedRecord
 
-HEADER = "m"
+HEADER: Final = "m"
 """The name of the header. A record that does not begin with it is foreign."""
 
-CONTROL_HEADER = "monstermq-control"
+CONTROL_HEADER: Final = "monstermq-control"
 """The second header of control records, empty; a message never has it, so stock tools can drop
 what has it (Connect: ``Filter`` with ``HasHeaderKey``)."""
 
-RUN_SIZE = 8
+RUN_SIZE: Final = 8
 """Bytes of a run: drawn at random by a process when it starts."""
 
 SEQUENCE_MAX = 2**64 - 1
 
-QOS = 0b0000_0011
+QOS: Final = 0b0000_0011
 """The bits of the flags that hold the QoS."""
 
-RETAIN = 0b0000_0100
+RETAIN: Final = 0b0000_0100
 """The flag of a message with the retain flag."""
 
-STAMPED = 0b0000_1000
+STAMPED: Final = 0b0000_1000
 """The flag of a QoS 2 publish of a kept session: it can be fenced (R3)."""
 
-KIND_SHIFT = 4
+KIND_SHIFT: Final = 4
 """``flags >> KIND_SHIFT`` is the kind, and is 0 for a message and for nothing else."""
 
-FOREIGN_FLAGS = 0xFF
+FOREIGN_FLAGS: Final = 0xFF
 """The flags of an entry that has no valid header; no valid header has bit 7."""
 
 _LAYOUT = struct.Struct(">B8sQ")

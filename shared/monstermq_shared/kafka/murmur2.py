@@ -4,10 +4,11 @@ Austin Appleby's MurmurHash2 with 32 bits, the seed and the sign as Kafka has th
 """
 
 import struct
+from typing import Final
 
-_SEED = 0x9747B28C
-_M = 0x5BD1E995
-_MASK = 0xFFFFFFFF
+_SEED: Final = 0x9747B28C
+_M: Final = 0x5BD1E995
+_MASK: Final = 0xFFFFFFFF
 
 
 def murmur2(data: bytes) -> int:

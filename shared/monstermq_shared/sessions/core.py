@@ -1,19 +1,20 @@
 """What the engines do alike: with what clients acknowledge, and with subscribers of ``$SYS``."""
 
 from collections.abc import Sequence
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from monstermq_shared.budget import Budget
 from monstermq_shared.messages import MessageRun
 from monstermq_shared.routing import Router
 from monstermq_shared.sessions.backpressure import Backpressure
+from monstermq_shared.sessions.ports import SessionPort
 from monstermq_shared.sessions.retained import RetainedMessages
 from monstermq_shared.sessions.session import ClientSession
 
 S = TypeVar("S", bound=ClientSession)
 
 
-class EngineCore(Generic[S]):
+class EngineCore(SessionPort[S]):
     """The base of the engines; they make its attributes.
 
     Attributes:

@@ -4,7 +4,7 @@ Between the pieces the event loop has its turn.
 """
 
 from collections.abc import Sequence
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeAlias, TypeVar
 
 from monstermq_shared.budget import Budget
 from monstermq_shared.messages import MessageRun
@@ -15,7 +15,10 @@ from monstermq_shared.sessions.session import ClientSession
 
 S = TypeVar("S", bound=ClientSession)
 
-DELIVERIES_MAX = 1_000
+Targets: TypeAlias = tuple[tuple[S, int], ...]
+"""Sessions, each with the QoS granted to it."""
+
+DELIVERIES_MAX: Final = 1_000
 """Messages times targets that are handed over at once: one to two milliseconds."""
 
 
@@ -36,7 +39,7 @@ class FanOut(Generic[S]):
     def __init__(
         self,
         run: MessageRun,
-        targets: Sequence[tuple[S, int]],
+        targets: Targets[S],
         source: Source | None,
         rows: Sequence[Record] | None = None,
     ) -> None:
@@ -47,7 +50,7 @@ class FanOut(Generic[S]):
         self.rows = rows
         self.durable = False
 
-    def next_targets(self, deliveries_max: int) -> Sequence[tuple[S, int]]:
+    def next_targets(self, deliveries_max: int) -> Targets[S]:
         """Return the targets to hand it to now."""
         run = self.run
         count = max(deliveries_max // (run.count if run.qos else 1), 1)
@@ -77,9 +80,7 @@ class Deliverer(Generic[S]):
         self._backpressure = backpressure
         self._budget = budget
 
-    def deliver(
-        self, run: MessageRun, targets: Sequence[tuple[S, int]], source: Source | None
-    ) -> None:
+    def deliver(self, run: MessageRun, targets: Targets[S], source: Source | None) -> None:
         """Hand a run to its targets, or to the first of many; there is no ``fan_out`` now."""
         if source is not None and source.is_bridge:
             targets = without_own(targets, source)
@@ -108,9 +109,7 @@ class Deliverer(Generic[S]):
         if fan_out.is_over:
             self.fan_out = None
 
-    def _hand_over(
-        self, run: MessageRun, targets: Sequence[tuple[S, int]], source: Source | None
-    ) -> None:
+    def _hand_over(self, run: MessageRun, targets: Targets[S], source: Source | None) -> None:
         published = run.qos
         for session, granted in targets:
             receiver = session.link
@@ -126,11 +125,11 @@ class Deliverer(Generic[S]):
                 self._backpressure.check_pending(session, source)
 
 
-def without_own(targets: Sequence[tuple[S, int]], source: Source | None) -> Sequence[tuple[S, int]]:
+def without_own(targets: Targets[S], source: Source | None) -> Targets[S]:
     """Return the targets without the source, if that is another broker's bridge.
 
     A bridge that subscribes to what it publishes would send it round for ever.
     """
     if source is None or not source.is_bridge:
         return targets
-    return [target for target in targets if target[0].link is not source]
+    return tuple([target for target in targets if target[0].link is not source])

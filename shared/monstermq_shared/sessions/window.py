@@ -5,11 +5,12 @@ Every session engine needs them; they know neither a log nor a database.
 
 from collections import deque
 from collections.abc import Sequence
+from typing import Final
 
 from monstermq_shared.messages import MessageRun
 from monstermq_shared.sessions.ports import Link
 
-PACKET_ID_MAX = 65_535
+PACKET_ID_MAX: Final = 65_535
 
 Segment = tuple[MessageRun, int, int]
 """A run, the index of its first message that has not been sent, and the QoS to send it with."""
@@ -134,10 +135,10 @@ class Window:
     def acknowledge(self, packet_ids: Sequence[int]) -> None:
         """PUBACK: the message is the client's now. Ids unknown, or past PUBREC, are ignored."""
         in_flight = self.in_flight
-        received = self.received or ()
+        received = self.received
         for packet_id in packet_ids:
-            if packet_id not in received:
-                in_flight.pop(packet_id, None)
+            if packet_id in in_flight and (received is None or packet_id not in received):
+                del in_flight[packet_id]
 
     def complete(self, packet_ids: Sequence[int]) -> None:
         """PUBCOMP: the id may be used again."""

@@ -12,7 +12,7 @@ from tests.support.links import Closed, Connack, Publish, Said, Suback, Told, Un
 
 from monstermq_shared.close_reasons import CloseReason
 from monstermq_shared.messages import MessageRun, Will
-from monstermq_shared.sessions.ports import Answer
+from monstermq_shared.sessions.ports import Answer, Link
 
 PACKET_IDS = range(1, 4)
 """A publisher has few of them, so that they are used again and again."""
@@ -49,7 +49,7 @@ class Disconnect(NamedTuple):
 Packet = Send | Subscribe | Unsubscribe | Disconnect | Told
 
 
-class Connection:
+class Connection(Link):
     """A connection, with what is on its way in both directions; implements ``Link``.
 
     Attributes:
@@ -66,8 +66,6 @@ class Connection:
         holds: How often it is held.
     """
 
-    is_bridge = False
-
     def __init__(
         self,
         edge: Any,
@@ -78,6 +76,7 @@ class Connection:
         starts_clean: bool,
         will: Will | None,
     ) -> None:
+        super().__init__()
         self.edge = edge
         self.client_id = client_id
         self.clean = clean

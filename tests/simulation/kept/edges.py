@@ -328,7 +328,7 @@ class SimEdge:
         starts = [end - len(payload) for end, payload in zip(ends, payloads, strict=True)]
         ids = [each.packet_id for each in sent]
         return MessageRun(
-            first.topic.encode(), first.qos, False, b"".join(payloads), starts, ends, ids
+            first.topic.encode(), first.qos, False, b"".join(payloads), ids, starts, ends
         )
 
     def lose(self, connection: Connection) -> bool:

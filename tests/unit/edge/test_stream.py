@@ -334,6 +334,7 @@ class WithBug:
             raise KeyError("bug")
 
 
+@pure_only
 @pytest.mark.parametrize("detach_too", [False, True])
 def test_a_bug_ends_the_connection_that_met_it_and_is_logged_once(
     tell: Callable[[Story], None],

@@ -46,7 +46,7 @@ PAYLOADS = st.binary(max_size=40) | TEXTS.map(str.encode)
 
 def a_run(topic: str, payloads: list[bytes], *, qos: int = 0, retain: bool = False) -> MessageRun:
     stops = [sum(map(len, payloads[: i + 1])) for i in range(len(payloads))]
-    return MessageRun(topic.encode(), qos, retain, b"".join(payloads), [0, *stops[:-1]], stops)
+    return MessageRun(topic.encode(), qos, retain, b"".join(payloads), (), [0, *stops[:-1]], stops)
 
 
 @given(TOPICS, st.lists(PAYLOADS, min_size=1, max_size=5), st.integers(0, 2), st.booleans(), TEXTS)

@@ -8,7 +8,7 @@ to fetch, to close, or to hold. Time is an argument. The connection implements
 
 from collections.abc import Iterator
 from itertools import chain
-from typing import Any
+from typing import Any, Final
 
 from monstermq_edge.mqtt import encoder
 from monstermq_edge.mqtt.context import ConnectionContext, Peer
@@ -34,16 +34,17 @@ from monstermq_shared.errors import InvalidTopic
 from monstermq_shared.messages import MessageRun
 from monstermq_shared.sessions.ports import SUBSCRIPTION_REFUSED, Answer, AttachRequest
 
-_CONNECTED: Phase = Phase.CONNECTED
-_CLOSED: Phase = Phase.CLOSED
+_CONNECTED: Final = Phase.CONNECTED
+_CLOSED: Final = Phase.CLOSED
+_PUBACK: Final = Answer.PUBACK
 
-SHARE = 2_000
+SHARE: Final = 2_000
 """Units of work (``budget``) that one connection may cause before others have their turn."""
 
-_CHUNK_WORK = 8
+_CHUNK_WORK: Final = 8
 """Units of work that it costs to read anything at all."""
 
-_PACKET_WORK = 2
+_PACKET_WORK: Final = 2
 """Units of work that a packet costs, or a message for one receiver."""
 
 _FILTER_WORK = 2
@@ -80,7 +81,6 @@ class Connection(Outbox):
         "clock_stopped",
         "deadline",
         "flooded",
-        "is_bridge",
         "last_ping_ms",
         "peer",
         "session",
@@ -99,7 +99,6 @@ class Connection(Outbox):
         self._wall_ms = 0
         self.client_id = ""
         self.last_ping_ms = 0
-        self.is_bridge = False
         self.peer = peer
         self.session: Any = None
         self.flooded = False
@@ -150,12 +149,12 @@ class Connection(Outbox):
         try:
             while True:
                 for packet in packets:
-                    if self.phase is not _CONNECTED or isinstance(packet, Connect):
+                    if self.phase is not _CONNECTED:
                         self._begin(packet, now)
                     elif isinstance(packet, MessageRun):
                         self._publish(packet)
                     else:
-                        self._take(packet)
+                        self._take(packet, now)
                     if self.phase is _CLOSED:
                         return
                     if budget.left <= floor or self._holds:
@@ -326,7 +325,7 @@ class Connection(Outbox):
         kind = answers.kind
         port = self._context.port
         self._context.counters.packets_received[kind] += len(answers.packet_ids)
-        if kind is Answer.PUBACK:
+        if kind is _PUBACK:
             port.acknowledge(session, answers.packet_ids)
         elif kind is Answer.PUBREC:
             port.receive(session, answers.packet_ids)
@@ -335,10 +334,15 @@ class Connection(Outbox):
         else:
             port.complete(session, answers.packet_ids)
 
-    def _take(self, packet: Answers | Subscribe | Unsubscribe | Pingreq | Disconnect) -> None:
+    def _take(
+        self,
+        packet: Connect | Answers | Subscribe | Unsubscribe | Pingreq | Disconnect,
+        now: float,
+    ) -> None:
+        if isinstance(packet, Answers):  # by far the most, and a ``match`` looks more slowly
+            self._answers(packet)
+            return
         match packet:
-            case Answers():
-                self._answers(packet)
             case Subscribe():
                 self._subscribe(packet)
             case Unsubscribe():
@@ -347,6 +351,8 @@ class Connection(Outbox):
                 self._pingreq()
             case Disconnect():
                 self._disconnect()
+            case Connect():
+                self._begin(packet, now)
 
     def _subscribe(self, packet: Subscribe) -> None:
         context = self._context

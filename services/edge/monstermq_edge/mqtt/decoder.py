@@ -10,6 +10,7 @@ returns is bounded, and so is each packet of it.
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from typing import Final
 
 from monstermq_edge.mqtt.bodies import (
     SPOKEN_LEVELS,
@@ -18,7 +19,7 @@ from monstermq_edge.mqtt.bodies import (
     read_subscribe,
     read_unsubscribe,
 )
-from monstermq_edge.mqtt.encoder import QOS0, QOS1
+from monstermq_edge.mqtt.encoder import QOS1
 from monstermq_edge.mqtt.errors import MalformedPacket, PacketTooLarge, RemoteProtocolError
 from monstermq_edge.mqtt.packets import (
     Answers,
@@ -35,18 +36,21 @@ from monstermq_shared.sessions.ports import Answer
 
 __all__ = ["Decoder", "DecoderLimits"]
 
-_CONNECT_BYTE = PacketType.CONNECT << 4
-_PUBLISH = int(PacketType.PUBLISH)  # plain integers on the hot path: an enum's members are slow
-_ANSWERS = {int(kind): kind for kind in Answer}
-_ANSWER_BYTES = frozenset({0x40, 0x50, 0x62, 0x70})
-_DUP = 0x08
-_QOS = 0x06
-_NOT_DUP = 0xFF & ~_DUP
-_PLAIN_QOS_0 = _PUBLISH << 4  # neither retained nor repeated
-_PLAIN_QOS_1 = _PLAIN_QOS_0 | 0x02
-_FIRST = (0,)  # where the payload of a single message begins
-_PUBLISH_BODY_MIN = 3  # the topic's length field and one character of topic
-_FORBIDDEN_PUBLISHES = frozenset({0x36, 0x37, 0x3E, 0x3F, 0x38, 0x39})  # QoS 3; DUP with QoS 0
+# Plain integers on the hot path, because an enum's members are slow; final ones, so that they are
+# part of the code when that is compiled.
+_CONNECT_BYTE: Final = 0x10
+_PUBLISH: Final = 3
+_ANSWERS: Final = {int(kind): kind for kind in Answer}
+_ANSWER_BYTES: Final = frozenset({0x40, 0x50, 0x62, 0x70})
+_DUP: Final = 0x08
+_QOS: Final = 0x06
+_NOT_DUP: Final = 0xF7
+_PLAIN_QOS_0: Final = 0x30  # neither retained nor repeated
+_PLAIN_QOS_1: Final = 0x32
+_PUBLISH_BODY_MIN: Final = 3  # the topic's length field and one character of topic
+_FORBIDDEN_PUBLISHES: Final = frozenset(
+    {0x36, 0x37, 0x3E, 0x3F, 0x38, 0x39}
+)  # QoS 3; DUP with QoS 0
 
 _SERVER_ONLY = frozenset(
     {PacketType.CONNACK, PacketType.SUBACK, PacketType.UNSUBACK, PacketType.PINGRESP}
@@ -74,16 +78,14 @@ _EMPTY_PACKETS: dict[int, Packet] = {
     PacketType.DISCONNECT: Disconnect(),
 }
 
-PACKETS_MAX = 64
+PACKETS_MAX: Final = 64
 """How many packets are returned at once."""
 
-_ROOM = range(PACKETS_MAX)
-
-RUN_MAX = 1_024
+RUN_MAX: Final = 1_024
 """How many messages are in one run, and ids in one ``Answers``."""
 
 # Frames of one length are compared by columns where there are so many for each byte to compare.
-_FRAMES_PER_COLUMN = 4
+_FRAMES_PER_COLUMN: Final = 4
 # Starts and stops of the payloads, and the packet ids, which are empty for QoS 0.
 _Frames = tuple[list[int], list[int], list[int]]
 _LOW, _HIGH = (0, 1) if sys.byteorder == "little" else (1, 0)
@@ -189,7 +191,7 @@ class Decoder:
         """Append the first whole packets from ``pos`` on; keep what is not whole, or to be read."""
         end = len(data)
         limits = self._limits
-        for _ in _ROOM:
+        for _ in range(PACKETS_MAX):
             if pos >= end:
                 return
             body = pos + 2
@@ -318,17 +320,17 @@ def _read_run(
         starts, stops, ids, run_stop = _read_more(
             data, pos, body, topic_stop, stop, limits.packet_size_max
         )
-        run = MessageRun(topic, qos, first & 1 == 1, data, starts, stops, ids)
+        run = MessageRun(topic, qos, first & 1 == 1, data, ids, starts, stops)
         if first == _PLAIN_QOS_0 and minimal:
-            run.encodings[QOS0] = data[pos:run_stop]
+            run.frames = data[pos:run_stop]
         return run, run_stop
     payload = data[start:stop]
-    run = MessageRun(topic, qos, first & 1 == 1, payload, _FIRST, (stop - start,), ids)
+    run = MessageRun(topic, qos, first & 1 == 1, payload, ids)
     # Subscribers get these bytes, except the packet id, if the encoder would write the same.
     if first == _PLAIN_QOS_0 and minimal:
-        run.encodings[QOS0] = data[pos:stop]
+        run.frames = data[pos:stop]
     elif first == _PLAIN_QOS_1 and minimal:
-        run.encodings[QOS1] = (data[pos:topic_stop], b"", payload)
+        run.encodings = {QOS1: (data[pos:topic_stop], b"", payload)}
     return run, stop
 
 

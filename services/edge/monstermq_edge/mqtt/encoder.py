@@ -1,41 +1,43 @@
 """Packets out: the wire forms of MQTT 3.1 and 3.1.1 that a server sends.
 
-What all receivers of a run share is made once and kept in ``run.encodings``: the whole bytes at
-QoS 0, and everything but the packet ids at QoS 1 and 2.
+What all receivers of a run share is made once and kept with it: the whole bytes at QoS 0 in
+``run.frames``, and everything but the packet ids at QoS 1 and 2 in ``run.encodings``.
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 from monstermq_edge.mqtt.wire import PacketType, encode_remaining_length
 from monstermq_shared.messages import MessageRun
 from monstermq_shared.sessions.ports import Answer
 
-QOS0 = 0x30
-"""Key in ``run.encodings`` of the bytes of all messages at QoS 0."""
+QOS0: Final = 0x30
+"""The first byte of a PUBLISH at QoS 0."""
 
-QOS1 = 0x32
-"""Key of the parts of all messages at QoS 1; with ``DUP`` added, of their repetition.
+QOS1: Final = 0x32
+"""Key in ``run.encodings`` of the parts of all messages at QoS 1; with ``DUP`` added, of their
+repetition.
 
 Three of each message: what precedes the packet id, an empty place for it, the payload.
 """
 
-QOS2 = 0x34
+QOS2: Final = 0x34
 """The same at QoS 2."""
 
-DUP = 0x08
+DUP: Final = 0x08
 """The DUP flag in the first byte of a PUBLISH."""
 
-ANSWER_SIZE = 4
+ANSWER_SIZE: Final = 4
 """Bytes of a PUBACK, PUBREC, PUBREL or PUBCOMP."""
 
 PINGRESP = bytes((PacketType.PINGRESP << 4, 0))
 """PINGRESP."""
 
-_RETAIN = 0x01
-_BYTES = tuple(bytes((number,)) for number in range(0x100))
-_PACKET_ID_BYTES = tuple(number.to_bytes(2, "big") for number in range(0x10000))
-_packet_id_bytes = _PACKET_ID_BYTES.__getitem__
-_ANSWER_HEADS = {
+_RETAIN: Final = 0x01
+_BYTES: Final = tuple(bytes((number,)) for number in range(0x100))
+_PACKET_ID_BYTES: Final = tuple(number.to_bytes(2, "big") for number in range(0x10000))
+_packet_id_bytes: Final = _PACKET_ID_BYTES.__getitem__
+_ANSWER_HEADS: Final = {
     Answer.PUBACK: b"\x40\x02",
     Answer.PUBREC: b"\x50\x02",
     Answer.PUBREL: b"\x62\x02",
@@ -83,7 +85,7 @@ def encode_run_qos0(run: MessageRun) -> bytes:
 
     The retain flag is that of a stored copy [MQTT-3.3.1-8], never the publisher's [MQTT-3.3.1-9].
     """
-    encoded: bytes | None = run.encodings.get(QOS0)
+    encoded = run.frames
     if encoded is None:
         payloads = run.payloads
         heads = _heads(run, QOS0)
@@ -92,7 +94,7 @@ def encode_run_qos0(run: MessageRun) -> bytes:
             encoded = head + head.join(payloads)
         else:
             encoded = b"".join([part for p in payloads for part in (heads[len(p)], p)])
-        run.encodings[QOS0] = encoded
+        run.frames = encoded
     return encoded
 
 
@@ -118,9 +120,12 @@ def encode_run(
 ) -> bytes:
     """Write messages ``first``, ``first + 1``, ... of the run at QoS 1 or 2, one per packet id."""
     key = (QOS1 if qos == 1 else QOS2) | (DUP if dup else 0)
-    shared: Sequence[bytes] | None = run.encodings.get(key)
+    encodings = run.encodings
+    if encodings is None:
+        encodings = run.encodings = {}
+    shared: Sequence[bytes] | None = encodings.get(key)
     if shared is None:
-        shared = run.encodings[key] = _parts(run, key)
+        shared = encodings[key] = _parts(run, key)
     if len(packet_ids) == 1:
         return shared[3 * first] + _PACKET_ID_BYTES[packet_ids[0]] + shared[3 * first + 2]
     parts = [*shared[3 * first : 3 * (first + len(packet_ids))]]

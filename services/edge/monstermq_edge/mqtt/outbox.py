@@ -5,6 +5,7 @@ in one piece; only PUBACKs, PUBRECs and PUBCOMPs follow behind it, because they 
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 from monstermq_edge.mqtt import encoder
 from monstermq_edge.mqtt.context import ConnectionContext
@@ -12,12 +13,13 @@ from monstermq_edge.mqtt.phases import Phase
 from monstermq_edge.mqtt.wire import PacketType
 from monstermq_shared.counters import DropReason
 from monstermq_shared.messages import MessageRun
-from monstermq_shared.sessions.ports import Answer
+from monstermq_shared.sessions.ports import Answer, Link
 
-_CONNECTED: Phase = Phase.CONNECTED
+_CONNECTED: Final = Phase.CONNECTED
+_PUBREL: Final = Answer.PUBREL
 
 
-class Outbox:
+class Outbox(Link):
     """Encodes what the engine says, and keeps it until the driver fetches it.
 
     Attributes:
@@ -40,6 +42,7 @@ class Outbox:
     )
 
     def __init__(self, context: ConnectionContext, driver: object) -> None:
+        super().__init__()
         self._context = context
         self.driver = driver
         self._out: list[bytes] | None = None
@@ -109,7 +112,7 @@ class Outbox:
             return
         counters.publish_sent[0] += run.count
         counters.publish_bytes_sent += run.size
-        self._append(run.encodings.get(encoder.QOS0) or encoder.encode_run_qos0(run))
+        self._append(run.frames or encoder.encode_run_qos0(run))
 
     def forward_stored(self, messages: Sequence[tuple[str, bytes]]) -> None:
         """See ``Link``."""
@@ -141,7 +144,7 @@ class Outbox:
             return
         context = self._context
         context.counters.packets_sent[kind] += len(packet_ids)
-        if kind is Answer.PUBREL:
+        if kind is _PUBREL:
             self._append(encoder.encode_answers(kind, packet_ids))
             return
         if self._acknowledgements is None:

@@ -11,57 +11,73 @@ nothing is served at once as long as the turn's budget lasts. Writes come in por
 
 import asyncio
 from collections import deque
-from typing import Protocol
+from typing import Final, Protocol
+
+from mypy_extensions import mypyc_attr
 
 from monstermq_edge.faults import Faults
 from monstermq_edge.mqtt.connection import Connection
 from monstermq_edge.mqtt.outbox import Outbox
-from monstermq_edge.network.wheel import Watched, Wheel
+from monstermq_edge.network.wheel import Wheel
 from monstermq_shared.budget import Budget
 from monstermq_shared.clock import Clock
 
 LINGER_S = 5.0
 """How long a closed connection may take to accept what it was still sent."""
 
-TURN_WORK = 16_000
+TURN_WORK: Final = 16_000
 """Units of work (``budget``) that all connections together may cause in one turn."""
 
 WRITES_MAX = 256
 """Connections that are written to at once: about two milliseconds of system calls."""
 
 # Plain numbers, because an enumeration's members are slow to read for every run.
-ASLEEP = 0
+ASLEEP: Final = 0
 """There is nothing to do for a connection."""
 
-AWAKE_LATER = 1
+AWAKE_LATER: Final = 1
 """It has acknowledgements to send, behind what others are delivered."""
 
-AWAKE = 2
+AWAKE: Final = 2
 """It is written to, held, resumed or closed."""
 
 
-class NetworkConnection(Watched, Protocol):
-    """What the hub serves and writes to, see ``stream.StreamProtocol``.
+@mypyc_attr(allow_interpreted_subclasses=True)
+class NetworkConnection(asyncio.Protocol):
+    """What the hub serves and writes to, see ``stream.StreamProtocol``; the wheel looks at it.
+
+    A base class, because a call through a protocol is slow when this is compiled.
 
     Attributes:
         connection: The protocol side; None after its end.
         awake: One of the numbers above.
     """
 
-    connection: Connection | None
-    awake: int
+    __slots__ = ("awake", "connection")
+
+    def __init__(self) -> None:
+        self.connection: Connection | None = None
+        self.awake = ASLEEP
 
     def serve(self, now: float, wall_ms: int) -> None:
         """Go on with what has come."""
-        ...
+        raise NotImplementedError
 
     def flush(self) -> None:
         """Write, hold or resume, close."""
-        ...
+        raise NotImplementedError
 
     def shut_down(self) -> None:
         """The broker stops."""
-        ...
+        raise NotImplementedError
+
+    def check_deadline(self, tick: int, now: float) -> None:
+        """See ``wheel.Watched``."""
+        raise NotImplementedError
+
+    def fail(self, error: Exception) -> None:
+        """See ``wheel.Watched``."""
+        raise NotImplementedError
 
 
 class TurnEnd(Protocol):

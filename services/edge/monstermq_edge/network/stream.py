@@ -2,47 +2,43 @@
 
 import asyncio
 import math
-from typing import cast
+from typing import Final, cast
 
 from mypy_extensions import mypyc_attr
 
 from monstermq_edge.mqtt.connection import Connection
 from monstermq_edge.mqtt.context import ConnectionContext, Peer
 from monstermq_edge.mqtt.phases import Phase
-from monstermq_edge.network.hub import ASLEEP, LINGER_S, Hub
+from monstermq_edge.network.hub import LINGER_S, Hub, NetworkConnection
 from monstermq_edge.network.wheel import TICK_S
 from monstermq_shared.counters import Refusal
 
 NEVER = 1 << 62
 
-_CLOSED: Phase = Phase.CLOSED
+_CLOSED: Final = Phase.CLOSED
 
-FAIR_READ_SIZE = 64 * 1024
+FAIR_READ_SIZE: Final = 65_536
 """After a chunk of this size the other connections have their turn.
 
 The event loop reads a socket that fills its buffer up to 32 times in a row, 8 MB in all: long
 enough for one client to hold up everybody for seconds, with small packets at least.
 """
 
-STASH_SIZE = 4 * 1024
+STASH_SIZE: Final = 4_096
 """What comes to a connection that waits in line is kept, and from a chunk of this size on nothing
 more is read. Most of those who wait have said a word or two: pausing each would cost more."""
 
-STASH_CHUNKS = 8
+STASH_CHUNKS: Final = 8
 """The same for smaller chunks, by their number."""
 
 _WHERE = "a connection"  # where a bug came up, see ``Faults.note``
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)  # tests put bugs in
-class StreamProtocol(asyncio.Protocol):
+class StreamProtocol(NetworkConnection):
     """Feeds what the transport reads, and writes what the connection wants to say once per turn.
 
     What there is no budget for waits in line at the hub, with the end of the connection behind it.
-
-    Attributes:
-        connection: The protocol side.
-        awake: See ``hub.ASLEEP`` and what follows it.
     """
 
     __slots__ = (
@@ -55,11 +51,10 @@ class StreamProtocol(asyncio.Protocol):
         "_stash",
         "_transport",
         "_watched",
-        "awake",
-        "connection",
     )
 
     def __init__(self, hub: Hub, context: ConnectionContext) -> None:
+        super().__init__()
         self._hub = hub
         self._context = context
         self._transport: asyncio.Transport | None = None
@@ -70,8 +65,6 @@ class StreamProtocol(asyncio.Protocol):
         self._paused = False
         self._lingering = False
         self._watched = NEVER
-        self.connection: Connection | None = None
-        self.awake = ASLEEP
 
     # -- what the transport calls ----------------------------------------------------------------
 

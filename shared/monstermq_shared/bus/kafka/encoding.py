@@ -8,6 +8,7 @@ import base64
 from collections.abc import Sequence
 from functools import lru_cache
 from random import Random
+from typing import Final
 
 import orjson
 
@@ -15,16 +16,16 @@ from monstermq_shared.bus.header import QOS, RETAIN
 from monstermq_shared.messages import MessageRun
 from monstermq_shared.records import base64_size, format_timestamp, uuid7
 
-_COUNTER_BITS = 47
+_COUNTER_BITS: Final = 47
 """Ids have their last 48 bits from a counter that begins below 2**47."""
 
-_KEPT_MAX = 8192
+_KEPT_MAX: Final = 8192
 """How many topics and client ids are kept as JSON."""
 
-_SHORT_MAX = 256
+_SHORT_MAX: Final = 256
 
 # Ids must be unique, not secret.
-_random_bits = Random().getrandbits  # noqa: S311
+_random_bits: Final = Random().getrandbits  # noqa: S311
 
 
 @lru_cache(maxsize=_KEPT_MAX)
@@ -47,7 +48,7 @@ def _begin(topic: bytes) -> bytes:
 
 
 # What the flags of a message (QoS, retain) make of the members between time and client id.
-_BETWEEN = [
+_BETWEEN: Final = [
     b'%d,"retained":%b,"clientId":' % (flags & QOS, b"true" if flags & RETAIN else b"false")
     for flags in range(8)
 ]

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from struct import Struct
-from typing import Protocol
+from typing import Final, Protocol
 
 from monstermq_shared.bus.header import (
     CONTROL_HEADER,
@@ -25,10 +25,10 @@ from monstermq_shared.records import ControlRecord, Record, StampedRecord, decod
 from monstermq_shared.topics import TOPIC_SIZE_MAX, check_topic_name
 
 # Not by IGNORECASE, which takes several times as long, for every record that is read.
-_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-_NO_RUN = bytes(8)
-_HEADER = Struct(f">B{RUN_SIZE}sQ")
-_PLAIN = frozenset(range(QOS))  # messages that are neither retained nor stamped
+_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_NO_RUN: Final = bytes(8)
+_HEADER: Final = Struct(f">B{RUN_SIZE}sQ")
+_PLAIN: Final = frozenset(range(QOS))  # messages that are neither retained nor stamped
 
 
 class KafkaRecord(Protocol):

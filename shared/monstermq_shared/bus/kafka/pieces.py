@@ -1,6 +1,7 @@
 """What is appended to a partition, before it is records: runs of messages, a record, facts."""
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from monstermq_shared.bus.control import ControlText
 from monstermq_shared.bus.header import (
@@ -16,13 +17,13 @@ from monstermq_shared.errors import BusRefused
 from monstermq_shared.messages import MessageRun
 from monstermq_shared.records import ControlRecord, Record, encode_record, size_of
 
-RECORD_OVERHEAD = 300
+RECORD_OVERHEAD: Final = 300
 """Bytes a record takes beside its texts, about: its JSON's names and times, headers, objects."""
 
-RUNS_SIZE_MAX = 64 * KIB
+RUNS_SIZE_MAX: Final = 64 * KIB
 """Bytes, about, after which runs that wait begin another piece: all of a piece is told together."""
 
-ALIKE_MS = 1_000
+ALIKE_MS: Final = 1_000
 """Records whose times differ by no more are refused together for their time: if this machine's
 clock goes wrong, Kafka refuses all of them. So a piece has no others."""
 
@@ -31,7 +32,7 @@ KafkaFields = tuple[int, bytes, bytes, Headers]
 """Time in milliseconds, key, value, headers: what aiokafka's batch takes."""
 
 
-_FLAGS = [bytes([flags]) for flags in range(256)]
+_FLAGS: Final = [bytes([flags]) for flags in range(256)]
 
 
 class Piece:

@@ -2,12 +2,13 @@
 
 from collections import deque
 from collections.abc import Sequence
+from typing import Final
 
 from monstermq_shared.bus.ports import Entry
 from monstermq_shared.messages import MessageRun
 from monstermq_shared.sessions.distributed.session import BusSession, Owed
 
-RUN_OVERHEAD = 500
+RUN_OVERHEAD: Final = 500
 """Bytes that a run takes beside its messages, about."""
 
 

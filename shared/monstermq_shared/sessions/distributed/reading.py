@@ -6,6 +6,7 @@ done in pieces, between which the event loop has its turn.
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 from monstermq_shared.budget import Budget
 from monstermq_shared.bus.header import KIND_SHIFT, QOS, RETAIN, STAMPED
@@ -26,14 +27,14 @@ from monstermq_shared.sessions.retained import RetainedMessages
 PIECE = 3_000
 """Units of work (``budget``) that are done at once: two to three milliseconds."""
 
-RUN_MAX = 1_024
+RUN_MAX: Final = 1_024
 """Messages of one topic that are delivered as one run."""
 
-_DECODING_WORK = 5
-_LOOKS_PER_WORK = 8
+_DECODING_WORK: Final = 5
+_LOOKS_PER_WORK: Final = 8
 """Open ids that are looked at for one unit."""
 
-_BYTES_PER_UNIT = 16
+_BYTES_PER_UNIT: Final = 16
 """Bytes of a control record that cost a unit of work: about what its shortest filters take."""
 
 

@@ -7,9 +7,10 @@ from monstermq_shared.messages import MessageRun
 from monstermq_shared.records import CONTROL_TOPIC, Record
 from monstermq_shared.sessions.local.engine import LocalEngine
 from monstermq_shared.sessions.local.turn import Speaker
+from monstermq_shared.sessions.ports import Source
 
 
-class RecordAppender:
+class RecordAppender(Source):
     """Publishes records as if their clients had said so now; they are routed and durable alike.
 
     All of them together are one ``Source``: what holds a client (slow subscribers, the database, a
@@ -19,9 +20,8 @@ class RecordAppender:
         freed: Called when there is room again, after ``has_room`` has said that there is none.
     """
 
-    is_bridge = False
-
     def __init__(self, engine: LocalEngine) -> None:
+        super().__init__()
         self.freed: Callable[[], None] = _nobody_waits
         self._engine = engine
         self._holds = 0

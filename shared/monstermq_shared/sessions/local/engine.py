@@ -1,6 +1,7 @@
 """The local engine: implements the session port for one process (``ARCHITECTURE.md`` 5 and 11)."""
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
 from monstermq_shared.close_reasons import CloseReason
 from monstermq_shared.counters import DropReason, Refusal
@@ -14,6 +15,8 @@ from monstermq_shared.sessions.local.turn import Turn
 from monstermq_shared.sessions.ports import Answer, Link
 from monstermq_shared.sessions.retained import RetainedRead
 from monstermq_shared.stores.changes import CommitResult, QueuedMessage
+
+_PUBACK: Final = Answer.PUBACK  # read for every run, and an enumeration's members are slow
 
 
 class LocalEngine(SessionLifecycle):
@@ -37,7 +40,7 @@ class LocalEngine(SessionLifecycle):
         if self.publisher.fan_out is not None:
             self._answer_later(session, Answer.PUBACK, run.packet_ids, durable)
         elif qos and link is not None:
-            self.journal.after(session, durable, link.answer, Answer.PUBACK, run.packet_ids)
+            session.answer(_PUBACK, run.packet_ids, durable=durable)
             if self.backpressure.overflowing or self._is_behind():
                 self._bound(session)
 

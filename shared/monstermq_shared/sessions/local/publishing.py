@@ -6,6 +6,7 @@ if the run had been handed to all at once.
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 from monstermq_shared.budget import Budget
 from monstermq_shared.counters import Counters, DropReason
@@ -20,14 +21,14 @@ from monstermq_shared.sessions.local.turn import Journal
 from monstermq_shared.sessions.ports import Source
 from monstermq_shared.sessions.retained import RetainedMessages
 
-RECORD_OVERHEAD = 300
+RECORD_OVERHEAD: Final = 300
 """Bytes a record and its place in a turn take beside topic and payload, about."""
 
 
 Origin = tuple[str, str, int]
 """Who published (client id), on which topic, when (milliseconds UTC)."""
 
-Targets = Sequence[tuple[Session, int]]
+Targets = tuple[tuple[Session, int], ...]
 """Sessions, each with the QoS granted to it."""
 
 

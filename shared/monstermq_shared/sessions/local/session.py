@@ -32,5 +32,10 @@ class Session(ClientSession):
     def answer(self, kind: Answer, packet_ids: Sequence[int], *, durable: bool) -> None:
         """See ``ClientSession``."""
         link = self.link
-        if link is not None:
-            self.journal.after(self, durable, link.answer, kind, packet_ids)
+        if link is None:
+            return
+        journal = self.journal
+        if durable or self.held_turn > journal.committed:
+            journal.after(self, durable, link.answer, kind, packet_ids)
+        else:
+            link.answer(kind, packet_ids)  # as ``after`` does, which would be told it as an object

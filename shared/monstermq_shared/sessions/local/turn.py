@@ -7,14 +7,14 @@ is set aside and the next one begun, so that what follows a commit does not take
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from monstermq_shared.bus.internal import InternalLog
 from monstermq_shared.counters import Counters
 from monstermq_shared.records import Record
 from monstermq_shared.stores.changes import ClientChanges, SessionRow
 
-ANSWER_SIZE = 300
+ANSWER_SIZE: Final = 300
 """Bytes that an answer takes while it waits for a commit, about."""
 
 
@@ -24,7 +24,7 @@ TURN_SIZE = 2 * 1024 * 1024
 ROW_SIZE = 300
 """Bytes that a row of a session or a subscription takes beside its texts, about."""
 
-DELETION_SIZE = 100
+DELETION_SIZE: Final = 100
 """Bytes that the deletion of a queue row takes while it waits for a commit, about."""
 
 

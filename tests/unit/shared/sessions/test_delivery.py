@@ -96,7 +96,7 @@ def test_what_waits_does_not_pin_the_chunk_it_came_in() -> None:
     bench.publish(publisher, "t", b"first")
     chunk = bytes(100_000)
     owners = sys.getrefcount(chunk)
-    run = MessageRun(b"t", 1, False, chunk, (10,), (11,), (2,))
+    run = MessageRun(b"t", 1, False, chunk, (2,), (10,), (11,))
     bench.engine.publish(session_of(publisher), run, 0)
     del run
     assert session_of(subscriber).pending_count == 1

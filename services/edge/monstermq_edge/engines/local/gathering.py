@@ -7,12 +7,13 @@ never delayed, and takes along what was gathered before it.
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
 
 from monstermq_shared.sessions.local.turn import Journal
 
 _COARSE_S = 0.002
 
-GATHERED_SHARE = 64
+GATHERED_SHARE: Final = 64
 """A turn with this part of the backlog's bound is large enough to be committed for itself."""
 
 

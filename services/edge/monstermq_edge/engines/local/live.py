@@ -19,7 +19,7 @@ from monstermq_shared.queries.filters import checked_filters
 from monstermq_shared.queries.live import Publication
 from monstermq_shared.sessions.local import LocalEngine
 from monstermq_shared.sessions.local.session import Session
-from monstermq_shared.sessions.ports import Answer, AttachRequest
+from monstermq_shared.sessions.ports import Answer, AttachRequest, Link
 from monstermq_shared.topics import check_topic_filter
 
 BEGIN_S = 10.0
@@ -112,7 +112,7 @@ def _check_levels(filters: Sequence[str], levels_max: int) -> None:
             raise QueryRefused(str(exc)) from exc
 
 
-class WatchLink:
+class WatchLink(Link):
     """The engine's side of a watch; see ``sessions.ports.Link``. Nothing ever leaves it unsent.
 
     Args:
@@ -124,13 +124,16 @@ class WatchLink:
         session: The engine's, while there is one.
     """
 
-    is_bridge = False
-    is_held = False
-
     def __init__(self, watch: MessageWatch, clock: Clock) -> None:
+        super().__init__()
         self.watch = watch
         self.session: Session | None = None
         self._clock = clock
+
+    @property
+    def is_held(self) -> bool:
+        """See ``Link``: it publishes nothing."""
+        return False
 
     def forward(self, run: MessageRun) -> None:
         """See ``Link.forward``."""

@@ -58,7 +58,7 @@ def test_own_runs_are_delivered_as_they_came(edge: Edge, monkeypatch: pytest.Mon
     forwarded: list[MessageRun] = []
     monkeypatch.setattr(subscriber, "forward", forwarded.append)
     monkeypatch.delattr(ring.RingEntry, "record")  # nothing is decoded
-    run = MessageRun(b"t", 0, False, b"abc", (0, 1, 2), (1, 2, 3))
+    run = MessageRun(b"t", 0, False, b"abc", (), (0, 1, 2), (1, 2, 3))
     edge.engine.publish(publisher.session, run, edge.wall_ms)
     edge.settle()
     assert forwarded == [run]
