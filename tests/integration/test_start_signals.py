@@ -200,8 +200,12 @@ def test_commands_that_serve_nobody_end_as_others_do(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_while_a_tool_is_loaded_ends_it_without_a_traceback(tmp_path: Path) -> None:
+    pipe = tmp_path / "config.yaml"
+    os.mkfifo(pipe)  # nobody writes, so it cannot end before the signal has come
     process = subprocess.Popen(
-        [sys.executable, "-m", "monstermq", "verify"], cwd=tmp_path, stderr=subprocess.PIPE
+        [sys.executable, "-m", "monstermq", "verify", "-config", pipe],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
     )
     until(lambda: holds_signals(process.pid))
     process.send_signal(signal.SIGINT)
