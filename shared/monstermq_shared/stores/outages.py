@@ -43,6 +43,11 @@ class Outage:
         return next(iter(self.reasons.values()), None)
 
     @property
+    def trouble(self) -> str | None:
+        """What ``told`` says, None if nothing fails."""
+        return self.told if self.reasons else None
+
+    @property
     def told(self) -> str:
         """What fails and why, in a sentence for ``/ready``; once for each reason."""
         causes: dict[str, list[str]] = {}
@@ -80,14 +85,17 @@ class Outage:
             logger.warning("%s: works again%s", self._name, after)
 
     async def repeat(
-        self, what: str, attempt: Callable[[], Awaitable[T]], after_failure: Callable[[], None]
+        self,
+        what: str,
+        attempt: Callable[[], Awaitable[T]],
+        after_failure: Callable[[], None] | None = None,
     ) -> T:
         """Try, again and again while the database is only unavailable.
 
         Args:
             what: What is asked.
             attempt: Asks it.
-            after_failure: Called after each attempt that failed, before the pause.
+            after_failure: Called after each attempt that failed, before the pause, if given.
 
         Returns:
             What the attempt that succeeded returned.
@@ -101,7 +109,8 @@ class Outage:
                 result = await attempt()
             except self._passing as exc:
                 self.failed(what, exc)
-                after_failure()
+                if after_failure is not None:
+                    after_failure()
                 await pause(failures)
                 failures += 1
             else:

@@ -160,7 +160,7 @@ class LogFollower(Generic[B]):
         self.phase, self.position = Phase.LOADING, None
         starts = self._work.starts(await self._ask_log())
         begin = partial(begin_views, desk.database, desk.log_id, self.partition, starts)
-        loaded = await desk.outage.repeat("loads", begin, _nothing)
+        loaded = await desk.outage.repeat("loads", begin)
         bounds = await self._ask_log()
         refuse_shorter_log(self.partition, bounds, loaded.tenure)
         fold = self._fold = await self._work.begin(loaded)
@@ -187,12 +187,12 @@ class LogFollower(Generic[B]):
 
     async def _ask_log(self) -> Bounds:
         ask = partial(self._desk.source.bounds, self.partition.number)
-        return await self._desk.log_outage.repeat("requests", ask, _nothing)
+        return await self._desk.log_outage.repeat("requests", ask)
 
     async def _read_from(self, offset: int) -> None:
         self.position = offset
         ask = partial(self._desk.source.read_from, self.partition.number, offset)
-        await self._desk.log_outage.repeat("seeks", ask, _nothing)
+        await self._desk.log_outage.repeat("seeks", ask)
 
     async def _follow(self, fold: Fold[B]) -> None:
         """Fold and commit at the same time; what ends one of them ends all."""
@@ -456,7 +456,3 @@ def _without_holes(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
             end += 1
         yield entries[first:end]
         first = end
-
-
-def _nothing() -> None:
-    """Count nothing."""

@@ -67,7 +67,7 @@ class DeadLetters:
     @property
     def trouble(self) -> str | None:
         """See ``Aside.trouble``."""
-        return self._outage.told if self._outage.reasons else None
+        return self._outage.trouble
 
     async def prepare(self, admin: Admin, source: TopicFacts) -> None:
         """See ``Aside.prepare``."""

@@ -33,7 +33,7 @@ class Quarantine:
     @property
     def trouble(self) -> str | None:
         """See ``Aside.trouble``."""
-        return self._outage.told if self._outage.reasons else None
+        return self._outage.trouble
 
     async def prepare(self, admin: Admin, source: TopicFacts) -> None:
         """See ``Aside.prepare``."""
@@ -46,7 +46,7 @@ class Quarantine:
         for number, found in groupby(of_partition, key=lambda at: at[0].partition):
             records = [_quarantined(source, reason) for source, reason in found]
             write = partial(self._write, Partition(generation, number), records)
-            await self._outage.repeat(WRITES, write, _nothing)
+            await self._outage.repeat(WRITES, write)
 
     async def _write(self, partition: Partition, records: Sequence[Quarantined]) -> None:
         with telling_when_late(partial(self._outage.late, WRITES)):
@@ -58,10 +58,6 @@ class Quarantine:
         """See ``Aside.close``."""
         if self._database is not None:
             await self._database.close()
-
-
-def _nothing() -> None:
-    """Count nothing: ``/ready`` tells what fails."""
 
 
 def _quarantined(source: Source, reason: str) -> Quarantined:

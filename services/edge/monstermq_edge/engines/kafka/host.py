@@ -308,9 +308,7 @@ class KafkaHost:
 
     async def _follow_marks(self, databases: EdgeDatabases, outage: Outage) -> None:
         while True:
-            self.engine.reflected(
-                await outage.repeat("position reads", databases.reflected, _nothing)
-            )
+            self.engine.reflected(await outage.repeat("position reads", databases.reflected))
             self._touch()
             await asyncio.sleep(MARKS_S)
 
