@@ -158,10 +158,11 @@ class KafkaReader:
 
     def _keep(self, partition: int, piece: Piece) -> None:
         records, size = piece.records, self._batch_max
-        while size and len(records) > size:
-            self._fetched.append((partition, Piece(records[:size], range(0))))
-            records = records[size:]
-        self._fetched.append((partition, Piece(records, piece.ending)))
+        first = 0
+        while size and len(records) - first > size:
+            self._fetched.append((partition, Piece(records[first : first + size], range(0))))
+            first += size
+        self._fetched.append((partition, Piece(records[first:], piece.ending)))
 
     async def _connected(self) -> RecordConsumer:
         if self._consumer is None:
