@@ -22,6 +22,9 @@ from monstermq_shared.topics import (
 
 S = TypeVar("S")
 
+Targets: TypeAlias = tuple[tuple[S, int], ...]
+"""Sessions, each with the QoS granted to it."""
+
 SIZE_PER_ROUTE: Final = 512
 """Bytes of topics and targets that the cache may hold for each route it may have, on average."""
 
@@ -113,7 +116,7 @@ class Route(Generic[S]):
 
     def __init__(self, topic: str, interest: Interest, era: Era) -> None:
         self.topic = topic
-        self.targets: tuple[tuple[S, int], ...] = ()
+        self.targets: Targets[S] = ()
         self.era = era
         self.wanted = interest.wanted
         self.durable = interest.durable
@@ -310,9 +313,6 @@ def _scope_of(topic: str) -> int:
     return hash(topic.partition("/")[0]) % _SCOPES
 
 
-_Targets: TypeAlias = tuple[tuple[S, int], ...]
-
-
 class _RouteCache(Generic[S]):
     """Routes by topic bytes, bounded in number and in bytes; the oldest go first.
 
@@ -325,7 +325,7 @@ class _RouteCache(Generic[S]):
         self._count_max = count_max
         self._size_max = count_max * SIZE_PER_ROUTE
         self._size = 0
-        self._shared: dict[_Targets[S], _Targets[S]] = {}
+        self._shared: dict[Targets[S], Targets[S]] = {}
         # By identity: to hash targets costs as much as there are, and all routes may go at once.
         self._users: dict[int, int] = {}
 
@@ -350,7 +350,7 @@ class _RouteCache(Generic[S]):
         self._size -= _size_of(topic, route.topic)
         self._unshare(route.targets)
 
-    def _share(self, targets: _Targets[S]) -> _Targets[S]:
+    def _share(self, targets: Targets[S]) -> Targets[S]:
         """Return the targets in use that equal these, or these."""
         shared = self._shared.setdefault(targets, targets)
         users = self._users.get(id(shared), 0)
@@ -359,7 +359,7 @@ class _RouteCache(Generic[S]):
             self._size += _TARGET_SIZE * len(shared)
         return shared
 
-    def _unshare(self, shared: _Targets[S]) -> None:
+    def _unshare(self, shared: Targets[S]) -> None:
         users = self._users[id(shared)] - 1
         if users:
             self._users[id(shared)] = users

@@ -4,19 +4,17 @@ Between the pieces the event loop has its turn.
 """
 
 from collections.abc import Sequence
-from typing import Final, Generic, TypeAlias, TypeVar
+from typing import Final, Generic, TypeVar
 
 from monstermq_shared.budget import Budget
 from monstermq_shared.messages import MessageRun
 from monstermq_shared.records import Record
+from monstermq_shared.routing import Targets
 from monstermq_shared.sessions.backpressure import Backpressure
 from monstermq_shared.sessions.ports import Source
 from monstermq_shared.sessions.session import ClientSession
 
 S = TypeVar("S", bound=ClientSession)
-
-Targets: TypeAlias = tuple[tuple[S, int], ...]
-"""Sessions, each with the QoS granted to it."""
 
 DELIVERIES_MAX: Final = 1_000
 """Messages times targets that are handed over at once: one to two milliseconds."""

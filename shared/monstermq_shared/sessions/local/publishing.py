@@ -12,7 +12,7 @@ from monstermq_shared.budget import Budget
 from monstermq_shared.counters import Counters, DropReason
 from monstermq_shared.messages import MessageRun
 from monstermq_shared.records import Record
-from monstermq_shared.routing import Route, Router
+from monstermq_shared.routing import Route, Router, Targets
 from monstermq_shared.sessions.backpressure import Backpressure
 from monstermq_shared.sessions.fan_out import Deliverer, FanOut, without_own
 from monstermq_shared.sessions.local.persistent import PersistentSession
@@ -27,9 +27,6 @@ RECORD_OVERHEAD: Final = 300
 
 Origin = tuple[str, str, int]
 """Who published (client id), on which topic, when (milliseconds UTC)."""
-
-Targets = tuple[tuple[Session, int], ...]
-"""Sessions, each with the QoS granted to it."""
 
 
 class Publisher(Deliverer[Session]):
@@ -114,7 +111,7 @@ class Publisher(Deliverer[Session]):
         self,
         run: MessageRun,
         origin: Origin,
-        targets: Targets,
+        targets: Targets[Session],
         source: Source | None,
         rows: Sequence[Record] | None,
     ) -> None:
@@ -141,7 +138,7 @@ class Publisher(Deliverer[Session]):
         self,
         run: MessageRun,
         origin: Origin,
-        targets: Targets,
+        targets: Targets[Session],
         source: Source | None,
         rows: Sequence[Record] | None,
     ) -> bool:
