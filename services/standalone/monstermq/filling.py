@@ -142,7 +142,7 @@ class Filling:
             except StoreFull as exc:
                 raise NoRoom(str(exc)) from exc
 
-        return await self.outage.repeat(what, once, _nothing)
+        return await self.outage.repeat(what, once)
 
     async def fill(self, firsts: Mapping[int, int]) -> None:
         """Copy what is older than the log, and take the log nearly up to its end.
@@ -159,13 +159,12 @@ class Filling:
         self.number = await self.asked(
             REQUESTS, lambda: self._database.generation_number(generation)
         )
+        name = self._views.new.projection.name
         if firsts:
             old = OldRows(generation=self.number, firsts={}, ends=firsts, others=True)
             await self._copy(old, "copies what is older than the log")
-            name = self._views.new.projection.name
             starts = {Partition(generation, p): {name: at} for p, at in firsts.items()}
             await self.asked(REQUESTS, lambda: self._database.begin_marks(generation, starts))
-        name = self._views.new.projection.name
         begins = await self.asked(REQUESTS, lambda: self._used.begins(name))
         for number in range(self._bus.messages.partitions):
             self._parts[number] = await self.asked(
@@ -206,9 +205,7 @@ class Filling:
         before: int | None = None
         worse = 0
         while True:
-            ends = await self._log_outage.repeat(
-                REQUESTS, self._bus.messages.end_positions, _nothing
-            )
+            ends = await self._log_outage.repeat(REQUESTS, self._bus.messages.end_positions)
             left = self.left(ends)
             if not left or (before is not None and left <= self.near):
                 return
@@ -320,7 +317,3 @@ class Filling:
         await self._copy(old, "copies what retention has taken")
         if not isinstance(self._views.used, ArchiveView):
             await self.asked(COMMITS, lambda: self._shadows.drop_cleared(self.number, number))
-
-
-def _nothing() -> None:
-    """Count nothing: who looks sees what fails."""

@@ -168,6 +168,8 @@ class Snapshot:
             deleted: The offsets at which the same message is looked for.
             within_ms: How far its time may be from the record's.
         """
+        if not records:
+            return set()
         query = fill_in(QUERIES, {"table": table})["archive_doubles"]
         bounds = (*place, deleted.start, deleted.stop, within_ms)
         found: set[int] = set()
