@@ -242,6 +242,7 @@ def _metric(required: Bound | None) -> Metric:
     return Metric(name="rate", title="rate", unit="msg/s", required=required)
 
 
+DASH, TIMES = "\N{EN DASH}", "\N{MULTIPLICATION SIGN}"
 COLUMNS = {"compiled": Form.COMPILED.broker, "pure": Form.PURE.broker}
 
 
@@ -286,9 +287,8 @@ def test_a_figure_of_several_measurements_is_void_with_any_of_them() -> None:
     *_, row = table_lines([samples])
     assert "VOID" in row
     *_, of_tcp, of_rate = busy_lines([samples])
-    dash = "\N{EN DASH}"
-    assert of_tcp == f"| some: rate (TCP) | {dash} | 0.97 / 0.60 | {dash} |"
-    assert of_rate == f"| some: rate | {dash} | 0.76 / 0.99 | {dash} |"
+    assert of_tcp == f"| some: rate (TCP) | {DASH} | 0.97 / 0.60 | {DASH} |"
+    assert of_rate == f"| some: rate | {DASH} | 0.76 / 0.99 | {DASH} |"
 
 
 def _samples_of_runs(*runs: tuple[float, Busy]) -> Samples:
@@ -353,10 +353,9 @@ def test_what_compiling_gains_is_told_and_judged(gain: Gain, told: str) -> None:
     metric = replace(_metric(times(2)), aim=times(9), gain=gain)
     brokers = {"compiled": (500.0, BROKER_LIMITS), "pure": (200.0, BROKER_LIMITS)}
     *_, row = table_lines([_samples(metric, mosquitto=(100, BROKER_LIMITS), **brokers)])
-    times_ = "\N{MULTIPLICATION SIGN}"
-    assert f"| 500 msg/s | 200 msg/s | 5.0 {times_} met | {told.format(times_)} |" in row
-    assert f"| 2 {times_} mosquitto; {gain.required:g} {times_} pure |" in row
-    assert f"| 9 {times_} mosquitto; {gain.aim:g} {times_} pure |" in row
+    assert f"| 500 msg/s | 200 msg/s | 5.0 {TIMES} met | {told.format(TIMES)} |" in row
+    assert f"| 2 {TIMES} mosquitto; {gain.required:g} {TIMES} pure |" in row
+    assert f"| 9 {TIMES} mosquitto; {gain.aim:g} {TIMES} pure |" in row
 
 
 @pytest.mark.parametrize("limited", ["compiled", "pure"])
@@ -373,9 +372,6 @@ def test_without_the_compiled_form_the_pure_one_is_judged() -> None:
     samples = _samples(_metric(times(2)), mosquitto=(100, BROKER_LIMITS), pure=(150, BROKER_LIMITS))
     *_, row = table_lines([samples])
     assert "1.5 \N{MULTIPLICATION SIGN} MISSED |  |" in row
-
-
-DASH, TIMES = "\N{EN DASH}", "\N{MULTIPLICATION SIGN}"
 
 
 @pytest.mark.parametrize(

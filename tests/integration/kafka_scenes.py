@@ -23,7 +23,7 @@ from tests.support.kafka import KafkaServer
 from tests.support.kafka_stack import EdgeProcess, KafkaStack
 from tests.support.ledger import Ledger, Message
 from tests.support.load import message_maker, retained_maker
-from tests.support.log_reading import Fold, LogReader, Row
+from tests.support.log_reading import ROWS, Fold, LogReader, Row
 from tests.support.postgres import PostgresServer
 
 READY_S = 60.0
@@ -32,11 +32,6 @@ LOG_SIZE = 8_000
 SETTLE_S = 90.0
 """How long all that is owed may take, once the fault is over."""
 
-_ROWS = """
-SELECT partition, position, topic, payload_blob, qos, retained, client_id, message_uuid,
-    (extract(epoch FROM time) * 1000)::bigint
-FROM "{table}"
-"""
 _MARKS = """
 SELECT projection, partition, reflected FROM watermarks
 JOIN generations ON number = watermarks.generation
@@ -285,7 +280,7 @@ class KafkaScene:
         """Return all rows of a table of messages."""
         connection = await self._open_database()
         try:
-            return [Row(*row) for row in await connection.fetch(_ROWS.format(table=table))]
+            return [Row(*row) for row in await connection.fetch(ROWS.format(table=table))]
         finally:
             await connection.close()
 

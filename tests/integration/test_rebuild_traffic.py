@@ -6,7 +6,7 @@ from itertools import count
 from time import time_ns
 
 import pytest
-from tests.support.log_reading import Fold, LogReader, Row
+from tests.support.log_reading import ROWS, Fold, LogReader, Row
 from tests.support.projectors import ProjectorProcess, Setting, Writer, until
 from tests.support.rebuilding import run_rebuild, run_verify
 
@@ -22,11 +22,6 @@ WRITTEN_MAX = 80_000
 """Records that are written at most: from then on it catches up, if it has not given up before."""
 
 WITHIN_S = 300.0
-ROWS = """
-SELECT partition, position, topic, payload_blob, qos, retained, client_id, message_uuid,
-    (extract(epoch FROM time) * 1000)::bigint
-FROM "{table}"
-"""
 
 
 class Load:

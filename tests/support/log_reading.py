@@ -40,6 +40,14 @@ class Row(NamedTuple):
     time_ms: int
 
 
+ROWS = """
+SELECT partition, position, topic, payload_blob, qos, retained, client_id, message_uuid,
+    (extract(epoch FROM time) * 1000)::bigint
+FROM "{table}"
+"""
+"""The statement that returns them from PostgreSQL."""
+
+
 @dataclass(frozen=True, slots=True)
 class LogRecord:
     """One record as it stands in Kafka.
