@@ -15,6 +15,7 @@ from monstermq_shared.config import (
 )
 from monstermq_shared.errors import StartupError
 from monstermq_shared.exit_codes import ExitCode
+from monstermq_shared.kafka.connection import tell_lost_writes
 
 CLIENT_ID = "monstermq"
 
@@ -56,6 +57,7 @@ class KafkaSettings:
         Raises:
             StartupError: A file of ``Kafka.Security`` cannot be used.
         """
+        tell_lost_writes()
         security = self.section.security
         servers = parse_servers(self.section.servers)
         options: Options = {

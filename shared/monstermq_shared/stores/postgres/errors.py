@@ -18,6 +18,7 @@ from monstermq_shared.errors import (
     StoreUnavailable,
 )
 from monstermq_shared.exit_codes import ExitCode
+from monstermq_shared.lost_writes import is_lost_write
 
 DRIVER_ERRORS = (
     asyncpg.PostgresError,
@@ -149,8 +150,7 @@ def translated(where: str) -> Iterator[None]:
     except DRIVER_ERRORS as exc:
         raise store_error(exc, where) from exc
     except RuntimeError as exc:
-        # What uvloop raises for a write to a connection that has just been lost.
-        if "the handler is closed" not in str(exc):
+        if not is_lost_write(exc):
             raise
         raise store_error(exc, where) from exc
 
