@@ -15,6 +15,9 @@ from tests.bench.busy import NO_TIME_LEFT
 from tests.bench.forms import Form
 from tests.bench.model import SHARE, Bound, Component, Metric, Outcome, Scenario
 
+_SMALL = 0.2
+"""A ratio below has a digit more."""
+
 _TIMES, _NOTHING = "\N{MULTIPLICATION SIGN}", "\N{EN DASH}"
 
 WAITS = ("message", "ping", "health", "stored", "lateness")
@@ -94,7 +97,7 @@ def _shares(run: Outcome | None, measurement: str) -> str:
 def _verdict(metric: Metric, ours: float | None, peer: float | None) -> str:
     if ours is None:
         return ""
-    ratio = f"{ours / peer:.1f} {_TIMES}" if metric.is_compared and peer else ""
+    ratio = _times(ours / peer) if metric.is_compared and peer else ""
     if metric.required is None:
         return ratio
     required = metric.is_met(metric.required, ours, peer)
@@ -110,7 +113,7 @@ def _gain(metric: Metric, compiled: float | None, pure: float | None) -> str:
     if compiled is None or not pure or metric.unit == SHARE:
         return ""
     ratio = compiled / pure
-    told = f"{ratio:.1f} {_TIMES}"
+    told = _times(ratio)
     if metric.gain is None:
         return told
     word = "met" if ratio >= metric.gain.required else "MISSED"
@@ -249,7 +252,11 @@ def _ratio(ours: Outcome | None, theirs: Outcome | None, metric: Metric) -> str:
     if ours_void and theirs_void:
         return _NOTHING
     limit = low if ours_void else high if theirs_void else ""
-    return f"{limit}{ours.figures[metric.name] / theirs.figures[metric.name]:.1f} {_TIMES}"
+    return limit + _times(ours.figures[metric.name] / theirs.figures[metric.name])
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.{1 if ratio >= _SMALL else 2}f} {_TIMES}"
 
 
 def canary_lines(every: Sequence[Samples]) -> Iterator[str]:
