@@ -3,13 +3,14 @@
 from dataclasses import replace
 
 import pytest
+from aiokafka.structs import ConsumerRecord
 from tests.support.edges import SETTINGS, Bus, Edge, topic_in
-from tests.support.form import pure_only
 from tests.support.links import Publish, RecordingLink, Suback
 
+from monstermq_shared.bus.header import RETAIN
+from monstermq_shared.bus.kafka.entries import KafkaEntry
 from monstermq_shared.bus.ring import RingEntry
 from monstermq_shared.counters import Counters
-from monstermq_shared.errors import InvalidRecord
 from monstermq_shared.records import ControlRecord, Record
 from monstermq_shared.sessions.distributed import overlay
 from monstermq_shared.sessions.distributed.overlay import ENTRY_OVERHEAD, BusOverlay
@@ -230,16 +231,10 @@ def test_a_table_that_goes_back_below_what_was_forgotten_is_not_enough() -> None
     assert of.is_shown_by({0: 2, 1: 0})
 
 
-@pure_only
-def test_what_cannot_be_decoded_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_decoded_is_counted() -> None:
     of, counters = noted()
-    bad = entry(1, "a")
-
-    def unreadable(_: RingEntry) -> Record:
-        raise InvalidRecord("bad")
-
-    monkeypatch.setattr(RingEntry, "record", unreadable)
-    of.note(0, [bad])
+    bad = ConsumerRecord("t", 0, 1, 0, 0, b"a", b'{"topic":', None, 0, 0, ())
+    of.note(0, [KafkaEntry(bad, RETAIN | 1, b"somebody", 1)])
     assert shown(of) == {}
     assert counters.records_unreadable == 1
     of.reflected({0: 2})

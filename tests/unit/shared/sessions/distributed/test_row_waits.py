@@ -1,18 +1,16 @@
 """Who waits for rows is found by what the rows reflect, and costs no look while nobody is due."""
 
 import pytest
-from tests.support.form import pure_only
+from tests.support.kept_stage import KeptStage
 
 from monstermq_shared.sessions.distributed import row_waits
 from monstermq_shared.sessions.distributed.kept import KeptSession
 from monstermq_shared.sessions.distributed.row_waits import RowWaits
 
-pytestmark = pure_only
-
 
 def sessions(number: int) -> list[KeptSession]:
     """Return some that are only told apart."""
-    return [object.__new__(KeptSession) for _ in range(number)]
+    return [KeptStage().session for _ in range(number)]
 
 
 def test_those_are_due_whose_markers_the_rows_reflect() -> None:
