@@ -7,6 +7,7 @@ The source stays as it is, and stands beside the libraries. Which modules are co
 import os
 import shutil
 import sysconfig
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,7 +24,6 @@ GROUP_FOLDER = "shared"
 
 OPTIMIZATION = "2"
 """gcc's level, that of Debian's Python."""
-
 
 NEEDED = ("mypy==", "setuptools==")
 """What compiles, and builds what that has made, in the versions of ``constraints.txt``."""
@@ -45,7 +45,7 @@ class CompiledForm(BuildHookInterface[Any]):
         """See ``BuildHookInterface``."""
         if not _is_wanted():
             return
-        root = Path(self.root)
+        root, begun_s = Path(self.root), time.time()
         built = _compile(root, _sources(root, self.config))
         if version != "editable":
             build_data["force_include"].update({str(path): name for name, path in built.items()})
@@ -56,17 +56,35 @@ class CompiledForm(BuildHookInterface[Any]):
         for old in root.glob(f"s*/**/*{sysconfig.get_config_var('EXT_SUFFIX')}"):
             old.unlink()
         for name, path in built.items():
-            shutil.copyfile(path, root / folders.get(Path(name).parts[0], GROUP_FOLDER) / name)
+            library = root / folders.get(Path(name).parts[0], GROUP_FOLDER) / name
+            shutil.copyfile(path, library)
+            # What is edited while gcc is at work is newer than the library, and shows.
+            os.utime(library, (begun_s, begun_s))
 
 
 def _is_wanted() -> bool:
-    return os.environ.get("MONSTERMQ_COMPILED") == "1"
+    value = os.environ.get("MONSTERMQ_COMPILED", "0")
+    if value not in {"", "0", "1"}:
+        message = f"MONSTERMQ_COMPILED is {value!r}: 1 compiles, 0 does not"
+        raise ValueError(message)
+    return value == "1"
 
 
 def _sources(root: Path, config: dict[str, Any]) -> list[str]:
-    """Return the modules to compile."""
-    found = {path for pattern in config["compiled"] for path in root.glob(pattern)}
-    left = {path for pattern in config["interpreted"] for path in root.glob(pattern)}
+    """Return the modules to compile.
+
+    Raises:
+        ValueError: A line of the lists names no module: it would be left out without a word.
+    """
+    named = {pattern: set(root.glob(pattern)) for pattern in config["compiled"]}
+    found = {path for paths in named.values() for path in paths}
+    excepted = {
+        pattern: found.intersection(root.glob(pattern)) for pattern in config["interpreted"]
+    }
+    left = {path for paths in excepted.values() for path in paths}
+    if empty := [pattern for pattern, paths in (named | excepted).items() if not paths]:
+        message = f"pyproject.toml names modules to compile or to leave that are not there: {empty}"
+        raise ValueError(message)
     return sorted(str(path.relative_to(root)) for path in found - left if path.stem != "__init__")
 
 
