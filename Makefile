@@ -47,15 +47,15 @@ kafka: setup
 	scripts/install-test-tools kafka
 	@$(PY) -m tests.support.try_kafka
 
-test: setup check tools
+test: setup check tools $(COMPILED)
 	$(TESTS)
 
 # Its tests take longer than the ten minutes after which `make test` takes one for hung.
-test-faults: setup tools
+test-faults: setup tools $(COMPILED)
 	MONSTERMQ_FAULT_ROUNDS=200 $(PATIENT) tests/integration -k "kill or away_for_long"
 	MONSTERMQ_SIM_SEEDS=10000 $(PATIENT) tests/simulation/test_kept_sessions.py
 
-test-lake: setup $(VENV)/.lake
+test-lake: setup $(VENV)/.lake $(COMPILED)
 	scripts/install-test-tools lake
 	$(PY) -m pytest tests/lake
 
@@ -122,5 +122,6 @@ $(VENV)/.lake: $(VENV)/.dev
 $(VENV)/.compiled: $(VENV)/.dev $(SOURCES)
 	@command -v gcc >/dev/null && test -f "$$($(HEADERS))/Python.h" || { echo "The compiled form needs gcc" \
 		"and Python's headers: apt install gcc libc6-dev python$$($(VERSION))-dev" >&2; exit 1; }
+	touch $@.begun # what is edited meanwhile is newer, and compiled the next time
 	MONSTERMQ_COMPILED=1 $(VENV)/bin/hatchling build -t wheel:editable --hooks-only
-	touch $@
+	mv $@.begun $@

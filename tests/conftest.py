@@ -11,11 +11,20 @@ from tests.support.kafka import KafkaCluster, KafkaServer
 from tests.support.kafka_tools import VERSION, VERSIONS, new_topic_name
 from tests.support.order import turn_of
 from tests.support.postgres import PostgresServer, fresh_schema
+from tests.support.repository import ROOT
+
+from monstermq_shared.operation.form import form, outdated_libraries
 
 _Kafka = TypeVar("_Kafka", KafkaServer, KafkaCluster)
 
 # Contract suites live in the package, where pytest would leave their assertions bare.
 pytest.register_assert_rewrite("monstermq_shared.testing")
+
+
+def pytest_configure() -> None:
+    """Refuse to test libraries that are older than their source: they are not what was edited."""
+    if outdated_libraries(ROOT):
+        raise pytest.UsageError(form())
 
 
 @pytest.hookimpl(trylast=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import monstermq_shared.messages
 
-_FOLDER = Path(__file__).parents[2]  # the packages are there, or beside it in a source tree
+_TREE = Path(__file__).parents[3]  # of the source, if that is what runs
 
 
 def told_version() -> str:
@@ -19,15 +19,18 @@ def form() -> str:
     # Of the compiled modules this one is imported by everything.
     if monstermq_shared.messages.__file__.endswith(".py"):
         return "pure Python"
-    tree = _FOLDER.parent
-    if (tree / "pyproject.toml").exists() and any(map(_is_outdated, _libraries(tree))):
+    if outdated_libraries(_TREE):
         return "compiled, but not from the source as it is now: make compiled"
     return "compiled"
 
 
-def _libraries(tree: Path) -> list[Path]:
+def outdated_libraries(tree: Path) -> list[Path]:
+    """Return the libraries in a source tree whose source was edited since; none elsewhere."""
+    if not (tree / "pyproject.toml").exists():
+        return []
     suffix = EXTENSION_SUFFIXES[0]
-    return [*tree.glob(f"shared/**/*{suffix}"), *tree.glob(f"services/**/*{suffix}")]
+    libraries = [*tree.glob(f"shared/**/*{suffix}"), *tree.glob(f"services/**/*{suffix}")]
+    return [library for library in libraries if _is_outdated(library)]
 
 
 def _is_outdated(library: Path) -> bool:
