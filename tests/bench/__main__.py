@@ -6,6 +6,7 @@ Without ``MONSTERMQ_BENCH`` in the environment everything is tiny and only shows
 """
 
 import argparse
+import http.client
 import logging
 import resource
 import sqlite3
@@ -110,6 +111,7 @@ FAILURES = (
     ValueError,
     RuntimeError,
     OSError,
+    http.client.HTTPException,
     sqlite3.Error,
     asyncpg.PostgresError,
     psutil.Error,

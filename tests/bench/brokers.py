@@ -42,6 +42,7 @@ class Profile(Enum):
     DEFAULT = "as SQLITE, and archive and last value over # in SQLite"
     WATCHED = "as SQLITE, the operation port open, the certificate in an encrypted PKCS#12 file"
     WATCHED_MEMORY = "as WATCHED, but retained messages in memory"
+    ASKED = "as WATCHED, archive and last value over # in SQLite, and the MCP server"
     POSTGRES = "as SQLITE, but in PostgreSQL"
     POSTGRES_DEFAULT = "as DEFAULT, but in PostgreSQL"
     KAFKA = "one edge on the Kafka bus; retained messages in PostgreSQL, without projectors"
@@ -73,12 +74,17 @@ class Profile(Enum):
     @property
     def is_archived(self) -> bool:
         """Whether every message is in an archive and a last-value store."""
-        return self in (Profile.DEFAULT, Profile.POSTGRES_DEFAULT)
+        return self in (Profile.DEFAULT, Profile.ASKED, Profile.POSTGRES_DEFAULT)
 
     @property
     def is_watched(self) -> bool:
         """Whether the operation port is open."""
-        return self in (Profile.WATCHED, Profile.WATCHED_MEMORY)
+        return self in (Profile.WATCHED, Profile.WATCHED_MEMORY, Profile.ASKED)
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether the MCP server runs in the broker's process."""
+        return self is Profile.ASKED
 
 
 class ThreadId(NamedTuple):
@@ -98,6 +104,8 @@ class Running:
     output: Path
     operation_port: int = 0
     """Where ``/health`` is answered; 0 if the profile does not open it."""
+    mcp_port: int = 0
+    """Where the MCP server listens; 0 if the profile has none."""
     postgres: PostgresServer | None = None
     """The server with the database ``POSTGRES_DATABASE``, if the profile is in PostgreSQL."""
     kafka: KafkaPlace | None = None
@@ -156,6 +164,7 @@ class Places(NamedTuple):
 
     mqtt: Mapping[Transport, int]
     operation: int
+    mcp: int
     folder: Path
     postgres_url: str
     """Empty if the profile is not in PostgreSQL."""
@@ -199,16 +208,17 @@ class Broker(ABC):
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
             postgres = _new_server(stack) if profile.is_postgres else None
             kafka = stack.enter_context(kafka_place()) if profile.needs_kafka else None
-            *mqtt, operation = free_ports(len(Transport) + 1)
+            *mqtt, operation, mcp = free_ports(len(Transport) + 2)
             url = postgres.url(POSTGRES_DATABASE) if postgres else ""
             ports = dict(zip(Transport, mqtt, strict=True))
-            places = Places(ports, operation, folder, url, kafka)
+            places = Places(ports, operation, mcp, folder, url, kafka)
             running = Running(
                 _start(stack, self.command(profile, places), folder / OUTPUT, self.environment()),
                 places.mqtt,
                 folder / "monstermq.db",
                 folder / OUTPUT,
                 operation if profile.is_watched else 0,
+                mcp if profile.is_asked else 0,
                 postgres,
                 kafka,
                 self.environment(),
@@ -302,6 +312,8 @@ class MonsterMQ(Broker):
             "Metrics": {"Enabled": profile.is_watched, "Port": places.operation},
             **_stores(profile, places),
         }
+        if profile.is_asked:
+            settings["MCP"] = {"Enabled": True, "Port": places.mcp}
         path = folder / "config.yaml"
         path.write_text(yaml.safe_dump(settings), encoding="utf-8")
         program = self._program.with_name(EDGE) if profile.is_edge_alone else self._program
@@ -411,7 +423,8 @@ class NullBroker(Broker):
 
 def _wait_for_ports(running: Running) -> None:
     step_s = 0.02
-    for port in filter(None, (*running.ports.values(), running.operation_port)):
+    others = (running.operation_port, running.mcp_port)
+    for port in filter(None, (*running.ports.values(), *others)):
         for _ in range(int(START_TIMEOUT_S / step_s)):
             if _accepts(port):
                 break

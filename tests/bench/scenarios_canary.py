@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
+from tests.bench import attacks_questions as questions
 from tests.bench import attacks_subscriptions as subscriptions
 from tests.bench import attacks_traffic as traffic
 from tests.bench.brokers import Profile, Running
@@ -198,9 +199,20 @@ def _floods() -> Iterator[Attack]:
         )
 
 
+def _questions() -> Iterator[Attack]:
+    for clients, who in ((1, "an MCP client asks"), (4, "4 MCP clients ask")):
+        yield _attack(
+            f"questions-{clients}",
+            f"{who} for much of 100,000 messages of 20,000 topics",
+            partial(questions.ask_much, clients=clients),
+            profile=Profile.ASKED,
+        )
+
+
 SCENARIOS = (
     _attack("none", "none: what the machine alone does", traffic.nothing),
     *_routing(),
     *_sessions(),
     *_floods(),
+    *_questions(),
 )

@@ -1,5 +1,6 @@
 """Every attack runs, small, against the real broker, and the canary outlives it."""
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -7,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 from tests.bench.__main__ import SCENARIOS, chosen_scenarios, main
+from tests.bench.attacks_questions import Asker, Question
 from tests.bench.brokers import MonsterMQ, Profile, Running
 from tests.bench.canary import Canary, Probe
 from tests.bench.channels import Closed
@@ -42,6 +44,23 @@ def test_an_attack_is_worked_off_and_others_are_answered(
     outcome = attack.run(broker_with(attack.profile), TINY)
     assert outcome.problems == []
     assert {metric.name for metric in attack.metrics} | {"took"} == set(outcome.figures)
+
+
+@pytest.mark.parametrize(
+    ("question", "problem"),
+    [
+        (Question("no-such-tool", {}), "no-such-tool"),
+        (Question("query-message-archive", {"topic": "a/#/b"}), "isError"),
+        (Question("query-message-archive", {"topic": "nobody/was/here"}), "no rows"),
+    ],
+)
+def test_a_question_without_an_answer_is_a_problem(
+    question: Question, problem: str, broker_with: Callable[[Profile], Running]
+) -> None:
+    asker = Asker(broker_with(Profile.ASKED).mcp_port, itertools.repeat(question), 0)
+    asker.run()
+    assert asker.problem.startswith(f"{question.tool}: Failed(")
+    assert problem in asker.problem
 
 
 def test_a_broker_that_ends_is_a_problem_of_every_probe() -> None:
