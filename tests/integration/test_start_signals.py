@@ -202,12 +202,17 @@ def test_commands_that_serve_nobody_end_as_others_do(tmp_path: Path) -> None:
 def test_ctrl_c_while_a_tool_is_loaded_ends_it_without_a_traceback(tmp_path: Path) -> None:
     pipe = tmp_path / "config.yaml"
     os.mkfifo(pipe)  # nobody writes, so it cannot end before the signal has come
-    process = subprocess.Popen(
-        [sys.executable, "-m", "monstermq", "verify", "-config", pipe],
+    # A shell has what it runs in the background ignore Ctrl-C, and these tests may be that.
+    heeding = ["env", "--default-signal=INT"]
+    with subprocess.Popen(
+        [*heeding, sys.executable, "-m", "monstermq", "verify", "-config", pipe],
         cwd=tmp_path,
         stderr=subprocess.PIPE,
-    )
-    until(lambda: holds_signals(process.pid))
-    process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=STOP_S)
+    ) as process:
+        try:
+            until(lambda: holds_signals(process.pid))
+            process.send_signal(signal.SIGINT)
+            _, told = process.communicate(timeout=STOP_S)
+        finally:
+            process.kill()
     assert (process.returncode, told) == (ExitCode.INTERRUPTED, b"")
