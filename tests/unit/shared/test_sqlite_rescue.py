@@ -448,8 +448,12 @@ async def test_a_stop_does_not_wait_for_a_long_rescue_for_ever(
     )
     slow.execute("SELECT count(*) FROM mcparchive").fetchall()
     slow.set_progress_handler(slow.wait, 1)
-    database._writer._connection.close()
-    database._writer._connection = slow
+
+    def exchange(connection: sqlite3.Connection) -> None:
+        connection.close()
+        database._writer._connection = slow
+
+    await database._writer.submit(exchange)
     delete()
     await database.close()
     assert "could not be saved (interrupted)" in await told.next()

@@ -109,6 +109,15 @@ class Writer:
                 self._connection.interrupt()
 
     def _run(self) -> None:
+        try:
+            self._work()
+            self._end()
+        finally:
+            # Whoever closes waits for it, whatever has failed.
+            self._ended.set()
+
+    def _work(self) -> None:
+        """Do the jobs, until there is none any more."""
         moved = 0
         while True:
             worthwhile = self._connection.total_changes - moved >= _CHECKPOINT_ROWS
@@ -120,13 +129,8 @@ class Writer:
                     moved = self._connection.total_changes
                 continue
             if item is None:
-                break
+                return
             self._run_job(*item)
-        try:
-            self._end()
-        finally:
-            # Whoever closes waits for it, whatever has failed.
-            self._ended.set()
 
     def _patience_s(self, *, checkpoint: bool) -> float | None:
         if checkpoint:
