@@ -77,15 +77,15 @@ def _sources(root: Path, config: dict[str, Any]) -> list[str]:
         ValueError: A line of the lists names no module: it would be left out without a word.
     """
     named = {pattern: set(root.glob(pattern)) for pattern in config["compiled"]}
-    found = {path for paths in named.values() for path in paths}
+    found = set().union(*named.values())
     excepted = {
         pattern: found.intersection(root.glob(pattern)) for pattern in config["interpreted"]
     }
-    left = {path for paths in excepted.values() for path in paths}
     if empty := [pattern for pattern, paths in (named | excepted).items() if not paths]:
         message = f"pyproject.toml names modules to compile or to leave that are not there: {empty}"
         raise ValueError(message)
-    return sorted(str(path.relative_to(root)) for path in found - left if path.stem != "__init__")
+    compiled = found.difference(*excepted.values())
+    return sorted(str(path.relative_to(root)) for path in compiled if path.stem != "__init__")
 
 
 def _compile(root: Path, sources: Sequence[str]) -> dict[str, Path]:

@@ -203,7 +203,7 @@ def _questions() -> Iterator[Attack]:
     for clients, who in ((1, "an MCP client asks"), (4, "4 MCP clients ask")):
         yield _attack(
             f"questions-{clients}",
-            f"{who} for much of 100,000 messages of 20,000 topics",
+            f"{who} for much of {questions.MESSAGES:,} messages of {questions.TOPICS:,} topics",
             partial(questions.ask_much, clients=clients),
             profile=Profile.ASKED,
         )

@@ -57,7 +57,7 @@ class KafkaSettings:
         Raises:
             StartupError: A file of ``Kafka.Security`` cannot be used.
         """
-        tell_lost_writes()
+        tell_lost_writes()  # whoever asks for these makes a client
         security = self.section.security
         servers = parse_servers(self.section.servers)
         options: Options = {

@@ -170,7 +170,6 @@ class Writer:
         self._connection.close()
         if self._guard is not None:
             self._guard.close()
-        self._ended.set()
 
     def _check(self, *, age_s: float = 0.0) -> None:
         if self._guard is not None:
