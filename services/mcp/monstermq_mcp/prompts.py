@@ -65,7 +65,8 @@ async def found(groups: Groups, text: str) -> str:
         QueryRefused: It is empty or too long.
         StoreError: The database failed.
     """
-    if not 1 <= len(text.strip()) <= TEXT_SIZE_MAX:
+    text = text.strip()
+    if not 1 <= len(text) <= TEXT_SIZE_MAX:
         raise QueryRefused(f"the text must have 1 to {TEXT_SIZE_MAX} characters")
     return _prompt(
         f"Which MQTT topics are about “{plain(text)}”? Below is what a search found. Name those"

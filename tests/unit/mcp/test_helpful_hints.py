@@ -1,10 +1,13 @@
 """What a model is told when it was nearly right."""
 
+import json
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 from tests.support.mcp_server import Asked, configured, fill, served
 
+from monstermq_mcp.tools.publishing import PublishArguments
 from monstermq_shared.testing.builders import make_record
 
 KITCHEN = "rooms/kitchen/temperature"
@@ -140,3 +143,41 @@ async def test_a_cursor_of_nobody_is_refused_as_everywhere(rooms: Asked) -> None
     refusal = await rooms.refusal("query-message-archive-aggregated", topic=KITCHEN, cursor="abc")
 
     assert "ask again without a cursor" in refusal
+
+
+@pytest.mark.parametrize(
+    ("field", "number"), [("[0]", 1.0), ('["a.b"]', 2.0), ("null", 3.0), (None, None)]
+)
+async def test_a_field_that_looks_like_json_is_a_field(
+    database: Path, field: str | None, number: float | None
+) -> None:
+    payloads = (b"[1]", b'{"a.b": 2}', b'{"null": 3}')
+    await fill(database, archive=[make_record(i, "t", each) for i, each in enumerate(payloads)])
+    async with served(configured(database)) as asked:
+        found = await asked.answer(
+            "query-message-archive-aggregated",
+            topic="t",
+            field=field,
+            startTime="2026-01-15",
+            endTime="2026-01-16",
+        )
+
+    (row,) = found["rows"]
+    assert row.get("avg") == number
+
+
+async def test_a_topic_that_looks_like_json_is_a_topic(database: Path) -> None:
+    topics = ["null", "{}", "[1]", "true", '"a"']
+    await fill(database, archive=[make_record(i, each) for i, each in enumerate(topics)])
+    async with served(configured(database)) as asked:
+        found = [await asked.answer("get-topic-value", topics=each) for each in topics]
+        wrapped = await asked.answer("get-topic-value", topics=json.dumps(topics))
+
+    assert [value["topic"] for each in found for value in each["values"]] == topics
+    assert {value["topic"] for value in wrapped["values"]} == {*topics}
+
+
+@pytest.mark.parametrize("value", ["1e400", "[NaN]"])
+def test_a_value_that_json_cannot_say_is_not_published(value: str) -> None:
+    with pytest.raises(ValidationError, match="not JSON compliant"):
+        PublishArguments.model_validate({"topic": "a", "value": json.loads(value)})

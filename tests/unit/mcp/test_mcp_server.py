@@ -2,16 +2,25 @@
 
 import asyncio
 import json
+import socket
 from pathlib import Path
 
 import pytest
 from jsonschema import Draft202012Validator
 from mcp.client import Client
 from mcp.shared.exceptions import MCPError
-from mcp.types import INTERNAL_ERROR, INVALID_PARAMS, CallToolResult, TextResourceContents
+from mcp.types import (
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
+    CallToolResult,
+    TextContent,
+    TextResourceContents,
+)
+from tests.support.broker import LOOPBACK
 from tests.support.mcp_server import Asked, configured, fill, served, text_of
 
 from monstermq_mcp.broker_server import CALLS_MAX, BrokerServer
+from monstermq_mcp.tools import listing
 from monstermq_mcp.tools.listing import ArchiveGroups, ListArguments
 from monstermq_mcp.tools.making import READS, About, make_tool
 from monstermq_shared.testing.builders import NOON_MS, make_record
@@ -116,6 +125,23 @@ async def test_a_thousand_groups_are_told_as_far_as_there_is_room(database: Path
     assert len(text_of(result).encode()) <= 60_000
     assert len(json.dumps(found).encode()) <= 60_000
     assert last["groups"][0]["name"] == "Group0999"
+
+
+async def test_a_database_that_does_not_answer_hides_no_other_groups_times(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(database, archive=[make_record(0)])
+    monkeypatch.setattr(listing, "_PATIENCE_S", 1.0)
+    group = {"Name": "Away", "ArchiveType": "POSTGRES"}
+    with socket.create_server((LOOPBACK, 0)) as silent:
+        url = f"postgresql://{LOOPBACK}:{silent.getsockname()[1]}/x"
+        postgres = {"Url": url, "User": "x", "Pass": "x"}
+        async with served(configured(database, group, Postgres=postgres)) as asked:
+            found = await asked.answer("list-archive-groups")
+
+    known, away = found["groups"]
+    assert known["historyFrom"] == "2026-01-15T12:00:00.000Z"
+    assert "historyFrom" not in away
 
 
 async def test_a_group_that_keeps_no_history_names_those_that_do(database: Path) -> None:
@@ -253,6 +279,7 @@ async def test_the_status_tells_what_runs(rooms: Asked) -> None:
         ("find-topics", {}, "text is missing"),
         ("find-topics", {"text": " "}, "1 to"),
         ("find-topics", {"words": "a"}, "no argument"),
+        ("find-topics", {"text": "\0"}, "NUL"),
         ("explain-topic", {"topic": "a/#"}, "wildcard"),
         ("explain-topic", {"topic": "a\0"}, "NUL"),
     ],
@@ -265,3 +292,12 @@ async def test_a_prompt_that_cannot_be_is_refused_in_a_sentence(
             await client.get_prompt(name, arguments)
 
     assert refused.value.code == INVALID_PARAMS
+
+
+async def test_a_prompts_text_counts_without_the_spaces_around_it(rooms: Asked) -> None:
+    async with Client(rooms.server) as client:
+        found = await client.get_prompt("find-topics", {"text": f"{' ' * 2_000}bath"})
+
+    (message,) = found.messages
+    assert isinstance(message.content, TextContent)
+    assert "rooms/bath/temperature" in message.content.text

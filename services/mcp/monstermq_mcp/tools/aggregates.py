@@ -106,14 +106,15 @@ class AggregateArguments(Paged):
         BeforeValidator(_several),
         Field(min_length=1, max_length=20, description="What to compute."),
     ] = (AggregateFunction.AVG, AggregateFunction.MIN, AggregateFunction.MAX)
+    # Not ``str | None``: of that the SDK would take [0] and ["a.b"] for lists.
     field: Annotated[
-        str | None,
+        str,
         Field(
             max_length=TEXT_SIZE_MAX,
             description="Where the number is in a JSON payload: value, motor.speed, axes[0].pos."
             " Absent: the payload is the number.",
         ),
-    ] = None
+    ] = ""
     by_topic: Annotated[
         bool, Field(description="Whether each topic has rows of its own; else all count as one.")
     ] = True
@@ -213,7 +214,7 @@ def _query(clock: Clock, arguments: AggregateArguments) -> tuple[AggregateQuery,
         start_ms=start_ms,
         end_ms=end_ms,
         bucket_ms=bucket_ms,
-        field=None if arguments.field is None else FieldPath.parse(arguments.field),
+        field=FieldPath.parse(arguments.field),
         by_topic=arguments.by_topic,
         limit=arguments.limit,
         cursor=cursor,

@@ -1,5 +1,6 @@
 """What tools take: named as in JSON, each with a bound, and nothing that they do not know."""
 
+from itertools import permutations
 from typing import Annotated, Any
 
 from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase
@@ -11,6 +12,9 @@ from monstermq_shared.queries.times import parse_time
 
 CURSOR_MAX = 4_096
 """Characters of a cursor."""
+
+TOPIC_NAMES = ("topic", "topics")
+"""What tools call the topics and filters that they are about: one or the other."""
 
 
 class Arguments(ArgModelBase):
@@ -35,7 +39,7 @@ class Arguments(ArgModelBase):
         if not isinstance(values, dict):
             return values
         taken = {name: value for name, value in values.items() if value is not None}
-        for other, name in (("topic", "topics"), ("topics", "topic")):
+        for other, name in permutations(TOPIC_NAMES):
             if name in cls.model_fields and name not in taken and other in taken:
                 taken[name] = taken.pop(other)
         return taken

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated
 
 from mcp.server.mcpserver.tools import Tool
@@ -157,12 +158,13 @@ def _cells(group: ArchiveGroupRow) -> Sequence[str]:
 
 
 async def _times(groups: Sequence[Group]) -> list[tuple[int | None, int | None]]:
-    """Return the times of the oldest and the newest message of each, None where nobody tells."""
-    try:
+    """Return the times of the oldest and the newest message of the first, those told in time."""
+    spans: list[tuple[int | None, int | None]] = []
+    with suppress(TimeoutError):
         async with asyncio.timeout(_PATIENCE_S):
-            return [await _span(group.archive) for group in groups]
-    except TimeoutError:
-        return []
+            for group in groups:
+                spans.append(await _span(group.archive))  # noqa: PERF401 - what is known stays
+    return spans
 
 
 async def _span(archive: ArchiveQueries | NotSupported) -> tuple[int | None, int | None]:

@@ -11,7 +11,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from monstermq_mcp.rendering.bounds import ROWS_SIZE_MAX, fit
 from monstermq_mcp.tools.answers import Answer
-from monstermq_mcp.tools.arguments import CURSOR_MAX, Arguments
+from monstermq_mcp.tools.arguments import CURSOR_MAX, TOPIC_NAMES, Arguments
 from monstermq_shared.queries.pages import Page
 
 READS = ToolAnnotations(
@@ -69,13 +69,31 @@ def make_tool(
         title=about.title,
         description=about.description,
         parameters=_schema(arguments),
-        fn_metadata=FuncMetadata(
+        fn_metadata=_Metadata(
             arg_model=arguments, output_model=answer, output_schema=_schema(answer)
         ),
         is_async=True,
         context_kwarg=None,
         annotations=about.hints,
     )
+
+
+class _Metadata(FuncMetadata):
+    """What the SDK knows of a tool's function, and how it takes arguments."""
+
+    def pre_parse_json(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Return the arguments without the JSON in which some clients wrap what is no text.
+
+        A topic may look like JSON, so of these only a list of texts is taken for wrapped.
+        """
+        return {
+            name: data[name] if name in TOPIC_NAMES and not _are_texts(value) else value
+            for name, value in super().pre_parse_json(data).items()
+        }
+
+
+def _are_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
 
 
 class _Untitled(GenerateJsonSchema):

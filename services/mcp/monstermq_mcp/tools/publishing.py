@@ -42,8 +42,14 @@ _log = logging.getLogger(__name__)
 
 
 def _text(value: Any) -> Any:  # noqa: ANN401 - whatever a client has sent
-    """Take a number, a truth or a document for its JSON, since models write it so."""
-    return json.dumps(value) if isinstance(value, bool | int | float | dict | list) else value
+    """Take a number, a truth or a document for its JSON, since models write it so.
+
+    Raises:
+        ValueError: A number in it is infinite or none, which JSON cannot say.
+    """
+    if not isinstance(value, bool | int | float | dict | list):
+        return value
+    return json.dumps(value, allow_nan=False)
 
 
 class PublishArguments(Arguments):
