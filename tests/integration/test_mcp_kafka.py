@@ -183,6 +183,16 @@ async def test_a_watch_shows_what_is_published_from_then_on(scene: Scene) -> Non
         assert message.text == "again"
 
 
+async def test_who_watches_is_told_that_the_bus_is_lost(scene: Scene) -> None:
+    async with scene.feed.watch(["plant/#"], payload_limit=10) as watch:
+        await scene.door.close()
+        with pytest.raises(BusUnavailable, match="the bus on Kafka was lost"):
+            await watch.next(SOON_S)
+    async with scene.feed.watch(["plant/#"], payload_limit=10) as again:
+        await scene.publisher.publish(Publication(topic="plant/1", payload=b"again"))
+        assert await again.next(SOON_S) is not None
+
+
 async def test_there_is_a_bound_on_watches(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watching, "WATCHES_MAX", 1)
     async with scene.feed.watch(["a"], payload_limit=0):

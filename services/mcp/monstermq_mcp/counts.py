@@ -18,7 +18,7 @@ class Counts:
         calls_refused: Calls that were turned away, because too many were being answered.
         calls_timed_out: Calls that a database has not answered in time.
         calls_failed: Calls that failed for a reason that the caller cannot repair.
-        watches_refused: Watches that could not begin.
+        watches_refused: Watches that could not begin, or ended before their time.
         messages_dropped: Messages that came in a watch and found no room.
     """
 

@@ -48,7 +48,11 @@ class CountsCollector(Collector):
             ),
             ("calls_timed_out", "Calls not answered in time.", counts.calls_timed_out),
             ("calls_failed", "Calls that failed, whatever was asked.", counts.calls_failed),
-            ("watches_refused", "Watches that could not begin.", counts.watches_refused),
+            (
+                "watches_refused",
+                "Watches that could not begin, or ended before their time.",
+                counts.watches_refused,
+            ),
             ("messages_dropped", "Messages without room in a watch.", counts.messages_dropped),
         ):
             yield CounterMetricFamily(f"monstermq_mcp_{name}", text, value=count)

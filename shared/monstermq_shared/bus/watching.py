@@ -18,7 +18,7 @@ WAITING_MAX = 1_000
 """Messages that wait in one watch; more are dropped, and counted."""
 
 WAITING_SIZE_MAX = 4 * 1024 * 1024
-"""Bytes of them, from which on more are dropped."""
+"""Bytes of them, topics included, from which on more are dropped."""
 
 
 def check_room(watches: int) -> None:
@@ -52,6 +52,11 @@ class Published(NamedTuple):
     client_id: str = ""
     message_id: str = ""
 
+    @property
+    def size(self) -> int:
+        """Bytes that it takes while it waits, about."""
+        return len(self.topic) + len(self.payload) + len(self.client_id)
+
 
 class MessageWatch:
     """See ``queries.ports.Watch``.
@@ -71,6 +76,7 @@ class MessageWatch:
         # Each is raised by one thread only.
         self._put_size = 0
         self._taken_size = 0
+        self._ended: str | None = None
         self._is_told = False
         self._news = asyncio.Event()
 
@@ -84,8 +90,16 @@ class MessageWatch:
         if not self.has_room():
             self.dropped += 1
             return
-        self._put_size += len(message.payload)
+        self._put_size += message.size
         self._waiting.append(message)
+        self._tell()
+
+    def end(self, reason: str) -> None:
+        """Say that nothing more comes, and why; from the thread that fills it."""
+        self._ended = reason
+        self._tell()
+
+    def _tell(self) -> None:
         if not self._is_told:
             self._is_told = True
             # Should the loop have ended, nobody asks any more: whoever fills it must not suffer.
@@ -97,15 +111,17 @@ class MessageWatch:
         try:
             async with asyncio.timeout(timeout_s):
                 while not self._waiting:
+                    if self._ended is not None:
+                        raise BusUnavailable(self._ended)
                     self._news.clear()
                     # Before the second look, so that nobody puts something and tells nobody.
                     self._is_told = False
-                    if not self._waiting:
+                    if not self._waiting and self._ended is None:
                         await self._news.wait()
         except TimeoutError:
             return None
         message = self._waiting.popleft()
-        self._taken_size += len(message.payload)
+        self._taken_size += message.size
         return _shown(message, self._payload_limit)
 
 

@@ -158,7 +158,11 @@ class Watch(Protocol):
     dropped: int
 
     async def next(self, timeout_s: float) -> Message | None:
-        """Return the next message, None if none comes within that many seconds."""
+        """Return the next message, None if none comes within that many seconds.
+
+        Raises:
+            BusUnavailable: The watch has ended before its time: nothing more comes.
+        """
         ...
 
 

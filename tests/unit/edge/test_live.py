@@ -152,6 +152,28 @@ async def test_what_waits_is_bounded_in_bytes(
     assert watch.dropped == 2
 
 
+async def test_topics_count_among_the_bytes_that_wait(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "WAITING_SIZE_MAX", 250)
+    watch = await scene.watch("#")
+    for number in range(5):
+        await scene.publish(f"{number}{'a' * 99}", b"")
+    assert watch.dropped == 2
+
+
+async def test_who_watches_is_told_that_the_broker_has_ended_it(scene: Scene) -> None:
+    watch = await scene.watch("a")
+    await scene.publish("a", b"last")
+    (client_id,) = scene.engine.sessions
+    other = await Peer.open(scene.port)
+    await other.connect(client_id)
+    assert (await scene.next(watch) or message_none()).payload == b"last"
+    with pytest.raises(BusUnavailable, match=r"has ended this watch \(taken over\)"):
+        await scene.next(watch)
+    other.drop()
+
+
 def test_who_fills_a_watch_does_not_suffer_when_its_loop_has_ended() -> None:
     async def begin() -> MessageWatch:
         watch = MessageWatch(10)

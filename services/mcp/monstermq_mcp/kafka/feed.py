@@ -53,6 +53,16 @@ class KafkaFeed:
                 log = (await self._door.bus()).messages
                 positions = dict(await log.end_positions())
                 self._reading = asyncio.create_task(self._read(log, positions), name="live")
+                self._reading.add_done_callback(self._ended)
+
+    def _ended(self, reading: "asyncio.Task[None]") -> None:
+        """Tell those who watch that nothing more comes, unless others read on."""
+        if reading is not self._reading:
+            return
+        if exc := reading.exception():
+            logger.error("live messages have failed", exc_info=exc)
+        for watch in self._watches:
+            watch.end("the bus on Kafka was lost while it was watched; call again")
 
     async def _end(self) -> None:
         reading, self._reading = self._reading, None

@@ -148,6 +148,8 @@ class WatchLink(Link):
     def close(self, reason: CloseReason) -> None:
         """See ``Link.close``."""
         self.session = None
+        why = reason.name.replace("_", " ").lower()
+        self.watch.end(f"the broker has ended this watch ({why}); call again")
 
     def has_room(self) -> bool:
         """See ``Link.has_room``."""
