@@ -170,6 +170,11 @@ def run_mcp(folder: Path, *arguments: str, given: bytes = b"") -> tuple[int, str
         ([], "on the internal bus the broker runs the MCP server itself"),
         (["--url", "http://localhost"], "--url is for --stdio"),
         (["--stdi"], "did you mean --stdio"),
+        (["--stdio", "--url", "localhost:3000/mcp"], "is no address of a server"),
+        (["--stdio", "--url", "http://[::1/mcp"], "is no address of a server"),
+        (["--stdio", "--url", "http://localhost:99999/mcp"], "is no address of a server"),
+        (["--stdio", "--url", "http://a\tb/mcp"], "is no address of a server"),
+        (["--stdio", "--url", ""], "is no address of a server"),
     ],
 )
 def test_what_makes_no_sense_is_refused(tmp_path: Path, arguments: list[str], problem: str) -> None:
@@ -231,6 +236,19 @@ def test_a_line_that_is_too_long_is_refused_as_a_whole(tmp_path: Path) -> None:
     _, said = run_mcp(tmp_path, "--stdio", "--url", "http://127.0.0.1:9/mcp", given=given)
     answers = [json.loads(line) for line in said.splitlines()]
     assert {answer["id"] for answer in answers} == {None, 2}
+
+
+def test_a_version_that_no_header_can_carry_ends_nothing(served: Served) -> None:
+    served.serve()
+    meta = {"io.modelcontextprotocol/protocolVersion": "ü"}
+    lines = [
+        {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {"_meta": meta}},
+        {"jsonrpc": "2.0", "id": 2, "method": "ping"},
+    ]
+    given = "\n".join(json.dumps(line) for line in lines).encode()
+    _, said = run_mcp(served.directory, "--stdio", "--url", served.mcp_url, given=given)
+    answers = {answer["id"]: answer for answer in map(json.loads, said.splitlines())}
+    assert {number for number, answer in answers.items() if "result" in answer} == {1, 2}
 
 
 @pytest.mark.parametrize("token", ["", "a-wrong-token-0123456789"])

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
-from monstermq_mcp.forwarding import forward_standard_input
+from monstermq_mcp.forwarding import checked_url, forward_standard_input
 from monstermq_mcp.places import url_of
 from monstermq_mcp.process import run_server
 from monstermq_mcp.tokens import Tokens
@@ -73,14 +73,15 @@ def _parse(arguments: Sequence[str]) -> Namespace:
 
 def _forward(parsed: Namespace, environ: Mapping[str, str]) -> int:
     release()
+    url = None if parsed.url is None else checked_url(parsed.url)
     config = load_config(parsed.config, environ).config
-    if parsed.url is None and not config.mcp.runs:
+    if url is None and not config.mcp.runs:
         raise ConfigError(
             "there is no server to forward to: set MCP.Enabled to true, or give --url"
         )
     configure_logging(logging.WARNING, config.log.format, "")
     tokens = Tokens.from_config(config.mcp)
-    forwarding = forward_standard_input(parsed.url or url_of(config), tokens.write or tokens.read)
+    forwarding = forward_standard_input(url or url_of(config), tokens.write or tokens.read)
     with suppress(KeyboardInterrupt):
         asyncio.run(forwarding)
     return ExitCode.OK

@@ -23,6 +23,7 @@ from mcp.shared.inbound import (
 from mcp_types import PROTOCOL_VERSION_META_KEY
 
 from monstermq_mcp.checks import BODY_SIZE_MAX
+from monstermq_shared.errors import ConfigError
 
 REQUESTS_MAX = 32
 """Requests on their way; the next line is not read before one of them is answered."""
@@ -32,6 +33,7 @@ READ_S = 120.0
 """How long an answer may take; a watch takes a minute."""
 
 _PARSE_ERROR, _SERVER_ERROR = -32700, -32000
+_PORT_MAX = 65_535
 _EVENT_DATA = "data:"
 _TOO_LONG = b"\0"  # no JSON
 
@@ -115,7 +117,8 @@ class Forwarder:
         meta = params.get("_meta")
         modern = meta.get(PROTOCOL_VERSION_META_KEY) if isinstance(meta, dict) else None
         version = modern or self._version
-        if isinstance(version, str) and method != "initialize":
+        # No server knows one that no header can carry; it answers as if none were named.
+        if isinstance(version, str) and version.isascii() and method != "initialize":
             headers[MCP_PROTOCOL_VERSION_HEADER] = version
         if modern and isinstance(method, str):
             headers[MCP_METHOD_HEADER] = encode_header_value(method)
@@ -135,6 +138,25 @@ class Forwarder:
     async def close(self) -> None:
         """Close the connections."""
         await self._http.aclose()
+
+
+def checked_url(text: str) -> str:
+    """Return the address of a server as it was given.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    try:
+        url = httpx2.URL(text)
+        good = url.scheme in {"http", "https"} and url.host and (url.port or 1) <= _PORT_MAX
+    except (httpx2.InvalidURL, UnicodeError):
+        good = False
+    if not good:
+        raise ConfigError(
+            f"--url: {text!r} is no address of a server; write one such as "
+            "http://localhost:3000/mcp"
+        )
+    return text
 
 
 async def forward_standard_input(url: str, token: str | None) -> None:
