@@ -263,6 +263,15 @@ async def test_what_does_more_is_refused_and_changes_nothing(
     assert (await run(queries, "SELECT count(*) FROM mcparchive")).rows == [[1]]
 
 
+async def test_what_sqlite_quotes_of_a_huge_value_is_cut(
+    database: SqliteDatabase, queries: SqliteQueries
+) -> None:
+    text = "SELECT json_extract('{}', printf('%.*c', 1000000, 'x'))"
+    with pytest.raises(QueryRefused, match="JSON path") as caught:
+        await run(queries, text)
+    assert len(str(caught.value)) < 1000
+
+
 LONG_STEP = (
     "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < 10000)"
     " SELECT max(instr(printf('%.*c', 4000000, 'a'), printf('%.*c', 2000000, 'a') || 'b')) FROM c"

@@ -193,6 +193,9 @@ WRITES = [
     "SET transaction_read_only = off",
     "SELECT set_config('transaction_read_only', 'off', false)",
     "SELECT set_config('role', 'system', false)",
+    "SELECT set_config('statement_timeout', '0', false)",
+    "SELECT pg_catalog.set_config('work_mem', '1TB', false)",
+    "SELECT set_config('client_encoding', 'LATIN1', false), 'é'",
     "SELECT set_config('session_authorization', 'postgres', false)",
     "DO $$ BEGIN DELETE FROM mcparchive; END $$",
     "CALL nothing()",
@@ -239,6 +242,7 @@ WRITES = [
     "SELECT $1::text",
     "SELECT topic FROM mcparchive WHERE payload::float > 1 AND nothing",
     "SELECT 1/0",
+    "SELECT lastval()",
     "SELECT 'warm'::float",
     "SELECT '(' ~ '('",
     "",
@@ -268,7 +272,6 @@ async def test_what_does_not_only_read_is_refused_and_changes_nothing(
         "SELECT count(*) FROM mcparchive a, mcparchive b, mcparchive c, mcparchive d, mcparchive e,"
         " mcparchive f, mcparchive g, mcparchive h, mcparchive i, mcparchive j",
         "WITH RECURSIVE x(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM x) SELECT max(n) FROM x",
-        "SELECT set_config('statement_timeout', '0', false), pg_sleep(60)",
         "SELECT count(*) FROM mcparchive WHERE repeat('a', 599) ~ '^(.*)(.*)(.*)\\1\\2\\3$'",
     ],
 )
@@ -293,7 +296,6 @@ async def test_of_a_billion_rows_few_are_read(sql: SqlQueries) -> None:
     [
         ("SELECT lo_from_bytea(0, 'x')", "SELECT count(*) FROM pg_largeobject_metadata"),
         ("SELECT lo_creat(-1)", "SELECT count(*) FROM pg_largeobject_metadata"),
-        ("SELECT set_config('application_name', 'x', false)", "SELECT 0"),
     ],
 )
 async def test_nothing_is_left_of_what_functions_do_beside_reading(

@@ -48,15 +48,18 @@ _ONLY_READS = (
 _NO_NUMBERS = (
     "; where payloads are no numbers leave them out: WHERE jsonb_typeof(payload_json) = 'number'"
 )
-# What a rolled back transaction does not take back, and what runs SQL that stands in a text.
-# A name can be written in one other way, by escapes, which nobody needs who only reads.
+# What a rolled back transaction does not take back, what runs SQL that stands in a text, and what
+# changes settings: client_encoding, in which we read the answer, and work_mem, by which the owner
+# bounds the server's memory. A name can be written in one other way, by escapes, which nobody needs
+# who only reads.
 _DOES_MORE = re.compile(
     r'U&"|\b(?:pg_(?:try_)?advisory_\w+|pg_logical_emit_message|pg_(?:cancel|terminate)_backend'
+    r"|set_config"
     r"|(?:query|cursor)_to_xml\w*|ts_stat|ts_rewrite|dblink\w*|crosstab\w*|connectby|xpath_table)\b",
     re.IGNORECASE,
 )
 # By the first characters of the SQLSTATE: what who asks can mend.
-_ASKERS = ("21", "22", "25", "2F", "38", "39", "42", "44", "0A", "54", "P0001", "XX000")
+_ASKERS = ("21", "22", "25", "2F", "38", "39", "42", "44", "0A", "54", "55000", "P0001", "XX000")
 _READ_ONLY, _NO_RIGHT, _NOT_A_NUMBER, _TOO_MUCH_ROOM = "25006", "42501", "22P02", "53400"
 
 

@@ -27,6 +27,8 @@ from urllib.parse import quote
 _MEMORY_MAX = 512 * 1024 * 1024
 _FILE_SIZE_MAX = 512 * 1024 * 1024  # of one temporary file; rows are sorted in a few of them
 _NICENESS = 5
+_SAID_MAX = 300
+"""Characters of what SQLite says; it quotes values, which may have millions."""
 _STEPS = 100_000
 """Steps of SQLite's machine, a few milliseconds, between two looks at the clock."""
 
@@ -213,20 +215,21 @@ def _failure(exc: Exception, tables: Sequence[str]) -> dict[str, object]:
     """Return a sentence about what is wrong."""
     code = getattr(exc, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
     names = ", ".join(map(written, tables)) or "none"
+    said = str(exc)[:_SAID_MAX]
     if code == sqlite3.SQLITE_INTERRUPT:
         return {"late": True}
     if code in _UNAVAILABLE:
-        return {"unavailable": str(exc)}
+        return {"unavailable": said}
     if isinstance(exc, MemoryError) or code in _TOO_LARGE:
         sentence = (
             "the statement takes too much memory, or too many temporary files; ask for less: fewer "
             "rows, a shorter stretch of time"
         )
     elif isinstance(exc, sqlite3.Warning | sqlite3.ProgrammingError):
-        sentence = f"give exactly one statement, without parameters ({exc})"
+        sentence = f"give exactly one statement, without parameters ({said})"
     elif code == sqlite3.SQLITE_AUTH:
         sentence = (
-            f"this statement is not allowed ({exc}): only SELECT, on these tables: {names}, with "
+            f"this statement is not allowed ({said}): only SELECT, on these tables: {names}, with "
             "SQLite's usual functions"
         )
     elif code == sqlite3.SQLITE_TOOBIG:
@@ -236,7 +239,7 @@ def _failure(exc: Exception, tables: Sequence[str]) -> dict[str, object]:
         )
     else:
         sentence = (
-            f"SQLite does not understand the statement: {exc}. {_FORMS}. The tables are {names}."
+            f"SQLite does not understand the statement: {said}. {_FORMS}. The tables are {names}."
         )
     return {"refused": sentence}
 
