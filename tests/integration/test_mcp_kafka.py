@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tests.support.kafka import KafkaServer
 from tests.support.kafka_bus import bus_settings, produce
-from tests.support.kafka_tools import new_topic_name
+from tests.support.kafka_tools import delete_below, new_topic_name
 from tests.support.mcp_server import configured, served
 
 from monstermq_mcp.kafka import door as door_module
@@ -156,8 +156,27 @@ async def test_a_forged_cursor_and_one_of_another_question_are_refused(scene: Sc
         LogQuery(filters=("plant/#",), cursor="AAAA"),
         LogQuery(filters=("plant/+",), cursor=page.next_cursor),
     ):
-        with pytest.raises(QueryRefused, match="cursor"):
+        with pytest.raises(QueryRefused, match=r"this position .* go on with startTime"):
             await scene.log.read(query)
+
+
+async def test_what_was_deleted_behind_a_position_is_told(
+    scene: Scene, kafka_server: KafkaServer, tmp_path: Path
+) -> None:
+    await scene.publish_all(20)
+    begun = LogQuery(filters=("plant/#",), start_ms=scene.begin_ms, limit=5)
+    page = await scene.log.read(begun)
+    await delete_below(kafka_server.address(), scene.topic, dict.fromkeys(range(3), -1))
+    await scene.publish("plant/1", b"new", SystemClock().wall_ms())
+    async with served(configured(tmp_path / "monstermq.db"), log=scene.log) as asked:
+        found = await asked.answer("read-log", topics="plant/#", position=page.next_cursor)
+        from_then_on = await asked.answer(
+            "read-log", topics="plant/#", position=found["nextPosition"]
+        )
+
+    assert [row["payload"] for row in found["rows"]] == ["new"]
+    assert found["hint"].startswith("Up to 15 messages that followed the position")
+    assert "Up to" not in from_then_on["hint"]
 
 
 # Live

@@ -29,7 +29,10 @@ def _again(place: str) -> str:
 
 
 class ArchivedLog:
-    """``LogQueries`` over the history of an archive group.
+    """``LogQueries`` over the history of an archive group, whose order is that of time.
+
+    So who goes on behind a place misses what came after the clock was set back, until it has caught
+    up.
 
     Args:
         archive: Of the group.

@@ -68,6 +68,8 @@ class LogPage:
         next_cursor: Where to go on; there is always one, because the log grows.
         cursors: For each message, where to go on after it, so that fewer can be shown.
         more: Whether others follow already.
+        lost: How many records were deleted that stood behind the place where the page begins; so
+            many messages at most are missing before these.
     """
 
     messages: Sequence[Message]
@@ -75,6 +77,7 @@ class LogPage:
     next_cursor: str
     cursors: Sequence[str]
     more: bool
+    lost: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from monstermq_mcp.kafka.door import BusDoor
 from monstermq_shared.bus.kafka.log import KafkaLog
 from monstermq_shared.bus.ports import RecordBatch
 from monstermq_shared.bus.wanted import Wanted, message_in
-from monstermq_shared.errors import BusGap
+from monstermq_shared.errors import BusGap, QueryRefused
 from monstermq_shared.queries.cursors import Cursors
 from monstermq_shared.queries.history import Message
 from monstermq_shared.queries.live import LogPage, LogQuery, LogSource
@@ -48,9 +48,7 @@ class KafkaLogQueries:
 
     async def read(self, query: LogQuery) -> LogPage:
         """See ``LogQueries.read``."""
-        place = None
-        if query.cursor is not None:
-            place = self._cursors.open(query.question, query.cursor)
+        place = self._place(query)
         log = (await self._door.bus()).messages
         firsts, ends = await log.first_positions(), await log.end_positions()
         newest = place is None and query.start_ms is None
@@ -60,7 +58,10 @@ class KafkaLogQueries:
             asked = {**ends, **await log.positions_since(query.start_ms)}
         else:
             asked = {each: end - SCANNED_MAX // log.partitions for each, end in ends.items()}
-        # What was deleted meanwhile is passed over: a page shows what is there.
+        lost = 0
+        if place is not None:
+            lost = sum(max(firsts[each] - at, 0) for each, at in asked.items())
+        # What was deleted meanwhile is passed over, and told: a page shows what is there.
         begin = {each: min(max(asked.get(each, 0), firsts[each]), ends[each]) for each in ends}
         scan = _Scan(query, begin, ends, newest=newest)
         await scan.run(log)
@@ -71,7 +72,19 @@ class KafkaLogQueries:
             next_cursor=self._seal(query, after),
             cursors=self._cursors_of(query, shown, after),
             more=any(after[each] < end for each, end in ends.items()),
+            lost=lost + scan.lost,
         )
+
+    def _place(self, query: LogQuery) -> list[str | int] | None:
+        if query.cursor is None:
+            return None
+        try:
+            return self._cursors.open(query.question, query.cursor)
+        except QueryRefused as exc:
+            raise QueryRefused(
+                "this position belongs to other topics, or the server has restarted since; go on "
+                "with startTime, the time of the last message, instead of it"
+            ) from exc
 
     def _cursors_of(
         self, query: LogQuery, shown: Sequence[_Found], after: Mapping[int, int]
@@ -95,6 +108,9 @@ class _Scan:
         begin: Partition -> the first offset.
         ends: Partition -> where it ends.
         newest: The last messages are wanted, else the first.
+
+    Attributes:
+        lost: How many records were deleted before they were looked at.
     """
 
     def __init__(
@@ -105,6 +121,7 @@ class _Scan:
         *,
         newest: bool,
     ) -> None:
+        self.lost = 0
         self._ends = ends
         self._upto = dict(begin)
         self._query = query
@@ -146,6 +163,7 @@ class _Scan:
                 if not self._open_ones():
                     return
         except BusGap as gap:
+            self.lost += gap.lost or 0
             self._upto[gap.partition] = max(gap.found, self._upto[gap.partition])
         finally:
             await reader.aclose()

@@ -19,6 +19,7 @@ from monstermq_mcp.tools.answers import (
     Note,
     Payload,
     counted,
+    joined,
     moment,
     payload_members,
     shown_name,
@@ -51,12 +52,12 @@ ABOUT = About(
     "read-log",
     "Read the log",
     "Returns messages in the order in which they came, the oldest first, from a time or a position"
-    " on, and always the position to go on from: so one call after the other follows what happens"
-    " without a gap. Use it to see what happened in which order across topics, or to catch up"
-    " since the last look. Without startTime and position it returns the newest messages. With the"
-    " internal bus it reads the archive group, and says so; on Kafka it reads the bus, which has"
-    " everything. Narrow by exact filters. For numbers over time use"
-    " query-message-archive-aggregated.",
+    " on, and always the position to go on from: so one call after the other follows what happens,"
+    " and hint tells of what was deleted before it was read. Use it to see what happened in which"
+    " order across topics, or to catch up since the last look. Without startTime and position it"
+    " returns the newest messages. With the internal bus it reads the archive group, in order of"
+    " time, and says so; on Kafka it reads the bus, which has everything while it keeps it."
+    " Narrow by exact filters. For numbers over time use query-message-archive-aggregated.",
     READS,
 )
 
@@ -123,7 +124,7 @@ def log_tool(groups: Groups, log: LogQueries | None) -> Tool:
         hint = None if page.messages else _nothing(query, page)
         if hint == _LATER and await _is_unknown(groups, arguments):
             hint = f"{NO_VALUE} {_LATER}"
-        return _read(page, where, hint)
+        return _read(page, where, joined(_lost(page), hint))
 
     return make_tool(ABOUT, answer, LogArguments, LogRead)
 
@@ -156,6 +157,16 @@ def _read(page: LogPage, where: str, hint: str | None) -> CallToolResult:
     follow = "More follow already" if answer.truncated else "Go on later"
     end = f"{follow}: position `{answer.next_position}`." if answer.next_position else None
     return result(answer, paragraphs(heading, listed, answer.hint, end))
+
+
+def _lost(page: LogPage) -> str | None:
+    """Return what is missing before a page, None if nothing is."""
+    if not page.lost:
+        return None
+    return (
+        f"Up to {counted(page.lost, 'message')} that followed the position are deleted from the"
+        " log; an archive may have them, see query-message-archive."
+    )
 
 
 def _nothing(query: LogQuery, page: LogPage) -> str:
