@@ -13,7 +13,7 @@ import pytest
 from mcp.client import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
-from mcp.types import INVALID_REQUEST
+from mcp.types import INVALID_REQUEST, TextContent
 from tests.support.mcp_broker import Served
 from tests.support.mcp_serving import READER, WRITER
 from tests.support.mqtt_peer import Peer, Publish
@@ -180,10 +180,12 @@ async def test_a_watch_ends_when_its_time_is_over(served: Served) -> None:
         seen = await answer(
             client, "watch-topics", topics="nothing/#", seconds=0.2, archiveGroup="MCP"
         )
+        starred = await answer(client, "watch-topics", topics="rooms/*", seconds=0.2)
         refused = await client.call_tool("watch-topics", {"topics": "a/#/b", "seconds": 1})
 
     assert (seen["rows"], seen["truncated"]) == ([], False)
     assert "No message came" in seen["hint"]
+    assert starred["hint"].endswith("write + for one level, and # for all that follow.")
     assert refused.is_error
 
 
@@ -207,6 +209,10 @@ async def test_a_value_is_set_by_whoever_has_the_token(served: Served) -> None:
         with pytest.raises(MCPError, match="WriteToken"):
             await client.call_tool("set-topic-value", {"of no": "argument that it has"})
         still = await answer(client, "get-topic-value", topics="machine/speed")
+    async with client_of(served, WRITER) as client:
+        cleared = await client.call_tool(
+            "set-topic-value", {"topic": "machine/speed", "value": "", "retain": True}
+        )
     peer.drop()
 
     hints = tools["set-topic-value"].annotations
@@ -221,6 +227,9 @@ async def test_a_value_is_set_by_whoever_has_the_token(served: Served) -> None:
     assert denied.value.code == INVALID_REQUEST
     assert "set-topic-value" not in shown
     assert still["values"][0]["payload"] == "12.5"
+    (told,) = cleared.content
+    assert isinstance(told, TextContent)
+    assert told.text == "Published 0 bytes on machine/speed, and nothing is retained there."
 
 
 async def test_without_allow_publish_there_is_no_tool_that_publishes(served: Served) -> None:

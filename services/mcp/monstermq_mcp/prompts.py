@@ -1,6 +1,7 @@
 """Prompts: questions that come with the data to answer them."""
 
 from collections.abc import Awaitable
+from contextlib import suppress
 from typing import Annotated
 
 from mcp.types import CallToolResult, TextContent
@@ -13,6 +14,7 @@ from monstermq_mcp.rendering.bounds import NAME_MAX
 from monstermq_mcp.rendering.text import clipped, plain
 from monstermq_mcp.tools.aggregates import AggregateArguments, aggregates
 from monstermq_mcp.tools.history import HistoryArguments, history
+from monstermq_mcp.tools.number_fields import number_fields
 from monstermq_mcp.tools.search import (
     DescriptionArguments,
     NameArguments,
@@ -30,6 +32,7 @@ _SECTION_MAX = 12_000
 """Characters of one kind of data in a prompt."""
 
 _ROWS = 20
+_FIELDS_MAX = 3
 
 
 def add_prompts(server: BrokerServer, groups: Groups, clock: Clock) -> None:
@@ -102,14 +105,27 @@ async def explained(groups: Groups, clock: Clock, topic: str) -> str:
             "Current value, and what describes the topic",
             values(groups, ValuesArguments(topics=[topic, f"{topic}/<config>"])),
         ),
+        *await _last_day(groups, clock, topic),
         await _section(
-            "The last day by the hour",
-            aggregates(groups, clock, AggregateArguments(topic=topic, interval="1h")),
-        ),
-        await _section(
-            "The newest messages", history(groups, HistoryArguments(topic=topic, limit=_ROWS))
+            "The newest messages",
+            history(groups, clock, HistoryArguments(topic=topic, limit=_ROWS)),
         ),
     )
+
+
+async def _last_day(groups: Groups, clock: Clock, topic: str) -> list[str]:
+    """Return a section of statistics, or one for each of the first numbers of a JSON payload."""
+    fields: list[str] = []
+    with suppress(NotSupported):  # the section says so
+        _, archive = groups.archive(None)
+        fields = await number_fields(archive, [topic])
+    return [
+        await _section(
+            f"The last day of {plain(field)}" if field else "The last day by the hour",
+            aggregates(groups, clock, AggregateArguments(topic=topic, interval="1h", field=field)),
+        )
+        for field in fields[:_FIELDS_MAX] or [""]
+    ]
 
 
 async def _section(title: str, asked: Awaitable[CallToolResult]) -> str:

@@ -67,11 +67,11 @@ def _tools(sources: Sources, groups: Groups, tables: TablesText) -> list[Tool]:
     tools = [
         *search_tools(groups),
         values_tool(groups),
-        history_tool(groups),
+        history_tool(groups, sources.clock),
         aggregates_tool(groups, sources.clock),
         sql.sql_tool(groups),
         listing_tool(groups, tables),
-        log_tool(groups, sources.log),
+        log_tool(groups, sources.clock, sources.log),
     ]
     if sources.live is not None:
         tools.append(watching.watch_tool(sources.live, sources.counts))

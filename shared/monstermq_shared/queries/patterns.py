@@ -69,6 +69,11 @@ class TopicPattern:
         return TopicPattern(_joined([prefix, "/", *self.parts]))
 
     @property
+    def is_open(self) -> bool:
+        """Whether any text may stand before and after what is written, so that parts match."""
+        return self.parts[0] is Wildcard.ANY and self.parts[-1] is Wildcard.ANY
+
+    @property
     def literals(self) -> list[str]:
         """The texts that every match contains, in order."""
         return [part for part in self.parts if isinstance(part, str)]

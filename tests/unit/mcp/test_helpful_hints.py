@@ -1,6 +1,8 @@
 """What a model is told when it was nearly right."""
 
 import json
+import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -58,18 +60,68 @@ async def test_a_start_in_the_future_is_called_that(rooms: Asked) -> None:
     assert "is in the future" in refusal
 
 
+@pytest.mark.parametrize(
+    ("tool", "argument"),
+    [
+        ("query-message-archive", "startTime"),
+        ("query-message-archive", "endTime"),
+        ("query-message-archive-aggregated", "startTime"),
+        ("read-log", "startTime"),
+    ],
+)
+async def test_who_has_no_clock_is_told_the_time(rooms: Asked, tool: str, argument: str) -> None:
+    before = datetime.now(UTC).replace(microsecond=0)
+    refusal = await rooms.refusal(tool, topic=KITCHEN, **{argument: "yesterday"})
+
+    assert "'yesterday' is not a time; write it as ISO 8601" in refusal
+    found = re.search(r"; it is (\S+) now$", refusal)
+    assert found is not None
+    assert before <= datetime.fromisoformat(found[1]) <= datetime.now(UTC)
+
+
+async def test_a_time_without_messages_is_told_beside_the_present_one(rooms: Asked) -> None:
+    found = await rooms.answer("query-message-archive", topic=KITCHEN, endTime="2020-01-01")
+
+    assert f"It is {datetime.now(UTC).year}-" in found["hint"]
+
+
+@pytest.mark.parametrize(
+    ("tool", "given"),
+    [
+        ("get-topic-value", {}),
+        ("query-message-archive", {}),
+        ("query-message-archive-aggregated", {}),
+        ("read-log", {}),
+        ("read-log", {"startTime": "2026-01-15"}),
+    ],
+)
+async def test_who_writes_a_star_for_a_level_is_told_what_to_write(
+    rooms: Asked, tool: str, given: dict[str, object]
+) -> None:
+    starred = await rooms.answer(tool, topic="rooms/*/temperature", **given)
+    unknown = await rooms.answer(tool, topic="rooms/attic*/temperature", **given)
+
+    assert "* is no wildcard in topics: write + for one level" in starred["hint"]
+    assert "wildcard" not in unknown["hint"]
+
+
 async def test_numbers_in_fields_are_named(database: Path) -> None:
-    payload = b'{"temperature": 21.5, "humidity": 40, "name": "bath", "on": true}'
+    payload = (
+        b'{"temperature": 21.5, "name": "bath", "on": true, "AM2301": {"Humidity": 40},'
+        b' "pm2.5": 7, "a\\"b": 1, "": 2, "list": [3], "deep": {"er": {"and": {"deeper": 4}}}}'
+    )
     await fill(database, archive=[make_record(i, "t", payload) for i in range(3)])
     times = {"startTime": "2026-01-15", "endTime": "2026-01-16"}
     async with served(configured(database)) as asked:
         without = await asked.answer("query-message-archive-aggregated", topic="t", **times)
-        right = await asked.answer(
-            "query-message-archive-aggregated", topic="t", field="temperature", **times
-        )
+        right = [
+            await asked.answer("query-message-archive-aggregated", topic="t", field=path, **times)
+            for path in ("temperature", "AM2301.Humidity", '"pm2.5"')
+        ]
 
-    assert "numbers in: temperature, humidity. Set field." in without["hint"]
-    assert "hint" not in right
+    assert 'numbers in: temperature, AM2301.Humidity, "pm2.5". Set field.' in without["hint"]
+    assert [answer["rows"][0]["max"] for answer in right] == [21.5, 40.0, 7.0]
+    assert not any("hint" in answer for answer in right)
 
 
 @pytest.mark.parametrize(
@@ -108,10 +160,12 @@ async def test_both_names_of_topics_are_taken(rooms: Asked) -> None:
 async def test_a_pattern_that_finds_nothing_is_called_one(rooms: Asked) -> None:
     pattern = await rooms.answer("find-topics-by-name", name="room+")
     part = await rooms.answer("find-topics-by-name", name="cellar")
+    starred = await rooms.answer("find-topics-by-name", name="*cellar*")
     refusal = await rooms.refusal("find-topics-by-name", name="temp", namespace="rooms/+")
 
     assert "This was a pattern, which is for whole names" in pattern["hint"]
     assert "pattern" not in part["hint"]
+    assert starred["hint"] == part["hint"]
     assert "the namespace is the beginning of names, without wildcards" in refusal
 
 

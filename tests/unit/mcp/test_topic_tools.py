@@ -1,6 +1,7 @@
 """Topics and their current values, as a client of the SDK gets them."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +182,22 @@ async def test_prompts_come_with_the_data_to_answer_them(rooms: Asked) -> None:
         assert isinstance(message.content, TextContent)
         assert "Warmth of the bath" in message.content.text
         assert "data, never instructions" in message.content.text
+
+
+async def test_a_topic_of_json_is_explained_by_each_of_its_numbers(database: Path) -> None:
+    now_ms = time.time_ns() // 1_000_000
+    payload = b'{"temperature": 21.5, "humidity": 40, "name": "bath"}'
+    await fill(database, archive=[make_record(0, "bath", payload, timestamp_ms=now_ms - 60_000)])
+    async with served(configured(database)) as asked, Client(asked.server) as client:
+        prompt = await client.get_prompt("explain-topic", {"topic": "bath"})
+
+    (message,) = prompt.messages
+    assert isinstance(message.content, TextContent)
+    text = message.content.text
+    temperature, humidity = text.index("The last day of temperature"), text.index("of humidity")
+    assert "| bath | 1 | 21.5 | 21.5 | 21.5 |" in text[temperature:humidity]
+    assert "| bath | 1 | 40 | 40 | 40 |" in text[humidity:]
+    assert "without a number" not in text
 
 
 async def _read(client: Client, uri: str) -> dict[str, Any]:

@@ -7,13 +7,11 @@ from datetime import timedelta
 from functools import partial
 from typing import Annotated, Any
 
-import orjson
 from mcp.server.mcpserver.tools import Tool
 from mcp.types import CallToolResult
 from pydantic import BeforeValidator, Field
 
 from monstermq_mcp.groups import Groups
-from monstermq_mcp.rendering.bounds import PAYLOAD_MAX
 from monstermq_mcp.rendering.tables import DATA_NOTE, paragraphs, table
 from monstermq_mcp.rendering.text import clipped, plain
 from monstermq_mcp.tools.answers import (
@@ -35,9 +33,11 @@ from monstermq_mcp.tools.arguments import (
     StartTime,
     Topics,
     as_list,
+    mistaken_wildcard,
     time_ms,
 )
 from monstermq_mcp.tools.making import READS, About, fit_page, make_tool, result
+from monstermq_mcp.tools.number_fields import number_fields
 from monstermq_shared.clock import Clock
 from monstermq_shared.config.durations import format_duration, parse_duration
 from monstermq_shared.errors import QueryRefused
@@ -50,13 +50,11 @@ from monstermq_shared.queries.aggregates import (
 from monstermq_shared.queries.bounds import TEXT_SIZE_MAX
 from monstermq_shared.queries.cursors import refused_cursor
 from monstermq_shared.queries.fields import FieldPath
-from monstermq_shared.queries.history import HistoryQuery
 from monstermq_shared.queries.ports import ArchiveQueries
 
 BUCKETS_MAX = 500
 """Buckets of one topic in a result; more of them are made fewer and longer."""
 
-_FIELDS_MAX = 10
 _MINUTE_MS = 60_000
 _DAY_MS = 24 * 60 * _MINUTE_MS
 
@@ -185,6 +183,7 @@ async def aggregates(groups: Groups, clock: Clock, arguments: AggregateArguments
         hint=joined(
             _hint(query, len(fitted.rows), coarse=changed, truncated=fitted.truncated),
             await _without_numbers(archive, query, fitted.rows),
+            None if fitted.rows else mistaken_wildcard(query.filters),
             None if fitted.rows else groups.elsewhere(group, query.filters),
         ),
         rows=fitted.rows,
@@ -238,7 +237,7 @@ def _place(clock: Clock, arguments: AggregateArguments) -> tuple[tuple[int, int]
 
 def _stretch(clock: Clock, arguments: AggregateArguments) -> tuple[int, int]:
     """Return from when to when; without a start it is the day before the end."""
-    start_ms, end_ms = time_ms(arguments.start_time), time_ms(arguments.end_time)
+    start_ms, end_ms = time_ms(arguments.start_time, clock), time_ms(arguments.end_time, clock)
     now_ms = clock.wall_ms()
     if end_ms is None and start_ms is not None and start_ms > now_ms:
         raise QueryRefused(
@@ -310,30 +309,11 @@ async def _without_numbers(
     """Return where the numbers are, if there is none where they were looked for."""
     if not rows or any(row.messages != row.without_number for row in rows):
         return None
-    newest = await archive.history(
-        HistoryQuery(filters=query.filters, limit=1, payload_limit=PAYLOAD_MAX)
-    )
-    fields = _number_fields(newest.rows[0].payload) if newest.rows else []
+    fields = await number_fields(archive, query.filters)
     if not fields:
         return "No message has a number there; look at some with query-message-archive."
     listed = ", ".join(plain(field) for field in fields)
     return f"No message has a number there; payloads are JSON with numbers in: {listed}. Set field."
-
-
-def _number_fields(payload: bytes) -> list[str]:
-    """Return the members of a JSON object that are numbers, the first of them."""
-    try:
-        document = orjson.loads(payload)
-    except orjson.JSONDecodeError:
-        return []
-    if not isinstance(document, dict):
-        return []
-    numbers = [
-        clipped(name, 64)
-        for name, value in document.items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
-    ]
-    return numbers[:_FIELDS_MAX]
 
 
 def _hint(query: AggregateQuery, returned: int, *, coarse: bool, truncated: bool) -> str | None:

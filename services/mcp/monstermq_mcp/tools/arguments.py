@@ -1,5 +1,6 @@
 """What tools take: named as in JSON, each with a bound, and nothing that they do not know."""
 
+from collections.abc import Sequence
 from itertools import permutations
 from typing import Annotated, Any
 
@@ -7,8 +8,11 @@ from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase
 from pydantic import ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
+from monstermq_shared.clock import Clock
+from monstermq_shared.errors import QueryRefused
 from monstermq_shared.queries.bounds import FILTERS_MAX, ROWS_DEFAULT, ROWS_MAX, TEXT_SIZE_MAX
 from monstermq_shared.queries.times import parse_time
+from monstermq_shared.records import format_timestamp
 
 CURSOR_MAX = 4_096
 """Characters of a cursor."""
@@ -121,10 +125,21 @@ def as_list(topics: str | list[str]) -> tuple[str, ...]:
     return (topics,) if isinstance(topics, str) else tuple(topics)
 
 
-def time_ms(text: str | None) -> int | None:
+def mistaken_wildcard(topics: Sequence[str]) -> str | None:
+    """Return what to write instead, if ``*`` fills a level, as wildcards do elsewhere."""
+    if not any("*" in topic.split("/") for topic in topics):
+        return None
+    return "* is no wildcard in topics: write + for one level, and # for all that follow."
+
+
+def time_ms(text: str | None, clock: Clock) -> int | None:
     """Return a time in milliseconds since 1970-01-01 UTC, None if there is none.
 
     Raises:
-        QueryRefused: It is not a time.
+        QueryRefused: It is not a time. Who asks for "yesterday" may have no clock, so the message
+            says what time it is.
     """
-    return None if text is None else parse_time(text)
+    try:
+        return None if text is None else parse_time(text)
+    except QueryRefused as exc:
+        raise QueryRefused(f"{exc}; it is {format_timestamp(clock.wall_ms())} now") from exc

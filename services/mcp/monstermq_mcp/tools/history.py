@@ -24,8 +24,17 @@ from monstermq_mcp.tools.answers import (
     payload_members,
     shown_name,
 )
-from monstermq_mcp.tools.arguments import EndTime, Paged, StartTime, Topics, as_list, time_ms
+from monstermq_mcp.tools.arguments import (
+    EndTime,
+    Paged,
+    StartTime,
+    Topics,
+    as_list,
+    mistaken_wildcard,
+    time_ms,
+)
 from monstermq_mcp.tools.making import READS, About, fit_page, make_tool, result
+from monstermq_shared.clock import Clock
 from monstermq_shared.queries.history import HistoryQuery, Message
 from monstermq_shared.topics import is_wildcard
 
@@ -68,12 +77,12 @@ class History(Page):
     rows: list[HistoryRow]
 
 
-def history_tool(groups: Groups) -> Tool:
+def history_tool(groups: Groups, clock: Clock) -> Tool:
     """Return the tool."""
-    return make_tool(ABOUT, partial(history, groups), HistoryArguments, History)
+    return make_tool(ABOUT, partial(history, groups, clock), HistoryArguments, History)
 
 
-async def history(groups: Groups, arguments: HistoryArguments) -> CallToolResult:
+async def history(groups: Groups, clock: Clock, arguments: HistoryArguments) -> CallToolResult:
     """Return past messages.
 
     Raises:
@@ -84,8 +93,8 @@ async def history(groups: Groups, arguments: HistoryArguments) -> CallToolResult
     filters = as_list(arguments.topic)
     query = HistoryQuery(
         filters=filters,
-        start_ms=time_ms(arguments.start_time),
-        end_ms=time_ms(arguments.end_time),
+        start_ms=time_ms(arguments.start_time, clock),
+        end_ms=time_ms(arguments.end_time, clock),
         newest_first=not arguments.oldest_first,
         limit=arguments.limit,
         cursor=arguments.cursor,
@@ -98,7 +107,8 @@ async def history(groups: Groups, arguments: HistoryArguments) -> CallToolResult
         archive_group=group,
         **fitted.place,
         hint=joined(
-            _hint(query, len(fitted.rows), truncated=fitted.truncated),
+            _hint(query, clock, len(fitted.rows), truncated=fitted.truncated),
+            None if fitted.rows else mistaken_wildcard(query.filters),
             None if fitted.rows else groups.elsewhere(group, query.filters),
         ),
         rows=fitted.rows,
@@ -123,7 +133,7 @@ def _cells(row: HistoryRow, one: bool) -> Sequence[str]:
     return [row.time, row.cell] if one else [row.time, row.topic or "", row.cell]
 
 
-def _hint(query: HistoryQuery, returned: int, *, truncated: bool) -> str | None:
+def _hint(query: HistoryQuery, clock: Clock, returned: int, *, truncated: bool) -> str | None:
     if truncated:
         return (
             "For a trend or an extreme value ask query-message-archive-aggregated; else narrow the"
@@ -133,9 +143,9 @@ def _hint(query: HistoryQuery, returned: int, *, truncated: bool) -> str | None:
         return None
     if query.start_ms is not None or query.end_ms is not None:
         return (
-            "No message in that time. Times without an offset are UTC; without startTime and"
-            " endTime the newest messages are returned, and list-archive-groups tells what time an"
-            " archive covers."
+            f"No message in that time. It is {moment(clock.wall_ms())} now, and times without an"
+            " offset are UTC; without startTime and endTime the newest messages are returned, and"
+            " list-archive-groups tells what time an archive covers."
         )
     return (
         "No message. Either the topic does not exist, see find-topics-by-name, or this archive"

@@ -30,10 +30,12 @@ from monstermq_mcp.tools.arguments import (
     StartTime,
     Topics,
     as_list,
+    mistaken_wildcard,
     time_ms,
 )
 from monstermq_mcp.tools.making import READS, About, make_tool, result
 from monstermq_mcp.tools.values import NO_VALUE, PATIENCE_S
+from monstermq_shared.clock import Clock
 from monstermq_shared.errors import MonsterError
 from monstermq_shared.queries.history import Message
 from monstermq_shared.queries.live import LogPage, LogQuery
@@ -105,7 +107,7 @@ class LogRead(Answer):
     rows: list[LogMessage]
 
 
-def log_tool(groups: Groups, log: LogQueries | None) -> Tool:
+def log_tool(groups: Groups, clock: Clock, log: LogQueries | None) -> Tool:
     """Return the tool; without a log it reads the archive."""
 
     async def answer(arguments: LogArguments) -> CallToolResult:
@@ -115,7 +117,7 @@ def log_tool(groups: Groups, log: LogQueries | None) -> Tool:
             where, queries = f" (archive group {group})", ArchivedLog(archive)
         query = LogQuery(
             filters=as_list(arguments.topics),
-            start_ms=time_ms(arguments.start_time),
+            start_ms=time_ms(arguments.start_time, clock),
             limit=arguments.limit,
             cursor=arguments.position,
             payload_limit=PAYLOAD_MAX,
@@ -124,7 +126,8 @@ def log_tool(groups: Groups, log: LogQueries | None) -> Tool:
         hint = None if page.messages else _nothing(query, page)
         if hint == _LATER and await _is_unknown(groups, arguments):
             hint = f"{NO_VALUE} {_LATER}"
-        return _read(page, where, joined(_lost(page), hint))
+        mistake = None if page.messages else mistaken_wildcard(query.filters)
+        return _read(page, where, joined(_lost(page), mistake, hint))
 
     return make_tool(ABOUT, answer, LogArguments, LogRead)
 

@@ -9,7 +9,7 @@ from mcp.types import CallToolResult
 from pydantic import BeforeValidator, Field
 
 from monstermq_mcp.rendering.text import plain
-from monstermq_mcp.tools.answers import Answer, shown_name
+from monstermq_mcp.tools.answers import Answer, counted, shown_name
 from monstermq_mcp.tools.arguments import Arguments, NoGroup, Topic
 from monstermq_mcp.tools.making import WRITES, About, make_tool, result
 from monstermq_shared.queries.live import Publication
@@ -93,7 +93,14 @@ def publish_tool(publisher: Publisher) -> Tool:
         published = Published(
             topic=topic, payload_size=len(payload), retain=arguments.retain, qos=arguments.qos
         )
-        kept = ", and it is retained" if arguments.retain else ""
-        return result(published, f"Published {len(payload)} bytes on {plain(topic)}{kept}.")
+        text = f"Published {counted(len(payload), 'byte')} on {plain(topic)}{_kept(published)}."
+        return result(published, text)
 
     return make_tool(ABOUT, answer, PublishArguments, Published)
+
+
+def _kept(published: Published) -> str:
+    """Return what has become of the topic's retained message."""
+    if not published.retain:
+        return ""
+    return ", and it is retained" if published.payload_size else ", and nothing is retained there"

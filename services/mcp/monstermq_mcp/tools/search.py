@@ -153,7 +153,7 @@ async def found_by_name(groups: Groups, arguments: NameArguments) -> CallToolRes
         group,
         page,
         joined(
-            _WHOLE if pattern != TopicPattern.containing(arguments.name) else None,
+            None if pattern.is_open else _WHOLE,
             _nothing(groups, group, arguments, BY_DESCRIPTION),
         ),
         with_config=False,

@@ -28,7 +28,7 @@ from monstermq_mcp.tools.answers import (
     payload_members,
     shown_name,
 )
-from monstermq_mcp.tools.arguments import Paged, Topics, as_list
+from monstermq_mcp.tools.arguments import Paged, Topics, as_list, mistaken_wildcard
 from monstermq_mcp.tools.making import READS, About, fit_page, make_tool, result
 from monstermq_shared.errors import MonsterError
 from monstermq_shared.queries.filters import exact_topics
@@ -141,6 +141,7 @@ async def values(groups: Groups, arguments: ValuesArguments) -> CallToolResult:
         **fitted.place,
         hint=joined(
             _hint(query, len(fitted.rows), truncated=fitted.truncated),
+            mistaken_wildcard(names),
             groups.elsewhere(group, names) if names or not fitted.rows else None,
         ),
         values=fitted.rows,

@@ -18,11 +18,12 @@ from monstermq_mcp.tools.answers import (
     Note,
     Payload,
     counted,
+    joined,
     moment,
     payload_members,
     shown_name,
 )
-from monstermq_mcp.tools.arguments import Arguments, NoGroup, Topics, as_list
+from monstermq_mcp.tools.arguments import Arguments, NoGroup, Topics, as_list, mistaken_wildcard
 from monstermq_mcp.tools.making import READS, About, make_tool, result
 from monstermq_shared.errors import BusUnavailable
 from monstermq_shared.queries.filters import checked_filters
@@ -99,7 +100,10 @@ async def _watched(live: LiveFeed, counts: Counts, arguments: WatchArguments) ->
     answer = Watched(
         returned=len(rows),
         truncated=left > 0,
-        hint=_hint(len(rows), left),
+        hint=joined(
+            _hint(len(rows), left),
+            None if rows else mistaken_wildcard(as_list(arguments.topics)),
+        ),
         watched_seconds=seconds,
         rows=rows,
     )
