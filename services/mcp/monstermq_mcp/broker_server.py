@@ -29,6 +29,10 @@ from monstermq_shared.operation.limited_log import LimitedLog
 CALLS_MAX = 64
 """Calls of tools that are answered at a time; one more is told to come back."""
 
+ARGUMENTS_MAX = 64
+"""Arguments of a call. No tool has as many, and looking for what is wrong with each of a hundred
+thousand holds the interpreter, and with it the broker, for a third of a second."""
+
 CALL_S_MAX = 30.0
 """Seconds of a call, however many questions to databases it takes."""
 
@@ -111,6 +115,11 @@ class BrokerServer(MCPServer[None]):
             raise MCPError(INVALID_REQUEST, reason)
         if name not in self._parameters:
             raise MCPError(INVALID_PARAMS, f"there is no tool {unknown(name, self._parameters)}")
+        if len(arguments) > ARGUMENTS_MAX:
+            raise ToolError(
+                f"{name} was called with {len(arguments)} arguments; there are: "
+                f"{', '.join(self._parameters[name])}"
+            )
         if self._calls >= CALLS_MAX:
             self.counts.calls_refused += 1
             raise ToolError(f"{CALLS_MAX} calls are being answered already; try again in a second")

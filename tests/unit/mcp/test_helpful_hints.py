@@ -142,6 +142,16 @@ async def test_wrong_arguments_are_told_in_words(
     assert sentence in await rooms.refusal("query-message-archive-aggregated", **given)
 
 
+async def test_very_many_arguments_are_counted_and_not_looked_at(rooms: Asked) -> None:
+    names = {f"name{number}": None for number in range(1000)}
+    refusal = await rooms.refusal("get-topic-value", topics=KITCHEN, **names)
+
+    assert refusal == (
+        "get-topic-value was called with 1001 arguments; there are: archiveGroup, limit, cursor, "
+        "topics"
+    )
+
+
 async def test_both_names_of_topics_are_taken(rooms: Asked) -> None:
     past = await rooms.answer("query-message-archive", topics=KITCHEN, limit=1)
     now = await rooms.answer("get-topic-value", topic=KITCHEN)
