@@ -48,6 +48,13 @@ _ONLY_READS = (
 _NO_NUMBERS = (
     "; where payloads are no numbers leave them out: WHERE jsonb_typeof(payload_json) = 'number'"
 )
+_MISWRITTEN = {"42601", "42703", "42883", "42P01"}
+"""Its syntax, or a column, a function or operator for such types, or a table that is not there."""
+
+_FORMS = (
+    "this is PostgreSQL, which takes one SELECT: write payload::float,"
+    " (payload_json ->> 'value')::float, and time > now() - interval '1 hour'"
+)
 # What a rolled back transaction does not take back, what runs SQL that stands in a text, and what
 # changes settings: client_encoding, in which we read the answer, and work_mem, by which the owner
 # bounds the server's memory. A name can be written in one other way, by escapes, which nobody needs
@@ -147,9 +154,9 @@ class PostgresSqlQueries:
         """Return what an error means that the statement itself has caused; None for others."""
         state = exc.sqlstate or ""
         said = " ".join(str(exc.args[0]).split())[:_SAID_MAX]
+        names = ", ".join(table.name for table in self._tables.values()) or "no table"
         if state == _NO_RIGHT:
-            names = ", ".join(table.name for table in self._tables.values())
-            return QueryRefused(f"{said}; what can be read: {names or 'no table'}")
+            return QueryRefused(f"{said}; what can be read: {names}")
         if state == _READ_ONLY:
             return QueryRefused(f"{said}; {_ONLY_READS}")
         if state == _TOO_MUCH_ROOM:
@@ -158,6 +165,8 @@ class PostgresSqlQueries:
             return None
         hint = f" ({' '.join(exc.hint.split())[:_SAID_MAX]})" if exc.hint else ""
         more = _NO_NUMBERS if state == _NOT_A_NUMBER else ""
+        if state in _MISWRITTEN:
+            more = f"; {_FORMS}. What can be read: {names}"
         return QueryRefused(f"PostgreSQL refuses the SQL: {said}{hint}{more}")
 
 
