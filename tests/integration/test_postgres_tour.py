@@ -1,12 +1,14 @@
 """The quick start with PostgreSQL: the examples as they are, psql, and both processes killed."""
 
 import os
+import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.broker import LOOPBACK, START_S
+from tests.support.broker import LOOPBACK, START_S, free_ports
 from tests.support.load import Cast
 from tests.support.mqtt_peer import ConnectOptions, Publish
 from tests.support.newcomer import Newcomer, leave_traces
@@ -189,3 +191,34 @@ async def test_without_its_server_the_start_says_where_it_looked(
     assert done.returncode == ExitCode.STORE_UNREACHABLE
     assert f"{LOOPBACK}:{server.port}/{DATABASE}: nobody listens there" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_role_of_make_postgres_makes_the_role_that_reads(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    url = f"jdbc:postgresql://{LOOPBACK}:{port}/{DATABASE}"
+    newcomer = Newcomer(
+        tmp_path,
+        variables={
+            "MONSTERMQ_POSTGRES__URL": url,
+            "MONSTERMQ_POSTGRES__READUSER": "reader",
+            "MONSTERMQ_POSTGRES__READPASS": PASSWORD,
+        },
+    )
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.support.try_postgres"],
+        cwd=ROOT,
+        env={**os.environ, "POSTGRES_PORT": str(port)},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as server:
+        try:
+            assert server.stdout is not None
+            assert "PostgreSQL runs on" in server.stdout.readline()
+            made = newcomer.tool(
+                "db", "init", "-config", str(ROOT / "examples" / "config-postgres.yaml")
+            )
+        finally:
+            server.send_signal(signal.SIGINT)
+    assert made.returncode == ExitCode.OK, made.stderr
+    assert "the role reader was made; it may read mcparchive, mcplastval" in made.stdout
+    assert server.returncode == 0

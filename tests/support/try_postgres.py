@@ -25,6 +25,7 @@ def main() -> int:
     try:
         server.start()
         server.create_database(DATABASE)
+        server.psql(f'ALTER ROLE "{ROLE}" CREATEROLE')  # monstermq db init makes a role that reads
         print(_instructions(port), flush=True)
         server.wait()
     except PostgresFailed as exc:
