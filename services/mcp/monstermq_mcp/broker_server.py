@@ -3,11 +3,16 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver import Context, MCPServer
-from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
+from mcp.server.mcpserver.exceptions import (
+    ResourceNotFoundError,
+    ToolError,
+    UnexpectedToolError,
+)
 from mcp.server.mcpserver.prompts import Prompt
 from mcp.server.mcpserver.tools import Tool
 from mcp.shared.exceptions import MCPError
@@ -19,10 +24,11 @@ from mcp.types import (
     InputRequiredResult,
 )
 from mcp.types import Tool as ListedTool
-from pydantic import ValidationError
+from pydantic import AnyUrl, ValidationError
 
 from monstermq_mcp.counts import Counts
 from monstermq_mcp.faults import protocol_error, refusal, repairable, unknown
+from monstermq_mcp.rendering.text import clipped
 from monstermq_shared.errors import MonsterError, QueryTimedOut
 from monstermq_shared.operation.limited_log import LimitedLog
 
@@ -35,6 +41,9 @@ thousand holds the interpreter, and with it the broker, for a third of a second.
 
 CALL_S_MAX = 30.0
 """Seconds of a call, however many questions to databases it takes."""
+
+_URI_MAX = 200
+"""Characters of the URI of a resource that an error shows."""
 
 _logger = logging.getLogger(__name__)
 _limited = LimitedLog(_logger)
@@ -160,6 +169,21 @@ class BrokerServer(MCPServer[None]):
         if limits is not None:
             trace = None if known else cause
             _logger.error("the tool %s failed: %s", name, cause, exc_info=trace, extra=limits)
+
+    async def read_resource(
+        self, uri: AnyUrl | str, context: Context[None, Any] | None = None
+    ) -> Iterable[ReadResourceContents] | InputRequiredResult:
+        """Return what a resource holds.
+
+        Raises:
+            MCPError: There is none, or it cannot be read now.
+        """
+        try:
+            return await super().read_resource(uri, context)
+        except ResourceNotFoundError as exc:
+            # The SDK would repeat all of it, twice.
+            shown = clipped(str(uri), _URI_MAX)
+            raise MCPError(INVALID_PARAMS, f"Unknown resource: {shown}") from exc
 
     def add_prompt(self, prompt: Prompt) -> None:
         """Add a prompt."""

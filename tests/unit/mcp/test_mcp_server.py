@@ -260,6 +260,14 @@ async def test_a_position_that_was_made_up_is_refused(rooms: Asked, position: st
     assert "position" in refusal or "cursor" in refusal or "time" in refusal
 
 
+async def test_a_resource_that_does_not_exist_is_not_repeated_at_length(rooms: Asked) -> None:
+    async with Client(rooms.server) as client:
+        with pytest.raises(MCPError, match="Unknown resource: monster://topics") as failed:
+            await client.read_resource("monster://topics?" + "x" * 100_000)
+
+    assert len(failed.value.error.model_dump_json()) < 1000
+
+
 async def test_the_status_tells_what_runs(rooms: Asked) -> None:
     async with Client(rooms.server) as client:
         listed = {resource.uri for resource in (await client.list_resources()).resources}
