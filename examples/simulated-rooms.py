@@ -84,9 +84,16 @@ async def write_past(config: Path | None, days: float) -> int:
     from monstermq_edge.broker import Broker  # noqa: PLC0415 - as all below, only here
     from monstermq_shared.bus.ports import Stamp  # noqa: PLC0415
     from monstermq_shared.config import load_config  # noqa: PLC0415
+    from monstermq_shared.errors import ConfigError  # noqa: PLC0415
     from monstermq_shared.records import Record  # noqa: PLC0415
 
-    broker = Broker(load_config(config, os.environ).config, "simulated rooms")
+    loaded = load_config(config, os.environ).config
+    if loaded.kafka.bus.enabled:
+        raise ConfigError(
+            "on a Kafka bus the past cannot be written, because Kafka refuses what is older than"
+            " Kafka.Bus.LatenessS; run the script without --past, beside the broker"
+        )
+    broker = Broker(loaded, "simulated rooms")
     await broker.start()
     log = broker.host.bus.messages
     now_s = int(time.time())

@@ -147,3 +147,13 @@ def test_the_inspectors_command_line_does_too(rooms: Rooms) -> None:
         return answer["structuredContent"]
 
     check(call(*SEARCH), call(*question()))
+
+
+def test_the_past_of_a_kafka_bus_is_refused_in_a_sentence() -> None:
+    command = [sys.executable, str(ROOT / "examples/simulated-rooms.py"), "--past", "2"]
+    command += ["--config", str(ROOT / "examples/config-kafka-bus.yaml")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=BOUND_S, check=False)
+
+    assert done.returncode == 1
+    (said,) = done.stderr.splitlines()
+    assert said.startswith("nothing was written: on a Kafka bus the past cannot be written")
