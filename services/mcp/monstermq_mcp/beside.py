@@ -11,6 +11,7 @@ import logging
 import socket
 import threading
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import uvloop
 
@@ -19,6 +20,9 @@ from monstermq_mcp.metrics import CountsCollector
 from monstermq_mcp.needs import Needs
 from monstermq_mcp.places import open_sockets, url_of
 from monstermq_mcp.tokens import Tokens
+
+if TYPE_CHECKING:
+    from monstermq_mcp.service import McpService
 
 logger = logging.getLogger(__name__)
 
@@ -98,8 +102,13 @@ class McpBeside:
         await service.start()
         # What was loaded stays: the broker's next collection of garbage need not look at it.
         gc.freeze()
+        stopping = asyncio.create_task(self._stop_when_told(service), name="mcp-stop")
         try:
-            if not self._stopping.is_set():
-                await self._told.wait()
+            await service.ended()
         finally:
-            await service.stop()
+            stopping.cancel()
+
+    async def _stop_when_told(self, service: "McpService") -> None:
+        if not self._stopping.is_set():
+            await self._told.wait()
+        await service.stop()

@@ -79,6 +79,7 @@ class McpProcess:
         self._counts = Counts()
         self._ending = contextlib.AsyncExitStack()
         self._unready = ["the MCP server is starting"]
+        self._watching: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Answer from now on.
@@ -101,6 +102,15 @@ class McpProcess:
         service = McpService(needs, tokens, sockets, self._counts)
         self._ending.push_async_callback(service.stop)
         await service.start()
+        self._watching = asyncio.create_task(self._watch(service), name="mcp-end")
+
+    async def _watch(self, service: McpService) -> None:
+        """End the process with its server, so that who has started it starts it again."""
+        try:
+            await service.ended()
+        except Exception as exc:
+            logger.critical("the MCP server has failed", exc_info=exc)
+            self.failed.set_result(MonsterError("a fault has ended the MCP server"))
 
     def _needs(self) -> Needs:
         config = self._config

@@ -16,6 +16,7 @@ from monstermq_mcp.places import bind_address
 from monstermq_mcp.server import build_server
 from monstermq_mcp.tokens import Tokens
 from monstermq_shared.config.addresses import is_loopback
+from monstermq_shared.errors import MonsterError
 from monstermq_shared.operation.web_origins import own_names
 
 logger = logging.getLogger(__name__)
@@ -77,8 +78,21 @@ class McpService:
                 "history"
             )
 
+    async def ended(self) -> None:
+        """Wait until it answers no more; it has been started.
+
+        Raises:
+            Exception: What has ended it, a fault of it or of the SDK.
+        """
+        assert self._serving is not None
+        await asyncio.wait([self._serving])
+        if not self._serving.cancelled():
+            self._serving.result()
+        elif not self._stopping.is_set():
+            raise MonsterError("its task was cancelled")
+
     async def stop(self) -> None:
-        """Answer what is being answered, within a bound, and end."""
+        """Answer what is being answered, within a bound, and end; ``ended`` tells how that went."""
         self._stopping.set()
         if self._serving is not None:
-            await self._serving
+            await asyncio.wait([self._serving])

@@ -57,7 +57,7 @@ class KafkaFeed:
 
     def _ended(self, reading: "asyncio.Task[None]") -> None:
         """Tell those who watch that nothing more comes, unless others read on."""
-        if reading is not self._reading:
+        if reading is not self._reading or reading.cancelled():
             return
         if exc := reading.exception():
             logger.error("live messages have failed", exc_info=exc)
