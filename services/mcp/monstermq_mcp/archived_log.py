@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 
 from monstermq_shared.errors import QueryRefused
+from monstermq_shared.queries.cursors import refused_position
 from monstermq_shared.queries.history import HistoryPage, HistoryQuery, Message
 from monstermq_shared.queries.live import LogPage, LogQuery, LogSource
 from monstermq_shared.queries.ports import ArchiveQueries
@@ -19,13 +20,10 @@ _PAGES_MAX = 100
 
 
 def _again(place: str) -> str:
-    """Return what to do with a place that is refused: nobody shall miss what came since."""
+    """Return what to go on with instead of a place: nobody shall miss what came since."""
     found = _PLACE.fullmatch(place)
     time = f" {format_timestamp(int(found[2]))}" if found else ""
-    return (
-        "this position belongs to other topics, or the server has restarted since; go on with"
-        f" startTime{time} instead of it: what came then is returned once more"
-    )
+    return f"startTime{time} instead of it: what came then is returned once more"
 
 
 class ArchivedLog:
@@ -49,7 +47,7 @@ class ArchivedLog:
         except QueryRefused as exc:
             if query.cursor is None:
                 raise
-            raise QueryRefused(_again(query.cursor)) from exc
+            raise refused_position(_again(query.cursor)) from exc
         cursors = [
             f"{start_ms}-{row.time_ms}-{page.cursor_of(index)}"
             for index, row in enumerate(page.rows)

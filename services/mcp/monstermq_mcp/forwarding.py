@@ -24,6 +24,7 @@ from mcp_types import PROTOCOL_VERSION_META_KEY
 
 from monstermq_mcp.checks import BODY_SIZE_MAX
 from monstermq_shared.errors import ConfigError
+from monstermq_shared.operation.binding import PORT_MAX
 
 REQUESTS_MAX = 32
 """Requests on their way; the next line is not read before one of them is answered."""
@@ -33,7 +34,6 @@ READ_S = 120.0
 """How long an answer may take; a watch takes a minute."""
 
 _PARSE_ERROR, _SERVER_ERROR = -32700, -32000
-_PORT_MAX = 65_535
 _EVENT_DATA = "data:"
 _TOO_LONG = b"\0"  # no JSON
 
@@ -148,7 +148,7 @@ def checked_url(text: str) -> str:
     """
     try:
         url = httpx2.URL(text)
-        good = url.scheme in {"http", "https"} and url.host and (url.port or 1) <= _PORT_MAX
+        good = url.scheme in {"http", "https"} and url.host and (url.port or 1) <= PORT_MAX
     except (httpx2.InvalidURL, UnicodeError):
         good = False
     if not good:

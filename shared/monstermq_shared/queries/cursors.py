@@ -78,3 +78,15 @@ def refused_cursor() -> QueryRefused:
         "this cursor belongs to another question, or the server has restarted since; "
         "ask again without a cursor, then go on with the nextCursor of that answer"
     )
+
+
+def refused_position(instead: str) -> QueryRefused:
+    """Return the error for a position that is none of the log of these topics.
+
+    Args:
+        instead: What to go on with.
+    """
+    return QueryRefused(
+        "this position belongs to other topics, or the server has restarted since; go on with "
+        f"{instead}"
+    )

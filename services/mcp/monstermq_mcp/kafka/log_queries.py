@@ -12,7 +12,7 @@ from monstermq_shared.bus.kafka.log import KafkaLog
 from monstermq_shared.bus.ports import RecordBatch
 from monstermq_shared.bus.wanted import Wanted, message_in
 from monstermq_shared.errors import BusGap, QueryRefused
-from monstermq_shared.queries.cursors import Cursors
+from monstermq_shared.queries.cursors import Cursors, refused_position
 from monstermq_shared.queries.history import Message
 from monstermq_shared.queries.live import LogPage, LogQuery, LogSource
 
@@ -81,10 +81,8 @@ class KafkaLogQueries:
         try:
             return self._cursors.open(query.question, query.cursor)
         except QueryRefused as exc:
-            raise QueryRefused(
-                "this position belongs to other topics, or the server has restarted since; go on "
-                "with startTime, the time of the last message, instead of it"
-            ) from exc
+            instead = "startTime, the time of the last message, instead of it"
+            raise refused_position(instead) from exc
 
     def _cursors_of(
         self, query: LogQuery, shown: Sequence[_Found], after: Mapping[int, int]
