@@ -168,16 +168,18 @@ async def test_others_take_all_connections(
 
 
 async def take_all_connections(scene: Scene) -> "list[asyncpg.Connection[asyncpg.Record]]":
-    """Take those of the broker too."""
+    """Take those of the broker too; until then it gets none back, or its trouble would be two."""
     taken: list[asyncpg.Connection[asyncpg.Record]] = []
+    limit = f'ALTER DATABASE "{scene.database}" CONNECTION LIMIT'
     ours = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{scene.database}'"
+    scene.server.psql(f"{limit} 0", end_sessions(scene))
     while True:
         try:
             taken.append(await asyncpg.connect(scene.server.url(SUPERUSER)))
         except asyncpg.TooManyConnectionsError:
             if scene.server.psql(ours) == "0":
+                scene.server.psql(f"{limit} -1")
                 return taken
-            scene.server.psql(end_sessions(scene))
 
 
 @asynccontextmanager
