@@ -319,14 +319,15 @@ async def test_what_takes_too_much_memory_is_refused(
 
 
 async def test_others_are_answered_meanwhile(
-    database: SqliteDatabase, hurried: SqliteQueries
+    database: SqliteDatabase, queries: SqliteQueries
 ) -> None:
     await commit_archive(database, make_record(1))
-    endless = asyncio.ensure_future(run(hurried, ENDLESS[1]))
-    page = await hurried.archive(ARCHIVE).history(HistoryQuery(filters=("#",)))
+    endless = asyncio.ensure_future(run(queries, ENDLESS[1]))
+    page = await queries.archive(ARCHIVE).history(HistoryQuery(filters=("#",)))
     assert not endless.done()
     await commit_archive(database, make_record(2))
     assert len(page.rows) == 1
+    await queries.close()
     with pytest.raises(QueryTimedOut):
         await endless
 
