@@ -38,7 +38,7 @@ pytestmark = pytest.mark.integration
 
 CONFIG = """
 Limits:
-  ConnectTimeoutS: 1
+  ConnectTimeoutS: 5
   TakeoversPerMinute: 5
   SlowConsumerHoldS: 1
   PendingMessagesPerClient: 100

@@ -214,7 +214,7 @@ async def test_a_wrong_packet_in_a_right_frame_closes_its_connection(
 async def test_a_handshake_that_never_ends_is_closed_after_the_deadline(
     broker: RunningBroker,
 ) -> None:
-    broker.start("Limits: {ConnectTimeoutS: 1}")
+    broker.start("Limits: {ConnectTimeoutS: 5}")
     async with undisturbed(broker), wire(broker.ws_port) as silent, wire(broker.ws_port) as idle:
         silent.send(upgrade_request()[:-2])
         idle.send(upgrade_request())
@@ -254,7 +254,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     config = f"""
     TCPS: {tcps}
     WSS: {wss}
-    Limits: {{ConnectTimeoutS: 1}}
+    Limits: {{ConnectTimeoutS: 5}}
     TLS:
       CertFile: {server.cert_file}
       KeyFile: {server.key_file}
