@@ -201,7 +201,7 @@ async def test_a_server_that_accepts_and_says_nothing_is_given_up(
     async with Proxy(postgres_server.port) as proxy:
         proxy.stall()
         silent = f"{LOOPBACK}:{proxy.port}"
-        url = re.sub(r"@[^/]*", f"@{silent}", postgres_database) + "?connectTimeout=1"
+        url = re.sub(r"@[^/]*", f"@{silent}", postgres_database) + "?connectTimeout=10"
         said = await refused(url, StoreUnavailable)
         assert "does not answer in time" in said
         # The next host is still tried.
@@ -305,7 +305,7 @@ async def test_a_pooler_in_session_mode_will_do(
         async with connected(pooler.url(name)) as connection:
             assert await connection.fetchval("SELECT 1") == 1
     with PgBouncer(postgres_server, "session", pool_size=1) as pooler:
-        said = await refused(f"{pooler.url(name)}?connectTimeout=2", StoreUnavailable)
+        said = await refused(f"{pooler.url(name)}?connectTimeout=10", StoreUnavailable)
     assert "default_pool_size" in said
 
 
