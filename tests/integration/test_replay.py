@@ -136,7 +136,7 @@ async def test_a_break_of_ours_is_gone_on_with(log: Log, target: Target, tmp_pat
     await log.append(*records)
     command = (
         *("replay", "break/#", "--from", "beginning", "--into", target.url, "--archive-again"),
-        *("--speed", "0.002", "-config", str(log.config)),
+        *("--speed", "0.0005", "-config", str(log.config)),
     )
     errors = tmp_path / "errors"
     with begin_tool(*command, errors=errors) as process:
@@ -227,7 +227,7 @@ async def test_a_broker_that_dies_gets_everything_in_the_end(
     records = await log.fill(60, "dies")
     command = (
         *("replay", "dies/#", "--from", "beginning", "--into", target.url, "--archive-again"),
-        *("--speed", "0.01", "-config", str(log.config)),
+        *("--speed", "0.004", "-config", str(log.config)),
     )
     errors = tmp_path / "errors"
     with begin_tool(*command, errors=errors) as process:
@@ -297,7 +297,7 @@ async def test_a_file_that_is_cut_meanwhile_is_told(
 ) -> None:
     records = [log.message("cut/a", b"%d" % n, 0) for n in range(3)]
     # More than what is read at a time, in memory or from the disk.
-    large = [log.message("cut/a", b"x" * 1_100_000, 10_000 + n) for n in range(3)]
+    large = [log.message("cut/a", b"x" * 1_100_000, 50_000 + n) for n in range(3)]
     path = written(tmp_path / "cut.jsonl", records + large)
     command = ("replay", str(path), "--into", target.url, "--archive-again", "--speed", "5")
     errors = tmp_path / "errors"
