@@ -220,7 +220,7 @@ async def test_a_transaction_of_a_stranger_leaves_nothing_out(
 
 
 def test_the_internal_bus_is_watched_until_an_end(target: Target) -> None:
-    until = format_timestamp(SystemClock().wall_ms() + 300)
+    until = format_timestamp(SystemClock().wall_ms() + 5_000)
     code, lines = run_tool("tail", "end/#", "--to", until, "--json", "-config", target.config)
     assert (code, lines) == (ExitCode.OK, [])
 
