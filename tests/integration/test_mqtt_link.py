@@ -46,7 +46,6 @@ async def say_nothing(reader: asyncio.StreamReader, _writer: asyncio.StreamWrite
 
 def hasten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mqtt_link, "SILENCE_S", 0.4)
-    monkeypatch.setattr(mqtt_link, "CONNECT_S", 0.4)
 
 
 async def test_a_broker_that_freezes_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
