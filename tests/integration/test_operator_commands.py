@@ -148,6 +148,7 @@ async def test_status_tells_which_rows_no_projector_makes(
 ) -> None:
     await fill(site)
     monkeypatch.setattr("monstermq.status.AGAIN_S", 0.01)
+    monkeypatch.setattr("monstermq.status.OLD_S", 600.0)
     text = "\n".join(await in_thread(site, "status"))
     assert "NO PROJECTOR" not in text  # the oldest is younger than that
     monkeypatch.setattr("monstermq.status.OLD_S", 0.0)
