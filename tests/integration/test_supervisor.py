@@ -30,10 +30,14 @@ PATIENCE_S = 60.0
 
 
 class Pair:
-    """Two edges under a supervisor, each with a configuration of its own."""
+    """Two edges under a supervisor, each with a configuration of its own.
 
-    def __init__(self, folder: Path) -> None:
+    ``taken`` is where the second one is to listen, by default where nobody does.
+    """
+
+    def __init__(self, folder: Path, taken: int | None = None) -> None:
         self.port, *self.tcp_ports = free_ports(3)
+        self.tcp_ports[1] = taken or self.tcp_ports[1]
         self.log_path = folder / "log"
         configs = []
         for number, tcp_port in enumerate(self.tcp_ports):
@@ -179,13 +183,8 @@ def test_one_that_cannot_start_ends_all_with_its_exit_code(tmp_path: Path) -> No
     folder.mkdir()
     pair = Pair(folder)
     wait_until(pair.is_ready, pair)
-    second = Pair(tmp_path)
+    second = Pair(tmp_path, pair.tcp_ports[1])
     try:
-        (tmp_path / "1.yaml").write_text(
-            (tmp_path / "1.yaml")
-            .read_text()
-            .replace(str(second.tcp_ports[1]), str(pair.tcp_ports[1]))
-        )
         assert second.process.wait(PATIENCE_S) == ExitCode.PORT_IN_USE
         assert "edge-2 ended before it was ready: exit code 3 (PORT_IN_USE)" in second.log_text()
         assert "[edge-1] monstermq_edge.app stopped" in second.log_text()
