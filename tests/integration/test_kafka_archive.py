@@ -4,6 +4,7 @@ import asyncio
 import os
 import random
 import signal
+from itertools import cycle
 
 import pytest
 from tests.integration.archive_scene import ArchiveScene
@@ -70,10 +71,14 @@ async def test_beyond_the_bound_only_those_are_held_whose_messages_are_archived(
     await scene.over()
     await scene.finish()
     complaints = [line for line in broker.log_text().splitlines() if " WARNING " in line]
-    # They hang, or fail if a server that goes has refused one: the producer then begins anew.
+    # They hang, or fail if a server that goes has refused one: the producer then begins anew. A
+    # server that was slow before, or is slow when it comes back, is told in the same two lines.
     told = ("KAFKA: commits ", "KAFKA: works again")
-    assert len(complaints) == len(told), complaints
-    assert all(words in line for words, line in zip(told, complaints, strict=True)), complaints
+    assert complaints
+    assert len(complaints) % len(told) == 0, complaints
+    assert all(words in line for words, line in zip(cycle(told), complaints, strict=False)), (
+        complaints
+    )
 
 
 async def test_a_frozen_kafka_is_told_and_gets_everything_in_the_end(

@@ -225,10 +225,11 @@ async def test_each_right_that_is_missing_is_told_until_none_is(
     refused = ExitCode.BUS_UNREACHABLE
     assert f"making the topic {topic}" in await refusal_of(settings, refused)
     guarded.allow("Create", "--cluster")
-    monkeypatch.setattr(admin_module, "ANSWER_S", 2.0)
-    assert "Kafka.Security.User has to be allowed to Describe" in await refusal_of(
-        settings, refused
-    )
+    with monkeypatch.context() as impatience:  # here it waits in vain
+        impatience.setattr(admin_module, "ANSWER_S", 5.0)
+        assert "Kafka.Security.User has to be allowed to Describe" in await refusal_of(
+            settings, refused
+        )
     both = ("--topic", topic, "--resource-pattern-type", "prefixed")
     guarded.allow("Describe", *both)
     told = await refusal_of(settings, ExitCode.BUS_MISMATCH)
