@@ -20,6 +20,9 @@ from monstermq_shared.config import BrokerConfig, load_config
 READER = "reader-token-0123456789"
 WRITER = "writer-token-0123456789"
 
+ANSWER_S = 30.0
+"""How long an answer may take; left to itself, the client gives up after five seconds."""
+
 HEADERS = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
 
 INITIALIZE: dict[str, Any] = {
@@ -52,13 +55,14 @@ class Serving(NamedTuple):
         async with httpx2.AsyncClient() as client:
             given = {"content": content} if isinstance(content, bytes) else {"json": content}
             return await client.post(
-                f"http://{LOOPBACK}:{self.port}{path}", headers=sent, timeout=30, **given
+                f"http://{LOOPBACK}:{self.port}{path}", headers=sent, timeout=ANSWER_S, **given
             )
 
     async def get(self, path: str, **headers: str) -> Any:
         """Ask for a path."""
         async with httpx2.AsyncClient() as client:
-            return await client.get(f"http://{LOOPBACK}:{self.port}{path}", headers=headers)
+            url = f"http://{LOOPBACK}:{self.port}{path}"
+            return await client.get(url, headers=headers, timeout=ANSWER_S)
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Open a connection, and say nothing."""

@@ -357,7 +357,7 @@ class Beside(Collector):
 
 async def get(port: int, path: str) -> tuple[int, str]:
     async with httpx2.AsyncClient() as client:
-        answer = await client.get(f"http://{LOOPBACK}:{port}{path}")
+        answer = await client.get(f"http://{LOOPBACK}:{port}{path}", timeout=DEADLINE_S)
         return answer.status_code, answer.text
 
 
