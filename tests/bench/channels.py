@@ -16,7 +16,7 @@ Buffer = bytes | bytearray | memoryview
 
 READ_SIZE = 256 * 1024
 _BUFFER = memoryview(bytearray(READ_SIZE))
-SETUP_TIMEOUT_S = 10.0
+SETUP_TIMEOUT_S = 60.0
 _SO_TIMESTAMPNS = 35  # Linux; the socket module does not name it
 _STAMP = struct.Struct("qq")
 _STAMP_SPACE = socket.CMSG_SPACE(_STAMP.size)
