@@ -102,6 +102,7 @@ def client(entrance: Entrance) -> aiomqtt.Client:
         protocol=aiomqtt.ProtocolVersion.V311,
         transport=entrance.transport,
         tls_context=entrance.tls,
+        timeout=WAIT_S,
         **more,
     )
 
