@@ -150,8 +150,8 @@ def test_a_port_that_another_program_has_on_one_loopback_is_in_use(
     host: str, family: socket.AddressFamily
 ) -> None:
     """Otherwise half of the clients that go to localhost would end up there."""
-    with socket.create_server((host, 0), family=family) as taken:
-        number = taken.getsockname()[1]
+    (number,) = free_ports(1)
+    with socket.create_server((host, number), family=family):
         told = refusal("TCP", "localhost", number)
     assert told.startswith(f"TCP: port {number} on localhost is used by another process")
     for listener in listen("TCP", "localhost", number, backlog=1):  # nothing was left open
@@ -203,9 +203,9 @@ async def test_all_ports_are_opened_and_their_urls_told(opened: list[Listeners])
 
 
 async def test_if_one_port_is_taken_none_is_open(opened: list[Listeners]) -> None:
-    (first,) = free_ports(1)
-    with socket.create_server((LOOPBACK, 0)) as taken:
-        second = port(taken.getsockname()[1], "WS")
+    first, taken = free_ports(2)
+    with socket.create_server((LOOPBACK, taken)):
+        second = port(taken, "WS")
         listeners = Listeners(LOOPBACK, [port(first), second], handshake_s=1)
         opened.append(listeners)
         with pytest.raises(StartupError, match="WS: port"):
