@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from tests.integration.kafka_scenes import KafkaScene
-from tests.integration.observing import until_metric
+from tests.integration.observing import until_logged, until_metric
 from tests.support.broker import LOOPBACK, RunningBroker, free_ports
 from tests.support.kafka import KafkaServer
 from tests.support.kafka_security import PASSWORD, USER, Security
@@ -185,4 +185,5 @@ async def test_a_topic_that_goes_under_way_ends_everybody_loudly(kafka_scene: Ka
         assert process.wait() == ExitCode.BUS_MISMATCH
         assert re.search(told, process.log_text())
     for edge in stack.edges:  # these end too, once they have tried to get rid of what they have
+        await until_logged(edge, f" Kafka.Bus.Topic: the topic {stack.topic}", BOUND_S)
         assert re.search(told, edge.log_text())
