@@ -40,12 +40,15 @@ from monstermq_shared.testing.builders import (
 
 pytestmark = pytest.mark.integration
 
-TIMEOUT_S = 2.0
+TIMEOUT_S = 20.0
+
+IMPATIENT_S = 5.0
+"""For questions that are to have no answer in time."""
 
 
 @asynccontextmanager
-async def asked(site: ReadingSite) -> AsyncIterator[DatabaseQueries]:
-    queries = open_queries(site.config, Cursors(), timeout_s=TIMEOUT_S)
+async def asked(site: ReadingSite, timeout_s: float = TIMEOUT_S) -> AsyncIterator[DatabaseQueries]:
+    queries = open_queries(site.config, Cursors(), timeout_s=timeout_s)
     try:
         yield queries
     finally:
@@ -83,7 +86,7 @@ async def test_a_server_that_stands_still(own_postgres: PostgresServer, tmp_path
     site = ReadingSite(own_postgres, tmp_path)
     await fill(site)
     named = f"PostgreSQL at .*{site.database}"
-    async with asked(site) as queries:
+    async with asked(site, IMPATIENT_S) as queries:
         await history(queries)
         own_postgres.freeze()
         with pytest.raises(QueryTimedOut, match=named):
@@ -101,7 +104,7 @@ async def test_a_question_that_waits_for_a_lock_ends_and_leaves_no_statement(
 ) -> None:
     site = ReadingSite(postgres_server, tmp_path)
     await fill(site)
-    async with asked(site) as queries, connected(site.url) as owner:
+    async with asked(site, IMPATIENT_S) as queries, connected(site.url) as owner:
         await history(queries)
         async with owner.transaction():
             await owner.execute("LOCK TABLE mcparchive, mcplastval")
