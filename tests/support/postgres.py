@@ -347,7 +347,7 @@ class PostgresStandby(PostgresServer):
 def both(*servers: PostgresServer) -> Callable[[str], str]:
     """Return the URL of a database on the first of some servers that takes writes, by its name."""
     hosts = ",".join(f"{LOOPBACK}:{server.port}" for server in servers)
-    end = "targetServerType=primary&connectTimeout=2&socketTimeout=2"
+    end = "targetServerType=primary&socketTimeout=4"
     return lambda name: f"postgresql://{ROLE}:{PASSWORD}@{hosts}/{name}?{end}"
 
 
