@@ -64,7 +64,7 @@ async def test_the_brokers_metrics_count_its_requests(served: Served) -> None:
     served.serve()
     async with Client(served.mcp_url):
         pass
-    async with httpx2.AsyncClient() as client:
+    async with httpx2.AsyncClient(timeout=BOUND_S) as client:
         answer = await client.get(f"http://{LOOPBACK}:{served.metrics_port}/metrics")
     assert "monstermq_mcp_requests_total 0.0" not in answer.text
     assert "monstermq_mcp_requests_total" in answer.text
@@ -73,7 +73,7 @@ async def test_the_brokers_metrics_count_its_requests(served: Served) -> None:
 
 async def connected(served: Served) -> float:
     """Return how many clients the broker counts; a watch is one."""
-    async with httpx2.AsyncClient() as client:
+    async with httpx2.AsyncClient(timeout=BOUND_S) as client:
         answer = await client.get(f"http://{LOOPBACK}:{served.metrics_port}/metrics")
     (line,) = re.findall(r"^monstermq_clients_connected (\S+)$", answer.text, re.MULTILINE)
     return float(line)
