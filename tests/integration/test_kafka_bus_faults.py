@@ -5,19 +5,24 @@ acknowledged. ``test_kafka_outages.py`` has clusters, under the whole stack.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+from aiokafka import TopicPartition
 from tests.support.bus_writing import BusWriter
 from tests.support.chance import drawn_random
 from tests.support.kafka import KafkaServer
+from tests.support.kafka_bus import produce
+from tests.support.kafka_tools import create_topic
 from tests.support.log_reading import LogReader
 from tests.support.proxy import TcpProxy
 
 from monstermq_edge.engines.kafka.kafka_trouble import KafkaTrouble
 from monstermq_shared.bus.kafka.bus import KafkaBus, open_kafka_bus
+from monstermq_shared.bus.kafka.consuming import RecordConsumer
 from monstermq_shared.bus.kafka.log import NO_ANSWER
 from monstermq_shared.config import Kafka
 from monstermq_shared.config.kafka import KafkaBus as Section
@@ -165,3 +170,24 @@ async def test_what_is_refused_takes_nothing_with_it(
         await writer.until(lambda: writer.refused == set(late.values()), BOUND_S)
         for reason in writer.reasons:
             assert "too far from the server's clock" in str(reason), reason
+
+
+async def test_a_reader_that_is_closed_while_a_failed_fetch_pauses_cancels_nobody(
+    own_kafka: KafkaServer, kafka_topic: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.ERROR, "aiokafka.consumer.fetcher")  # a tool may have silenced it
+    await create_topic(own_kafka.address(), kafka_topic)
+    await produce(own_kafka.address(), kafka_topic, {"value": b"1"})
+    consumer = RecordConsumer(
+        bootstrap_servers=own_kafka.address(),
+        enable_auto_commit=False,
+        retry_backoff_ms=int(BOUND_S * 1000),
+    )
+    await consumer.begin()
+    partition = TopicPartition(kafka_topic, 0)
+    consumer.assign([partition])
+    consumer.seek(partition, 0)
+    assert await consumer.fetch(BOUND_S)
+    own_kafka.kill()
+    await until(lambda: "Failed fetch messages" in caplog.text)
+    await consumer.end()

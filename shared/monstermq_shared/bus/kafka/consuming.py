@@ -52,8 +52,22 @@ class RecordConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has no
         """Stop, started or not."""
         # It cancels a task of its own and waits for it, which fails if that has not begun yet.
         await asyncio.sleep(0)
+        await self._end_fetches()
         with suppress(*CLIENT_ERRORS):
             await self.stop()
+
+    async def _end_fetches(self) -> None:
+        """End what ``stop`` would wait for in a way that can cancel who calls it.
+
+        A fetch that has failed pauses, and one that is cancelled in its pause raises that.
+        """
+        if self._fetcher is not None:
+            pending = self._fetcher._pending_tasks  # noqa: SLF001 - see the class
+            tasks = [self._fetcher._fetch_task, *pending]  # noqa: SLF001 - see the class
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            pending.clear()
 
     async def fetch(self, timeout_s: float) -> dict[int, list[Piece]]:
         """Return all that has come, by partition; nothing if nothing came in time.
