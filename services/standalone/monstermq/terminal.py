@@ -214,4 +214,6 @@ async def _stoppable(work: Coroutine[Any, Any, ExitCode], when_stopped: ExitCode
     try:
         return await task
     except asyncio.CancelledError:
+        if not task.cancelling():  # nobody has stopped it: it met the end of something else
+            raise
         return when_stopped

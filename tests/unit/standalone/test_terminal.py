@@ -72,6 +72,14 @@ def test_a_failure_that_is_no_output_s_is_not_hidden() -> None:
         run_tool(work())
 
 
+def test_a_cancellation_of_something_else_is_no_stop() -> None:
+    async def work() -> ExitCode:
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        run_tool(work(), when_stopped=ExitCode.OK)
+
+
 STOPPED = """
 import asyncio, sys
 from monstermq.terminal import Terminal, run_tool
