@@ -12,6 +12,7 @@ import httpx2
 import pytest
 from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters
+from tests.integration.observing import fetch
 from tests.support.broker import LOOPBACK, free_ports
 from tests.support.mcp_broker import Served
 from tests.support.mcp_serving import HEADERS, INITIALIZE, READER, WRITER
@@ -64,18 +65,16 @@ async def test_the_brokers_metrics_count_its_requests(served: Served) -> None:
     served.serve()
     async with Client(served.mcp_url):
         pass
-    async with httpx2.AsyncClient(timeout=BOUND_S) as client:
-        answer = await client.get(f"http://{LOOPBACK}:{served.metrics_port}/metrics")
-    assert "monstermq_mcp_requests_total 0.0" not in answer.text
-    assert "monstermq_mcp_requests_total" in answer.text
-    assert "monstermq_mcp_calls_total 0.0" in answer.text
+    _, text = await fetch(served, "/metrics")
+    assert "monstermq_mcp_requests_total 0.0" not in text
+    assert "monstermq_mcp_requests_total" in text
+    assert "monstermq_mcp_calls_total 0.0" in text
 
 
 async def connected(served: Served) -> float:
     """Return how many clients the broker counts; a watch is one."""
-    async with httpx2.AsyncClient(timeout=BOUND_S) as client:
-        answer = await client.get(f"http://{LOOPBACK}:{served.metrics_port}/metrics")
-    (line,) = re.findall(r"^monstermq_clients_connected (\S+)$", answer.text, re.MULTILINE)
+    _, text = await fetch(served, "/metrics")
+    (line,) = re.findall(r"^monstermq_clients_connected (\S+)$", text, re.MULTILINE)
     return float(line)
 
 
